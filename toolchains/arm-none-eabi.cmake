@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+# Bare-metal Cortex-M with GCC; tests run on boards emulated by QEMU.
+#
+#   BOARD               the board, which is also QEMU's -M; default: the one that goes with HEED_CPU
+#   HEED_CPU            cortex-m0|m3|m4|m7|m33|m55; default: the board's own core. Code for a smaller core runs on a larger
+#                       one: HEED_CPU=cortex-m0 with BOARD=mps2-an385 gives M0 code the memory of an MPS2 board.
+#   HEED_STACK_BYTES    overrides the board's stack size
+#   HEED_LINKER_SCRIPT  replaces boards/<BOARD>.ld; it may still say INCLUDE sections.ld
+#   HEED_ICOUNT_PLUGIN  the built tests/icount plugin, and after commas its options, to count instructions in every test
+#
+# A test's arguments go through QEMU: add_test(NAME t COMMAND program -append "words of the command line"). Host files
+# are opened by semihosting, relative to the test's working directory.
+set(CMAKE_SYSTEM_NAME Generic)
+set(CMAKE_SYSTEM_PROCESSOR arm)
+set(CMAKE_C_COMPILER arm-none-eabi-gcc)
+set(CMAKE_CXX_COMPILER arm-none-eabi-g++)
+set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)  # CMake's own probes have no start-up code to link
+
+set(BOARD "" CACHE STRING "Board to link for and to emulate")
+set(HEED_CPU "" CACHE STRING "Core to generate code for")
+set(HEED_STACK_BYTES "" CACHE STRING "Stack size instead of the board's default")
+set(HEED_LINKER_SCRIPT "" CACHE FILEPATH "Linker script instead of the board's")
+set(HEED_ICOUNT_PLUGIN "" CACHE FILEPATH "QEMU plugin that counts instructions, and its options")
+list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES BOARD HEED_CPU HEED_STACK_BYTES HEED_LINKER_SCRIPT HEED_ICOUNT_PLUGIN)
+
+# Cores and the boards that have them, in step.
+set(_cores  cortex-m3  cortex-m4  cortex-m7  cortex-m33 cortex-m55 cortex-m0 cortex-m3)
+set(_boards mps2-an385 mps2-an386 mps2-an500 mps2-an505 mps3-an547 microbit  lm3s6965evb)
+set(_board "${BOARD}")
+set(_cpu "${HEED_CPU}")
+if(NOT _board)
+  if(NOT _cpu)
+    set(_cpu cortex-m4)
+  endif()
+  if(_cpu STREQUAL "cortex-m0")
+    set(_board mps2-an385)
+  else()
+    list(FIND _cores "${_cpu}" _index)
+    if(_index LESS 0)
+      message(FATAL_ERROR "unknown HEED_CPU '${_cpu}': cortex-m0, m3, m4, m7, m33 or m55")
+    endif()
+    list(GET _boards ${_index} _board)
+  endif()
+endif()
+list(FIND _boards "${_board}" _index)
+if(_index LESS 0)
+  message(FATAL_ERROR "unknown BOARD '${_board}': one of ${_boards}")
+endif()
+list(GET _cores ${_index} _board_cpu)
+if(NOT _cpu)
+  set(_cpu ${_board_cpu})
+endif()
+# What each board's core executes; M7 code is left to M7 because of its floating-point unit.
+set(_runs_cortex-m0 cortex-m0)
+set(_runs_cortex-m3 cortex-m0 cortex-m3)
+set(_runs_cortex-m4 cortex-m0 cortex-m3 cortex-m4)
+set(_runs_cortex-m7 cortex-m0 cortex-m3 cortex-m4 cortex-m7)
+set(_runs_cortex-m33 cortex-m0 cortex-m3 cortex-m4 cortex-m33)
+set(_runs_cortex-m55 cortex-m0 cortex-m3 cortex-m4 cortex-m33 cortex-m55)
+if(NOT _cpu IN_LIST _runs_${_board_cpu})
+  message(FATAL_ERROR "BOARD ${_board} has a ${_board_cpu}, which does not run code for HEED_CPU '${_cpu}'")
+endif()
+set(HEED_TARGET_CPU ${_cpu})
+set(HEED_TARGET_BOARD ${_board})
+
+set(_flags_cortex-m0 "-mcpu=cortex-m0")
+set(_flags_cortex-m3 "-mcpu=cortex-m3")
+set(_flags_cortex-m4 "-mcpu=cortex-m4 -mfpu=fpv4-sp-d16 -mfloat-abi=hard")
+set(_flags_cortex-m7 "-mcpu=cortex-m7 -mfpu=fpv5-sp-d16 -mfloat-abi=hard")
+set(_flags_cortex-m33 "-mcpu=cortex-m33 -mfpu=fpv5-sp-d16 -mfloat-abi=hard")
+set(_flags_cortex-m55 "-mcpu=cortex-m55 -mfloat-abi=hard")
+set(CMAKE_C_FLAGS_INIT "${_flags_${_cpu}} -mthumb -ffunction-sections -fdata-sections")
+set(CMAKE_CXX_FLAGS_INIT "${CMAKE_C_FLAGS_INIT} -fno-exceptions -fno-rtti -fno-threadsafe-statics")
+set(CMAKE_ASM_FLAGS_INIT "${_flags_${_cpu}} -mthumb")
+
+# Only memcpy and its like and the compiler's helpers: no C++ runtime, no system calls, and so no allocator.
+set(HEED_BOARD_SCRIPT "${CMAKE_CURRENT_LIST_DIR}/boards/${_board}.ld")
+if(HEED_LINKER_SCRIPT)
+  set(HEED_BOARD_SCRIPT "${HEED_LINKER_SCRIPT}")
+endif()
+set(CMAKE_EXE_LINKER_FLAGS_INIT
+    "-nostdlib -Wl,--gc-sections \"-L${CMAKE_CURRENT_LIST_DIR}/boards\" \"-T${HEED_BOARD_SCRIPT}\"")
+if(HEED_STACK_BYTES)
+  string(APPEND CMAKE_EXE_LINKER_FLAGS_INIT " -Wl,--defsym=heed_stack_size=${HEED_STACK_BYTES}")
+endif()
+set(CMAKE_C_STANDARD_LIBRARIES_INIT "-Wl,--start-group -lc_nano -lgcc -Wl,--end-group")
+set(CMAKE_CXX_STANDARD_LIBRARIES_INIT "${CMAKE_C_STANDARD_LIBRARIES_INIT}")
+
+# ctest appends the program, so -kernel comes last. Without chardev= the program's text would go to stderr.
+set(CMAKE_CROSSCOMPILING_EMULATOR
+    qemu-system-arm -M ${_board} -nographic -monitor none -serial none
+    -chardev stdio,id=console -semihosting-config enable=on,target=native,chardev=console)
+if(HEED_ICOUNT_PLUGIN)
+  list(APPEND CMAKE_CROSSCOMPILING_EMULATOR -plugin "${HEED_ICOUNT_PLUGIN}")
+endif()
+list(APPEND CMAKE_CROSSCOMPILING_EMULATOR -kernel)
+
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
