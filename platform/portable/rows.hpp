@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+// rows.hpp: what happens to one vector at a time, in plain C++: quantisation, norm, gate, rotation, the key and value
+// of one position. Templates over `Prepare`, which turns int8 activations into the form that a table multiplies.
+#pragma once
+#include "runtime/kernels.hpp"
+
+namespace heed::portable {
+
+// int8 activations as they are.
+struct PlainActivations {
+  static void finish(const Activations&, std::uint32_t) {}
+};
+
+inline std::uint32_t max_magnitude_bits(const float* x, std::uint32_t n) {
+  std::uint32_t m = 0;
+  for (std::uint32_t i = 0; i < n; ++i) {
+    const std::uint32_t b = magnitude_bits(x[i]);
+    m = b > m ? b : m;
+  }
+  return m;
+}
+
+inline std::int8_t* activation_row(const Activations& a, std::uint32_t index) {
+  return a.values + std::size_t{index} * a.value_stride;
+}
+
+inline void zero_tail(std::int8_t* q, std::uint32_t cols) {
+  for (std::uint32_t i = cols; i < activation_cols(cols); ++i) q[i] = 0;
+}
+
+// A vector of zeros with scale 0.
+template <class Prepare>
+void store_zero(const Activations& dst, std::uint32_t index) {
+  std::int8_t* q = activation_row(dst, index);
+  for (std::uint32_t i = 0; i < activation_cols(dst.cols); ++i) q[i] = 0;
+  for (std::uint32_t g = 0; g < dst.groups; ++g) dst.exponents[std::size_t{index} * dst.groups + g] = 0;
+  dst.scales[index] = 0.0f;
+  Prepare::finish(dst, index);
+}
+
+// The power of two of a group: the smallest p in 0..3 with group_max <= row_max * 2^(p-3).
+inline std::uint8_t group_exponent(std::int32_t group_max, std::int32_t row_max) {
+  std::uint8_t p = 0;
+  while (p < 3 && (group_max << (3 - p)) > row_max) ++p;
+  return p;
+}
+
+// Quantises n values read as s16 by `at(i)` with largest magnitude `max` (16384..32767); returns the sum of squares
+// of the int8 values. SPEC.md 2.3.
+template <class At>
+std::int32_t quantize_row(const Activations& dst, std::uint32_t index, std::int32_t max, At at) {
+  std::int8_t* q = activation_row(dst, index);
+  const std::int32_t r = reciprocal_127(max);
+  std::int32_t squares = 0;
+  if (dst.groups == 0) {
+    for (std::uint32_t i = 0; i < dst.cols; ++i) {
+      const std::int32_t v = quantize_s16(at(i), r);
+      q[i] = static_cast<std::int8_t>(v);
+      squares += v * v;
+    }
+  } else {
+    std::uint8_t* exponents = dst.exponents + std::size_t{index} * dst.groups;
+    for (std::uint32_t g = 0; g < dst.groups; ++g) {
+      const std::uint32_t first = g * dst.group;
+      const std::uint32_t last = first + dst.group < dst.cols ? first + dst.group : dst.cols;
+      std::int32_t group_max = 0;
+      for (std::uint32_t i = first; i < last; ++i) {
+        const std::int32_t m = magnitude(at(i));
+        group_max = m > group_max ? m : group_max;
+      }
+      const std::uint8_t p = group_exponent(group_max, max);
+      exponents[g] = p;
+      const int shift = 19 + p;
+      for (std::uint32_t i = first; i < last; ++i) q[i] = static_cast<std::int8_t>((at(i) * r + (1 << (shift - 1))) >> shift);
+    }
+  }
+  zero_tail(q, dst.cols);
+  return squares;
+}
+
+// The float scale of a row quantised from s16 values of this maximum and exponent.
+inline float row_scale(std::int32_t max, int exponent, bool grouped) {
+  const float s = static_cast<float>(max) * kInverse127 * pow2(exponent - 15);
+  return grouped ? s * 0.125f : s;
+}
+
+template <class Prepare>
+void quantize_s8r_f32(const Activations& dst, std::uint32_t index, const float* src) {
+  const BlockFloat b = block_float(max_magnitude_bits(src, dst.cols));
+  if (b.zero) return store_zero<Prepare>(dst, index);
+  quantize_row(dst, index, b.max, [=](std::uint32_t i) { return to_s16(src[i], b.to_s16_scale); });
+  dst.scales[index] = row_scale(b.max, b.exponent, dst.groups != 0);
+  Prepare::finish(dst, index);
+}
+
+// The mean square is that of the int8 values, which are exact integers; SPEC.md 2.4.
+template <class Prepare>
+void norm_s8r_f32(const Activations& dst, std::uint32_t index, const float* src, const NormWeights& weights) {
+  BlockFloat b = block_float(max_magnitude_bits(src, dst.cols));
+  if (b.zero) return store_zero<Prepare>(dst, index);
+  Activations plain = dst;
+  plain.groups = 0;
+  const std::int32_t squares =
+      quantize_row(plain, index, b.max, [=](std::uint32_t i) { return to_s16(src[i], b.to_s16_scale); });
+  const float s = row_scale(b.max, b.exponent, false);
+  const float mean = s * s * static_cast<float>(squares) * (1.0f / static_cast<float>(dst.cols));
+  const float factor = 1.0f / square_root(mean + weights.epsilon);
+  if (weights.gain) {
+    const float* gain = weights.gain;
+    std::uint32_t max_bits = 0;
+    for (std::uint32_t i = 0; i < dst.cols; ++i) {
+      const std::uint32_t m = magnitude_bits(src[i] * gain[i]);
+      max_bits = m > max_bits ? m : max_bits;
+    }
+    b = block_float(max_bits);
+    if (b.zero) return store_zero<Prepare>(dst, index);
+    quantize_row(dst, index, b.max, [=](std::uint32_t i) { return to_s16(src[i] * gain[i], b.to_s16_scale); });
+  } else if (dst.groups) {
+    quantize_row(dst, index, b.max, [=](std::uint32_t i) { return to_s16(src[i], b.to_s16_scale); });
+  }
+  dst.scales[index] = activation_scale(row_scale(b.max, b.exponent, dst.groups != 0) * factor);
+  Prepare::finish(dst, index);
+}
+
+// F(a) of a gate value g = s16 * 2^(exponent - 15), Q15; SPEC.md 2.5.
+inline std::int32_t gate_factor(std::int32_t g, int exponent, const std::uint16_t* factor) {
+  const auto a = static_cast<std::uint32_t>(magnitude(g));
+  const int shift = exponent - 3;  // to Q12
+  std::uint32_t t = shift >= 0 ? a << (shift > 16 ? 16 : shift) : a >> (shift < -31 ? 31 : -shift);
+  t = t > 65535 ? 65535 : t;
+  const std::uint32_t i = t >> 8;
+  const std::int32_t low = factor[i], high = factor[i + 1];
+  const std::int32_t f = low + (((high - low) * static_cast<std::int32_t>(t & 255u) + 128) >> 8);
+  return g < 0 ? 32767 - f : f;
+}
+
+template <class Prepare>
+void gate_s8r_f32(const Activations& dst, std::uint32_t index, float* gate, const float* up,
+                  const std::uint16_t* factor) {
+  const std::uint32_t n = dst.cols;
+  const BlockFloat bg = block_float(max_magnitude_bits(gate, n));
+  const BlockFloat bu = up ? block_float(max_magnitude_bits(up, n)) : BlockFloat{false, 15, 1.0f, 0};
+  if (bg.zero || bu.zero) return store_zero<Prepare>(dst, index);
+  std::int32_t max = 0;
+  for (std::uint32_t i = 0; i < n; ++i) {
+    const std::int32_t g = to_s16(gate[i], bg.to_s16_scale);
+    std::int32_t h = (g * gate_factor(g, bg.exponent, factor) + (1 << 14)) >> 15;
+    if (up) h *= to_s16(up[i], bu.to_s16_scale);
+    std::memcpy(gate + i, &h, sizeof h);  // in place: the float is spent
+    const std::int32_t m = magnitude(h);
+    max = m > max ? m : max;
+  }
+  if (max == 0) return store_zero<Prepare>(dst, index);
+  const int left = 15 - bit_length(static_cast<std::uint32_t>(max));
+  const int right = left < 0 ? -left : 0;
+  const int up_shift = left < 0 ? 0 : left;
+  max = (max >> right) << up_shift;
+  quantize_row(dst, index, max, [=](std::uint32_t i) {
+    std::int32_t h;
+    std::memcpy(&h, gate + i, sizeof h);
+    return static_cast<std::int32_t>(static_cast<std::uint32_t>(h >> right) << up_shift);
+  });
+  dst.scales[index] = activation_scale(row_scale(max, bg.exponent + bu.exponent - 15 - left, dst.groups != 0));
+  Prepare::finish(dst, index);
+}
+
+// A head as s16 values with a shared exponent, after rotation.
+struct HeadS16 {
+  std::int16_t values[kMaxHeadDim];
+  int exponent;      // value = s16 * 2^(exponent - 15)
+  std::int32_t max;  // largest |s16|; 0 = all zero
+};
+
+inline void rotate_head(HeadS16& head, const float* src, std::uint32_t n, const Rotation& rotation) {
+  const BlockFloat b = block_float(max_magnitude_bits(src, n));
+  head.exponent = b.exponent;
+  head.max = 0;
+  if (b.zero) return;
+  std::uint32_t i = 0;
+  std::int32_t max = 0;
+  if (rotation.cosine_sine) {
+    ++head.exponent;
+    const std::uint32_t step = rotation.halves ? 1 : 2, other = rotation.halves ? rotation.pairs : 1;
+    for (std::uint32_t pair = 0; pair < rotation.pairs; ++pair) {
+      const std::uint32_t p = pair * step;
+      const std::int32_t x = to_s16(src[p], b.to_s16_scale), y = to_s16(src[p + other], b.to_s16_scale);
+      const std::int32_t c = rotation.cosine_sine[2 * pair], s = rotation.cosine_sine[2 * pair + 1];
+      const std::int32_t u = (x * c - y * s + (1 << 15)) >> 16, v = (x * s + y * c + (1 << 15)) >> 16;
+      head.values[p] = static_cast<std::int16_t>(u);
+      head.values[p + other] = static_cast<std::int16_t>(v);
+      max = magnitude(u) > max ? magnitude(u) : max;
+      max = magnitude(v) > max ? magnitude(v) : max;
+    }
+    i = 2u * rotation.pairs;
+  }
+  for (; i < n; ++i) {
+    std::int32_t x = to_s16(src[i], b.to_s16_scale);
+    if (rotation.cosine_sine) x = (x + 1) >> 1;
+    head.values[i] = static_cast<std::int16_t>(x);
+    max = magnitude(x) > max ? magnitude(x) : max;
+  }
+  head.max = max;
+}
+
+// Brings the maximum to 16384..32767. It is not 0.
+inline void normalize_head(HeadS16& head, std::uint32_t n) {
+  const int left = 15 - bit_length(static_cast<std::uint32_t>(head.max));
+  for (std::uint32_t i = 0; i < n; ++i) head.values[i] = static_cast<std::int16_t>(head.values[i] * (1 << left));
+  head.max <<= left;
+  head.exponent -= left;
+}
+
+template <class Prepare>
+void query_s8r_f32(const Activations& dst, std::uint32_t index, const float* src, const Rotation& rotation) {
+  HeadS16 head;
+  rotate_head(head, src, dst.cols, rotation);
+  if (head.max == 0) return store_zero<Prepare>(dst, index);
+  normalize_head(head, dst.cols);
+  quantize_row(dst, index, head.max, [&](std::uint32_t i) { return std::int32_t{head.values[i]}; });
+  dst.scales[index] = row_scale(head.max, head.exponent, false);
+  Prepare::finish(dst, index);
+}
+
+// A key's int8 values with an 8-bit mantissa rounded up; SPEC.md 2.7.
+struct QuantizedKey {
+  std::uint8_t mantissa;
+  std::int8_t exponent;
+  std::int32_t reciprocal;  // 0: all zero
+};
+
+inline QuantizedKey key_scale(const HeadS16& head) {
+  if (head.max == 0) return {128, -54, 0};
+  std::int32_t mantissa = (head.max + 126) / 127;
+  const bool wide = mantissa > 255;
+  if (wide) mantissa = (head.max + 253) / 254;
+  return {static_cast<std::uint8_t>(mantissa), static_cast<std::int8_t>(head.exponent - 15 + wide),
+          (wide ? 1 << 21 : 1 << 22) / mantissa};
+}
+
+inline void subtract_offset(HeadS16& head, std::uint32_t n, const KeyOffset& offset) {
+  if (head.max == 0) head.exponent = -39;
+  const int common = (head.exponent > offset.exponent ? head.exponent : offset.exponent) + 1;
+  const int a = common - head.exponent > 31 ? 31 : common - head.exponent;
+  const int b = common - offset.exponent > 31 ? 31 : common - offset.exponent;
+  std::int32_t max = 0;
+  for (std::uint32_t i = 0; i < n; ++i) {
+    const std::int32_t v = (head.max == 0 ? 0 : head.values[i] >> a) - (offset.values[i] >> b);
+    head.values[i] = static_cast<std::int16_t>(v);
+    max = magnitude(v) > max ? magnitude(v) : max;
+  }
+  head.max = max;
+  head.exponent = common;
+}
+
+// The quantised key and its scale; writes mantissa, exponent and running maximum of the slot.
+template <class Store>
+void store_key_with(const KvBlock& dst, std::uint32_t slot, const float* src, const Rotation& rotation,
+                    const KeyOffset& offset, Store store) {
+  HeadS16 head;
+  rotate_head(head, src, dst.head_dim, rotation);
+  if (offset.values) subtract_offset(head, dst.head_dim, offset);
+  if (head.max != 0) normalize_head(head, dst.head_dim);
+  const QuantizedKey key = key_scale(head);
+  for (std::uint32_t i = 0; i < dst.head_dim; ++i)
+    store(i, key.reciprocal ? static_cast<std::int8_t>(quantize_s16(head.values[i], key.reciprocal)) : std::int8_t{0});
+  for (std::uint32_t i = dst.head_dim; i < round_up(dst.head_dim, 4); ++i) store(i, std::int8_t{0});
+  dst.key_mantissas[slot] = key.mantissa;
+  dst.key_exponents[slot] = key.exponent;
+  const std::int8_t before = slot ? dst.key_exponent_maxima[slot - 1] : key.exponent;
+  dst.key_exponent_maxima[slot] = before > key.exponent ? before : key.exponent;
+}
+
+// The same for a value, whose scale is a power of two; SPEC.md 2.7.
+template <class Store>
+void store_value_with(const KvBlock& dst, std::uint32_t slot, const float* src, Store store) {
+  const BlockFloat b = block_float(max_magnitude_bits(src, dst.head_dim));
+  const int shift = ((b.max + 128) >> 8) <= 127 ? 8 : 9;
+  for (std::uint32_t i = 0; i < dst.head_dim; ++i)
+    store(i, b.zero ? std::int8_t{0}
+                    : static_cast<std::int8_t>((to_s16(src[i], b.to_s16_scale) + (1 << (shift - 1))) >> shift));
+  const auto exponent = static_cast<std::int8_t>(b.zero ? -46 : b.exponent - 15 + shift);
+  dst.value_exponents[slot] = exponent;
+  const std::int8_t before = slot ? dst.value_exponent_maxima[slot - 1] : exponent;
+  dst.value_exponent_maxima[slot] = before > exponent ? before : exponent;
+}
+
+}  // namespace heed::portable

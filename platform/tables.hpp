@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// tables.hpp: the traits of every kernel table that exists, so that any machine can plan for any other.
+#pragma once
+#include "runtime/kernels.hpp"
+
+namespace heed::traits {
+
+constexpr std::uint8_t eats(Layout a) { return static_cast<std::uint8_t>(1u << static_cast<unsigned>(a)); }
+inline constexpr std::uint8_t kEatsAll = 15;
+
+// name, layouts, preferred layout, bytes per prepared activation, alignment, slack, tokens per prefill chunk
+inline constexpr KernelTraits kPortable = {"portable", kEatsAll, Layout::packed, 1, 16, 0, 64};
+inline constexpr KernelTraits kAvx2 = {"avx2", eats(Layout::packed), Layout::packed, 1, 64, 64, 64};
+inline constexpr KernelTraits kAvx512Vnni = {"avx512vnni", eats(Layout::packed), Layout::packed, 1, 64, 64, 64};
+inline constexpr KernelTraits kNeon = {"neon", eats(Layout::packed), Layout::packed, 1, 16, 16, 64};
+inline constexpr KernelTraits kCortexM3 = {"cortex-m3", eats(Layout::row), Layout::row, 1, 8, 0, 4};
+inline constexpr KernelTraits kCortexM4 = {"cortex-m4", eats(Layout::row) | eats(Layout::pair), Layout::pair, 2, 8, 0, 4};
+
+inline constexpr const KernelTraits* kAll[] = {&kPortable, &kAvx2, &kAvx512Vnni, &kNeon, &kCortexM3, &kCortexM4};
+
+}  // namespace heed::traits

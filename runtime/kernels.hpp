@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+// kernels.hpp: what the runtime asks of a CPU. platform/ fills one `Kernels` table per instruction set; every
+// function gives the bits that SPEC.md, part 2, defines, so that tables can be exchanged for each other.
+//
+// Names are op_dst_lhs_rhs: f32 float, s8r int8 with one dynamic scale per vector, s8c int8 weights with one scale
+// per row. Outputs come first. Preconditions are the caller's; nothing here can fail.
+#pragma once
+#include "runtime/numerics.hpp"
+#include "runtime/tensor.hpp"
+
+namespace heed {
+
+// Keys are attended to in blocks of this many absolute positions.
+inline constexpr std::uint32_t kBlockKeys = 64;
+// A last, shorter block is a multiple of this many.
+inline constexpr std::uint32_t kKeyGranule = 16;
+inline constexpr std::uint32_t kMaxHeadDim = 256;
+
+// Compile-time facts about a table, enough to plan a session for a CPU that is not this one.
+struct KernelTraits {
+  const char* name;
+  std::uint8_t layouts;                   // bit (1 << Layout) for each layout it eats
+  Layout preferred;                       // the layout to quantise for
+  std::uint8_t activation_element_bytes;  // bytes that hold one prepared int8 activation: 1 or 2
+  std::uint8_t alignment;                 // of every buffer in the arena, a power of two
+  std::uint16_t slack;                    // readable bytes needed behind the last buffer
+  std::uint16_t default_chunk;            // tokens that a prefill takes through the layers together
+};
+
+// n vectors of quantised activations, [n] each; the content of `values` belongs to the table that wrote it.
+struct Activations {
+  std::int8_t* values;        // [n, value_stride bytes]
+  float* scales;              // [n]
+  std::int32_t* sums;         // [n, sum_count]: per group, what the table wants to know of it
+  std::uint8_t* exponents;    // [n, groups], 0..3; unused without groups
+  std::uint32_t value_stride; // bytes
+  std::uint32_t cols;
+  std::uint16_t groups;       // 0 = none
+  std::uint16_t group;        // columns per group
+
+  constexpr std::uint32_t sum_count() const { return groups ? groups : 1u; }
+};
+
+// A position's rotation: for each pair of a head the cosine and sine, Q15.
+struct Rotation {
+  const std::int16_t* cosine_sine;  // [pairs, 2]; null = no rotation
+  std::uint16_t pairs;              // 2 * pairs <= head_dim; the rest of the head is not rotated
+  bool halves;                      // pair i is (i, i + pairs) instead of (2 i, 2 i + 1)
+};
+
+// 64 positions of one KV head in the cache; the order inside `keys` and `values` belongs to the table.
+struct KvBlock {
+  std::int8_t* keys;                     // [capacity, round_up(head_dim, 4)]
+  std::int8_t* values;                   // [capacity, head_dim]
+  std::uint8_t* key_mantissas;           // [capacity], 128..255: key = int8 * mantissa * 2^exponent
+  std::int8_t* key_exponents;            // [capacity]
+  std::int8_t* key_exponent_maxima;      // [capacity], of the block's keys up to this one
+  std::int8_t* value_exponents;          // [capacity]: value = int8 * 2^exponent
+  std::int8_t* value_exponent_maxima;    // [capacity]
+  std::uint32_t capacity;                // multiple of kKeyGranule, at most kBlockKeys
+  std::uint32_t head_dim;
+};
+
+constexpr std::uint32_t kv_block_bytes(std::uint32_t capacity, std::uint32_t head_dim) {
+  return capacity * (round_up(head_dim, 4) + head_dim + 5);
+}
+
+// A constant subtracted from each rotated key: softmax does not see it, int8 does.
+struct KeyOffset {
+  const std::int16_t* values;  // [head_dim], or null; offset = value * 2^(exponent - 15)
+  std::int8_t exponent;
+};
+
+// What attention over key blocks has gathered so far for each query.
+struct AttentionSums {
+  float* numerators;          // [n, head_dim]
+  float* denominators;        // [n]
+  std::int32_t* references;   // [n]
+};
+
+// Queries that meet one key block together: `n` vectors, in runs of `per_position` that see the same keys.
+struct BlockQueries {
+  Activations queries;             // cols = head_dim
+  std::uint32_t first, n;          // indices into `queries` and the sums
+  std::uint32_t per_position;      // query heads per KV head
+  std::uint32_t visible;           // keys of the block seen by the first run, 1..capacity; each run sees one more,
+                                   // up to `visible_limit`
+  std::uint32_t visible_limit;     // at most capacity
+  float factor;                    // log2(e) * attention scale
+};
+
+// Rows [row_begin, row_end) of a product for n tokens; row_begin is a multiple of the row block, row_end too or
+// the padded end. dst[t * dst_stride + r] = y, or += y with `accumulate`.
+struct MatmulRange {
+  std::uint32_t n;
+  std::uint32_t row_begin, row_end;
+  std::uint32_t dst_stride;
+  bool accumulate;
+};
+
+// RMS norm: y = x / sqrt(mean(x^2) + epsilon) * gain.
+struct NormWeights {
+  const float* gain;     // [n], or null when it is folded into the weights behind it
+  float epsilon;
+};
+
+struct Kernels {
+  KernelTraits traits;
+
+  // CRC-32C (Castagnoli) continued from `crc`, which starts at 0.
+  std::uint32_t (*crc32c)(std::uint32_t crc, const void* data, std::size_t bytes);
+
+  // dst[cols] = row `row` of `rhs`.
+  void (*embed_f32_s8c)(float* dst, const Tensor& rhs, std::uint32_t row);
+
+  // Vector `index` of dst = src[dst.cols], quantised.
+  void (*quantize_s8r_f32)(const Activations& dst, std::uint32_t index, const float* src);
+
+  // The same for the norm of src; `src` is not changed.
+  void (*norm_s8r_f32)(const Activations& dst, std::uint32_t index, const float* src, const NormWeights& weights);
+
+  // The same for gate * F(gate) * up, with F the sigmoid for SiLU; `gate` is overwritten. up may be null (no factor).
+  void (*gate_s8r_f32)(const Activations& dst, std::uint32_t index, float* gate, const float* up,
+                       const std::uint16_t* factor);
+
+  // dst = lhs * rhs^T (+ bias).
+  void (*matmul_f32_s8r_s8c)(float* dst, const Activations& lhs, const Tensor& rhs, const MatmulRange& range);
+
+  // One head's query vector, rotated and quantised, as vector `index` of dst (cols = head_dim).
+  void (*query_s8r_f32)(const Activations& dst, std::uint32_t index, const float* src, const Rotation& rotation);
+
+  // One head's key, rotated, less the offset; and its value; at `slot` of a block. Slots fill in order from 0.
+  void (*store_key)(const KvBlock& dst, std::uint32_t slot, const float* src, const Rotation& rotation,
+                    const KeyOffset& offset);
+  void (*store_value)(const KvBlock& dst, std::uint32_t slot, const float* src);
+
+  // Adds one key block to the sums of each query. `weights`, if not null, receives for the only query of a call
+  // with n = 1 the unnormalised weights of the visible keys relative to the block's reference, which is
+  // returned in `*reference`; the sums are not touched then.
+  void (*attend_block)(const AttentionSums& sums, const BlockQueries& queries, const KvBlock& block,
+                       std::uint16_t* weights, std::int32_t* reference);
+
+  // dst[d] = numerator / denominator of one query.
+  void (*attend_finish)(float* dst, const float* numerators, float denominator, std::uint32_t head_dim);
+
+  // Index of the largest logit, the lowest one of equals; NaN counts as minus infinity.
+  std::uint32_t (*argmax)(const float* logits, std::uint32_t n);
+
+  // weights[i] = round(exp((logits[i] - max) * inverse_temperature) * 2^22) for sampling.
+  void (*sample_weights)(std::uint32_t* weights, const float* logits, std::uint32_t n, float max,
+                         float inverse_temperature);
+};
+
+// ---- Sizes that the plan adds up -----------------------------------------------------------------------------
+
+constexpr std::uint32_t activation_stride(const KernelTraits& traits, std::uint32_t cols) {
+  return round_up(activation_cols(cols) * traits.activation_element_bytes, traits.alignment);
+}
+
+// Bytes that hold n quantised vectors of this shape.
+constexpr std::uint64_t activations_bytes(const KernelTraits& traits, std::uint32_t cols, std::uint32_t group,
+                                          std::uint32_t n) {
+  const std::uint64_t groups = group_count(cols, group);
+  const std::uint64_t sums = groups ? groups : 1;
+  const std::uint64_t total = std::uint64_t{n} * (activation_stride(traits, cols) + 4 + 4 * sums + groups);
+  return (total + traits.alignment - 1) / traits.alignment * traits.alignment;
+}
+
+// Lays n vectors out in `memory`, which holds activations_bytes() and is aligned to traits.alignment.
+inline Activations make_activations(void* memory, const KernelTraits& traits, std::uint32_t cols, std::uint32_t group,
+                                    std::uint32_t n) {
+  Activations a{};
+  a.cols = cols;
+  a.group = static_cast<std::uint16_t>(group);
+  a.groups = static_cast<std::uint16_t>(group_count(cols, group));
+  a.value_stride = activation_stride(traits, cols);
+  auto* p = static_cast<std::int8_t*>(memory);
+  a.values = p;
+  p += std::size_t{n} * a.value_stride;
+  a.scales = reinterpret_cast<float*>(p);
+  p += std::size_t{n} * 4;
+  a.sums = reinterpret_cast<std::int32_t*>(p);
+  p += std::size_t{n} * 4 * a.sum_count();
+  a.exponents = reinterpret_cast<std::uint8_t*>(p);
+  return a;
+}
+
+}  // namespace heed

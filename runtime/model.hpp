@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// model.hpp: a checked, zero-copy view of a model image (SPEC.md, part 1).
+#pragma once
+#include "runtime/config.hpp"
+#include "runtime/kernels.hpp"
+#include "runtime/span.hpp"
+
+namespace heed {
+
+// What a tensor is for. The order is the order of the directory: globals before the layers, each layer, globals behind.
+enum class Role : std::uint8_t {
+  token_embedding = 0,  // s8 [vocab_size, d_model]
+  rotary_phases = 1,    // u32 [rotary_dims / 2]: turn per position, 2^32 = one turn
+  attention_gain = 2,   // f32 [d_model]
+  w_query = 3,          // s8 [n_heads * head_dim, d_model]
+  w_key = 4,            // s8 [n_kv_heads * head_dim, d_model]
+  w_value_down = 5,     // s8 [n_kv_heads * head_dim, d_model]
+  w_value_up = 6,       // s8 [d_model, n_heads * head_dim], the heads' value_up matrices side by side
+  key_offset = 7,       // s16 [n_kv_heads, head_dim], then s8 exponents [n_kv_heads]
+  ffn_gain = 8,         // f32 [d_model]
+  w_gate = 9,           // s8 [d_ff, d_model]
+  w_up = 10,            // s8 [d_ff, d_model]
+  w_down = 11,          // s8 [d_model, d_ff]
+  final_gain = 12,      // f32 [d_model]
+  unembedding = 13,     // s8 [vocab_size, d_model]
+};
+inline constexpr int kRoleCount = 14;
+
+enum class ElementType : std::uint8_t { s8 = 0, f32 = 1, u32 = 2, s16 = 3 };
+
+enum class SectionKind : std::uint32_t { config = 1, directory = 2, tokenizer = 3, metadata = 4, tensors = 5 };
+
+inline constexpr std::uint8_t kMagic[8] = {'h', 'e', 'e', 'd', '\r', '\n', 0x1A, '\n'};
+inline constexpr std::uint32_t kFormatVersion = 1;
+inline constexpr std::uint32_t kImageAlign = 64;
+
+struct ImageHeader {
+  std::uint8_t magic[8];
+  std::uint32_t version;
+  std::uint32_t n_sections;
+  std::uint64_t total_bytes;
+  std::uint32_t header_crc;  // CRC-32C of header and section table, this field as 0
+  std::uint32_t reserved[9];
+};
+static_assert(sizeof(ImageHeader) == 64, "the image holds these bytes");
+
+struct SectionEntry {
+  std::uint32_t kind;
+  std::uint32_t crc;       // CRC-32C of the section's bytes
+  std::uint64_t offset;    // from the beginning of the image, multiple of 64
+  std::uint64_t bytes;
+  std::uint64_t reserved;
+};
+static_assert(sizeof(SectionEntry) == 32, "the image holds these bytes");
+
+struct TensorEntry {
+  Role role;
+  ElementType type;
+  Layout layout;           // 0 unless s8
+  std::uint8_t reserved0;
+  std::uint16_t layer;     // 0 for globals
+  std::uint16_t group;     // columns per group, 0 = one scale per row
+  std::uint32_t rows, cols;
+  std::uint32_t offset64;  // from the beginning of the tensor section, in units of 64 bytes
+  std::uint32_t reserved[3];
+};
+static_assert(sizeof(TensorEntry) == 32, "the image holds these bytes");
+
+// What a configuration says about directory entry `index`.
+struct TensorSlot {
+  Role role;
+  ElementType type;
+  std::uint16_t layer;
+  std::uint32_t rows, cols, group;
+  bool bias;
+};
+
+// Bit (1 << role) for each tensor that every layer has, and for those outside the layers.
+constexpr std::uint32_t layer_roles(const ModelConfig& c) {
+  const auto bit = [](Role r, bool on) { return on ? 1u << static_cast<unsigned>(r) : 0u; };
+  return bit(Role::attention_gain, !(c.flags & kAttentionGainFolded)) | bit(Role::w_query, true) |
+         bit(Role::w_key, true) | bit(Role::w_value_down, true) | bit(Role::w_value_up, true) |
+         bit(Role::key_offset, c.flags & kKeyOffset) | bit(Role::ffn_gain, !(c.flags & kFfnGainFolded)) |
+         bit(Role::w_gate, c.gated) | bit(Role::w_up, true) | bit(Role::w_down, true);
+}
+constexpr std::uint32_t global_roles(const ModelConfig& c) {
+  const auto bit = [](Role r, bool on) { return on ? 1u << static_cast<unsigned>(r) : 0u; };
+  return bit(Role::token_embedding, c.input == Input::tokens) | bit(Role::rotary_phases, c.position == Position::rotary) |
+         bit(Role::final_gain, !(c.flags & kFinalGainFolded)) |
+         bit(Role::unembedding, c.output == Output::logits && !c.tied_unembedding);
+}
+constexpr std::uint32_t count_bits(std::uint32_t v) {
+  std::uint32_t n = 0;
+  for (; v; v &= v - 1) ++n;
+  return n;
+}
+inline constexpr std::uint32_t kRolesBeforeLayers = 3;  // bits of token_embedding and rotary_phases
+
+constexpr std::uint32_t tensor_count(const ModelConfig& c) {
+  return count_bits(global_roles(c)) + c.n_layers * count_bits(layer_roles(c));
+}
+
+// Directory index of a tensor that the configuration has.
+constexpr std::uint32_t tensor_index(const ModelConfig& c, Role role, std::uint32_t layer) {
+  const std::uint32_t below = (1u << static_cast<unsigned>(role)) - 1;
+  const std::uint32_t globals = global_roles(c), layers = layer_roles(c);
+  const std::uint32_t before = count_bits(globals & kRolesBeforeLayers);
+  if (role <= Role::rotary_phases) return count_bits(globals & below);
+  if (role >= Role::final_gain) return count_bits(globals & below) + c.n_layers * count_bits(layers);
+  return before + layer * count_bits(layers) + count_bits(layers & below);
+}
+
+TensorSlot tensor_slot(const ModelConfig& c, Role role, std::uint32_t layer);
+
+// Bytes of a tensor in the image, a multiple of 64.
+std::uint64_t slot_bytes(const TensorSlot& slot, Layout layout);
+
+// A view of an image; trivially copyable. The image must outlive it and stay unchanged.
+class Model {
+ public:
+  const ModelConfig& config() const { return config_; }
+  Span<const std::uint8_t> image() const { return image_; }
+  // Empty when the image has no such section.
+  Span<const std::uint8_t> tokenizer() const { return tokenizer_; }
+  Span<const std::uint8_t> metadata() const { return metadata_; }
+
+  Layout layout() const { return layout_; }
+  const TensorEntry& entry(std::uint32_t index) const { return directory_[index]; }
+  // Precondition of the four: the configuration has this role, layer < n_layers.
+  Tensor tensor(Role role, std::uint32_t layer) const;
+  const float* floats(Role role, std::uint32_t layer) const;
+  const std::uint32_t* rotary_phases() const;
+  KeyOffset key_offset(std::uint32_t layer, std::uint32_t kv_head) const;
+
+  bool has(Role role) const {
+    return ((layer_roles(config_) | global_roles(config_)) >> static_cast<unsigned>(role)) & 1u;
+  }
+
+ private:
+  friend Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels);
+  friend Status verify(const Model& model, const Kernels& kernels);
+  const std::uint8_t* data(Role role, std::uint32_t layer) const;
+
+  ModelConfig config_{};
+  Span<const std::uint8_t> image_, tokenizer_, metadata_;
+  const SectionEntry* sections_ = nullptr;
+  std::uint32_t n_sections_ = 0;
+  const TensorEntry* directory_ = nullptr;
+  const std::uint8_t* tensors_ = nullptr;
+  Layout layout_ = Layout::row;
+};
+
+// Checks the structure and every scale, gain and multiplier of `image` (SPEC.md, part 5), reading no weight and no
+// token. The image must be 64-byte aligned; it may be flash, a mapped file or an array. `kernels` serves for the CRC
+// of the header. On refusal `model` is unspecified.
+Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels);
+
+// Checks every section's CRC and that no weight is outside -127..127. An image that is opened and not verified may
+// give wrong numbers, never undefined behaviour.
+Status verify(const Model& model, const Kernels& kernels);
+
+}  // namespace heed
