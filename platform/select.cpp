@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// select.cpp: CPU features to a kernel table; the only place that asks a CPU what it is.
+#include "platform/select.hpp"
+
+#include <cstring>
+
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
+namespace heed {
+
+#if defined(HEED_SINGLE_TABLE)
+
+extern const Kernels HEED_SINGLE_TABLE;
+const Kernels& best_kernels() { return HEED_SINGLE_TABLE; }
+
+#else
+
+// One line per table here and one in kTables: that is all a new instruction set needs.
+extern const Kernels kernels_portable;
+#if defined(__x86_64__)
+extern const Kernels kernels_avx2;
+extern const Kernels kernels_avx512vnni;
+#elif defined(__aarch64__)
+extern const Kernels kernels_neon;
+#endif
+
+namespace {
+
+struct Entry {
+  const Kernels* kernels;
+  bool (*runs)();
+};
+
+bool always() { return true; }
+
+#if defined(__x86_64__)
+bool has_avx2() { return __builtin_cpu_supports("avx2"); }
+bool has_avx512vnni() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
+constexpr Entry kTables[] = {
+    {&kernels_portable, always},
+#if defined(__x86_64__)
+    {&kernels_avx2, has_avx2},
+    {&kernels_avx512vnni, has_avx512vnni},
+#elif defined(__aarch64__)
+    {&kernels_neon, always},
+#endif
+};
+constexpr std::size_t kCount = sizeof kTables / sizeof kTables[0];
+
+struct List {
+  const Kernels* kernels[kCount];
+};
+constexpr List make_list() {
+  List list{};
+  for (std::size_t i = 0; i < kCount; ++i) list.kernels[i] = kTables[i].kernels;
+  return list;
+}
+constexpr List kList = make_list();
+
+}  // namespace
+
+Span<const Kernels* const> all_kernels() { return {kList.kernels, kCount}; }
+
+bool is_runnable(const Kernels& kernels) {
+  for (const Entry& e : kTables)
+    if (e.kernels == &kernels) return e.runs();
+  return false;
+}
+
+const Kernels& best_kernels() {
+  for (std::size_t i = kCount; i-- > 0;)
+    if (kTables[i].runs()) return *kTables[i].kernels;
+  return kernels_portable;
+}
+
+const Kernels* find_kernels(const char* name) {
+  for (const Entry& e : kTables)
+    if (std::strcmp(e.kernels->traits.name, name) == 0) return e.runs() ? e.kernels : nullptr;
+  return nullptr;
+}
+
+#endif
+
+}  // namespace heed

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+// attention.cpp: queries meet keys block by block, and the weighted values move the embeddings.
+#include "runtime/attention.hpp"
+
+namespace heed {
+namespace {
+
+constexpr float kLog2E = 1.44269504f;
+
+// Where the vectors of one head lie: [n_kv_heads, n, heads per KV head], so that the queries of a group lie together.
+struct HeadOrder {
+  std::uint32_t n, per_group;
+  std::uint32_t index(std::uint32_t head, std::uint32_t token) const {
+    const std::uint32_t kv_head = head / per_group;
+    return (kv_head * n + token) * per_group + (head - kv_head * per_group);
+  }
+};
+
+Activations query_activations(const AttentionLayer& layer, std::uint32_t n) {
+  const AttentionConfig& c = layer.config;
+  return make_activations(layer.scratch.queries, layer.kernels->traits, c.head_dim, 0, n * c.n_heads);
+}
+
+float score_factor(const AttentionConfig& c) { return c.scale * kLog2E; }
+
+// Hands the weights of one query to the tap: the sums are known, so each block's weights can be normalised.
+void tap_row(const AttentionLayer& layer, const Activations& queries, std::uint32_t head, std::uint32_t query,
+             std::uint32_t position) {
+  const AttentionConfig& c = layer.config;
+  const std::uint32_t kv_head = head / (c.n_heads / c.n_kv_heads);
+  const float inverse = 1.0f / layer.scratch.sums.denominators[query];
+  std::uint16_t raw[kBlockKeys];
+  float weights[kBlockKeys];
+  for (std::uint32_t first = 0; first <= position; first += kBlockKeys) {
+    const KvBlock block = layer.cache.block(kv_head, first / kBlockKeys);
+    const std::uint32_t left = position + 1 - first;
+    const std::uint32_t visible = left < kBlockKeys ? left : kBlockKeys;
+    const BlockQueries one{queries, query, 1, 1, visible, visible, score_factor(c)};
+    std::int32_t reference = 0;
+    layer.kernels->attend_block(layer.scratch.sums, one, block, raw, &reference);
+    const float scale = pow2_or_zero(reference - layer.scratch.sums.references[query]) * inverse;
+    for (std::uint32_t k = 0; k < visible; ++k) weights[k] = static_cast<float>(raw[k]) * scale;
+    layer.tap.take(layer.tap.context, layer.index, head, position, first, {weights, visible});
+  }
+}
+
+// All queries of one KV head against its keys, in order of position.
+void attend_kv_head(const AttentionLayer& layer, const Activations& queries, std::uint32_t kv_head,
+                    std::uint32_t first, std::uint32_t n) {
+  const AttentionConfig& c = layer.config;
+  const Kernels& k = *layer.kernels;
+  const AttentionSums& sums = layer.scratch.sums;
+  const HeadOrder order{n, c.n_heads / c.n_kv_heads};
+  const std::uint32_t begin = kv_head * n * order.per_group, end = begin + n * order.per_group;
+  for (std::uint32_t q = begin; q < end; ++q) {
+    sums.denominators[q] = 0.0f;
+    sums.references[q] = -(1 << 24);
+  }
+  for (std::size_t i = std::size_t{begin} * c.head_dim; i < std::size_t{end} * c.head_dim; ++i) sums.numerators[i] = 0.0f;
+
+  const std::uint32_t last_block = (first + n - 1) / kBlockKeys;
+  for (std::uint32_t b = 0; b <= last_block; ++b) {
+    const std::uint32_t block_first = b * kBlockKeys;
+    const std::uint32_t t = block_first > first ? block_first - first : 0;  // the first token that sees the block
+    const std::uint32_t seen = first + t + 1 - block_first;
+    const BlockQueries queries_here{queries,         begin + t * order.per_group,
+                                    (n - t) * order.per_group, order.per_group,
+                                    seen < kBlockKeys ? seen : kBlockKeys,
+                                    kBlockKeys,      score_factor(c)};
+    k.attend_block(sums, queries_here, layer.cache.block(kv_head, b), nullptr, nullptr);
+  }
+  for (std::uint32_t t = 0; t < n; ++t) {
+    for (std::uint32_t j = 0; j < order.per_group; ++j) {
+      const std::uint32_t head = kv_head * order.per_group + j, q = order.index(head, t);
+      if (layer.tap.take) tap_row(layer, queries, head, q, first + t);
+      k.attend_finish(layer.scratch.query + std::size_t{t} * layer.scratch.query_stride + head * c.head_dim,
+                      sums.numerators + std::size_t{q} * c.head_dim, sums.denominators[q], c.head_dim);
+    }
+  }
+}
+
+// Keys and values of one KV head into the cache, and its queries quantised.
+void store_kv_head(const AttentionLayer& layer, const Activations& queries, const std::int16_t* rotation,
+                   std::uint32_t kv_head, std::uint32_t first, std::uint32_t n) {
+  const AttentionConfig& c = layer.config;
+  const AttentionScratch& s = layer.scratch;
+  const Kernels& k = *layer.kernels;
+  const HeadOrder order{n, c.n_heads / c.n_kv_heads};
+  Rotation r{nullptr, static_cast<std::uint16_t>(c.rotary_dims / 2), c.rotary_pairing == RotaryPairing::halves};
+  KeyOffset offset{nullptr, 0};
+  if (layer.weights.key_offsets)
+    offset = {layer.weights.key_offsets + std::size_t{kv_head} * c.head_dim, layer.weights.key_offset_exponents[kv_head]};
+  for (std::uint32_t t = 0; t < n; ++t) {
+    if (c.rotary_dims) r.cosine_sine = rotation + std::size_t{t} * c.rotary_dims;
+    const std::uint32_t position = first + t;
+    const KvBlock block = layer.cache.block(kv_head, position / kBlockKeys);
+    const std::size_t at = std::size_t{t} * s.key_stride + kv_head * c.head_dim;
+    k.store_key(block, position % kBlockKeys, s.key + at, r, offset);
+    k.store_value(block, position % kBlockKeys, s.value + at);
+    for (std::uint32_t j = 0; j < order.per_group; ++j) {
+      const std::uint32_t head = kv_head * order.per_group + j;
+      k.query_s8r_f32(queries, order.index(head, t), s.query + std::size_t{t} * s.query_stride + head * c.head_dim, r);
+    }
+  }
+}
+
+}  // namespace
+
+AttentionScratch attention_scratch(const AttentionPlan& plan, std::uint8_t* arena, std::uint32_t n_heads,
+                                   std::uint32_t n_kv_heads, std::uint32_t head_dim) {
+  const auto at = [arena](const Slice& s) { return arena + static_cast<std::size_t>(s.offset); };
+  AttentionScratch s;
+  s.query = reinterpret_cast<float*>(at(plan.query));
+  s.key = reinterpret_cast<float*>(at(plan.key));
+  s.value = reinterpret_cast<float*>(at(plan.value));
+  s.queries = at(plan.queries);
+  s.sums = {reinterpret_cast<float*>(at(plan.numerators)), reinterpret_cast<float*>(at(plan.denominators)),
+            reinterpret_cast<std::int32_t*>(at(plan.references))};
+  s.query_stride = float_row(n_heads * head_dim);
+  s.key_stride = float_row(n_kv_heads * head_dim);
+  return s;
+}
+
+void fill_rotation(std::int16_t* dst, const std::uint32_t* phases, std::uint32_t pairs, std::uint32_t first,
+                   std::uint32_t n) {
+  for (std::uint32_t t = 0; t < n; ++t) {
+    for (std::uint32_t i = 0; i < pairs; ++i) {
+      const SinCos sc = sin_cos(phases[i] * (first + t));
+      *dst++ = sc.cosine;
+      *dst++ = sc.sine;
+    }
+  }
+}
+
+void matmul_parallel(const Kernels& kernels, const Parallel& parallel, float* dst, std::uint32_t dst_stride,
+                     bool accumulate, const Activations& lhs, const Tensor& rhs, std::uint32_t n) {
+  const std::uint32_t block = row_block(rhs.layout), blocks = padded_rows(rhs.layout, rhs.rows) / block;
+  const std::uint32_t parts = part_count(parallel, blocks, std::uint64_t{block} * rhs.cols * n);
+  for_each_part(parallel, parts, [&](std::uint32_t part) {
+    const auto cut = [&](std::uint32_t p) { return static_cast<std::uint32_t>(std::uint64_t{blocks} * p / parts) * block; };
+    kernels.matmul_f32_s8r_s8c(dst, lhs, rhs, {n, cut(part), cut(part + 1), dst_stride, accumulate});
+  });
+}
+
+void attention_forward(const AttentionLayer& layer, float* dst, std::uint32_t dst_stride, bool accumulate,
+                       const Activations& input, const std::int16_t* rotation, std::uint32_t first, std::uint32_t n,
+                       void* activations) {
+  const AttentionConfig& c = layer.config;
+  const AttentionScratch& s = layer.scratch;
+  const Kernels& k = *layer.kernels;
+  const Parallel& parallel = *layer.parallel;
+  matmul_parallel(k, parallel, s.query, s.query_stride, false, input, layer.weights.w_query, n);
+  matmul_parallel(k, parallel, s.key, s.key_stride, false, input, layer.weights.w_key, n);
+  matmul_parallel(k, parallel, s.value, s.key_stride, false, input, layer.weights.w_value_down, n);
+
+  // A KV head stores its keys and values, then its queries attend; heads do not meet before value_up.
+  const Activations queries = query_activations(layer, n);
+  const std::uint32_t parts =
+      part_count(parallel, c.n_kv_heads, std::uint64_t{n} * (first + n) * c.head_dim * 2 * (c.n_heads / c.n_kv_heads));
+  for_each_part(parallel, parts, [&](std::uint32_t part) {
+    for (std::uint32_t h = c.n_kv_heads * part / parts; h < c.n_kv_heads * (part + 1) / parts; ++h) {
+      store_kv_head(layer, queries, rotation, h, first, n);
+      attend_kv_head(layer, queries, h, first, n);
+    }
+  });
+
+  const Activations heads =
+      make_activations(activations, k.traits, c.n_heads * c.head_dim, layer.weights.w_value_up.group, n);
+  for (std::uint32_t t = 0; t < n; ++t) k.quantize_s8r_f32(heads, t, s.query + std::size_t{t} * s.query_stride);
+  matmul_parallel(k, parallel, dst, dst_stride, accumulate, heads, layer.weights.w_value_up, n);
+}
+
+Status create(Attention& attention, const AttentionConfig& config, const AttentionWeights& weights,
+              const AttentionMemory& plan, const Kernels& kernels, Span<std::uint8_t> arena) {
+  AttentionMemory expected;
+  if (const Status s = make_attention_plan(expected, config, kernels.traits, plan.chunk); s != Status::ok) return s;
+  if (plan.arena_bytes != expected.arena_bytes || !arena.data()) return Status::bad_argument;
+  if (reinterpret_cast<std::uintptr_t>(arena.data()) % plan.arena_align) return Status::misaligned;
+  if (arena.size() < plan.arena_bytes) return Status::arena_too_small;
+  if (!float_mode_is_default()) return Status::rounding_mode;
+  const std::uint32_t dq = config.n_heads * config.head_dim, dk = config.n_kv_heads * config.head_dim;
+  const struct { const Tensor* t; std::uint32_t rows, cols; } matrices[] = {{&weights.w_query, dq, config.d_model},
+                                                                            {&weights.w_key, dk, config.d_model},
+                                                                            {&weights.w_value_down, dk, config.d_model},
+                                                                            {&weights.w_value_up, config.d_model, dq}};
+  for (const auto& m : matrices) {
+    if (!m.t->weights || !m.t->scales || m.t->rows != m.rows || m.t->cols != m.cols || m.t->group || m.t->bias)
+      return Status::bad_argument;
+    if (!((kernels.traits.layouts >> static_cast<unsigned>(m.t->layout)) & 1u)) return Status::layout_unsupported;
+  }
+  if (config.rotary_dims && !weights.rotary_phases) return Status::bad_argument;
+  if (weights.key_offsets && !weights.key_offset_exponents) return Status::bad_argument;
+
+  attention = Attention{};
+  attention.plan_ = expected;
+  attention.arena_ = arena.data();
+  AttentionLayer& layer = attention.layer_;
+  layer.config = config;
+  if (config.scale == 0.0f) layer.config.scale = 1.0f / square_root(static_cast<float>(config.head_dim));
+  layer.weights = weights;
+  layer.cache = {{config.n_kv_heads, config.head_dim, config.max_seq, kernels.traits.alignment},
+                 arena.data() + static_cast<std::size_t>(expected.kv_cache.offset)};
+  layer.scratch =
+      attention_scratch(expected.buffers, arena.data(), config.n_heads, config.n_kv_heads, config.head_dim);
+  layer.kernels = &kernels;
+  return Status::ok;
+}
+
+Status Attention::rewind(std::uint32_t position) {
+  if (position > position_) return Status::bad_argument;
+  position_ = position;
+  return Status::ok;
+}
+
+Status Attention::forward(Span<float> change, Span<const float> embeddings) {
+  const AttentionConfig& c = layer_.config;
+  if (!arena_ || embeddings.size() % c.d_model != 0 || change.size() != embeddings.size()) return Status::bad_argument;
+  const std::size_t total = embeddings.size() / c.d_model;
+  if (total > c.max_seq - position_) return Status::context_full;
+  layer_.parallel = &parallel_;
+  const Kernels& k = *layer_.kernels;
+  auto* rotation = reinterpret_cast<std::int16_t*>(arena_ + static_cast<std::size_t>(plan_.rotation.offset));
+  std::uint8_t* memory = arena_ + static_cast<std::size_t>(plan_.activations.offset);
+  auto* padded = reinterpret_cast<float*>(arena_ + static_cast<std::size_t>(plan_.change.offset));
+  const std::uint32_t stride = float_row(c.d_model);
+  for (std::size_t done = 0; done < total;) {
+    const auto n = static_cast<std::uint32_t>(total - done < plan_.chunk ? total - done : plan_.chunk);
+    if (c.rotary_dims) fill_rotation(rotation, layer_.weights.rotary_phases, c.rotary_dims / 2, position_, n);
+    const Activations input = make_activations(memory, k.traits, c.d_model, 0, n);
+    for (std::uint32_t t = 0; t < n; ++t) k.quantize_s8r_f32(input, t, embeddings.data() + (done + t) * c.d_model);
+    // Products come in padded rows, the caller's are not.
+    attention_forward(layer_, padded, stride, false, input, rotation, position_, n, memory);
+    for (std::uint32_t t = 0; t < n; ++t)
+      std::memcpy(change.data() + (done + t) * c.d_model, padded + std::size_t{t} * stride, c.d_model * sizeof(float));
+    position_ += n;
+    done += n;
+  }
+  return Status::ok;
+}
+
+}  // namespace heed

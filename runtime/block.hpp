@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// block.hpp: one transformer block: norm, attention, residual, norm, feed-forward layer, residual.
+#pragma once
+#include "runtime/attention.hpp"
+#include "runtime/model.hpp"
+
+namespace heed {
+
+// The buffers that every block of a forward pass works in.
+struct BlockScratch {
+  float* residual = nullptr;                // [chunk, residual_stride], the embeddings that the blocks move
+  const std::int16_t* rotation = nullptr;   // [chunk, rotary_dims]
+  void* activations = nullptr;
+  float* gate = nullptr;                    // [chunk, ffn_stride], in the bytes of the attention scratch
+  float* up = nullptr;                      // [chunk, ffn_stride]
+  std::uint32_t residual_stride = 0, ffn_stride = 0;
+};
+
+// Moves the embeddings of n positions from `first` through block `attention.index`.
+void block_forward(const Model& model, const AttentionLayer& attention, const BlockScratch& scratch,
+                   std::uint32_t first, std::uint32_t n);
+
+// The weights of one layer's attention.
+AttentionWeights attention_weights(const Model& model, std::uint32_t layer);
+
+}  // namespace heed

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// kv_cache.hpp: int8 keys and values of every layer, in blocks of 64 positions; the one place that indexes them.
+#pragma once
+#include "runtime/kernels.hpp"
+
+namespace heed {
+
+struct KvShape {
+  std::uint32_t n_kv_heads = 0, head_dim = 0, max_seq = 0;
+  std::uint32_t align = 16;  // of each block, traits.alignment
+
+  constexpr std::uint32_t blocks() const { return (max_seq + kBlockKeys - 1) / kBlockKeys; }
+  constexpr std::uint32_t capacity(std::uint32_t block) const {
+    const std::uint32_t left = max_seq - block * kBlockKeys;
+    return left >= kBlockKeys ? kBlockKeys : round_up(left, kKeyGranule);
+  }
+  constexpr std::uint32_t full_block_bytes() const { return round_up(kv_block_bytes(kBlockKeys, head_dim), align); }
+  // All blocks of one head, then of the next head.
+  constexpr std::uint64_t head_bytes() const {
+    return std::uint64_t{blocks() - 1} * full_block_bytes() +
+           round_up(kv_block_bytes(capacity(blocks() - 1), head_dim), align);
+  }
+  constexpr std::uint64_t layer_bytes() const { return head_bytes() * n_kv_heads; }
+};
+
+// One layer's cache. [n_kv_heads, blocks] of KvBlock
+struct KvCache {
+  KvShape shape;
+  std::uint8_t* base = nullptr;
+
+  KvBlock block(std::uint32_t kv_head, std::uint32_t index) const {
+    const std::uint32_t n = shape.capacity(index), d = shape.head_dim;
+    auto* p = reinterpret_cast<std::int8_t*>(base + static_cast<std::size_t>(shape.head_bytes()) * kv_head +
+                                             std::size_t{index} * shape.full_block_bytes());
+    KvBlock b;
+    b.keys = p;
+    b.values = b.keys + std::size_t{n} * round_up(d, 4);
+    b.key_mantissas = reinterpret_cast<std::uint8_t*>(b.values + std::size_t{n} * d);
+    b.key_exponents = reinterpret_cast<std::int8_t*>(b.key_mantissas + n);
+    b.key_exponent_maxima = b.key_exponents + n;
+    b.value_exponents = b.key_exponent_maxima + n;
+    b.value_exponent_maxima = b.value_exponents + n;
+    b.capacity = n;
+    b.head_dim = d;
+    return b;
+  }
+};
+
+}  // namespace heed

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// plan.hpp: decides where every buffer of a session lives, before any memory exists. Integer arithmetic only, the one
+// place where bytes are added up; constexpr when the configuration is, and callable for any CPU on any other.
+#pragma once
+#include "runtime/config.hpp"
+#include "runtime/kv_cache.hpp"
+
+namespace heed {
+
+// What the caller asks for; 0 = the default.
+struct Limits {
+  std::uint32_t max_seq = 0;  // positions to keep, at most the model's; default: the model's
+  std::uint32_t chunk = 0;    // tokens that a prefill takes through the layers together; default: the table's
+};
+
+struct Slice {
+  std::uint64_t offset = 0, bytes = 0;
+};
+
+// The buffers of attention for `chunk` tokens.
+struct AttentionPlan {
+  Slice query;         // [chunk, d_query padded] f32, later the heads' outputs
+  Slice key;           // [chunk, d_key_value padded] f32
+  Slice value;         // [chunk, d_key_value padded] f32
+  Slice queries;       // [n_kv_heads, chunk, heads per kv head] quantised heads
+  Slice numerators;    // [n_kv_heads, chunk, heads per kv head, head_dim] f32
+  Slice denominators;  // [n_kv_heads, chunk, heads per kv head] f32
+  Slice references;    // the same, s32
+};
+
+struct Plan {
+  std::uint64_t arena_bytes = 0;  // exactly what `create` asks for
+  std::uint32_t arena_align = 0;  // power of two
+  std::uint32_t max_seq = 0, chunk = 0;
+  Slice kv_cache;     // [n_layers] KvCache
+  Slice residual;     // [chunk, d_model padded] f32, the embeddings that the layers move
+  Slice rotation;     // [chunk, rotary_dims / 2, 2] s16
+  Slice activations;  // [chunk] quantised vectors of the widest site
+  Slice logits;       // [vocab_size padded] f32, live until the next step
+  AttentionPlan attention;
+  Slice gate, up;     // [chunk, d_ff padded] f32, in the same bytes as `attention`
+};
+
+// Rows of float buffers are padded to this, because products come in blocks of rows.
+inline constexpr std::uint32_t kFloatRowBlock = 16;
+constexpr std::uint32_t float_row(std::uint32_t n) { return round_up(n, kFloatRowBlock); }
+
+namespace plan_detail {
+
+class Stacker {
+ public:
+  constexpr Stacker(std::uint64_t at, std::uint32_t align) : at_(at), align_(align) {}
+  constexpr Slice take(std::uint64_t bytes) {
+    const Slice s{at_, bytes};
+    at_ = (at_ + bytes + align_ - 1) / align_ * align_;
+    return s;
+  }
+  constexpr std::uint64_t at() const { return at_; }
+
+ private:
+  std::uint64_t at_;
+  std::uint32_t align_;
+};
+
+constexpr AttentionPlan stack_attention(Stacker& s, const KernelTraits& traits, std::uint32_t n_heads,
+                                        std::uint32_t n_kv_heads, std::uint32_t head_dim, std::uint32_t chunk) {
+  AttentionPlan p;
+  const std::uint64_t heads = std::uint64_t{chunk} * n_heads;
+  p.query = s.take(std::uint64_t{4} * chunk * float_row(n_heads * head_dim));
+  p.key = s.take(std::uint64_t{4} * chunk * float_row(n_kv_heads * head_dim));
+  p.value = s.take(std::uint64_t{4} * chunk * float_row(n_kv_heads * head_dim));
+  p.queries = s.take(activations_bytes(traits, head_dim, 0, static_cast<std::uint32_t>(heads)));
+  p.numerators = s.take(4 * heads * head_dim);
+  p.denominators = s.take(4 * heads);
+  p.references = s.take(4 * heads);
+  return p;
+}
+
+constexpr std::uint64_t larger(std::uint64_t a, std::uint64_t b) { return a > b ? a : b; }
+
+}  // namespace plan_detail
+
+// Fills `plan` for running a model of this configuration on a CPU described by `traits`, which need not be this one.
+// Fails with bad_config, feature_not_built, context_too_long or bad_argument (a chunk above 4096); `plan` is
+// unspecified then. An arena that does not fit the address space of the target is the caller's to compare.
+constexpr Status make_plan(Plan& plan, const ModelConfig& c, const KernelTraits& traits, const Limits& limits = {}) {
+  if (const Status s = check_config(c); s != Status::ok) return s;
+  if (limits.max_seq > c.max_seq) return Status::context_too_long;
+  if (limits.chunk > 4096) return Status::bad_argument;
+  plan = Plan{};
+  plan.max_seq = limits.max_seq ? limits.max_seq : c.max_seq;
+  plan.chunk = limits.chunk ? limits.chunk : traits.default_chunk;
+  if (plan.chunk > plan.max_seq) plan.chunk = plan.max_seq;
+  plan.arena_align = traits.alignment;
+
+  using plan_detail::larger;
+  plan_detail::Stacker s(0, traits.alignment);
+  const KvShape kv{c.n_kv_heads, c.head_dim, plan.max_seq, traits.alignment};
+  plan.kv_cache = s.take(kv.layer_bytes() * c.n_layers);
+  plan.residual = s.take(std::uint64_t{4} * plan.chunk * float_row(c.d_model));
+  plan.rotation = s.take(std::uint64_t{2} * plan.chunk * c.rotary_dims);
+  std::uint64_t activations = activations_bytes(traits, c.d_model, c.group(Site::attention_in), plan.chunk);
+  activations = larger(activations, activations_bytes(traits, c.d_query(), c.group(Site::value_up_in), plan.chunk));
+  activations = larger(activations, activations_bytes(traits, c.d_model, c.group(Site::ffn_in), plan.chunk));
+  activations = larger(activations, activations_bytes(traits, c.d_ff, c.group(Site::down_in), plan.chunk));
+  activations = larger(activations, activations_bytes(traits, c.d_model, c.group(Site::unembed_in), 1));
+  plan.activations = s.take(activations);
+  plan.logits = s.take(std::uint64_t{4} * float_row(c.vocab_size));
+  // Attention and feed-forward layer never live at the same time.
+  plan_detail::Stacker attention = s, ffn = s;
+  plan.attention =
+      plan_detail::stack_attention(attention, traits, c.n_heads, c.n_kv_heads, c.head_dim, plan.chunk);
+  plan.gate = ffn.take(std::uint64_t{4} * plan.chunk * float_row(c.d_ff));
+  plan.up = ffn.take(std::uint64_t{4} * plan.chunk * float_row(c.d_ff));
+  plan.arena_bytes = larger(attention.at(), ffn.at()) + traits.slack;
+  return Status::ok;
+}
+
+}  // namespace heed
