@@ -106,7 +106,7 @@ void store_kv_head(const AttentionLayer& layer, const Activations& queries, cons
 
 }  // namespace
 
-AttentionScratch attention_scratch(const AttentionPlan& plan, std::uint8_t* arena, std::uint32_t n_heads,
+AttentionScratch attention_scratch(const AttentionPlan& plan, std::byte* arena, std::uint32_t n_heads,
                                    std::uint32_t n_kv_heads, std::uint32_t head_dim) {
   const auto at = [arena](const Slice& s) { return arena + static_cast<std::size_t>(s.offset); };
   AttentionScratch s;
@@ -171,7 +171,7 @@ void attention_forward(const AttentionLayer& layer, float* dst, std::uint32_t ds
 }
 
 Status create(Attention& attention, const AttentionConfig& config, const AttentionWeights& weights,
-              const AttentionMemory& plan, const Kernels& kernels, Span<std::uint8_t> arena) {
+              const AttentionMemory& plan, const Kernels& kernels, Span<std::byte> arena) {
   AttentionMemory expected;
   if (const Status s = make_attention_plan(expected, config, kernels.traits, plan.chunk); s != Status::ok) return s;
   if (plan.arena_bytes != expected.arena_bytes || !arena.data()) return Status::bad_argument;
@@ -220,7 +220,7 @@ Status Attention::forward(Span<float> change, Span<const float> embeddings) {
   layer_.parallel = &parallel_;
   const Kernels& k = *layer_.kernels;
   auto* rotation = reinterpret_cast<std::int16_t*>(arena_ + static_cast<std::size_t>(plan_.rotation.offset));
-  std::uint8_t* memory = arena_ + static_cast<std::size_t>(plan_.activations.offset);
+  std::byte* memory = arena_ + static_cast<std::size_t>(plan_.activations.offset);
   auto* padded = reinterpret_cast<float*>(arena_ + static_cast<std::size_t>(plan_.change.offset));
   const std::uint32_t stride = float_row(c.d_model);
   for (std::size_t done = 0; done < total;) {

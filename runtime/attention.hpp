@@ -57,7 +57,7 @@ struct AttentionLayer {
   std::uint32_t index = 0;  // of the layer, for the tap
 };
 
-AttentionScratch attention_scratch(const AttentionPlan& plan, std::uint8_t* arena, std::uint32_t n_heads,
+AttentionScratch attention_scratch(const AttentionPlan& plan, std::byte* arena, std::uint32_t n_heads,
                                    std::uint32_t n_kv_heads, std::uint32_t head_dim);
 
 // Cosines and sines of n positions from `first`. dst [n, pairs, 2]
@@ -132,10 +132,10 @@ class Attention {
 
  private:
   friend Status create(Attention&, const AttentionConfig&, const AttentionWeights&, const AttentionMemory&,
-                       const Kernels&, Span<std::uint8_t>);
+                       const Kernels&, Span<std::byte>);
   AttentionLayer layer_;
   Parallel parallel_;
-  std::uint8_t* arena_ = nullptr;
+  std::byte* arena_ = nullptr;
   AttentionMemory plan_;
   std::uint32_t position_ = 0;
 };
@@ -144,6 +144,6 @@ class Attention {
 // plan must come from the same configuration and kernels.traits. Fails with bad_argument, bad_config, misaligned,
 // arena_too_small, layout_unsupported or rounding_mode.
 Status create(Attention& attention, const AttentionConfig& config, const AttentionWeights& weights,
-              const AttentionMemory& plan, const Kernels& kernels, Span<std::uint8_t> arena);
+              const AttentionMemory& plan, const Kernels& kernels, Span<std::byte> arena);
 
 }  // namespace heed

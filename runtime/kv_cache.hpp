@@ -26,7 +26,7 @@ struct KvShape {
 // One layer's cache. [n_kv_heads, blocks] of KvBlock
 struct KvCache {
   KvShape shape;
-  std::uint8_t* base = nullptr;
+  std::byte* base = nullptr;
 
   KvBlock block(std::uint32_t kv_head, std::uint32_t index) const {
     const std::uint32_t n = shape.capacity(index), d = shape.head_dim;

@@ -5,7 +5,7 @@
 namespace heed {
 
 Status create(Session& session, const Model& model, const Plan& plan, const Kernels& kernels,
-              Span<std::uint8_t> arena) {
+              Span<std::byte> arena) {
   Plan expected;
   const ModelConfig& c = model.config();
   if (const Status s = make_plan(expected, c, kernels.traits, {plan.max_seq, plan.chunk}); s != Status::ok) return s;

@@ -36,7 +36,7 @@ class Session {
   const Kernels& kernels() const { return *attention_.kernels; }
 
  private:
-  friend Status create(Session&, const Model&, const Plan&, const Kernels&, Span<std::uint8_t>);
+  friend Status create(Session&, const Model&, const Plan&, const Kernels&, Span<std::byte>);
   Status check(Span<const Token> tokens) const;
   void forward(Span<const Token> tokens);
   Span<const float> unembed(std::uint32_t token_of_chunk);
@@ -46,7 +46,7 @@ class Session {
   AttentionLayer attention_;
   BlockScratch scratch_;
   Parallel parallel_;
-  std::uint8_t* arena_ = nullptr;
+  std::byte* arena_ = nullptr;
   std::uint32_t position_ = 0;
 };
 
@@ -54,6 +54,6 @@ class Session {
 // `arena` needs plan.arena_bytes, aligned to plan.arena_align; its content does not matter. Fails with bad_argument,
 // misaligned, arena_too_small, layout_unsupported or rounding_mode.
 Status create(Session& session, const Model& model, const Plan& plan, const Kernels& kernels,
-              Span<std::uint8_t> arena);
+              Span<std::byte> arena);
 
 }  // namespace heed

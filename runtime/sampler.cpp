@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// sampler.cpp: temperature, top-k, top-p and one draw, in integers (SPEC.md, sampler).
+#include "runtime/sampler.hpp"
+
+namespace heed {
+namespace {
+
+constexpr float kSmallestTemperature = 9.5367431640625e-7f;  // 2^-20: its inverse is far from overflow
+constexpr std::uint32_t kOne = 1u << 24;                     // 1 as a fraction of 24 bits
+
+// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014). Every seed is as good.
+std::uint64_t next_random(std::uint64_t& state) {
+  state += 0x9E3779B97F4A7C15u;
+  std::uint64_t z = state;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  return z ^ (z >> 31);
+}
+
+// floor((fraction * total + bias) / 2^24) without a product beyond 64 bits; fraction <= 2^24, bias < 2^24.
+std::uint64_t share(std::uint32_t fraction, std::uint64_t total, std::uint32_t bias) {
+  const std::uint32_t low = static_cast<std::uint32_t>(total) & (kOne - 1);
+  return (total >> 24) * fraction + ((std::uint64_t{low} * fraction + bias) >> 24);
+}
+
+// A beginning of the order "larger weight first, then lower id": everything above `weight`, and the first `ties` of
+// those that equal it.
+struct Kept {
+  std::uint32_t weight, ties;
+  std::uint64_t total;
+};
+
+// The shortest beginning with `count` weights, or whose sum reaches `sum`; everything if there is none.
+// Finds the last weight digit by digit (16 buckets, six passes), so that nothing is sorted.
+Kept keep(const std::uint32_t* weights, std::uint32_t n, std::uint32_t count, std::uint64_t sum) {
+  Kept kept{0, 0, 0};
+  std::uint32_t kept_count = 0, equal = 0;
+  for (int shift = 20; shift >= 0; shift -= 4) {
+    std::uint32_t counts[16] = {};
+    std::uint64_t sums[16] = {};
+    for (std::uint32_t i = 0; i < n; ++i) {
+      const std::uint32_t digits = weights[i] >> shift;
+      if (digits >> 4 != kept.weight) continue;
+      ++counts[digits & 15u];
+      sums[digits & 15u] += weights[i];
+    }
+    std::uint32_t digit = 15;
+    for (; digit > 0; --digit) {
+      if (kept_count + counts[digit] >= count || kept.total + sums[digit] >= sum) break;
+      kept_count += counts[digit];
+      kept.total += sums[digit];
+    }
+    kept.weight = kept.weight << 4 | digit;
+    equal = counts[digit];
+  }
+  for (; kept.ties < equal && kept_count < count && kept.total < sum; ++kept.ties) {
+    ++kept_count;
+    kept.total += kept.weight;
+  }
+  return kept;
+}
+
+}  // namespace
+
+Status create(Sampler& sampler, const SamplerConfig& config, std::uint32_t vocab_size, const Kernels& kernels,
+              Span<std::byte> scratch) {
+  // Written so that a NaN fails.
+  if (!(config.temperature >= 0.0f && config.temperature <= 100.0f) || config.top_p != config.top_p || vocab_size == 0) {
+    return Status::bad_argument;
+  }
+  Sampler s;
+  s.kernels_ = &kernels;
+  s.vocab_size_ = vocab_size;
+  s.state_ = config.seed;
+  if (config.temperature >= kSmallestTemperature) {
+    if (scratch.size() / sizeof(std::uint32_t) < vocab_size) return Status::bad_argument;
+    if (reinterpret_cast<std::uintptr_t>(scratch.data()) % alignof(std::uint32_t)) return Status::misaligned;
+    s.weights_ = reinterpret_cast<std::uint32_t*>(scratch.data());
+    s.inverse_temperature_ = 1.0f / config.temperature;
+    if (config.top_k < vocab_size) s.top_k_ = config.top_k;
+    if (config.top_p > 0.0f && config.top_p < 1.0f) {
+      s.top_p_ = static_cast<std::uint32_t>(config.top_p * static_cast<float>(kOne));
+      if (s.top_p_ == 0) s.top_p_ = 1;
+    }
+  }
+  sampler = s;
+  return Status::ok;
+}
+
+Status Sampler::pick(Token& token, Span<const float> logits) {
+  if (logits.size() != vocab_size_ || vocab_size_ == 0) return Status::bad_argument;
+  std::uint32_t best = kernels_->argmax(logits.data(), vocab_size_);
+  // argmax takes a NaN for minus infinity, and may return one when nothing is larger than that.
+  if (logits[best] != logits[best]) {
+    for (best = 0; best < vocab_size_ && logits[best] != logits[best];) ++best;
+    if (best == vocab_size_) return Status::bad_argument;
+  }
+  token = static_cast<Token>(best);
+  if (inverse_temperature_ == 0.0f) return Status::ok;
+
+  const std::uint32_t* w = weights_;
+  kernels_->sample_weights(weights_, logits.data(), vocab_size_, logits[best], inverse_temperature_);
+  constexpr std::uint64_t kAll = ~std::uint64_t{0};
+  Kept kept{0, vocab_size_, 0};
+  if (top_k_) {
+    kept = keep(w, vocab_size_, top_k_, kAll);
+  } else {
+    for (std::uint32_t i = 0; i < vocab_size_; ++i) kept.total += w[i];
+  }
+  // The sum S with S / total >= top_p is S >= ceil(top_p * total).
+  if (top_p_) kept = keep(w, vocab_size_, top_k_ ? top_k_ : vocab_size_, share(top_p_, kept.total, kOne - 1));
+
+  const auto uniform = static_cast<std::uint32_t>(next_random(state_) >> 40);
+  const std::uint64_t threshold = share(uniform, kept.total, 0);
+  std::uint64_t reached = 0;
+  for (std::uint32_t i = 0; i < vocab_size_; ++i) {
+    if (w[i] < kept.weight) continue;
+    if (w[i] == kept.weight) {
+      if (kept.ties == 0) continue;
+      --kept.ties;
+    }
+    reached += w[i];
+    if (reached > threshold) {
+      token = static_cast<Token>(i);
+      break;
+    }
+  }
+  // Without a positive weight (an infinite logit) nothing exceeds the threshold and the largest logit stands.
+  return Status::ok;
+}
+
+}  // namespace heed
