@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+// convert.cpp: picks the reader, runs the quantiser, signs the image, and checks it as any user of it will.
+#include "quant/convert.hpp"
+
+#include <charconv>
+#include <cstring>
+
+#include "quant/readers/llama2c.hpp"
+#include "quant/readers/llama2c_tokenizer.hpp"
+#include "quant/tokenizer_tables.hpp"
+#include "runtime/tokenizer.hpp"
+
+namespace heed::quant {
+namespace {
+
+bool is_image(Span<const std::uint8_t> bytes) {
+  return bytes.size() >= sizeof kMagic && std::memcmp(bytes.data(), kMagic, sizeof kMagic) == 0;
+}
+
+Error open_verified(Model& model, Span<const std::uint8_t> image, const Kernels& kernels) {
+  Status status = open(model, image, kernels);
+  if (status == Status::ok) status = verify(model, kernels);
+  return status == Status::ok ? Error() : Error(to_string(status));
+}
+
+std::string hex(std::uint32_t value) {
+  std::string text(8, '0');
+  for (int i = 0; i < 8; ++i) text[static_cast<std::size_t>(i)] = "0123456789abcdef"[(value >> (28 - 4 * i)) & 15u];
+  return text;
+}
+
+// Unlike printf, the same under every locale.
+std::string number(double value) {
+  char text[32];
+  const auto end = std::to_chars(text, text + sizeof text, value, std::chars_format::scientific, 2).ptr;
+  return std::string(text, end);
+}
+
+// Refuses what the source's context cannot hold.
+Error set_context(ModelConfig& config, std::uint32_t context) {
+  if (context > config.max_seq)
+    return Error("a context of " + std::to_string(context) + " is more than the model's " +
+                 std::to_string(config.max_seq));
+  if (context) config.max_seq = context;
+  return {};
+}
+
+Error build_tokenizer(std::vector<std::uint8_t>& section, FloatModel& model, const std::string& path) {
+  SourceFile file;
+  if (Error error = file.open(path)) return error;
+  Vocabulary vocabulary;
+  std::string refused = read_llama2c_tokenizer(vocabulary, file.bytes(), model.config.vocab_size);
+  if (refused.empty()) refused = build_tokenizer_section(section, vocabulary);
+  if (!refused.empty()) return Error(path + ": " + refused);
+  if (vocabulary.bos != kNoToken) model.bos = static_cast<std::uint32_t>(vocabulary.bos);
+  if (vocabulary.eos != kNoToken) model.eos = static_cast<std::uint32_t>(vocabulary.eos);
+  Tokenizer tokenizer;
+  const Status status = open(tokenizer, {section.data(), section.size()}, model.config.vocab_size);
+  return status == Status::ok ? Error() : Error(path + ": " + to_string(status));
+}
+
+Metadata describe_model(const FloatModel& model, const QuantizeReport& report, const QuantizedModel& quantized,
+                        const std::string& source, const ConvertOptions& options, const Kernels& kernels) {
+  Metadata m;
+  m.emplace_back("name", options.name.empty() ? file_stem(source) : options.name);
+  if (!options.licence.empty()) m.emplace_back("licence", options.licence);
+  m.emplace_back("source", model.format);
+  m.emplace_back("source_file", file_name(source));
+  m.emplace_back("source_crc32c", hex(kernels.crc32c(0, model.file.bytes().data(), model.file.bytes().size())));
+  m.emplace_back("parameters", std::to_string(parameter_count(model.config)));
+  m.emplace_back("bos", std::to_string(model.bos));
+  m.emplace_back("eos", std::to_string(model.eos));
+  std::string groups;
+  for (int i = 0; i < kSiteCount; ++i) {
+    const std::uint32_t group = report.sites[i].group;
+    groups += std::string(i ? " " : "") + name_of(static_cast<Site>(i)) + ":" + (group ? std::to_string(group) : "row");
+  }
+  m.emplace_back("quantisation", "int8 " + groups);
+  std::string folded;
+  const std::uint16_t flags = quantized.config.flags;
+  if (flags & kAttentionGainFolded) folded += " attention_gain";
+  if (flags & kFfnGainFolded) folded += " ffn_gain";
+  if (flags & kFinalGainFolded) folded += " final_gain";
+  m.emplace_back("folded", folded.empty() ? "none" : folded.substr(1));
+  m.emplace_back("key_offset", flags & kKeyOffset ? "mean of " + std::to_string(report.calibration_tokens) +
+                                                        " positions that the float model wrote"
+                                                  : "none");
+  m.emplace_back("weight_error", number(report.matrix_error));
+  for (int i = 0; i < kSiteCount; ++i)
+    m.emplace_back(std::string("output_error_") + name_of(static_cast<Site>(i)), number(report.sites[i].error));
+  return m;
+}
+
+Metadata parse_metadata(Span<const std::uint8_t> section) {
+  Metadata m;
+  std::string line;
+  for (std::size_t i = 0; i <= section.size(); ++i) {
+    if (i < section.size() && section[i] != '\n') {
+      line += static_cast<char>(section[i]);
+      continue;
+    }
+    const std::size_t equals = line.find('=');
+    if (equals != std::string::npos) m.emplace_back(line.substr(0, equals), line.substr(equals + 1));
+    line.clear();
+  }
+  return m;
+}
+
+Error relayout_with(ImageBytes& image, const Model& model, const ModelConfig& config, Layout layout,
+                    const Kernels& kernels) {
+  TensorSection tensors(config, layout);
+  for (const TensorEntry& e : tensors.directory()) {
+    switch (e.type) {
+      case ElementType::s8: tensors.put(e.role, e.layer, unpack(model.tensor(e.role, e.layer))); break;
+      case ElementType::f32: tensors.put_bytes(e.role, e.layer, model.floats(e.role, e.layer)); break;
+      case ElementType::u32: tensors.put_bytes(e.role, e.layer, model.rotary_phases()); break;
+      case ElementType::s16: tensors.put_bytes(e.role, e.layer, model.key_offset(e.layer, 0).values); break;
+    }
+  }
+  write_image(image, config, tensors, model.tokenizer(), model.metadata(), kernels);
+  Model check;
+  return open_verified(check, {image.data(), image.size()}, kernels).about("the written image is refused");
+}
+
+Error convert_image(ImageBytes& image, ConvertReport& report, const SourceFile& file, const ConvertOptions& options,
+                    const Kernels& kernels) {
+  if (options.quantize.group || !options.quantize.key_offset || !options.name.empty() || !options.licence.empty())
+    return Error("an image keeps its groups, key offsets, name and licence; convert the float model again");
+  Model model;
+  if (Error error = open_verified(model, file.bytes(), kernels)) return error;
+  ModelConfig config = model.config();
+  if (Error error = set_context(config, options.context)) return error;
+  report.format = "heed";
+  report.parameters = parameter_count(config);
+  report.config = config;
+  report.metadata = parse_metadata(model.metadata());
+  return relayout_with(image, model, config, options.layout, kernels);
+}
+
+}  // namespace
+
+Error relayout(ImageBytes& image, const Model& model, Layout layout, const Kernels& kernels) {
+  return relayout_with(image, model, model.config(), layout, kernels);
+}
+
+Error read_model(FloatModel& model, const std::string& path) {
+  if (Error error = model.file.open(path)) return error;
+  if (is_image(model.file.bytes())) return Error(path + ": a heed image has no floats; give the model it was made from");
+  if (is_llama2c(model.file.bytes())) return read_llama2c(model).about(path);
+  return Error(path + ": not a model that heed can read (llama2.c checkpoints, versions 0 and 1)");
+}
+
+Error convert(ImageBytes& image, ConvertReport& report, const std::string& source, const std::string& tokenizer,
+              const ConvertOptions& options, const Kernels& kernels) {
+  report = ConvertReport{};
+  report.layout = options.layout;
+  SourceFile file;
+  if (Error error = file.open(source)) return error;
+  report.source_bytes = file.bytes().size();
+  if (is_image(file.bytes())) {
+    if (!tokenizer.empty()) return Error(source + ": an image keeps its tokenizer; convert the float model again");
+    Error error = convert_image(image, report, file, options, kernels).about(source);
+    report.image_bytes = image.size();
+    return error;
+  }
+
+  FloatModel model;
+  if (Error error = read_model(model, source)) return error;
+  std::vector<std::uint8_t> section;
+  if (!tokenizer.empty())
+    if (Error error = build_tokenizer(section, model, tokenizer)) return error;
+  ModelConfig limited = model.config;
+  if (Error error = set_context(limited, options.context)) return error.about(source);
+  QuantizedModel quantized;
+  if (Error error = quantize_model(quantized, report.quantize, model, options.layout, options.quantize, kernels))
+    return error.about(source);
+  quantized.config.max_seq = limited.max_seq;
+  report.format = model.format;
+  report.parameters = parameter_count(model.config);
+  report.config = quantized.config;
+  report.requantised = true;
+  report.metadata = describe_model(model, report.quantize, quantized, source, options, kernels);
+  const std::string text = metadata_text(report.metadata);
+  write_image(image, quantized.config, *quantized.tensors, {section.data(), section.size()},
+              {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}, kernels);
+  report.image_bytes = image.size();
+  Model check;
+  return open_verified(check, {image.data(), image.size()}, kernels).about("the written image is refused");
+}
+
+}  // namespace heed::quant

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// convert.hpp: from the files that people have to the bytes of an image, in one call.
+#pragma once
+#include <string>
+
+#include "quant/quantize.hpp"
+
+namespace heed::quant {
+
+struct ConvertOptions {
+  Layout layout = Layout::packed;
+  QuantizeOptions quantize;   // not for a .heed source, which keeps its numbers
+  std::uint32_t context = 0;  // positions, at most the source's; 0 = the source's
+  std::string name;           // empty = the source file's name without its extension
+  std::string licence;        // as an SPDX expression; empty = not said
+};
+
+struct ConvertReport {
+  std::string format;          // of the source: "llama2.c version 0", "heed"
+  std::uint64_t source_bytes = 0, image_bytes = 0, parameters = 0;
+  ModelConfig config;
+  Layout layout = Layout::row;
+  bool requantised = false;    // false for a .heed source: `quantize` is empty then
+  QuantizeReport quantize;
+  Metadata metadata;           // as written
+};
+
+// Reads a float model. Today's formats: llama2.c versions 0 and 1.
+Error read_model(FloatModel& model, const std::string& path);
+
+// Converts `source` (a llama2.c checkpoint, or an image for another layout) with the vocabulary in `tokenizer` (empty =
+// an image without tokenizer) to an image that `open` and `verify` accept. The same inputs give the same bytes on
+// every host. `kernels` is any table.
+Error convert(ImageBytes& image, ConvertReport& report, const std::string& source, const std::string& tokenizer,
+              const ConvertOptions& options, const Kernels& kernels);
+
+// An image with the same numbers in another layout: everything but the weights' order and the checksums is kept.
+Error relayout(ImageBytes& image, const Model& model, Layout layout, const Kernels& kernels);
+
+}  // namespace heed::quant

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// file.hpp: whole files as bytes on the host: mapped to read, replaced at once to write.
+#pragma once
+#include <cstdint>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "quant/error.hpp"
+#include "runtime/span.hpp"
+
+namespace heed::quant {
+
+// Allocates at the alignment that an image needs.
+template <class T>
+struct ImageAllocator {
+  using value_type = T;
+  static constexpr std::align_val_t kAlign{64};
+  ImageAllocator() = default;
+  template <class U>
+  ImageAllocator(const ImageAllocator<U>&) {}
+  T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), kAlign)); }
+  void deallocate(T* p, std::size_t) { ::operator delete(p, kAlign); }
+  template <class U>
+  bool operator==(const ImageAllocator<U>&) const { return true; }
+  template <class U>
+  bool operator!=(const ImageAllocator<U>&) const { return false; }
+};
+
+// Bytes of an image in memory of its own, 64-byte aligned.
+using ImageBytes = std::vector<std::uint8_t, ImageAllocator<std::uint8_t>>;
+
+// A file's bytes, read-only, 64-byte aligned; mapped where the host can, read otherwise. Movable, not copyable.
+class SourceFile {
+ public:
+  SourceFile() = default;
+  ~SourceFile();
+  SourceFile(SourceFile&& other) noexcept { swap(other); }
+  SourceFile& operator=(SourceFile&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+
+  // Fails when the file cannot be opened, is not a regular file, or is empty.
+  Error open(const std::string& path);
+  // Valid as long as this object, also after it has been moved.
+  Span<const std::uint8_t> bytes() const { return {data_, size_}; }
+
+ private:
+  void swap(SourceFile& other) noexcept;
+
+  const std::uint8_t* data_ = nullptr;
+  std::size_t size_ = 0;
+  bool mapped_ = false;
+  ImageBytes owned_;
+};
+
+// Writes beside `path` and renames, so that a failure leaves what was there.
+Error write_file(const std::string& path, Span<const std::uint8_t> bytes);
+
+// The last component of a path, and the same without its extension.
+std::string file_name(const std::string& path);
+std::string file_stem(const std::string& path);
+
+}  // namespace heed::quant

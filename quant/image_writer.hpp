@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// image_writer.hpp: the bytes of an image (SPEC.md, part 1), in the one order that the format allows.
+#pragma once
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "quant/error.hpp"
+#include "quant/file.hpp"
+#include "quant/pack.hpp"
+#include "runtime/model.hpp"
+
+namespace heed::quant {
+
+// The tensor section and its directory, sized by the configuration and filled tensor by tensor in any order.
+class TensorSection {
+ public:
+  // Precondition: check_config(config) == ok.
+  TensorSection(const ModelConfig& config, Layout layout);
+
+  Layout layout() const { return layout_; }
+  // Shapes must be those of tensor_slot().
+  void put(Role role, std::uint32_t layer, const QuantizedMatrix& matrix);
+  void put_floats(Role role, std::uint32_t layer, const float* x);
+  void put_phases(const std::vector<std::uint32_t>& phases);
+  // values [n_kv_heads, head_dim], exponents [n_kv_heads].
+  void put_key_offset(std::uint32_t layer, const std::vector<std::int16_t>& values,
+                      const std::vector<std::int8_t>& exponents);
+  // The bytes of a tensor that is not a matrix, as another image holds them.
+  void put_bytes(Role role, std::uint32_t layer, const void* bytes);
+
+  std::uint64_t bytes_of(Role role, std::uint32_t layer) const;
+  const std::vector<TensorEntry>& directory() const { return directory_; }
+  const ImageBytes& bytes() const { return bytes_; }
+
+ private:
+  std::uint8_t* data(Role role, std::uint32_t layer);
+
+  ModelConfig config_;
+  Layout layout_;
+  std::vector<TensorEntry> directory_;
+  ImageBytes bytes_;
+};
+
+// Keys and values of the metadata, in the order in which they are written as `key=value` lines.
+using Metadata = std::vector<std::pair<std::string, std::string>>;
+
+// UTF-8 lines. Control characters in a value become spaces; keys are ours.
+std::string metadata_text(const Metadata& metadata);
+// The value of a key in a metadata section, or empty.
+std::string metadata_value(Span<const std::uint8_t> section, const std::string& key);
+
+// The whole image; the same parts give the same bytes. An empty tokenizer or metadata gives no such section.
+// `kernels` serves for the CRCs.
+void write_image(ImageBytes& image, const ModelConfig& config, const TensorSection& tensors,
+                 Span<const std::uint8_t> tokenizer, Span<const std::uint8_t> metadata, const Kernels& kernels);
+
+// Recomputes every CRC of an image whose header and section table lie within it; for tools and tests that edit one.
+void refresh_checksums(Span<std::uint8_t> image, const Kernels& kernels);
+
+}  // namespace heed::quant

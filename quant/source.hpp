@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// source.hpp: a model in floats, as any reader fills it and the quantiser and the float reference take it.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "quant/error.hpp"
+#include "quant/file.hpp"
+#include "runtime/model.hpp"
+
+namespace heed::quant {
+
+// Tensors have the roles and shapes of runtime/model.hpp, all as row-major float32. Movable, not copyable: the
+// tensors point into `file` or into memory that the model owns.
+class FloatModel {
+ public:
+  FloatModel() = default;
+  FloatModel(FloatModel&&) = default;
+  FloatModel& operator=(FloatModel&&) = default;
+
+  ModelConfig config;                        // nothing folded, no key offset, no groups
+  std::vector<std::uint32_t> rotary_phases;  // [rotary_dims / 2], with rotary positions
+  std::string format;                        // what was read, e.g. "llama2.c version 0"
+  std::uint32_t bos = 1, eos = 2;            // tokens that begin and end a text
+  SourceFile file;                           // what mapped tensors point into
+
+  // Readers: set `config` first. Mapped data must be 4-byte aligned and lie in `file`.
+  void map(Role role, std::uint32_t layer, const float* data) { slot(role, layer) = data; }
+  void own(Role role, std::uint32_t layer, std::vector<float> data);
+
+  // Null where the model has no such tensor.
+  const float* floats(Role role, std::uint32_t layer) const {
+    const std::size_t i = std::size_t{layer} * kRoleCount + static_cast<std::size_t>(role);
+    return i < tensors_.size() ? tensors_[i] : nullptr;
+  }
+
+ private:
+  const float*& slot(Role role, std::uint32_t layer);
+
+  std::vector<const float*> tensors_;        // [n_layers, kRoleCount], globals as layer 0
+  std::vector<std::vector<float>> owned_;
+};
+
+const char* name_of(Role role);
+const char* name_of(Site site);
+const char* name_of(Layout layout);
+// "w_query of layer 3"; globals without their layer.
+std::string describe(Role role, std::uint32_t layer);
+
+// The matrices that a site feeds; the unembedding of a tied model is its token_embedding.
+std::vector<Role> matrices_of(const ModelConfig& config, Site site);
+
+// Number of weights, gains included, key offsets not.
+std::uint64_t parameter_count(const ModelConfig& config);
+
+// Readers call it last: the configuration is one that the runtime can express, every tensor is there, and every
+// number is finite and below 2^40.
+Error check(const FloatModel& model);
+
+// round(theta^(-2 i / dims) / (2 pi) * 2^32) for i < dims / 2, the same bits on every host. theta > 1.
+std::vector<std::uint32_t> rotary_phases(std::uint32_t dims, double theta);
+
+}  // namespace heed::quant
