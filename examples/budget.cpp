@@ -2,6 +2,7 @@
 // budget.cpp: a board's memory budget as a compile error. The plan is integer arithmetic over the configuration, so a
 // firmware knows its RAM to the byte before it is linked.
 #include <cstdio>
+#include <initializer_list>
 
 #include "platform/tables.hpp"
 #include "runtime/plan.hpp"
