@@ -1,0 +1,85 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# run.sh: installs what is missing, builds, and passes every test that this machine can run or emulate.
+#   --no-install   refuse to install packages
+#   --full         add sanitizers, fuzz replays and the slow matrix (what CI runs)
+#   --only PRESET  one preset only (host, host-asan, aarch64, armv7, cortex-m3, cortex-m4)
+# HEED_TEST_DATA names the folder of test data; tests that need it are skipped without it, and fail instead with
+# HEED_REQUIRE_DATA=1.
+set -eu
+here=$(cd "$(dirname "$0")/.." && pwd)
+full=0
+only=""
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --no-install) export HEED_NO_INSTALL=1 ;;
+    --full) full=1 ;;
+    --only) only=$2; shift ;;
+    -h|--help) sed -n '3,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "run.sh: unknown option $1" >&2; exit 2 ;;
+  esac
+  shift
+done
+cd "$here"
+. toolchains/packages.sh
+packages="$heed_packages_build $heed_packages_test"
+case "$only" in
+  host) ;;
+  host-asan) packages="$packages $heed_packages_full" ;;
+  *) packages="$packages $heed_packages_cross" ;;
+esac
+[ $full = 0 ] || packages="$packages $heed_packages_full"
+# shellcheck disable=SC2086
+heed_install_packages $packages
+
+presets="host aarch64 armv7 cortex-m3 cortex-m4"
+[ $full = 0 ] || presets="host host-asan aarch64 armv7 cortex-m3 cortex-m4"
+[ -z "$only" ] || presets=$only
+export HEED_FULL=$full
+
+logs=build/logs
+mkdir -p $logs
+passed=0
+failed=0
+skipped=0
+# The images that programs on boards carry come from this machine's quantiser.
+model_args=""
+for preset in $presets; do
+  case "$preset" in
+    cortex-*)
+      if [ -x build/host/bin/heed ] && [ -f "${HEED_TEST_DATA:-}/stories260K/stories260K.bin" ]; then
+        cpu=$preset
+        image=build/stories260K-$cpu.heed
+        build/host/bin/heed quantize "$HEED_TEST_DATA/stories260K/stories260K.bin" --target "$cpu" -o "$image" >/dev/null
+        model_args="-DHEED_FIRMWARE_MODEL=$here/$image"
+      fi ;;
+    *) model_args="" ;;
+  esac
+  echo "== $preset: configure and build"
+  # shellcheck disable=SC2086
+  cmake --preset "$preset" $model_args > $logs/$preset-configure.txt 2>&1 || { cat $logs/$preset-configure.txt; exit 1; }
+  cmake --build --preset "$preset" > $logs/$preset-build.txt 2>&1 || { tail -60 $logs/$preset-build.txt; exit 1; }
+  echo "== $preset: test"
+  status=0
+  if [ $full = 1 ]; then
+    ctest --preset "$preset" --output-on-failure -j 2 > $logs/$preset-test.txt 2>&1 || status=$?
+  else
+    ctest --preset "$preset" --output-on-failure -j 2 -LE full > $logs/$preset-test.txt 2>&1 || status=$?
+  fi
+  grep -E "Test +#|tests passed|^The following|Failed|Skipped" $logs/$preset-test.txt || true
+  [ $status = 0 ] || cat $logs/$preset-test.txt
+  total=$(sed -n 's/^.*tests passed, .* out of \([0-9]*\)$/\1/p' $logs/$preset-test.txt)
+  bad=$(sed -n 's/^.*tests passed, \([0-9]*\) tests failed out of.*$/\1/p' $logs/$preset-test.txt)
+  none=$(grep -c "\*\*\*Skipped" $logs/$preset-test.txt || true)
+  [ -n "$total" ] || { total=1; bad=1; }
+  passed=$((passed + total - bad - none))
+  failed=$((failed + bad))
+  skipped=$((skipped + none))
+  [ $status = 0 ] || [ "$bad" -gt 0 ] || failed=$((failed + 1))
+done
+echo "$passed passed, $failed failed, $skipped skipped"
+if [ "${HEED_REQUIRE_DATA:-0}" = 1 ] && [ $skipped -gt 0 ]; then
+  echo "run.sh: HEED_REQUIRE_DATA=1 and $skipped tests were skipped" >&2
+  exit 1
+fi
+[ $failed = 0 ]
