@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: Apache-2.0
+// kernels_m4.cpp: the kernel table for ARMv7E-M and ARMv8-M with the DSP extension (Cortex-M4, M7, M33): two multiplies
+// per instruction.
+//
+// A pair of weights is stored as the int16 H = 256 w1 + w0 (Layout::pair) and four activations are prepared as
+// X1 = (x1, x3) and X' = (256 x0 - x1, 256 x2 - x3), so that SMLAD(H, X1) + SMLAD(SXTB16(H), X') is 256 times the dot
+// product: weight words are multiplied as they lie in flash, with one extraction per four weights. int32 holds 256
+// times the sum of 512 columns.
+#ifndef __ARM_FEATURE_DSP
+#error "kernels_m4.cpp needs a core with the DSP extension, such as -mcpu=cortex-m4"
+#endif
+#include "platform/cortex_m/attend.hpp"
+#include "platform/cortex_m/matmul.hpp"
+#include "platform/portable/exp2.hpp"
+#include "platform/portable/products.hpp"
+#include "platform/portable/rows.hpp"
+#include "platform/tables.hpp"
+
+namespace heed {
+namespace {
+
+using Word = std::uint32_t __attribute__((may_alias));
+
+inline int16x2_t odd_bytes(std::uint32_t w) {
+  int16x2_t r;
+  __asm__("sxtb16 %0, %1, ror #8" : "=r"(r) : "r"(w));
+  return r;
+}
+
+struct PairActivations {
+  // Widens in place from the back: word i becomes words 2 i and 2 i + 1.
+  static void finish(const Activations& dst, std::uint32_t index) {
+    auto* const row = reinterpret_cast<Word*>(portable::activation_row(dst, index));
+    for (std::uint32_t i = activation_cols(dst.cols) / 4; i-- != 0;) {
+      const std::uint32_t w = row[i];
+      const int16x2_t x1 = odd_bytes(w);
+      row[2 * i + 1] = static_cast<std::uint32_t>(__ssub16(static_cast<int16x2_t>(w << 8 & 0xFF00FF00u), x1));
+      row[2 * i] = static_cast<std::uint32_t>(x1);
+    }
+  }
+};
+
+// Eight columns of four rows of Layout::pair.
+#define HEED_PAIR_BLOCK                                                                             \
+  "ldmia.w lr!, {r4-r7}\n\t"                                                                        \
+  "ldmia.w r12!, {r0-r3}\n\t"                                                                       \
+  "smlad r8, r0, r4, r8\n\tsmlad r9, r1, r4, r9\n\tsmlad r10, r2, r4, r10\n\tsmlad r11, r3, r4, r11\n\t" \
+  "sxtb16.w r0, r0\n\tsxtb16.w r1, r1\n\tsxtb16.w r2, r2\n\tsxtb16.w r3, r3\n\t"                            \
+  "smlad r8, r0, r5, r8\n\tsmlad r9, r1, r5, r9\n\tsmlad r10, r2, r5, r10\n\tsmlad r11, r3, r5, r11\n\t" \
+  "ldmia.w r12!, {r0-r3}\n\t"                                                                       \
+  "smlad r8, r0, r6, r8\n\tsmlad r9, r1, r6, r9\n\tsmlad r10, r2, r6, r10\n\tsmlad r11, r3, r6, r11\n\t" \
+  "sxtb16.w r0, r0\n\tsxtb16.w r1, r1\n\tsxtb16.w r2, r2\n\tsxtb16.w r3, r3\n\t"                            \
+  "smlad r8, r0, r7, r8\n\tsmlad r9, r1, r7, r9\n\tsmlad r10, r2, r7, r10\n\tsmlad r11, r3, r7, r11\n\t"
+constexpr std::uint32_t kPairBlockBytes = 108;
+
+// What the loop over row quads below reads; offsets in bytes are spelled out there.
+struct PairJob {
+  std::int32_t totals[4];          //  0 of the groups so far
+  const std::uint8_t* multipliers; // 16 four of the next group
+  const std::uint8_t* exponents;   // 20 of the next group
+  std::uint32_t segment;           // 24 bytes of x in a group
+  const std::int8_t* x;            // 28
+  std::uint32_t first_entry;       // 32 where the first segment enters the loop, in bytes
+  const std::int8_t* first_end;    // 36 end of the first segment
+  const std::int8_t* last;         // 40 begin of the last segment
+  const std::int8_t* end;          // 44
+  std::uint32_t last_entry;        // 48
+  const std::uint8_t* all_exponents; // 52
+  const float* scales;             // 56
+  void* dst;                       // 60
+  void* dst_end;                   // 64
+  const float* bias;               // 68 or null
+  const std::int8_t* weights;      // 72
+  float x_scale;                   // 76
+  enum Kind : std::uint32_t { rows, raw, grouped } kind;  // 80
+  std::uint32_t more;              // 84 a bias or accumulation
+  std::uint32_t accumulate;        // 88
+};
+
+// All quads of a job. In the inner loop every register is taken, so the job's address and the end of the segment live
+// in s15 and s14, and a jump into the four unrolled blocks takes care of the rest.
+__attribute__((noinline)) void run_pairs(PairJob& job) {
+  register PairJob* r0 __asm__("r0") = &job;
+  __asm__ volatile(
+      "vmov s15, r0\n\t"
+      "vldr s13, [r0, #76]\n\t"
+      "ldr r12, [r0, #72]\n\t"
+      "1:\n\t"  // a quad of rows
+      "vmov r7, s15\n\t"
+      "ldr lr, [r7, #28]\n\t"
+      "ldrd r0, r1, [r7, #32]\n\t"
+      "vmov s14, r1\n\t"
+      "2:\n\t"  // a segment: r0 is the entry
+      "mov r8, #0\n\tmov r9, #0\n\tmov r10, #0\n\tmov r11, #0\n\t"
+      ".balign 4\n\t"
+      "add pc, r0\n\t"
+      "nop\n\t"
+      "3:\n\t" HEED_PAIR_BLOCK HEED_PAIR_BLOCK HEED_PAIR_BLOCK HEED_PAIR_BLOCK
+      "vmov r0, s14\n\t"
+      "cmp lr, r0\n\t"
+      "bne 3b\n\t"
+      "vmov r7, s15\n\t"
+      "ldr r0, [r7, #80]\n\t"
+      "cmp r0, #1\n\t"
+      "bhi 5f\n\t"
+      "beq 7f\n\t"
+      "vmov s0, s1, r8, r9\n\t"
+      "vmov s2, s3, r10, r11\n\t"
+      "4:\n\t"  // y = float(sum) * (row scale * x scale)
+      "ldrd r0, r2, [r7, #56]\n\t"
+      "vldmia r0!, {s4-s7}\n\t"
+      "vcvt.f32.s32 s0, s0\n\tvcvt.f32.s32 s1, s1\n\tvcvt.f32.s32 s2, s2\n\tvcvt.f32.s32 s3, s3\n\t"
+      "vmul.f32 s4, s4, s13\n\tvmul.f32 s5, s5, s13\n\tvmul.f32 s6, s6, s13\n\tvmul.f32 s7, s7, s13\n\t"
+      "vmul.f32 s0, s0, s4\n\tvmul.f32 s1, s1, s5\n\tvmul.f32 s2, s2, s6\n\tvmul.f32 s3, s3, s7\n\t"
+      "ldrd r3, r1, [r7, #64]\n\t"  // the end of dst, bias
+      "ldrd r4, r5, [r7, #84]\n\t"
+      "cbz r4, 9f\n\t"
+      "cbz r1, 8f\n\t"
+      "vldmia r1!, {s4-s7}\n\t"
+      "str r1, [r7, #68]\n\t"
+      "vadd.f32 s0, s0, s4\n\tvadd.f32 s1, s1, s5\n\tvadd.f32 s2, s2, s6\n\tvadd.f32 s3, s3, s7\n\t"
+      "8:\n\t"
+      "cbz r5, 9f\n\t"
+      "vldmia r2, {s4-s7}\n\t"
+      "vadd.f32 s0, s4, s0\n\tvadd.f32 s1, s5, s1\n\tvadd.f32 s2, s6, s2\n\tvadd.f32 s3, s7, s3\n\t"
+      "9:\n\t"
+      "vstmia r2!, {s0-s3}\n\t"
+      "strd r0, r2, [r7, #56]\n\t"
+      "cmp r2, r3\n\t"
+      "bne 1b\n\t"
+      "b 6f\n\t"
+      "7:\n\t"  // raw sums
+      "ldrd r2, r3, [r7, #60]\n\t"
+      "stmia r2!, {r8-r11}\n\t"
+      "str r2, [r7, #60]\n\t"
+      "cmp r2, r3\n\t"
+      "bne 1b\n\t"
+      "b 6f\n\t"
+      "5:\n\t"  // the end of a group: totals += multiplier * 2^exponent * sum, the product shifted by 8 and the sum by -8
+      "ldmia r7, {r0-r6}\n\t"
+      "add r6, lr\n\t"
+      "vmov s14, r6\n\t"
+      "ldr r6, [r4], #4\n\t"
+      "ldrb r7, [r5], #1\n\t"
+      "lsls r6, r7\n\t"
+      "and r7, r6, #0xFF00FF00\n\t"
+      "lsls r6, r6, #8\n\t"
+      "and r6, r6, #0xFF00FF00\n\t"
+      "smlawb r0, r8, r6, r0\n\t"
+      "smlawb r1, r9, r7, r1\n\t"
+      "smlawt r2, r10, r6, r2\n\t"
+      "smlawt r3, r11, r7, r3\n\t"
+      "vmov r7, s15\n\t"
+      "stmia r7, {r0-r5}\n\t"
+      "ldr r6, [r7, #40]\n\t"
+      "movs r0, #0\n\t"
+      "cmp lr, r6\n\t"
+      "blo 2b\n\t"
+      "bhi 10f\n\t"
+      "ldrd r6, r0, [r7, #44]\n\t"
+      "vmov s14, r6\n\t"
+      "b 2b\n\t"
+      "10:\n\t"  // the end of a grouped quad
+      "vldmia r7, {s0-s3}\n\t"
+      "movs r0, #0\n\tmovs r1, #0\n\tmovs r2, #0\n\tmovs r3, #0\n\t"
+      "ldr r5, [r7, #52]\n\t"
+      "stmia r7, {r0-r5}\n\t"
+      "b 4b\n\t"
+      "6:\n\t"
+      : "+r"(r0)
+      :
+      : "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "s0", "s1", "s2", "s3", "s4",
+        "s5", "s6", "s7", "s13", "s14", "s15", "cc", "memory");
+}
+#undef HEED_PAIR_BLOCK
+
+// Where x, which covers `columns`, enters the four unrolled blocks.
+constexpr std::uint32_t entry_of(std::uint32_t columns) {
+  return (0u - columns / 8) % 4 * kPairBlockBytes;
+}
+
+// 256 times `rows` dot products with weights in Layout::pair, rows in fours.
+void raw_sums(std::int32_t* sums, const std::int8_t* weights, const std::int8_t* x, std::uint32_t columns,
+              std::uint32_t rows) {
+  PairJob job;
+  job.x = x;
+  job.first_entry = entry_of(columns);
+  job.first_end = x + 2 * columns;
+  job.dst = sums;
+  job.dst_end = sums + rows;
+  job.weights = weights;
+  job.kind = PairJob::raw;
+  run_pairs(job);
+}
+
+struct Core {
+  static constexpr std::uint32_t kSegment = 512, kElementBytes = 2, kKeyStep = 8;
+  static constexpr int kScoreShift = 8;
+  // As SXTB16 takes values apart: (0, 2), (1, 3).
+  static constexpr std::uint32_t place(std::uint32_t k) { return (k & ~3u) | (k & 1) << 1 | (k >> 1 & 1); }
+  static const std::uint16_t* exp2() { return portable::kExp2.values; }
+
+  static void dot4(std::int32_t* sums, const Tensor& rhs, std::uint32_t row, std::uint32_t column, const std::int8_t* x,
+                   std::uint32_t columns) {
+    const std::uint32_t stride = padded_cols(rhs.layout, rhs.cols);
+    const std::int8_t* w = rhs.weights + std::size_t{row} * stride;
+    if (rhs.layout == Layout::pair) {
+      raw_sums(sums, w + 4 * column, x, columns, 4);
+    } else {
+      w += column;
+      for (int i = 0; i < 4; ++i, w += stride) {
+        const auto* words = reinterpret_cast<const Word*>(w);
+        const auto* prepared = reinterpret_cast<const Word*>(x);
+        std::int32_t sum = 0;
+        for (std::uint32_t c = 0; c < columns; c += 4) {
+          const std::uint32_t word = *words++;
+          const int16x2_t even = __sxtb16(static_cast<int8x4_t>(word));
+          const int16x2_t pair = __sadd16(static_cast<int16x2_t>(word & 0xFF00FF00u), even);
+          sum = __smlad(pair, static_cast<int16x2_t>(*prepared++), sum);
+          sum = __smlad(even, static_cast<int16x2_t>(*prepared++), sum);
+        }
+        sums[i] = sum;
+      }
+    }
+    for (int i = 0; i < 4; ++i) sums[i] >>= 8;
+  }
+
+  // Keys are rows of Layout::pair, four slots together.
+  static void scores(std::int32_t* dst, const Activations& queries, std::uint32_t index, const KvBlock& block,
+                     std::uint32_t visible) {
+    const std::uint32_t stride = round_up(block.head_dim, 4), columns = round_up(stride, 8);
+    // An odd half block multiplies the zeros behind the query by what follows the keys.
+    const std::uint32_t step = stride == columns ? round_up(visible, 4) : 4;
+    for (std::uint32_t k = 0; k < visible; k += step)
+      raw_sums(dst + k, block.keys + std::size_t{k} * stride, portable::activation_row(queries, index), columns, step);
+  }
+
+  static void weigh(float* numerators, const std::int16_t* folded, const KvBlock& block, std::uint32_t visible,
+                    float keep, float add) {
+    const std::int16_t* const end = folded + round_up(visible, kKeyStep);
+    std::uint32_t d = 0;
+    for (; d + 4 <= block.head_dim; d += 4) {
+      std::int32_t sums[4];
+      weigh_quad(sums, block.values + std::size_t{d} * block.capacity, folded, end);
+      for (int i = 0; i < 4; ++i)
+        numerators[d + i] = portable::merge_numerator(numerators[d + i], sums[i], keep, add);
+    }
+    for (; d < block.head_dim; ++d) {
+      const auto* v = reinterpret_cast<const Word*>(block.values + std::size_t{d} * block.capacity);
+      std::int32_t sum = 0;
+      for (auto* p = reinterpret_cast<const Word*>(folded); p != reinterpret_cast<const Word*>(end); p += 2) {
+        sum = __smlad(__sxtb16(static_cast<int8x4_t>(*v)), static_cast<int16x2_t>(p[0]), sum);
+        sum = __smlad(odd_bytes(*v++), static_cast<int16x2_t>(p[1]), sum);
+      }
+      numerators[d] = portable::merge_numerator(numerators[d], sum, keep, add);
+    }
+  }
+
+  // Four head dimensions: values come four slots of each after the other.
+  static void weigh_quad(std::int32_t* sums, const std::int8_t* v, const std::int16_t* p, const std::int16_t* end) {
+    std::int32_t a0 = 0, a1 = 0, a2 = 0, a3 = 0;
+    std::uint32_t p0, p1, t;
+#define HEED_VALUE(a, v)                     \
+  "sxtb16 %[t], " v "\n\t"                   \
+  "smlad %[" a "], %[t], %[p0], %[" a "]\n\t" \
+  "sxtb16 " v ", " v ", ror #8\n\t"          \
+  "smlad %[" a "], " v ", %[p1], %[" a "]\n\t"
+#define HEED_FOUR_KEYS                                         \
+  "ldrd %[p0], %[p1], [%[p]], #8\n\t"                          \
+  "ldmia %[v]!, {r4-r7}\n\t" HEED_VALUE("a0", "r4") HEED_VALUE("a1", "r5") HEED_VALUE("a2", "r6") HEED_VALUE("a3", "r7")
+    __asm__ volatile("1:\n\t" HEED_FOUR_KEYS HEED_FOUR_KEYS
+                     "cmp %[p], %[end]\n\t"
+                     "bne 1b"
+                     : [a0] "+r"(a0), [a1] "+r"(a1), [a2] "+r"(a2), [a3] "+r"(a3), [v] "+r"(v), [p] "+r"(p),
+                       [p0] "=&r"(p0), [p1] "=&r"(p1), [t] "=&r"(t)
+                     : [end] "r"(end)
+                     : "r4", "r5", "r6", "r7", "cc", "memory");
+#undef HEED_FOUR_KEYS
+#undef HEED_VALUE
+    sums[0] = a0, sums[1] = a1, sums[2] = a2, sums[3] = a3;
+  }
+};
+
+void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor& rhs, const MatmulRange& range) {
+  const std::uint32_t cols = padded_cols(rhs.layout, rhs.cols);
+  const std::uint32_t groups = group_count(rhs.cols, rhs.group);
+  if (rhs.layout != Layout::pair || cols > (groups ? kGroupedColsInS32 : Core::kSegment))
+    return cortex_m::matmul<Core>(dst, lhs, rhs, range);
+  const std::uint32_t last = groups ? (groups - 1) * rhs.group : 0;
+  PairJob job;
+  job.segment = 2u * rhs.group;
+  job.last_entry = entry_of(cols - last);
+  job.first_entry = groups > 1 ? 0 : job.last_entry;
+  job.kind = groups ? PairJob::grouped : PairJob::rows;
+  job.accumulate = range.accumulate;
+  job.more = rhs.bias || range.accumulate;
+  for (std::uint32_t t = 0; t < range.n; ++t) {
+    for (std::int32_t& total : job.totals) total = 0;
+    job.multipliers = rhs.multipliers + std::size_t{range.row_begin} * groups;
+    job.exponents = job.all_exponents = lhs.exponents + std::size_t{t} * lhs.groups;
+    job.x = lhs.values + std::size_t{t} * lhs.value_stride;
+    job.last = job.x + 2 * last;
+    job.end = job.x + 2 * cols;
+    job.first_end = groups > 1 ? job.x + job.segment : job.end;
+    job.scales = rhs.scales + range.row_begin;
+    job.bias = rhs.bias ? rhs.bias + range.row_begin : nullptr;
+    job.dst = dst + std::size_t{t} * range.dst_stride + range.row_begin;
+    job.dst_end = dst + std::size_t{t} * range.dst_stride + range.row_end;
+    job.weights = rhs.weights + std::size_t{range.row_begin} * cols;
+    job.x_scale = groups ? lhs.scales[t] : lhs.scales[t] * (1.0f / 256.0f);
+    if (range.row_begin != range.row_end) run_pairs(job);
+  }
+}
+
+void store_key(const KvBlock& dst, std::uint32_t slot, const float* src, const Rotation& rotation,
+               const KeyOffset& offset) {
+  std::int8_t* quad = dst.keys + std::size_t{slot / 4} * 4 * round_up(dst.head_dim, 4) + slot % 4 * 4;
+  portable::store_key_with(dst, slot, src, rotation, offset, [=](std::uint32_t d, std::int8_t q) {
+    std::int8_t* at = quad + 4 * (d & ~3u) + (d & 3);
+    *at = static_cast<std::int8_t>(d & 1 ? q - (at[-1] < 0) : q);  // 256 w1 + w0 borrows
+  });
+}
+
+void store_value(const KvBlock& dst, std::uint32_t slot, const float* src) {
+  const std::uint32_t quads = dst.head_dim & ~3u;
+  portable::store_value_with(dst, slot, src, [=](std::uint32_t d, std::int8_t q) {
+    const std::uint32_t in_quad = d < quads ? (slot & ~3u) * 4 + (d & 3) * 4 + (slot & 3) : (d & 3) * dst.capacity + slot;
+    dst.values[(d & ~3u) * dst.capacity + in_quad] = q;
+  });
+}
+
+}  // namespace
+
+extern const Kernels kernels_cortex_m4;
+const Kernels kernels_cortex_m4 = {
+    traits::kCortexM4,
+    portable::crc32c,
+    portable::embed_f32_s8c,
+    portable::quantize_s8r_f32<PairActivations>,
+    portable::norm_s8r_f32<PairActivations>,
+    portable::gate_s8r_f32<PairActivations>,
+    matmul_f32_s8r_s8c,
+    portable::query_s8r_f32<PairActivations>,
+    store_key,
+    store_value,
+    cortex_m::attend_block<Core>,
+    portable::attend_finish,
+    portable::argmax,
+    portable::sample_weights,
+};
+
+}  // namespace heed

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every function of the Cortex-M table that this target links gives the bits of portable, on edge shapes.
+#include <initializer_list>
+
+#include "platform/tables.hpp"
+#include "tests/check.hpp"
+
+namespace heed {
+
+extern const Kernels kernels_portable;
+#ifdef __ARM_FEATURE_DSP
+extern const Kernels kernels_cortex_m4;
+static const Kernels& table = kernels_cortex_m4;
+#else
+extern const Kernels kernels_cortex_m3;
+static const Kernels& table = kernels_cortex_m3;
+#endif
+
+namespace {
+
+std::uint32_t random_state = 1;
+std::uint32_t random_bits() {
+  random_state ^= random_state << 13;
+  random_state ^= random_state >> 17;
+  random_state ^= random_state << 5;
+  return random_state;
+}
+std::uint32_t random_below(std::uint32_t n) { return (random_bits() >> 8) % n; }
+std::int32_t random_s8() { return static_cast<std::int32_t>(random_below(255)) - 127; }
+float random_float() { return (static_cast<float>(random_bits() >> 8) - 8388608.0f) * (1.0f / 8388608.0f); }
+
+enum class Fill { normal, wide, extreme, zero, special };
+constexpr Fill kFills[] = {Fill::normal, Fill::wide, Fill::extreme, Fill::zero, Fill::special};
+
+void fill(float* x, std::uint32_t n, Fill how) {
+  const float factor = pow2(static_cast<int>(random_below(24)) - 12);
+  for (std::uint32_t i = 0; i < n; ++i) {
+    x[i] = how == Fill::zero ? 0.0f : random_float() * factor;
+    if (how == Fill::wide) x[i] *= pow2(-static_cast<int>(random_below(20)));
+    if (how == Fill::extreme) x[i] = random_bits() & 1 ? factor : -factor;
+  }
+  if (how != Fill::special) return;
+  constexpr std::uint32_t kSpecial[] = {0x7FC00000, 0x7F800000, 0xFF800000, 0x7F7FFFFF, 0x00000001, 0x80000000, 0x2B7FFFFF, 0xFFFFFFFF};
+  for (std::uint32_t i = 0; i < n; i += 1 + random_below(8)) x[i] = float_of(kSpecial[random_below(8)]);
+}
+
+bool same(float a, float b) { return bits_of(a) == bits_of(b); }
+bool same(const float* a, const float* b, std::uint32_t n) {
+  for (std::uint32_t i = 0; i < n; ++i)
+    if (!same(a[i], b[i])) return false;
+  return true;
+}
+
+constexpr std::uint32_t kMaxTokens = 6, kMaxTestCols = 2400;
+constexpr std::uint32_t kActivationBytes = kMaxTokens * (2 * kMaxTestCols + 128 + 4 + 5 * (kMaxTestCols / 32 + 1));
+alignas(64) unsigned char portable_memory[kActivationBytes], table_memory[kActivationBytes];
+
+// The same vectors as both tables hold them, behind different garbage.
+struct Both {
+  Activations plain, prepared;
+  Both(std::uint32_t cols, std::uint32_t group, std::uint32_t n)
+      : plain(make_activations(portable_memory, traits::kPortable, cols, group, n)),
+        prepared(make_activations(table_memory, table.traits, cols, group, n)) {
+    for (unsigned char& byte : table_memory) byte = static_cast<unsigned char>(random_bits() >> 24);
+  }
+};
+
+// The int8 value i of a prepared vector.
+std::int32_t value_of(const Activations& a, std::uint32_t index, std::uint32_t i) {
+  const std::int8_t* row = a.values + std::size_t{index} * a.value_stride;
+  if (table.traits.activation_element_bytes == 1) return row[i];
+  std::int16_t x[4];  // x1, x3, 256 x0 - x1, 256 x2 - x3
+  std::memcpy(x, row + 2 * (i & ~3u), sizeof x);
+  return i & 1 ? x[i >> 1 & 1] : (x[2 + (i >> 1 & 1)] + x[i >> 1 & 1]) / 256;
+}
+
+bool same(const Both& both, std::uint32_t index) {
+  bool ok = same(both.plain.scales[index], both.prepared.scales[index]);
+  for (std::uint32_t g = 0; g < both.plain.groups; ++g)
+    ok &= both.plain.exponents[index * both.plain.groups + g] == both.prepared.exponents[index * both.plain.groups + g];
+  for (std::uint32_t i = 0; i < activation_cols(both.plain.cols); ++i)
+    ok &= both.plain.values[index * both.plain.value_stride + i] == value_of(both.prepared, index, i);
+  return ok;
+}
+
+float source[2 * kMaxTestCols], other[kMaxTestCols], copy[kMaxTestCols], gain[kMaxTestCols];
+constexpr std::uint32_t kWidths[] = {1, 5, 16, 31, 64, 172, 288, 515};
+constexpr std::uint16_t kGroups[] = {0, 32, 64, 256};
+
+}  // namespace
+
+TEST_CASE("a vector is quantised as portable does", "[cortex_m]") {
+  for (const std::uint32_t n : kWidths)
+    for (const std::uint16_t group : kGroups)
+      for (const Fill how : kFills) {
+        const Both both(n, group, 2);
+        for (std::uint32_t t = 0; t < 2; ++t) {
+          fill(source, n, how);
+          kernels_portable.quantize_s8r_f32(both.plain, t, source);
+          table.quantize_s8r_f32(both.prepared, t, source);
+        }
+        CHECK(same(both, 0));
+        CHECK(same(both, 1));
+      }
+}
+
+TEST_CASE("a norm gives the bits of portable", "[cortex_m]") {
+  for (const std::uint32_t n : kWidths)
+    for (const std::uint16_t group : kGroups)
+      for (const Fill how : kFills)
+        for (const bool with_gain : {false, true}) {
+          const Both both(n, group, 1);
+          fill(source, n, how);
+          fill(gain, n, Fill::normal);
+          const NormWeights weights{with_gain ? gain : nullptr, 1e-5f};
+          kernels_portable.norm_s8r_f32(both.plain, 0, source, weights);
+          table.norm_s8r_f32(both.prepared, 0, source, weights);
+          CHECK(same(both, 0));
+        }
+}
+
+TEST_CASE("a gate gives the bits of portable", "[cortex_m]") {
+  for (const std::uint32_t n : kWidths)
+    for (const std::uint16_t group : kGroups)
+      for (const Fill how : kFills)
+        for (const bool with_up : {false, true}) {
+          const Both both(n, group, 1);
+          fill(source, n, how);
+          fill(other, n, Fill::wide);
+          std::memcpy(copy, source, n * sizeof(float));
+          const float* up = with_up ? other : nullptr;
+          kernels_portable.gate_s8r_f32(both.plain, 0, source, up, kSigmoid);
+          table.gate_s8r_f32(both.prepared, 0, copy, up, kSigmoid);
+          CHECK(same(both, 0));
+        }
+}
+
+namespace {
+
+constexpr std::uint32_t kMaxRows = 72, kMaxWeights = 64 * 1024;
+alignas(64) std::int8_t weights[kMaxWeights];
+float row_scales[kMaxRows], row_bias[kMaxRows];
+std::uint8_t multipliers[kMaxRows * (kMaxTestCols / 32 + 1)];
+float portable_out[kMaxTokens * (kMaxRows + 4)], table_out[kMaxTokens * (kMaxRows + 4)];
+
+Tensor random_tensor(Layout layout, std::uint32_t rows, std::uint32_t cols, std::uint16_t group, bool bias, bool extreme) {
+  Tensor t;
+  t.weights = weights;
+  t.scales = row_scales;
+  t.bias = bias ? row_bias : nullptr;
+  t.multipliers = group ? multipliers : nullptr;
+  t.rows = rows;
+  t.cols = cols;
+  t.group = group;
+  t.layout = layout;
+  const std::uint32_t n = padded_rows(layout, rows), columns = padded_cols(layout, cols), groups = group_count(cols, group);
+  for (std::uint32_t r = 0; r < n; ++r) {
+    row_scales[r] = r < rows ? (random_float() + 1.5f) * pow2(-static_cast<int>(random_below(12))) : 1.0f;
+    row_bias[r] = r < rows ? random_float() : 0.0f;
+    for (std::uint32_t c = 0; c < columns; ++c) {
+      std::int32_t w = r >= rows || c >= cols ? 0 : extreme ? (source[c] < 0.0f ? -127 : 127) : random_s8();
+      if (extreme && (r & 1)) w = -w;
+      const std::size_t i = weight_index(layout, rows, cols, r, c);
+      if (layout == Layout::pair && (c & 1)) w -= weights[i - 1] < 0;
+      weights[i] = static_cast<std::int8_t>(w);
+    }
+    for (std::uint32_t g = 0; g < groups; ++g)
+      multipliers[multiplier_index(layout, groups, r, g)] =
+          static_cast<std::uint8_t>(r >= rows || extreme ? 15 : 1 + random_below(15));
+  }
+  return t;
+}
+
+bool same_products(const Both& both, const Tensor& t, const MatmulRange& range) {
+  for (std::uint32_t i = 0; i < kMaxTokens * (kMaxRows + 4); ++i) portable_out[i] = table_out[i] = random_float();
+  kernels_portable.matmul_f32_s8r_s8c(portable_out, both.plain, t, range);
+  table.matmul_f32_s8r_s8c(table_out, both.prepared, t, range);
+  return same(portable_out, table_out, kMaxTokens * (kMaxRows + 4));
+}
+
+struct Shape {
+  std::uint32_t rows, cols;
+};
+
+}  // namespace
+
+TEST_CASE("a product gives the bits of portable", "[cortex_m]") {
+  constexpr Shape kShapes[] = {{1, 1},    {3, 5},   {4, 8},   {8, 12},   {9, 31},   {12, 32},  {20, 33},  {16, 40},
+                               {64, 64},  {72, 172}, {8, 288}, {8, 504},  {4, 508},  {4, 512},  {8, 516},  {8, 520},
+                               {4, 1020}, {4, 1024}, {4, 1030}, {4, 1500}, {4, 2048}, {8, 2100}};
+  for (const Shape& shape : kShapes)
+    for (int layout = 0; layout < kLayoutCount; ++layout) {
+      if (!(table.traits.layouts >> layout & 1)) continue;
+      for (const std::uint16_t group : {std::uint16_t{0}, std::uint16_t{32}, std::uint16_t{64}, std::uint16_t{128}, std::uint16_t{256}})
+        for (const bool extreme : {false, true}) {
+          const std::uint32_t tokens = shape.cols > 600 ? 2 : shape.cols > 100 ? 3 : 6;
+          const Both both(shape.cols, group, tokens);
+          for (std::uint32_t i = 0; i < tokens; ++i) {
+            fill(source, shape.cols, extreme ? Fill::extreme : Fill::wide);
+            kernels_portable.quantize_s8r_f32(both.plain, i, source);
+            table.quantize_s8r_f32(both.prepared, i, source);
+          }
+          const Tensor t = random_tensor(static_cast<Layout>(layout), shape.rows, shape.cols, group, extreme, extreme);
+          const std::uint32_t padded = padded_rows(t.layout, t.rows);
+          CHECK(same_products(both, t, {tokens, 0, padded, kMaxRows + 4, false}));
+          CHECK(same_products(both, t, {1, padded / 8 * 4, padded, kMaxRows + 4, true}));
+        }
+    }
+}
+
+TEST_CASE("a weight row is read back as portable does", "[cortex_m]") {
+  for (int layout = 0; layout < kLayoutCount; ++layout) {
+    if (!(table.traits.layouts >> layout & 1)) continue;
+    for (const std::uint16_t group : kGroups)
+      for (const std::uint32_t cols : {1u, 7u, 64u, 172u}) {
+        const Tensor t = random_tensor(static_cast<Layout>(layout), 9, cols, group, false, false);
+        kernels_portable.embed_f32_s8c(source, t, 7);
+        table.embed_f32_s8c(copy, t, 7);
+        CHECK(same(source, copy, cols));
+      }
+  }
+}
+
+namespace {
+
+constexpr std::uint32_t kMaxBlockBytes = kv_block_bytes(kBlockKeys, kMaxHeadDim) + 16;
+alignas(16) std::int8_t portable_block[kMaxBlockBytes], table_block[kMaxBlockBytes];
+
+KvBlock lay_out(std::int8_t* memory, std::uint32_t capacity, std::uint32_t head_dim) {
+  KvBlock b{};
+  for (std::uint32_t i = 0; i < kMaxBlockBytes; ++i) memory[i] = static_cast<std::int8_t>(random_bits() >> 24);
+  b.capacity = capacity;
+  b.head_dim = head_dim;
+  b.keys = memory;
+  b.values = b.keys + capacity * round_up(head_dim, 4);
+  b.key_mantissas = reinterpret_cast<std::uint8_t*>(b.values + capacity * head_dim);
+  b.key_exponents = b.values + capacity * (head_dim + 1);
+  b.key_exponent_maxima = b.key_exponents + capacity;
+  b.value_exponents = b.key_exponent_maxima + capacity;
+  b.value_exponent_maxima = b.value_exponents + capacity;
+  return b;
+}
+
+constexpr std::uint32_t kMaxQueries = 6;
+std::int16_t cosine_sine[kMaxHeadDim], offset_values[kMaxHeadDim];
+float numerators[2][kMaxQueries * kMaxHeadDim], denominators[2][kMaxQueries];
+std::int32_t references[2][kMaxQueries];
+std::uint16_t key_weights[2][kBlockKeys];
+
+bool same_attention(const Both& both, const KvBlock* blocks, BlockQueries queries) {
+  const std::uint32_t head_dim = blocks[0].head_dim;
+  for (std::uint32_t i = 0; i < kMaxQueries * head_dim; ++i) numerators[0][i] = numerators[1][i] = random_float() * 1e3f;
+  for (std::uint32_t i = 0; i < kMaxQueries; ++i) {
+    denominators[0][i] = denominators[1][i] = random_float() + 1.0f;
+    references[0][i] = references[1][i] = static_cast<std::int32_t>(random_below(41)) - 20;
+  }
+  const Kernels* kernels[2] = {&kernels_portable, &table};
+  std::int32_t reference[2] = {};
+  for (int i = 0; i < 2; ++i) {
+    queries.queries = i ? both.prepared : both.plain;
+    const AttentionSums sums{numerators[i], denominators[i], references[i]};
+    kernels[i]->attend_block(sums, queries, blocks[i], nullptr, nullptr);
+    BlockQueries one = queries;
+    one.n = 1;
+    kernels[i]->attend_block(sums, one, blocks[i], key_weights[i], &reference[i]);
+    kernels[i]->attend_finish(numerators[i], numerators[i], denominators[i][0], head_dim);
+  }
+  bool ok = same(numerators[0], numerators[1], kMaxQueries * head_dim) && same(denominators[0], denominators[1], kMaxQueries);
+  for (std::uint32_t i = 0; i < kMaxQueries; ++i) ok &= references[0][i] == references[1][i];
+  for (std::uint32_t k = 0; k < queries.visible; ++k) ok &= key_weights[0][k] == key_weights[1][k];
+  return ok && reference[0] == reference[1];
+}
+
+bool same_scales(const KvBlock* b, std::uint32_t slot) {
+  return b[0].key_mantissas[slot] == b[1].key_mantissas[slot] && b[0].key_exponents[slot] == b[1].key_exponents[slot] &&
+         b[0].key_exponent_maxima[slot] == b[1].key_exponent_maxima[slot] &&
+         b[0].value_exponents[slot] == b[1].value_exponents[slot] &&
+         b[0].value_exponent_maxima[slot] == b[1].value_exponent_maxima[slot];
+}
+
+void check_attention(std::uint32_t head_dim, std::uint32_t capacity, Fill how, bool halves, bool offset) {
+  const auto pairs = static_cast<std::uint16_t>(how == Fill::zero ? 0 : head_dim / 2);
+  const Rotation rotation{pairs ? cosine_sine : nullptr, pairs, halves};
+  const KeyOffset key_offset{offset ? offset_values : nullptr, static_cast<std::int8_t>(static_cast<int>(random_below(9)) - 4)};
+  for (std::uint32_t i = 0; i < kMaxHeadDim; ++i) {
+    cosine_sine[i] = static_cast<std::int16_t>(random_s8() * 180);
+    offset_values[i] = static_cast<std::int16_t>(random_s8() * 258);
+  }
+  const KvBlock blocks[2] = {lay_out(portable_block, capacity, head_dim), lay_out(table_block, capacity, head_dim)};
+  const Both both(head_dim, 0, kMaxQueries);
+  for (std::uint32_t i = 0; i < kMaxQueries; ++i) {
+    fill(source, head_dim, how == Fill::special && i != 2 ? Fill::normal : how);
+    kernels_portable.query_s8r_f32(both.plain, i, source, rotation);
+    table.query_s8r_f32(both.prepared, i, source, rotation);
+    CHECK(same(both, i));
+  }
+  for (std::uint32_t slot = 0; slot < capacity; ++slot) {
+    fill(source, head_dim, how == Fill::zero && slot % 3 ? Fill::wide : how);
+    kernels_portable.store_key(blocks[0], slot, source, rotation, key_offset);
+    table.store_key(blocks[1], slot, source, rotation, key_offset);
+    fill(source, head_dim, slot % 7 == 3 ? Fill::zero : how);
+    kernels_portable.store_value(blocks[0], slot, source);
+    table.store_value(blocks[1], slot, source);
+    CHECK(same_scales(blocks, slot));
+    const float factor = how == Fill::wide ? 3e-9f : how == Fill::extreme ? 40.0f : 0.37f;
+    const std::uint32_t visible = slot + 1;
+    if (slot < 9 || slot % 5 == 0 || visible == capacity)
+      CHECK(same_attention(both, blocks, {{}, 0, 1, 1, visible, visible, factor}));
+  }
+  CHECK(same_attention(both, blocks, {{}, 1, 5, 2, capacity - 2, capacity, 0.5f}));
+  CHECK(same_attention(both, blocks, {{}, 0, 6, 1, 1, capacity, 0.0f}));
+}
+
+}  // namespace
+
+TEST_CASE("attention over a block gives the bits of portable", "[cortex_m]") {
+  for (const std::uint32_t head_dim : {1u, 2u, 3u, 4u, 5u, 6u, 8u, 12u, 16u, 23u, 32u, 36u, 48u, 64u, 96u, 256u})
+    for (const Fill how : kFills) {
+      check_attention(head_dim, 16, how, true, false);
+      check_attention(head_dim, head_dim > 64 ? 32 : 64, how, false, true);
+    }
+}
+
+TEST_CASE("sampling gives the bits of portable", "[cortex_m]") {
+  static std::uint32_t sampled[2][kMaxTestCols];
+  for (const std::uint32_t n : {1u, 2u, 31u, 512u})
+    for (const Fill how : kFills) {
+      fill(source, n, how);
+      CHECK(kernels_portable.argmax(source, n) == table.argmax(source, n));
+      fill(source, n, Fill::normal);
+      kernels_portable.sample_weights(sampled[0], source, n, 4096.0f, 0.8f);
+      table.sample_weights(sampled[1], source, n, 4096.0f, 0.8f);
+      for (std::uint32_t i = 0; i < n; ++i) CHECK(sampled[0][i] == sampled[1][i]);
+    }
+}
+
+TEST_CASE("the checksum is CRC-32C", "[cortex_m]") {
+  CHECK(table.crc32c(0, "123456789", 9) == 0xE3069283u);
+  CHECK(table.crc32c(table.crc32c(0, "1234", 4), "56789", 5) == 0xE3069283u);
+}
+
+}  // namespace heed
