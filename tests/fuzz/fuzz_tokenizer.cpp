@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// fuzz_tokenizer.cpp: any bytes as a tokenizer section, any bytes as text: refused, or used within bounds.
+// Input: u8 length of the text, the text, the section. The vocabulary is taken to be as large as the section says.
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+
+#include "runtime/tokenizer.hpp"
+
+namespace {
+
+void require(bool condition) {
+  if (!condition) std::abort();
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace heed;
+  if (size < 1 || size < 1u + data[0]) return 0;
+  const Span<const char> text(reinterpret_cast<const char*>(data + 1), data[0]);
+  const Span<const std::uint8_t> section(data + 1 + data[0], size - 1 - data[0]);
+  std::uint32_t vocab_size = 0;
+  if (section.size() >= 12) std::memcpy(&vocab_size, section.data() + 8, 4);
+  Tokenizer tokenizer;
+  if (open(tokenizer, section, vocab_size) != Status::ok) return 0;
+
+  const std::size_t scratch_bytes = Tokenizer::scratch_bytes(text.size()), most = Tokenizer::max_tokens(text.size());
+  const std::unique_ptr<std::uint32_t[]> scratch(new std::uint32_t[scratch_bytes / 4]);
+  const std::unique_ptr<Token[]> tokens(new Token[most]);
+  const std::size_t out_bytes = StreamDecoder::out_bytes(tokenizer);
+  const std::unique_ptr<char[]> out(new char[out_bytes]);
+  std::uint32_t n = 0;
+  const Status status = tokenizer.encode(n, text, {true, true}, {tokens.get(), most},
+                                         {reinterpret_cast<std::byte*>(scratch.get()), scratch_bytes});
+  require(status == Status::ok || status == Status::text_not_expressible);
+  if (status != Status::ok) {
+    require(n < text.size());
+    return 0;
+  }
+
+  // What was encoded decodes to itself.
+  StreamDecoder stream;
+  Token previous = kNoToken;
+  std::size_t at = 0;
+  for (std::uint32_t i = 0; i < n; ++i) {
+    const Token token = tokens[i];
+    std::uint32_t written;
+    require(stream.push(written, tokenizer, token, {out.get(), out_bytes}) == Status::ok);
+    require(written <= out_bytes);
+    Span<const char> bytes;
+    require(tokenizer.decode(bytes, previous, token) == Status::ok);
+    previous = token;
+    const bool control = (i == 0 && token == tokenizer.bos()) || (i + 1 == n && token == tokenizer.eos());
+    if (control) continue;
+    require(bytes.size() <= text.size() - at && std::memcmp(bytes.data(), text.data() + at, bytes.size()) == 0);
+    at += bytes.size();
+  }
+  require(at == text.size());
+  char rest[3];
+  (void)stream.flush(rest);
+  return 0;
+}
