@@ -40,8 +40,8 @@ struct QuantizeReport {
 inline constexpr double kRowErrorLimit = 0.03;
 
 // rows x cols floats times `gain` [cols] (null = 1) to int8. One scale per row: max / 127. Groups: the row's scale is
-// max / 127 / 15 and each group takes the smallest multiplier that holds its largest weight. A row without weights
-// gets scale 1. Precondition: finite numbers.
+// max / 127 / 15 and each group takes the smallest multiplier that holds its largest weight. A row without a weight
+// above 127 * 2^-40 counts as zero and gets scale 1. Precondition: finite numbers.
 QuantizedMatrix quantize_matrix(const float* weights, const float* gain, std::uint32_t rows, std::uint32_t cols,
                                 std::uint32_t group);
 
