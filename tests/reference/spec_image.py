@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads and checks a heed image: parts 1 and 4 of SPEC.md, written from its text alone, in Python and numpy.
+
+Used by spec_reference.py (the numerics) and make_random_image.py (the generator uses crc32c and the tables here).
+"""
+import struct
+
+import numpy as np
+
+MAGIC = bytes.fromhex("686565640D0A1A0A")
+CONFIG, DIRECTORY, TOKENIZER, METADATA, TENSORS = 1, 2, 3, 4, 5
+ROW, PACKED, PAIR, BLOCK64 = 0, 1, 2, 3
+S8, F32, U32, S16 = 0, 1, 2, 3
+ATTENTION_INPUT, VALUE_UP_INPUT, FFN_INPUT, DOWN_INPUT, UNEMBEDDING_INPUT = range(5)
+
+# Part 4: rows padded to, columns padded to, row block of the multipliers.
+PADDING = {ROW: (4, 4, 4), PACKED: (16, 8, 16), PAIR: (4, 8, 4), BLOCK64: (4, 16, 4)}
+
+CONFIG_FORMAT = "<12BHH13I3f5HH9I"
+CONFIG_FIELDS = ("architecture input output norm norm_placement activation gated position rotary_pairing mask "
+                 "tied_unembedding reserved biases flags d_model d_ff n_layers n_encoder_layers n_heads n_kv_heads "
+                 "head_dim vocab_size max_seq window n_sinks d_input rotary_dims norm_epsilon attention_scale "
+                 "embedding_scale").split()
+
+
+class BadImage(ValueError):
+    """The image breaks a rule of SPEC.md, or asks for what this program does not carry."""
+
+
+def check(condition, what):
+    if not condition:
+        raise BadImage(what)
+
+
+def make_crc_table():
+    table = []
+    for n in range(256):
+        for _ in range(8):
+            n = (n >> 1) ^ (0x82F63B78 if n & 1 else 0)
+        table.append(n)
+    return table
+
+
+CRC_TABLE = make_crc_table()
+
+
+def crc32c(data, crc=0):
+    """CRC-32C of data; crc is the result over what stands before it."""
+    crc ^= 0xFFFFFFFF
+    for byte in data:
+        crc = CRC_TABLE[(crc ^ byte) & 255] ^ (crc >> 8)
+    return crc ^ 0xFFFFFFFF
+
+
+def up(n, multiple):
+    return (n + multiple - 1) // multiple * multiple
+
+
+# Part 4: weight layouts.
+
+def weight_index(layout, rows, cols):
+    """The byte index of every weight of a padded matrix, as an array [rows, cols]."""
+    r, c = np.arange(rows)[:, None], np.arange(cols)[None, :]
+    if layout == ROW:
+        return r * cols + c
+    if layout == PACKED:
+        return ((r // 16) * (cols // 4) + c // 4) * 64 + (r % 16) * 4 + c % 4
+    if layout == PAIR:
+        return ((r // 4) * (cols // 4) + c // 4) * 16 + (r % 4) * 4 + c % 4
+    first = c // 64 * 64
+    return first * rows + r * np.minimum(64, cols - first) + c % 64
+
+
+def decode_weights(data, layout, rows, cols):
+    w = np.frombuffer(data, np.int8)[weight_index(layout, rows, cols)].astype(np.int64)
+    if layout == PAIR:
+        w[:, 1::2] += w[:, 0::2] < 0  # 256 * odd + even: give the borrow back
+    return w
+
+
+# 1.3: configuration.
+
+class Config:
+    def __init__(self, data):
+        self.data = data
+        check(len(data) == 128, "configuration: not 128 bytes")
+        values = struct.unpack(CONFIG_FORMAT, data)
+        for name, value in zip(CONFIG_FIELDS, values):
+            setattr(self, name, value)
+        n = len(CONFIG_FIELDS)
+        self.groups = values[n:n + 5]
+        self.spare = values[n + 5:] + (self.reserved,)
+        self.validate()
+
+    def validate(self):
+        def within(name, low, high):
+            check(low <= getattr(self, name) <= high, f"configuration: {name} = {getattr(self, name)}")
+
+        for name, high in (("architecture", 2), ("input", 1), ("output", 2), ("norm", 1), ("norm_placement", 1),
+                           ("activation", 3), ("gated", 1), ("position", 5), ("rotary_pairing", 1), ("mask", 1),
+                           ("tied_unembedding", 1), ("biases", 63), ("flags", 31), ("n_encoder_layers", 4096)):
+            within(name, 0, high)
+        for name, high in (("d_model", 65536), ("d_ff", 131072), ("n_layers", 4096), ("n_heads", 1024),
+                           ("n_kv_heads", 1024), ("head_dim", 256), ("vocab_size", 1 << 20), ("max_seq", 1 << 20)):
+            within(name, 1, high)
+        for name in ("norm_epsilon", "attention_scale", "embedding_scale"):
+            within(name, 2.0 ** -40, 2.0 ** 40)
+        check(not any(self.spare), "configuration: reserved fields")
+        check(self.n_heads * self.head_dim <= 131072, "configuration: n_heads * head_dim")
+        check(self.n_heads % self.n_kv_heads == 0, "configuration: n_kv_heads does not divide n_heads")
+        check(all(g in (0, 32, 64, 128, 256) for g in self.groups), "configuration: groups")
+        if self.position == 3:
+            within("rotary_dims", 2, self.head_dim)
+        check(self.rotary_dims % 2 == 0 and (self.position == 3 or self.rotary_dims == 0),
+              "configuration: rotary_dims")
+        carried = (self.architecture == 0 and self.input == 0 and self.output == 0 and self.norm == 0
+                   and self.norm_placement == 0 and self.activation == 3 and self.gated == 1 and self.position == 3
+                   and self.mask == 0 and self.biases == 0 and self.flags & 16 == 0 and self.window == 0
+                   and self.n_sinks == 0 and self.n_encoder_layers == 0)
+        check(carried, "configuration: not carried by this version")
+        check(self.d_input == 0, "configuration: d_input with tokens")
+
+
+def tensor_list(c):
+    """1.4: (role, layer, type, rows, cols, columns per group) of every tensor of a configuration, in order."""
+    attention, value_up, ffn, down, unembedding = c.groups
+    queries, keys = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim
+    tensors = [(0, 0, S8, c.vocab_size, c.d_model, unembedding), (1, 0, U32, 1, c.rotary_dims // 2, 0)]
+    for n in range(c.n_layers):
+        if not c.flags & 1:
+            tensors.append((2, n, F32, 1, c.d_model, 0))
+        tensors += [(3, n, S8, queries, c.d_model, attention), (4, n, S8, keys, c.d_model, attention),
+                    (5, n, S8, keys, c.d_model, attention), (6, n, S8, c.d_model, queries, value_up)]
+        if c.flags & 8:
+            tensors.append((7, n, S16, c.n_kv_heads, c.head_dim, 0))
+        if not c.flags & 2:
+            tensors.append((8, n, F32, 1, c.d_model, 0))
+        tensors += [(9, n, S8, c.d_ff, c.d_model, ffn), (10, n, S8, c.d_ff, c.d_model, ffn),
+                    (11, n, S8, c.d_model, c.d_ff, down)]
+    if not c.flags & 4:
+        tensors.append((12, 0, F32, 1, c.d_model, 0))
+    if not c.tied_unembedding:
+        tensors.append((13, 0, S8, c.vocab_size, c.d_model, unembedding))
+    return tensors
+
+
+# 1.4: tensors.
+
+class Matrix:
+    """weights [rows, cols] times multiplier of row and group, which makes them up to 15 * 127; f32 scale of each row."""
+
+    def __init__(self, weights, scale, group):
+        self.weights, self.scale, self.group = weights, scale, group
+
+
+class Reader:
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def take(self, n):
+        check(self.at + n <= len(self.data), "tensors: beyond the section")
+        self.at += n
+        return self.data[self.at - n:self.at]
+
+    def align(self):
+        check(not any(self.take(up(self.at, 64) - self.at)), "tensors: padding is not zero")
+
+
+def read_matrix(reader, rows, cols, group, layout):
+    row_multiple, col_multiple, row_block = PADDING[layout]
+    padded_rows, padded_cols = up(rows, row_multiple), up(cols, col_multiple)
+    w = decode_weights(reader.take(padded_rows * padded_cols), layout, padded_rows, padded_cols)
+    reader.align()
+    check(np.abs(w).max() <= 127, "matrix: a weight of -128")
+    check(not w[rows:].any() and not w[:, cols:].any(), "matrix: padded weights")
+    scale = np.frombuffer(reader.take(4 * padded_rows), "<f4")
+    check(((scale >= 2.0 ** -40) & (scale <= 2.0 ** 40)).all(), "matrix: a scale out of range")
+    check((scale[rows:] == 1).all(), "matrix: padded scales")
+    if group:
+        n_groups = -(-cols // group)
+        stored = np.frombuffer(reader.take(padded_rows * n_groups), np.uint8).reshape(-1, n_groups, row_block)
+        multiplier = stored.transpose(0, 2, 1).reshape(padded_rows, n_groups).astype(np.int64)
+        check(((multiplier >= 1) & (multiplier <= 15)).all(), "matrix: a multiplier out of range")
+        check((multiplier[rows:] == 1).all(), "matrix: padded multipliers")
+        w = w * np.repeat(multiplier, group, axis=1)[:, :padded_cols]
+    reader.align()
+    return Matrix(w[:rows, :cols], scale[:rows], group)
+
+
+def read_tensor(reader, kind, rows, cols, group, layout):
+    if kind == S8:
+        return read_matrix(reader, rows, cols, group, layout)
+    if kind == S16:
+        offsets = np.frombuffer(reader.take(2 * rows * cols), "<i2").reshape(rows, cols).astype(np.int64)
+        tensor = offsets, np.frombuffer(reader.take(rows), np.int8).astype(np.int64)
+    else:
+        tensor = np.frombuffer(reader.take(4 * cols), "<f4" if kind == F32 else "<u4")
+    reader.align()
+    return tensor
+
+
+class Image:
+    """config, layout, metadata, and tensors: {(role, layer): Matrix, array, or (offsets, exponents)}."""
+
+    def __init__(self, data):
+        self.read_sections(data)
+        for kind in (CONFIG, DIRECTORY, TENSORS):
+            check(kind in self.sections, f"section {kind} is missing")
+        self.config = Config(self.sections[CONFIG])
+        self.metadata = self.sections.get(METADATA, b"").decode("utf-8")
+        self.read_tensors(self.sections[DIRECTORY], self.sections[TENSORS])
+
+    def read_sections(self, data):
+        """1.1 and 1.2."""
+        check(len(data) >= 64 and data[:8] == MAGIC, "header: magic")
+        version, n_sections, total, header_crc = struct.unpack_from("<IIQI", data, 8)
+        check(version == 1, "header: version")
+        check(3 <= n_sections <= 16, "header: n_sections")
+        check(not any(data[28:64]), "header: reserved fields")
+        end = 64 + 32 * n_sections
+        check(end <= total <= len(data), "header: total_bytes")
+        check(crc32c(data[:24] + bytes(4) + data[28:end]) == header_crc, "header: CRC")
+        self.sections, last, position = {}, 0, end
+        for at in range(64, end, 32):
+            kind, crc, offset, size, reserved = struct.unpack_from("<IIQQQ", data, at)
+            check(last < kind <= TENSORS, f"section {kind}: unknown or out of order")
+            check(reserved == 0 and size >= 1, f"section {kind}: reserved or empty")
+            check(offset == up(position, 64) and offset + size <= total, f"section {kind}: offset")
+            check(not any(data[position:offset]), f"section {kind}: bytes before it are not 0")
+            self.sections[kind] = data[offset:offset + size]
+            check(crc32c(self.sections[kind]) == crc, f"section {kind}: CRC")
+            position, last = offset + size, kind
+        check(position == total, "last section does not end at total_bytes")
+
+    def read_tensors(self, directory, section):
+        expected = tensor_list(self.config)
+        check(len(directory) == 32 * len(expected), "directory: size")
+        self.layout = directory[2]
+        check(self.layout in PADDING, "directory: layout")
+        self.tensors, reader = {}, Reader(section)
+        for n, (role, layer, kind, rows, cols, group) in enumerate(expected):
+            layout = self.layout if kind == S8 else 0
+            entry = struct.pack("<4BHHIII12x", role, kind, layout, 0, layer, group, rows, cols, reader.at // 64)
+            check(directory[32 * n:32 * n + 32] == entry, f"directory: entry {n}, role {role} of layer {layer}")
+            self.tensors[role, layer] = read_tensor(reader, kind, rows, cols, group, layout)
+        check(reader.at == len(section), "tensors: bytes behind the last tensor")
+
+    def tensor(self, role, layer=0):
+        return self.tensors.get((role, layer))

@@ -1,0 +1,395 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a heed image bit-exactly as SPEC.md part 2 says, written from its text alone, in Python and numpy.
+
+    spec_reference.py IMAGE --tokens 1,385,328 [--bits]    CRC-32C of the logits' bits (or the bits) at each position
+    spec_reference.py IMAGE --tokens 1 --generate 20       greedy generation, then the digest of 2.12
+    spec_reference.py IMAGE --loss FILE                    nats per token; FILE has a sequence of ids on each line
+
+An independent check that the text is complete and that the C++ follows it: slow and plain on purpose. Floats are numpy
+float32 (one rounding per operation), integers numpy int64 or Python's.
+"""
+import argparse
+import math
+import struct
+import sys
+
+import numpy as np
+
+from spec_image import (ATTENTION_INPUT, DOWN_INPUT, FFN_INPUT, UNEMBEDDING_INPUT, VALUE_UP_INPUT, BadImage, Image,
+                        crc32c)
+
+np.seterr(all="ignore")
+F = np.float32
+INV127 = F(1) / F(127)
+LOG2E = F(1.44269504)
+
+
+# 2.1: floats.
+
+def power(e):
+    """2^e as a float."""
+    return np.ldexp(F(1), int(e))
+
+
+def to_float(i):
+    """An integer, or an array of them, to float by one rounding."""
+    return np.asarray(i, dtype=np.int64).astype(F)[()]
+
+
+def snap(x):
+    return np.where(np.abs(x) < power(-40), F(0), x)
+
+
+# 2.2: block floats.
+
+class Block:
+    """s16 values s with maximum M and exponent e; a zero vector has M = 0."""
+
+    def __init__(self, s, e, M=None):
+        self.s, self.e = s, e
+        self.M = int(np.abs(s).max()) if M is None else M
+
+
+def block_float(x):
+    x = np.where(np.isnan(x), F(0), x)
+    m = np.abs(x).max()
+    if m < power(-40):
+        return Block(np.zeros(len(x), np.int64), 0)
+    e = 41 if m > power(40) else int(np.frexp(m)[1])
+    return Block(np.rint(np.clip(x * power(15 - e), F(-32767), F(32767))).astype(np.int64), e)
+
+
+# 2.3: quantising activations.
+
+class Activation:
+    """q with one group exponent for each column (0 without groups) and a scale."""
+
+    def __init__(self, q, p, scale):
+        self.q, self.p, self.scale = q, p, scale
+
+
+def zero_activation(n):
+    return Activation(np.zeros(n, np.int64), np.zeros(n, np.int64), F(0))
+
+
+def quantise(block, group=0):
+    s, M = block.s, block.M
+    if M == 0:
+        return zero_activation(len(s))
+    R = (127 * 2 ** 22 + M // 2) // M
+    scale = (to_float(M) * INV127) * power(block.e - 15)
+    if group == 0:
+        return Activation((s * R + 2 ** 21) >> 22, np.zeros(len(s), np.int64), scale)
+    p = np.empty(len(s), np.int64)
+    for first in range(0, len(s), group):
+        M_g = int(np.abs(s[first:first + group]).max())
+        p[first:first + group] = next((p for p in range(3) if M_g << (3 - p) <= M), 3)
+    return Activation((s * R + (1 << (18 + p))) >> (19 + p), p, scale * F(0.125))
+
+
+def limited(scale):
+    """A scale that was multiplied by something else."""
+    if scale < power(-50):
+        return F(0)
+    return power(40) if scale > power(40) else scale
+
+
+# 2.4: RMS norm.
+
+def rms_norm(x, gain, epsilon, group):
+    block = block_float(x)
+    if block.M == 0:
+        return zero_activation(len(x))
+    a = quantise(block)
+    mean = ((a.scale * a.scale) * to_float((a.q * a.q).sum())) * (F(1) / to_float(len(x)))
+    f = F(1) / np.sqrt(mean + epsilon)
+    result = quantise(block if gain is None else block_float(x * gain), group)
+    result.scale = limited(result.scale * f)
+    return result
+
+
+# 2.5: gated activation.
+
+LOGISTIC = np.array([round(32767 / (1 + math.exp(-j / 16))) for j in range(257)], np.int64)
+
+
+def gated(gate, up, group):
+    a, b = block_float(gate), block_float(up)
+    if a.M == 0 or b.M == 0:
+        return zero_activation(len(gate))
+    t = np.abs(a.s)
+    t = t << min(a.e - 3, 16) if a.e >= 3 else t >> (3 - a.e)
+    t = np.minimum(t, 65535)
+    j, r = t >> 8, t & 255
+    f = LOGISTIC[j] + (((LOGISTIC[j + 1] - LOGISTIC[j]) * r + 128) >> 8)
+    f = np.where(a.s < 0, 32767 - f, f)
+    h = ((a.s * f + 2 ** 14) >> 15) * b.s
+    H = int(np.abs(h).max())
+    if H == 0:
+        return zero_activation(len(gate))
+    L = 15 - H.bit_length()
+    s, M = (h << L, H << L) if L >= 0 else (h >> -L, H >> -L)
+    result = quantise(Block(s, a.e + b.e - 15 - L, M), group)
+    result.scale = limited(result.scale)
+    return result
+
+
+# 2.6: powers of two.
+
+POWER_A = np.array([round(32640 * 2 ** (-i / 16)) for i in range(16)], np.int64)
+POWER_B = np.array([round(32767 * 2 ** (-j / 256)) for j in range(16)], np.int64)
+T = (POWER_A[np.arange(256) >> 4] * POWER_B[np.arange(256) & 15] + 2 ** 14) >> 15
+
+
+# 2.7: rotation, queries, keys, values.
+
+SINE = np.array([round(32767 * math.sin(math.pi / 2 * k / 256)) for k in range(257)] + [0], np.int64)  # [257]: times 0
+
+
+def sine(phase):
+    phase = phase % 2 ** 32
+    quadrant, u = phase >> 30, phase % 2 ** 30
+    u = np.where(quadrant % 2 == 1, 2 ** 30 - u, u)
+    k, r = u >> 22, (u >> 10) & 4095
+    v = SINE[k] + (((SINE[k + 1] - SINE[k]) * r + 2048) >> 12)
+    return np.where(quadrant >= 2, -v, v)
+
+
+def rotate(block, phases, pairing):
+    """phases: of the position, one for each pair."""
+    pairs = len(phases)
+    s, c = sine(phases), sine(phases + 2 ** 30)
+    i = np.arange(pairs)
+    first, second = (2 * i, 2 * i + 1) if pairing == 0 else (i, i + pairs)
+    x, y = block.s[first], block.s[second]
+    out = (block.s + 1) >> 1
+    out[first] = (x * c - y * s + 2 ** 15) >> 16
+    out[second] = (x * s + y * c + 2 ** 15) >> 16
+    return Block(out, block.e + 1)
+
+
+def subtract_offset(block, was_zero, o, e_o):
+    e = -39 if was_zero else block.e
+    E = max(e, e_o) + 1
+    return Block((block.s >> min(E - e, 31)) - (o >> min(E - e_o, 31)), E)
+
+
+def normalise(block):
+    """Left until M is in 16384..32767."""
+    if block.M == 0:
+        return block
+    n = 15 - block.M.bit_length()
+    return Block(block.s << n, block.e - n)
+
+
+def make_key(block):
+    """q, m, k with key = q * m * 2^k."""
+    M = block.M
+    if M == 0:
+        return block.s, 128, -54
+    m, k, R = -(-M // 127), block.e - 15, 2 ** 22
+    if m > 255:
+        m, k, R = -(-M // 254), block.e - 14, 2 ** 21
+    return (block.s * (R // m) + 2 ** 21) >> 22, m, k
+
+
+def make_value(block):
+    """q, v with value = q * 2^v."""
+    if block.M == 0:
+        return block.s, -46
+    n = 8 if (block.M + 128) >> 8 <= 127 else 9
+    return (block.s + 2 ** (n - 1)) >> n, block.e - 15 + n
+
+
+# 2.8: attention.
+
+class Cache:
+    """Keys and values of one layer and one key head, one row for each position."""
+
+    def __init__(self, positions, head_dim):
+        self.key, self.value = (np.zeros((positions, head_dim), np.int64) for _ in range(2))
+        self.m, self.k, self.v = (np.zeros(positions, np.int64) for _ in range(3))
+
+
+def attend_block(query, cache, keys, attention_scale):
+    """One query, one block: N, D, V, ref. keys: the slice of visible positions."""
+    k, v = cache.k[keys], cache.v[keys]
+    K, V = int(k.max()), int(v.max())
+    u = ((cache.key[keys] @ query.q) * cache.m[keys]) >> np.minimum(K - k, 31)
+    U = int(u.max())
+    f = (query.scale * (attention_scale * LOG2E)) * power(K)
+    r = np.clip(to_float(U) * f, -power(20), power(20))
+    ref = int(np.ceil(r))
+    y = f * power(25)
+    n = g = 0
+    if y >= power(-40):
+        mantissa, x = np.frexp(y) if np.isfinite(y) else (F(0.5), 129)
+        n = 15 - int(x)
+        g = (int(mantissa * power(24)) + 256) >> 9
+        if g > 32767 or n < 0:
+            g = 32767
+        n = min(max(n, 0), 31)
+    z = int(np.rint((to_float(ref) - r) * F(1024))) + 2 + 1024
+    d = np.minimum((U - u) >> n, 32767)
+    t = ((d * g + 2 ** 14) >> 15) + z
+    w = np.minimum(t >> 10, 31)
+    e = (2 * T[(t >> 2) & 255] + (1 << (w - 1))) >> w
+    p = e >> np.minimum(V - v, 31)
+    return p @ cache.value[keys], int(e.sum()), V, ref
+
+
+def attend(query, cache, length, attention_scale):
+    """One query head over the positions 0 .. length - 1."""
+    numerator, denominator, reference = np.zeros(cache.value.shape[1], F), F(0), -2 ** 24
+    for first in range(0, length, 64):
+        N, D, V, ref = attend_block(query, cache, slice(first, min(first + 64, length)), attention_scale)
+        R = max(reference, ref)
+        a = power(reference - R) if reference - R >= -30 else F(0)
+        c = power(ref - R) if ref - R >= -30 else F(0)
+        denominator = denominator * a + to_float(D) * c
+        numerator = snap(numerator * a + to_float(N) * (c * power(V)))
+        reference = R
+    return numerator * (F(1) / denominator)
+
+
+# 2.9: matrix products.
+
+def product(matrix, a):
+    acc = matrix.weights @ (a.q << a.p)
+    return to_float(acc) * (matrix.scale * a.scale)
+
+
+# 2.10: the decoder.
+
+class Decoder:
+    def __init__(self, image, positions):
+        c = image.config
+        self.image, self.config, self.position = image, c, 0
+        self.epsilon, self.attention_scale = F(c.norm_epsilon), F(c.attention_scale)
+        self.phases = image.tensor(1).astype(np.int64)
+        self.unembedding = image.tensor(0 if c.tied_unembedding else 13)
+        self.caches = [[Cache(positions, c.head_dim) for _ in range(c.n_kv_heads)] for _ in range(c.n_layers)]
+
+    def norm(self, x, gain, site):
+        return rms_norm(x, gain, self.epsilon, self.config.groups[site])
+
+    def store(self, layer, head, key, value):
+        """key, value: floats of one head."""
+        block = block_float(key)
+        was_zero = block.M == 0
+        block = rotate(block, self.phases * self.position, self.config.rotary_pairing)
+        offset = self.image.tensor(7, layer)
+        if offset:
+            block = subtract_offset(block, was_zero, offset[0][head], int(offset[1][head]))
+        cache, p = self.caches[layer][head], self.position
+        cache.key[p], cache.m[p], cache.k[p] = make_key(normalise(block))
+        cache.value[p], cache.v[p] = make_value(block_float(value))
+
+    def attention(self, layer, h):
+        c, tensor = self.config, self.image.tensor
+        query, key, value = (product(tensor(role, layer), h).reshape(-1, c.head_dim) for role in (3, 4, 5))
+        for head in range(c.n_kv_heads):
+            self.store(layer, head, key[head], value[head])
+        outputs = []
+        for head in range(c.n_heads):
+            block = rotate(block_float(query[head]), self.phases * self.position, c.rotary_pairing)
+            cache = self.caches[layer][head // (c.n_heads // c.n_kv_heads)]
+            outputs.append(attend(quantise(normalise(block)), cache, self.position + 1, self.attention_scale))
+        return np.concatenate(outputs)
+
+    def step(self, token):
+        """The logits behind one more token."""
+        c, tensor = self.config, self.image.tensor
+        embedding = tensor(0)
+        x = to_float(embedding.weights[token]) * embedding.scale[token]
+        for n in range(c.n_layers):
+            heads = self.attention(n, self.norm(x, tensor(2, n), ATTENTION_INPUT))
+            x = x + product(tensor(6, n), quantise(block_float(heads), c.groups[VALUE_UP_INPUT]))
+            h = self.norm(x, tensor(8, n), FFN_INPUT)
+            a = gated(product(tensor(9, n), h), product(tensor(10, n), h), c.groups[DOWN_INPUT])
+            x = x + product(tensor(11, n), a)
+        self.position += 1
+        return product(self.unembedding, self.norm(x, tensor(12), UNEMBEDDING_INPUT))
+
+
+def logits_bytes(logits):
+    return logits.astype("<f4").tobytes()
+
+
+def logits_crcs(image, tokens):
+    """CRC-32C of the logits' bits at each position."""
+    decoder = Decoder(image, len(tokens))
+    return [crc32c(logits_bytes(decoder.step(token))) for token in tokens]
+
+
+def generate(image, prompt, count):
+    """Greedy (the lowest id among equals): the tokens, and the digest of 2.12."""
+    decoder, tokens, digest = Decoder(image, len(prompt) + count), list(prompt), 0
+    for token in prompt[:-1]:
+        decoder.step(token)
+    for _ in range(count):
+        logits = decoder.step(tokens[-1])
+        if np.isnan(logits).any():
+            raise ValueError("a NaN among the logits")
+        tokens.append(int(np.argmax(logits)))
+        digest = crc32c(struct.pack("<i", tokens[-1]) + logits_bytes(logits), digest)
+    return tokens[len(prompt):], digest
+
+
+def loss(image, tokens):
+    """Sum of nats over all tokens behind the first, each given those before it; in float64, it is no part of the spec."""
+    decoder, nats = Decoder(image, len(tokens)), 0.0
+    for token, following in zip(tokens, tokens[1:]):
+        logits = decoder.step(token).astype(np.float64)
+        top = logits.max()
+        nats += top + math.log(np.exp(logits - top).sum()) - logits[following]
+    return nats
+
+
+def print_loss(image, path, chunks):
+    nats, count = 0.0, 0
+    with open(path) as file:
+        for n, line in enumerate(file):
+            if n == chunks:
+                break
+            tokens = [int(word) for word in line.replace(",", " ").split()]
+            chunk = loss(image, tokens)
+            nats, count = nats + chunk, count + len(tokens) - 1
+            print(f"{n}: {len(tokens)} tokens, {chunk / (len(tokens) - 1):.6f}, so far {nats / count:.6f}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("image")
+    parser.add_argument("--tokens", default="1", help="token ids with commas between them (default 1)")
+    parser.add_argument("--bits", action="store_true", help="print the logits' bits instead of their CRC-32C")
+    parser.add_argument("--generate", type=int, metavar="N", help="generate N tokens behind --tokens")
+    parser.add_argument("--loss", metavar="FILE", help="nats per token of the sequences in FILE, one on each line")
+    parser.add_argument("--chunks", type=int, default=-1, help="with --loss: only so many lines")
+    options = parser.parse_args()
+    try:
+        with open(options.image, "rb") as file:
+            image = Image(file.read())
+    except BadImage as error:
+        sys.exit(f"{options.image}: {error}")
+    tokens = [int(word) for word in options.tokens.split(",")]
+    if not all(0 <= token < image.config.vocab_size for token in tokens):
+        sys.exit("a token id is out of range")
+    if options.loss:
+        print_loss(image, options.loss, options.chunks)
+    elif options.generate is not None:
+        generated, digest = generate(image, tokens, options.generate)
+        print(",".join(map(str, generated)))
+        print(f"digest {digest:08x}")
+    elif options.bits:
+        decoder = Decoder(image, len(tokens))
+        for position, token in enumerate(tokens):
+            print(position, decoder.step(token).view(np.uint32).astype(">u4").tobytes().hex(" ", 4))
+    else:
+        for position, crc in enumerate(logits_crcs(image, tokens)):
+            print(f"{position} {crc:08x}")
+
+
+if __name__ == "__main__":
+    main()
