@@ -166,7 +166,7 @@ struct Tokenizer::Merger {
 
   const Tokenizer& tokenizer;
   Slot* slots;                 // [room]
-  std::uint32_t* block_best;   // [blocks], the slot with the best pair, or kNever
+  std::uint32_t* block_best;   // [blocks], the lowest rank of a pair that begins there
   std::uint32_t size = 0;
 
   void append(std::uint32_t token) { slots[size++] = {token, kNone, 1}; }
@@ -203,13 +203,10 @@ struct Tokenizer::Merger {
 
   void refresh(std::uint32_t block) {
     const std::uint32_t begin = block * kBlock, end = size - begin < kBlock ? size : begin + kBlock;
-    std::uint32_t best = kNever, best_rank = kNever;
+    std::uint32_t best = kNever;
     for (std::uint32_t i = begin; i < end; ++i) {
       const std::uint32_t r = rank(i);
-      if (r < best_rank) {
-        best_rank = r;
-        best = i;
-      }
+      best = r < best ? r : best;
     }
     block_best[block] = best;
   }
@@ -220,16 +217,16 @@ struct Tokenizer::Merger {
     for (std::uint32_t i = 0; i < size; ++i) find_pair(i);
     for (std::uint32_t b = 0; b < blocks; ++b) refresh(b);
     for (;;) {
-      std::uint32_t left = kNever, best_rank = kNever;
+      std::uint32_t block = 0, best = kNever;
       for (std::uint32_t b = 0; b < blocks; ++b) {
-        if (block_best[b] == kNever) continue;
-        const std::uint32_t r = rank(block_best[b]);
-        if (r < best_rank) {
-          best_rank = r;
-          left = block_best[b];
+        if (block_best[b] < best) {
+          best = block_best[b];
+          block = b;
         }
       }
-      if (left == kNever) return;
+      if (best == kNever) return;
+      std::uint32_t left = block * kBlock;
+      while (rank(left) != best) ++left;
       const std::uint32_t right = left + slots[left].extent;
       const std::uint32_t extent = slots[left].extent + slots[right].extent;
       slots[left].token = tokenizer.id_at(slots[left].pair);
