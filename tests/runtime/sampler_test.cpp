@@ -6,6 +6,7 @@
 #include <catch2/catch.hpp>
 #endif
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
