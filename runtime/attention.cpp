@@ -137,7 +137,7 @@ void matmul_parallel(const Kernels& kernels, const Parallel& parallel, float* ds
   const std::uint32_t block = row_block(rhs.layout), blocks = padded_rows(rhs.layout, rhs.rows) / block;
   const std::uint32_t parts = part_count(parallel, blocks, std::uint64_t{block} * rhs.cols * n);
   for_each_part(parallel, parts, [&](std::uint32_t part) {
-    const auto cut = [&](std::uint32_t p) { return static_cast<std::uint32_t>(std::uint64_t{blocks} * p / parts) * block; };
+    const auto cut = [&](std::uint32_t p) { return blocks * p / parts * block; };  // at most 2^18 blocks, 64 parts
     kernels.matmul_f32_s8r_s8c(dst, lhs, rhs, {n, cut(part), cut(part + 1), dst_stride, accumulate});
   });
 }

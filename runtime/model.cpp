@@ -35,7 +35,7 @@ bool all_in_range(const float* x, std::uint32_t n, bool may_be_zero_or_negative)
   return true;
 }
 
-// V1 to V5: the numbers of one tensor that the runtime trusts.
+// V1 to V4: the numbers of one tensor that the runtime trusts.
 Status check_values(const TensorSlot& slot, Layout layout, const std::uint8_t* data) {
   if (slot.type == ElementType::f32)
     return all_in_range(reinterpret_cast<const float*>(data), slot.cols, true) ? Status::ok : Status::bad_value;
@@ -125,7 +125,7 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
   for (std::uint32_t r : header.reserved)
     if (r) return Status::bad_section;
 
-  // S1 to S5: sections in ascending order of kind, behind each other, to the last byte.
+  // S1 to S5: sections in ascending order of kind, behind each other with zeros between, to the last byte.
   model = Model{};
   model.image_ = image.subspan(0, static_cast<std::size_t>(header.total_bytes));
   model.sections_ = reinterpret_cast<const SectionEntry*>(base + sizeof(ImageHeader));
@@ -140,6 +140,8 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
     if (s.offset != round_up_64(end) || s.bytes == 0 || s.offset > header.total_bytes ||
         s.bytes > header.total_bytes - s.offset)
       return Status::bad_section;
+    for (std::uint64_t i = end; i < s.offset; ++i)
+      if (base[i]) return Status::bad_section;
     end = s.offset + s.bytes;
     kind_before = s.kind;
     const auto bytes = image.subspan(static_cast<std::size_t>(s.offset), static_cast<std::size_t>(s.bytes));
@@ -198,6 +200,7 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
   return at == tensors.size() ? Status::ok : Status::bad_tensor;
 }
 
+// S6 and V5.
 Status verify(const Model& model, const Kernels& kernels) {
   for (std::uint32_t i = 0; i < model.n_sections_; ++i) {
     const SectionEntry& s = model.sections_[i];

@@ -52,7 +52,7 @@ class Stacker {
   constexpr Stacker(std::uint64_t at, std::uint32_t align) : at_(at), align_(align) {}
   constexpr Slice take(std::uint64_t bytes) {
     const Slice s{at_, bytes};
-    at_ = (at_ + bytes + align_ - 1) / align_ * align_;
+    at_ = align_up(at_ + bytes, align_);
     return s;
   }
   constexpr std::uint64_t at() const { return at_; }

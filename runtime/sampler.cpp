@@ -65,7 +65,8 @@ Kept keep(const std::uint32_t* weights, std::uint32_t n, std::uint32_t count, st
 Status create(Sampler& sampler, const SamplerConfig& config, std::uint32_t vocab_size, const Kernels& kernels,
               Span<std::byte> scratch) {
   // Written so that a NaN fails.
-  if (!(config.temperature >= 0.0f && config.temperature <= 100.0f) || config.top_p != config.top_p || vocab_size == 0) {
+  if (!(config.temperature >= 0.0f && config.temperature <= 100.0f) || config.top_p != config.top_p ||
+      vocab_size == 0) {
     return Status::bad_argument;
   }
   Sampler s;

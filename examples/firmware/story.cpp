@@ -29,10 +29,10 @@ union Scratch {
 heed::Token g_prompt[kMaxPromptTokens];
 
 struct Arguments {
+  char* prompt;  // [kMaxPromptBytes]
   std::uint32_t n_tokens = 200;
   std::uint32_t hundredths = 0;
   std::uint32_t seed = 1;
-  char prompt[kMaxPromptBytes] = {};
   std::uint32_t prompt_bytes = 0;
 };
 
@@ -90,15 +90,16 @@ void put_bytes(const char* bytes, std::uint32_t n) {
 
 int main() {
   heed::stack_paint::paint();
-  static Arguments arguments;
+  static char prompt[kMaxPromptBytes];
+  Arguments arguments{prompt};
   read_arguments(arguments);
 
   const heed::Kernels& kernels = heed::best_kernels();
-  static heed::Model model;
-  static heed::Session session;
-  static heed::Plan plan;
-  static heed::Tokenizer tokenizer;
-  static heed::Sampler sampler;
+  heed::Model model;
+  heed::Session session;
+  heed::Plan plan;
+  heed::Tokenizer tokenizer;
+  heed::Sampler sampler;
   const auto image_bytes = static_cast<std::size_t>(heed_model_image_end - heed_model_image);
   require(heed::open(model, {heed_model_image, image_bytes}, kernels), "open");
   require(heed::open(tokenizer, model.tokenizer(), model.config().vocab_size), "tokenizer");

@@ -11,7 +11,7 @@ struct PlainActivations {
   static void finish(const Activations&, std::uint32_t) {}
 };
 
-inline std::uint32_t max_magnitude_bits(const float* x, std::uint32_t n) {
+[[gnu::noinline]] inline std::uint32_t max_magnitude_bits(const float* x, std::uint32_t n) {
   std::uint32_t m = 0;
   for (std::uint32_t i = 0; i < n; ++i) {
     const std::uint32_t b = magnitude_bits(x[i]);
@@ -45,33 +45,44 @@ inline std::uint8_t group_exponent(std::int32_t group_max, std::int32_t row_max)
   return p;
 }
 
-// Quantises n values read as s16 by `at(i)` with largest magnitude `max` (16384..32767); returns the sum of squares
-// of the int8 values. SPEC.md 2.3.
-template <class At>
-std::int32_t quantize_row(const Activations& dst, std::uint32_t index, std::int32_t max, At at) {
+// The s16 values of a vector: floats under a power of two, with an optional gain, or ready-made.
+struct S16Source {
+  const float* floats;         // [n], or null
+  const float* gain;           // [n], or null
+  float scale;                 // 2^(15 - exponent)
+  const std::int16_t* ready;   // [n] when there are no floats
+
+  std::int32_t at(std::uint32_t i) const {
+    if (!floats) return ready[i];
+    return to_s16(gain ? floats[i] * gain[i] : floats[i], scale);
+  }
+};
+
+// Quantises a vector with largest magnitude `max` (16384..32767); returns the sum of squares of the int8 values when
+// there are no groups. SPEC.md 2.3. Out of line and for every source, because each copy costs a board its flash.
+[[gnu::noinline]] inline std::int32_t quantize_row(const Activations& dst, std::uint32_t index, std::int32_t max,
+                                                   const S16Source& source) {
   std::int8_t* q = activation_row(dst, index);
   const std::int32_t r = reciprocal_127(max);
   std::int32_t squares = 0;
-  if (dst.groups == 0) {
-    for (std::uint32_t i = 0; i < dst.cols; ++i) {
-      const std::int32_t v = quantize_s16(at(i), r);
-      q[i] = static_cast<std::int8_t>(v);
-      squares += v * v;
-    }
-  } else {
-    std::uint8_t* exponents = dst.exponents + std::size_t{index} * dst.groups;
-    for (std::uint32_t g = 0; g < dst.groups; ++g) {
-      const std::uint32_t first = g * dst.group;
-      const std::uint32_t last = first + dst.group < dst.cols ? first + dst.group : dst.cols;
+  const std::uint32_t group = dst.groups ? dst.group : dst.cols;
+  for (std::uint32_t first = 0, g = 0; first < dst.cols; first += group, ++g) {
+    const std::uint32_t last = first + group < dst.cols ? first + group : dst.cols;
+    int shift = 22;
+    if (dst.groups) {
       std::int32_t group_max = 0;
       for (std::uint32_t i = first; i < last; ++i) {
-        const std::int32_t m = magnitude(at(i));
+        const std::int32_t m = magnitude(source.at(i));
         group_max = m > group_max ? m : group_max;
       }
       const std::uint8_t p = group_exponent(group_max, max);
-      exponents[g] = p;
-      const int shift = 19 + p;
-      for (std::uint32_t i = first; i < last; ++i) q[i] = static_cast<std::int8_t>((at(i) * r + (1 << (shift - 1))) >> shift);
+      dst.exponents[std::size_t{index} * dst.groups + g] = p;
+      shift = 19 + p;
+    }
+    for (std::uint32_t i = first; i < last; ++i) {
+      const std::int32_t v = (source.at(i) * r + (1 << (shift - 1))) >> shift;
+      q[i] = static_cast<std::int8_t>(v);
+      squares += v * v;
     }
   }
   zero_tail(q, dst.cols);
@@ -88,7 +99,7 @@ template <class Prepare>
 void quantize_s8r_f32(const Activations& dst, std::uint32_t index, const float* src) {
   const BlockFloat b = block_float(max_magnitude_bits(src, dst.cols));
   if (b.zero) return store_zero<Prepare>(dst, index);
-  quantize_row(dst, index, b.max, [=](std::uint32_t i) { return to_s16(src[i], b.to_s16_scale); });
+  quantize_row(dst, index, b.max, {src, nullptr, b.to_s16_scale, nullptr});
   dst.scales[index] = row_scale(b.max, b.exponent, dst.groups != 0);
   Prepare::finish(dst, index);
 }
@@ -100,13 +111,12 @@ void norm_s8r_f32(const Activations& dst, std::uint32_t index, const float* src,
   if (b.zero) return store_zero<Prepare>(dst, index);
   Activations plain = dst;
   plain.groups = 0;
-  const std::int32_t squares =
-      quantize_row(plain, index, b.max, [=](std::uint32_t i) { return to_s16(src[i], b.to_s16_scale); });
+  const std::int32_t squares = quantize_row(plain, index, b.max, {src, nullptr, b.to_s16_scale, nullptr});
   const float s = row_scale(b.max, b.exponent, false);
   const float mean = s * s * static_cast<float>(squares) * (1.0f / static_cast<float>(dst.cols));
   const float factor = 1.0f / square_root(mean + weights.epsilon);
-  if (weights.gain) {
-    const float* gain = weights.gain;
+  const float* gain = weights.gain;
+  if (gain) {
     std::uint32_t max_bits = 0;
     for (std::uint32_t i = 0; i < dst.cols; ++i) {
       const std::uint32_t m = magnitude_bits(src[i] * gain[i]);
@@ -114,10 +124,8 @@ void norm_s8r_f32(const Activations& dst, std::uint32_t index, const float* src,
     }
     b = block_float(max_bits);
     if (b.zero) return store_zero<Prepare>(dst, index);
-    quantize_row(dst, index, b.max, [=](std::uint32_t i) { return to_s16(src[i] * gain[i], b.to_s16_scale); });
-  } else if (dst.groups) {
-    quantize_row(dst, index, b.max, [=](std::uint32_t i) { return to_s16(src[i], b.to_s16_scale); });
   }
+  if (gain || dst.groups) quantize_row(dst, index, b.max, {src, gain, b.to_s16_scale, nullptr});
   dst.scales[index] = activation_scale(row_scale(b.max, b.exponent, dst.groups != 0) * factor);
   Prepare::finish(dst, index);
 }
@@ -152,14 +160,17 @@ void gate_s8r_f32(const Activations& dst, std::uint32_t index, float* gate, cons
   }
   if (max == 0) return store_zero<Prepare>(dst, index);
   const int left = 15 - bit_length(static_cast<std::uint32_t>(max));
-  const int right = left < 0 ? -left : 0;
-  const int up_shift = left < 0 ? 0 : left;
+  const int right = left < 0 ? -left : 0, up_shift = left < 0 ? 0 : left;
   max = (max >> right) << up_shift;
-  quantize_row(dst, index, max, [=](std::uint32_t i) {
+  // Shorter numbers from the beginning on never overtake the longer ones.
+  auto* bytes = reinterpret_cast<std::int8_t*>(gate);
+  for (std::uint32_t i = 0; i < n; ++i) {
     std::int32_t h;
-    std::memcpy(&h, gate + i, sizeof h);
-    return static_cast<std::int32_t>(static_cast<std::uint32_t>(h >> right) << up_shift);
-  });
+    std::memcpy(&h, bytes + 4 * std::size_t{i}, sizeof h);
+    const auto s = static_cast<std::int16_t>((h >> right) * (1 << up_shift));
+    std::memcpy(bytes + 2 * std::size_t{i}, &s, sizeof s);
+  }
+  quantize_row(dst, index, max, {nullptr, nullptr, 0.0f, reinterpret_cast<const std::int16_t*>(bytes)});
   dst.scales[index] = activation_scale(row_scale(max, bg.exponent + bu.exponent - 15 - left, dst.groups != 0));
   Prepare::finish(dst, index);
 }
@@ -171,7 +182,7 @@ struct HeadS16 {
   std::int32_t max;  // largest |s16|; 0 = all zero
 };
 
-inline void rotate_head(HeadS16& head, const float* src, std::uint32_t n, const Rotation& rotation) {
+[[gnu::noinline]] inline void rotate_head(HeadS16& head, const float* src, std::uint32_t n, const Rotation& rotation) {
   const BlockFloat b = block_float(max_magnitude_bits(src, n));
   head.exponent = b.exponent;
   head.max = 0;
@@ -203,7 +214,7 @@ inline void rotate_head(HeadS16& head, const float* src, std::uint32_t n, const 
 }
 
 // Brings the maximum to 16384..32767. It is not 0.
-inline void normalize_head(HeadS16& head, std::uint32_t n) {
+[[gnu::noinline]] inline void normalize_head(HeadS16& head, std::uint32_t n) {
   const int left = 15 - bit_length(static_cast<std::uint32_t>(head.max));
   for (std::uint32_t i = 0; i < n; ++i) head.values[i] = static_cast<std::int16_t>(head.values[i] * (1 << left));
   head.max <<= left;
@@ -216,7 +227,7 @@ void query_s8r_f32(const Activations& dst, std::uint32_t index, const float* src
   rotate_head(head, src, dst.cols, rotation);
   if (head.max == 0) return store_zero<Prepare>(dst, index);
   normalize_head(head, dst.cols);
-  quantize_row(dst, index, head.max, [&](std::uint32_t i) { return std::int32_t{head.values[i]}; });
+  quantize_row(dst, index, head.max, {nullptr, nullptr, 0.0f, head.values});
   dst.scales[index] = row_scale(head.max, head.exponent, false);
   Prepare::finish(dst, index);
 }
