@@ -109,7 +109,7 @@ Status open(Tokenizer& tokenizer, Span<const std::uint8_t> section, std::uint32_
   t.first_byte_ = read_u32(s + 28);
   t.byte_count_ = read_u32(s + 32);
   if (t.byte_count_ > 256 || t.first_byte_ > n || t.byte_count_ > n - t.first_byte_)
-    return Status::bad_tokenizer;                                              // T8
+    return Status::bad_tokenizer;  // T8
   if (t.byte_count_ == 0 && t.first_byte_ != 0) return Status::bad_tokenizer;  // T8
   // T8, or text could make a control token.
   if (t.is_byte(static_cast<std::uint32_t>(t.bos_)) || t.is_byte(static_cast<std::uint32_t>(t.eos_))) {

@@ -21,7 +21,10 @@ int byte_of(const std::string& piece) {
   int value = 0;
   for (int i = 3; i < 5; ++i) {
     const char c = piece[static_cast<std::size_t>(i)];
-    const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    const int digit = c >= '0' && c <= '9'   ? c - '0'
+                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                             : -1;
     if (digit < 0) return -1;
     value = value * 16 + digit;
   }
@@ -33,7 +36,8 @@ int byte_of(const std::string& piece) {
 std::string read_llama2c_tokenizer(Vocabulary& vocabulary, Span<const std::uint8_t> file, std::uint32_t vocab_size) {
   const std::string name = "llama2.c tokenizer: ";
   vocabulary = {};
-  if (vocab_size <= kControlTokens) return name + "a vocabulary of " + std::to_string(vocab_size) + " tokens is too small";
+  if (vocab_size <= kControlTokens)
+    return name + "a vocabulary of " + std::to_string(vocab_size) + " tokens is too small";
   if (file.size() < 4) return name + "the file is shorter than its header";
   // Before anything is reserved: a token takes at least eight bytes.
   if ((file.size() - 4) / 8 < vocab_size) {
@@ -49,7 +53,8 @@ std::string read_llama2c_tokenizer(Vocabulary& vocabulary, Span<const std::uint8
     const std::uint32_t score_bits = read_u32(file.data() + at), length = read_u32(file.data() + at + 4);
     at += 8;
     if (length > kMaxPieceBytes) {
-      return name + token + " has a length of " + std::to_string(length) + ", more than " + std::to_string(kMaxPieceBytes);
+      return name + token + " has a length of " + std::to_string(length) + ", more than " +
+             std::to_string(kMaxPieceBytes);
     }
     if (length > file.size() - at) return name + "the file ends inside " + token;
     VocabPiece piece;
@@ -76,7 +81,8 @@ std::string read_llama2c_tokenizer(Vocabulary& vocabulary, Span<const std::uint8
     piece.bytes.assign(1, static_cast<char>(byte));
     piece.control = true;  // in llama2.c, too, no text turns into the name of a byte
     // The row may end early in a small vocabulary; the bytes behind it then have no token.
-    if (i == kFirstByte + vocabulary.byte_count && byte == static_cast<int>(vocabulary.byte_count)) ++vocabulary.byte_count;
+    if (i == kFirstByte + vocabulary.byte_count && byte == static_cast<int>(vocabulary.byte_count))
+      ++vocabulary.byte_count;
   }
   return {};
 }

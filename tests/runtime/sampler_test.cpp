@@ -81,7 +81,8 @@ TEST_CASE("sampler picks what the independent reference picks", "[sampler]") {
     for (std::uint32_t i = 0; i < golden.picks; ++i) {
       for (float& logit : logits) {
         x = x * 1664525u + 1013904223u;
-        logit = golden.coarse ? static_cast<float>(x >> 26) / 4.0f - 8.0f : static_cast<float>(x >> 16) / 4096.0f - 8.0f;
+        logit =
+            golden.coarse ? static_cast<float>(x >> 26) / 4.0f - 8.0f : static_cast<float>(x >> 16) / 4096.0f - 8.0f;
       }
       tokens.push_back(rig.pick(logits));
       if (i < 4) REQUIRE(tokens.back() == golden.first[i]);
@@ -139,8 +140,9 @@ TEST_CASE("ties at the edge go to the lower ids", "[sampler]") {
 TEST_CASE("top-k and top-p out of play change nothing", "[sampler]") {
   std::vector<float> logits(300);
   for (std::size_t i = 0; i < logits.size(); ++i) logits[i] = static_cast<float>(i * 37 % 101) * 0.0625f;
-  for (const SamplerConfig& off : {config(1.0f, 300), config(1.0f, 1000000), config(1.0f, 0, 7.0f), config(1.0f, 0, 0.0f),
-                                   config(1.0f, 0, -3.0f), config(1.0f, 0, kInfinity), config(1.0f, 0, -kInfinity)}) {
+  for (const SamplerConfig& off :
+       {config(1.0f, 300), config(1.0f, 1000000), config(1.0f, 0, 7.0f), config(1.0f, 0, 0.0f), config(1.0f, 0, -3.0f),
+        config(1.0f, 0, kInfinity), config(1.0f, 0, -kInfinity)}) {
     Rig plain(config(1.0f), 300), other(off, 300);
     for (int i = 0; i < 100; ++i) CHECK(plain.pick(logits) == other.pick(logits));
   }

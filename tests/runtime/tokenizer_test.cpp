@@ -52,7 +52,8 @@ bool read_data(Bytes& bytes, const std::string& name) {
   bytes.clear();
   std::FILE* file = folder ? std::fopen((folder + ("/" + name)).c_str(), "rb") : nullptr;
   if (!file) {
-    if (require && std::string_view(require) == "1") FAIL("HEED_REQUIRE_DATA=1 and no " << name << " in HEED_TEST_DATA");
+    if (require && std::string_view(require) == "1")
+      FAIL("HEED_REQUIRE_DATA=1 and no " << name << " in HEED_TEST_DATA");
     std::printf("skipped: %s needs HEED_TEST_DATA\n", name.c_str());
     return false;
   }
@@ -125,8 +126,9 @@ Vocabulary vocabulary_of(const std::vector<std::string>& pieces, bool bytes = tr
   return v;
 }
 
-const std::vector<std::string> kPieces = {"he", "ll", "hell", "lo", " h", "hello", " hello", "o", "l",    "h",   "e",
-                                          " ",  "\n", "\xC3\xA9", "\xE4\xBD\xA0", "  ",    "a", "aa", "aaaa", "b"};
+const std::vector<std::string> kPieces = {"he", "ll", "hell", "lo", " h", "hello",    " hello",       "o",
+                                          "l",  "h",  "e",    " ",  "\n", "\xC3\xA9", "\xE4\xBD\xA0", "  ",
+                                          "a",  "aa", "aaaa", "b"};
 
 // llama2.c's way again, on plain strings: the oracle for random vocabularies.
 std::vector<Token> encode_naively(const Vocabulary& v, std::string_view text, bool bos) {
@@ -245,7 +247,8 @@ TEST_CASE("stories260K: every chunk encodes as llama2.c does and decodes to itse
 TEST_CASE("random vocabularies and texts encode as the naive way does", "[tokenizer]") {
   std::mt19937 random(1);
   const auto below = [&](std::uint32_t n) { return static_cast<std::uint32_t>(random() % n); };
-  const std::vector<std::string> alphabet = {"a", "b", "c", " ", "\n", "\xC3\xA9", "\xE4\xBD\xA0", "\xF0\x9F\x98\x80", "\x80", "\xFF"};
+  const std::vector<std::string> alphabet = {
+      "a", "b", "c", " ", "\n", "\xC3\xA9", "\xE4\xBD\xA0", "\xF0\x9F\x98\x80", "\x80", "\xFF"};
   for (int round = 0; round < 300; ++round) {
     Vocabulary v = vocabulary_of({}, true, round % 3 != 0);
     for (const std::string& letter : alphabet) {
@@ -263,7 +266,8 @@ TEST_CASE("random vocabularies and texts encode as the naive way does", "[tokeni
     const Built built(v);
     for (int t = 0; t < 6; ++t) {
       std::string text;
-      for (std::uint32_t k = below(t == 5 ? 700 : 30); k > 0; --k) text += alphabet[below(10) < 7 ? below(4) : below(10)];
+      for (std::uint32_t k = below(t == 5 ? 700 : 30); k > 0; --k)
+        text += alphabet[below(10) < 7 ? below(4) : below(10)];
       const Encoded e = encode(built.tokenizer, text);
       REQUIRE(e.status == Status::ok);
       REQUIRE(e.tokens == encode_naively(v, text, true));
@@ -298,10 +302,12 @@ TEST_CASE("any bytes survive the way there and back", "[tokenizer]") {
   const Built built(vocabulary_of(kPieces));
   const std::string nul("a\0b", 3);
   for (const std::string& text :
-       {std::string(" hello"), std::string("  hello  "), std::string(" "), std::string("caf\xC3\xA9 \xE4\xBD\xA0\xE5\xA5\xBD"),
+       {std::string(" hello"), std::string("  hello  "), std::string(" "),
+        std::string("caf\xC3\xA9 \xE4\xBD\xA0\xE5\xA5\xBD"),
         std::string("\xF0\x9F\x91\xA9\xE2\x80\x8D\xF0\x9F\x91\xA7"), std::string("\xFF\xFE\x80\x80\x80\x80\x80"),
         std::string("\xC3"), std::string("\xF0\x9F\x98"), nul, std::string()}) {
-    for (const EncodeOptions options : {EncodeOptions{true, false}, EncodeOptions{false, false}, EncodeOptions{true, true}}) {
+    for (const EncodeOptions options :
+         {EncodeOptions{true, false}, EncodeOptions{false, false}, EncodeOptions{true, true}}) {
       const Encoded e = encode(built.tokenizer, text, options);
       REQUIRE(e.status == Status::ok);
       CHECK(decode(built.tokenizer, e.tokens) == text);
@@ -414,11 +420,13 @@ TEST_CASE("buffers of the wrong size are refused", "[tokenizer]") {
   CHECK(n == 3);
   CHECK(built.tokenizer.encode(n, text, {}, tokens, {bytes, size - 1}) == Status::bad_argument);
   CHECK(built.tokenizer.encode(n, text, {}, tokens, {bytes + 1, size}) == Status::misaligned);
-  CHECK(built.tokenizer.encode(n, {text.data(), std::size_t{1} << 27}, {}, tokens, {bytes, size}) == Status::bad_argument);
+  CHECK(built.tokenizer.encode(n, {text.data(), std::size_t{1} << 27}, {}, tokens, {bytes, size}) ==
+        Status::bad_argument);
   // Each character a token: the most that a text can give.
   const Encoded most = encode(built.tokenizer, "xyz", {true, true});
   CHECK(most.n == Tokenizer::max_tokens(3));
-  static_assert(Tokenizer::scratch_bytes(0) == 12 && Tokenizer::scratch_bytes(63) == 516 && Tokenizer::scratch_bytes(64) == 528);
+  static_assert(Tokenizer::scratch_bytes(0) == 12 && Tokenizer::scratch_bytes(63) == 516 &&
+                Tokenizer::scratch_bytes(64) == 528);
 }
 
 TEST_CASE("decoding refuses tokens outside the vocabulary and strips one space at the beginning only", "[tokenizer]") {
@@ -595,7 +603,8 @@ TEST_CASE("T6 a size that the counts do not give", "[tokenizer][rules]") {
 TEST_CASE("T7 BOS or EOS outside the vocabulary", "[tokenizer][rules]") {
   for (std::size_t at : {20u, 24u}) {
     CHECK(with_word(at, 0xFFFFFFFFu) == Status::ok);
-    for (std::uint32_t t : {279u, 0x7FFFFFFFu, 0x80000000u, 0xFFFFFFFEu}) CHECK(with_word(at, t) == Status::bad_tokenizer);
+    for (std::uint32_t t : {279u, 0x7FFFFFFFu, 0x80000000u, 0xFFFFFFFEu})
+      CHECK(with_word(at, t) == Status::bad_tokenizer);
   }
 }
 
