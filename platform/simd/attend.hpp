@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+// attend.hpp: integer attention over one key block (SPEC.md 2.6 and 2.8): scores, their weights in 16-bit lanes, the
+// weighted values, and the merge into what earlier blocks gave.
+#pragma once
+#include "platform/portable/attend.hpp"
+#include "platform/simd/products.hpp"
+
+namespace heed::simd {
+
+template <class Arch, class Dot>
+struct Attend : Lanes<Arch> {
+  using Base = Lanes<Arch>;
+  using typename Lanes<Arch>::W;
+  using typename Lanes<Arch>::F;
+  using typename Lanes<Arch>::I;
+  using S16 = typename W::S16;
+  using P = Products<Arch, Dot>;
+  static constexpr std::uint32_t kLanes = W::kLanes;
+  static constexpr std::uint32_t kChunk = 2 * kLanes;
+  static constexpr std::uint32_t kParts = 16 / kLanes;
+
+  // Not inlined: scalar code would take the vectors' registers.
+  [[gnu::flatten]] static portable::ScoreScale score_scale(std::int32_t max, float factor) {
+    return portable::score_scale(max, factor);
+  }
+
+  template <std::uint32_t kPanels>
+  HEED_INLINE static void score_panels(std::int32_t* scores, const Activations& queries, std::uint32_t index,
+                                       const KvBlock& block, std::uint32_t panel) {
+    const std::uint32_t columns = round_up(block.head_dim, 4);
+    const std::size_t panel_bytes = std::size_t{columns} * 16;
+    typename W::S32 sums[kPanels][kParts][1];
+    P::template dots<kPanels, 1, Source::keys>(sums, block.keys + panel * panel_bytes, panel_bytes,
+                                               queries.values + std::size_t{index} * queries.value_stride, 0, columns,
+                                               queries.sums + index, 0);
+#pragma GCC unroll 8
+    for (std::uint32_t p = 0; p < kPanels; ++p)
+#pragma GCC unroll 8
+      for (std::uint32_t i = 0; i < kParts; ++i) W::store(scores + (panel + p) * 16 + i * kLanes, sums[p][i][0]);
+  }
+
+  // scores[k] = query . key k for the keys of all panels that have a visible one.
+  static void scores(std::int32_t* scores, const Activations& queries, std::uint32_t index, const KvBlock& block,
+                     std::uint32_t visible) {
+    const std::uint32_t panels = (visible + 15) / 16;
+    std::uint32_t panel = 0;
+    for (; panel + Dot::kKeyPanels <= panels; panel += Dot::kKeyPanels)
+      score_panels<Dot::kKeyPanels>(scores, queries, index, block, panel);
+    if constexpr (Dot::kKeyPanels > 2)
+      if (panel + 2 <= panels) {
+        score_panels<2>(scores, queries, index, block, panel);
+        panel += 2;
+      }
+    if constexpr (Dot::kKeyPanels > 1)
+      if (panel < panels) score_panels<1>(scores, queries, index, block, panel);
+  }
+
+  // Applies mantissas and exponents; the largest of the visible ones is returned.
+  static std::int32_t scale_scores(std::int32_t* scores, const KvBlock& block, std::uint32_t visible) {
+    const I key_exponent(block.key_exponent_maxima[visible - 1]);
+    alignas(64) static constexpr std::int32_t kLane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const I lane = W::load(kLane);
+    I max(INT32_MIN);
+    for (std::uint32_t k = 0; k < visible; k += kLanes) {
+      const I shift = key_exponent - I(W::widen_s8(block.key_exponents + k));
+      const I u = W::shift_right_each(I(W::load(scores + k)) * I(W::widen_u8(block.key_mantissas + k)), shift);
+      W::store(scores + k, u);
+      const I seen = xsimd::select(I(static_cast<std::int32_t>(visible - k)) > lane, u, I(INT32_MIN));
+      max = Base::max(max, seen);
+    }
+    return W::largest(max);
+  }
+
+  // Weights of the visible keys, folded ones to `folded`, all of them to `weights` unless that is null; their sum.
+  static std::uint32_t exp2(typename Dot::Folded& folded, const std::int32_t* scores, std::int32_t max,
+                            const portable::ScoreScale& scale, const KvBlock& block, std::uint32_t visible,
+                            std::uint16_t* weights) {
+    const auto high = W::table(kExp2High);
+    const auto low = W::table(kExp2Low);
+    const S16 mantissa = W::set16(scale.mantissa), start = W::set16(scale.start), nibble = W::set16(15);
+    const S16 value_exponent = W::set16(block.value_exponent_maxima[visible - 1]);
+    const I largest(max);
+    I sum(0);
+    for (std::uint32_t k = 0; k < visible; k += kChunk) {
+      const I a = W::shift_right(largest - I(W::load(scores + k)), scale.shift);
+      const I b = W::shift_right(largest - I(W::load(scores + k + kLanes)), scale.shift);
+      // The distance saturates at 32767 as it narrows; so does t, where the weight is 0 long since.
+      const S16 t = W::add_saturate16(W::multiply_round16(W::narrow(a, b), mantissa), start);
+      const S16 v = W::multiply_round16(W::look_up(high, W::and16(W::shift_right16(t, 6), nibble)),
+                                        W::look_up(low, W::and16(W::shift_right16(t, 2), nibble)));
+      // (2 v + 2^(n - 1)) >> n is v >> (n - 1), rounded.
+      S16 e = W::shift_right_round_each16(v, W::sub16(W::shift_right16(t, 10), W::set16(1)));
+      e = W::keep_first16(e, static_cast<int>(visible - k));
+      sum = sum + I(W::pair_sums(e));
+      const S16 fold = W::sub16(value_exponent, W::widen16_s8(block.value_exponents + k, block.capacity - k));
+      Dot::store_folded(folded, k, W::shift_right_each16(e, W::min16(fold, W::set16(31))));
+      if (weights) {
+        std::int16_t words[kChunk];
+        W::store16(words, e);
+        for (std::uint32_t i = 0; i < kChunk && k + i < visible; ++i)
+          weights[k + i] = static_cast<std::uint16_t>(words[i]);
+      }
+    }
+    return static_cast<std::uint32_t>(W::sum(sum));
+  }
+
+  // numerators[first .. ] of kStrips strips, of which `left` dimensions exist.
+  template <std::uint32_t kStrips>
+  HEED_INLINE static void weigh_strips(float* numerators, const typename Dot::Folded& folded, const KvBlock& block,
+                                       std::uint32_t visible, std::uint32_t first, F keep, F add) {
+    typename Dot::Strip strips[kStrips];
+#pragma GCC unroll 8
+    for (std::uint32_t s = 0; s < kStrips; ++s) strips[s] = Dot::zero_strip();
+    const std::int8_t* values = block.values + std::size_t{first} * Dot::kValueKeys;
+    for (std::uint32_t k = 0; k < visible; k += Dot::kValueKeys) {
+      const auto w = Dot::load_folded(folded, k);
+#pragma GCC unroll 8
+      for (std::uint32_t s = 0; s < kStrips; ++s)
+        Dot::weigh(strips[s], w, values + s * Dot::kStripDims * Dot::kValueKeys);
+      values += std::size_t{block.head_dim} * Dot::kValueKeys;
+    }
+#pragma GCC unroll 8
+    for (std::uint32_t s = 0; s < kStrips; ++s)
+#pragma GCC unroll 8
+      for (std::uint32_t i = 0; i < Dot::kStripWords; ++i) {
+        const std::uint32_t d = first + s * Dot::kStripDims + i * kLanes;
+        if (d >= block.head_dim) break;
+        const std::uint32_t left = block.head_dim - d;
+        const F sum = W::to_float(Dot::strip_words(strips[s], i));
+        const F y = Base::load(numerators + d, left) * keep + sum * add;
+        const I bits = Base::bits(y);
+        const I snapped = xsimd::select(I(0x2B800000) > (bits & I(0x7FFFFFFF)), I(0), bits);
+        Base::store(numerators + d, Base::floats(snapped), left);
+      }
+  }
+
+  template <std::uint32_t kStrips>
+  HEED_INLINE static void weigh_from(float* numerators, const typename Dot::Folded& folded, const KvBlock& block,
+                                     std::uint32_t visible, std::uint32_t d, F keep, F add) {
+    constexpr std::uint32_t kDims = kStrips * Dot::kStripDims;
+    for (; d + kDims <= block.head_dim; d += kDims)
+      weigh_strips<kStrips>(numerators, folded, block, visible, d, keep, add);
+    if constexpr (kStrips > 1) {
+      if (d < block.head_dim) weigh_from<kStrips / 2>(numerators, folded, block, visible, d, keep, add);
+    } else {
+      // The last dimensions; behind them is read what belongs to other keys or to the slack.
+      if (d < block.head_dim) weigh_strips<1>(numerators, folded, block, visible, d, keep, add);
+    }
+  }
+
+  static void weigh(float* numerators, const typename Dot::Folded& folded, const KvBlock& block, std::uint32_t visible,
+                    float keep, float add) {
+    weigh_from<Dot::kMaxStrips>(numerators, folded, block, visible, 0, F(keep), F(add));
+  }
+
+  static void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBlock& block,
+                           std::uint16_t* weights, std::int32_t* reference) {
+    alignas(64) std::int32_t scores_of_query[kBlockKeys];
+    typename Dot::Folded folded;
+    std::uint32_t visible = q.visible, left_in_run = q.per_position;
+    for (std::uint32_t i = 0; i < q.n; ++i) {
+      const std::uint32_t index = q.first + i;
+      scores(scores_of_query, q.queries, index, block, visible);
+      const std::int32_t max = scale_scores(scores_of_query, block, visible);
+      const int key_exponent = block.key_exponent_maxima[visible - 1];
+      const int value_exponent = block.value_exponent_maxima[visible - 1];
+      const portable::ScoreScale scale = score_scale(max, q.queries.scales[index] * q.factor * pow2(key_exponent));
+      const std::uint32_t denominator = exp2(folded, scores_of_query, max, scale, block, visible, weights);
+      if (weights) {
+        *reference = scale.reference;
+      } else {
+        std::int32_t& old_reference = sums.references[index];
+        const std::int32_t merged = old_reference > scale.reference ? old_reference : scale.reference;
+        const float keep = pow2_or_zero(old_reference - merged);
+        const float add = pow2_or_zero(scale.reference - merged);
+        old_reference = merged;
+        sums.denominators[index] = sums.denominators[index] * keep + static_cast<float>(denominator) * add;
+        weigh(sums.numerators + std::size_t{index} * block.head_dim, folded, block, visible, keep,
+              add * pow2(value_exponent));
+      }
+      if (--left_in_run == 0) {
+        left_in_run = q.per_position;
+        if (visible < q.visible_limit) ++visible;
+      }
+    }
+  }
+};
+
+}  // namespace heed::simd

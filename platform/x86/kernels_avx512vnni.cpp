@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// kernels_avx512vnni.cpp: the kernel table for x86-64 with AVX-512 and its VNNI. Only this file is built with
+// -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni, and always with -O2.
+#if !defined(__AVX512F__) || !defined(__AVX512BW__) || !defined(__AVX512DQ__) || !defined(__AVX512VL__) || \
+    !defined(__AVX512VNNI__)
+#error "kernels_avx512vnni.cpp needs -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni"
+#endif
+#include "platform/simd/table.hpp"
+
+namespace heed {
+
+extern const Kernels kernels_avx512vnni;
+constexpr Kernels kernels_avx512vnni =
+    simd::make_kernels<xsimd::avx512f, simd::DotAvx512Vnni>(traits::kAvx512Vnni);
+
+}  // namespace heed
