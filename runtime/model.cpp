@@ -140,8 +140,8 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
     if (s.offset != round_up_64(end) || s.bytes == 0 || s.offset > header.total_bytes ||
         s.bytes > header.total_bytes - s.offset)
       return Status::bad_section;
-    for (std::uint64_t i = end; i < s.offset; ++i)
-      if (base[i]) return Status::bad_section;
+    for (std::uint64_t gap = end; gap < s.offset; ++gap)
+      if (base[gap]) return Status::bad_section;
     end = s.offset + s.bytes;
     kind_before = s.kind;
     const auto bytes = image.subspan(static_cast<std::size_t>(s.offset), static_cast<std::size_t>(s.bytes));

@@ -1,0 +1,490 @@
+// SPDX-License-Identifier: Apache-2.0
+// image_rules_test.cpp: every rule of SPEC.md, part 5, broken alone, checksums recomputed, is refused with its status.
+#include <cstring>
+#include <limits>
+
+#include "quant/image_writer.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/images.hpp"
+
+namespace heed {
+extern const Kernels kernels_portable;
+}
+
+namespace {
+
+using namespace heed;
+
+// An image that can be taken apart: pointers into its bytes, no checks.
+struct Edited {
+  quant::ImageBytes bytes;
+
+  ImageHeader& header() { return *reinterpret_cast<ImageHeader*>(bytes.data()); }
+  SectionEntry& entry_of(std::uint32_t index) {
+    return reinterpret_cast<SectionEntry*>(bytes.data() + sizeof(ImageHeader))[index];
+  }
+  SectionEntry& section(SectionKind kind) {
+    std::uint32_t i = 0;
+    while (entry_of(i).kind != static_cast<std::uint32_t>(kind)) ++i;
+    return entry_of(i);
+  }
+  std::uint8_t* at(SectionKind kind) { return bytes.data() + section(kind).offset; }
+  ModelConfig& config() { return *reinterpret_cast<ModelConfig*>(at(SectionKind::config)); }
+  TensorEntry& tensor_entry(Role role) {
+    auto* entry = reinterpret_cast<TensorEntry*>(at(SectionKind::directory));
+    while (entry->role != role) ++entry;
+    return *entry;
+  }
+  std::uint8_t* tensor(Role role) { return at(SectionKind::tensors) + std::size_t{tensor_entry(role).offset64} * 64; }
+  float* scales(Role role) {
+    const TensorEntry& e = tensor_entry(role);
+    return reinterpret_cast<float*>(tensor(role) + tensor_bytes(e.layout, e.rows, e.cols, e.group, false).scales);
+  }
+  std::uint8_t* multipliers(Role role) {
+    const TensorEntry& e = tensor_entry(role);
+    return tensor(role) + tensor_bytes(e.layout, e.rows, e.cols, e.group, false).multipliers;
+  }
+};
+
+// Untied, a separate final gain, groups of 32 at one site, key offsets: something for every rule.
+ModelConfig config_with_everything() {
+  ModelConfig c = test::llama_config(40, 36, 2, 4, 2, 10, 21, 64);
+  c.tied_unembedding = 0;
+  c.flags = kKeyOffset | kAttentionGainFolded;
+  c.groups[static_cast<int>(Site::ffn_in)] = 32;
+  return c;
+}
+
+Edited whole(Layout layout = Layout::row) {
+  static quant::ImageBytes images[kLayoutCount];
+  quant::ImageBytes& image = images[static_cast<int>(layout)];
+  if (image.empty()) {
+    static const std::uint8_t tokenizer[5] = {1, 2, 3, 4, 5};  // `open` does not look into it
+    image = test::random_image(config_with_everything(), layout, 7, tokenizer);
+  }
+  return {image};
+}
+
+enum class Sign { no, yes };
+
+template <class Edit>
+Status opened(Edit edit, Sign sign = Sign::yes, Layout layout = Layout::row) {
+  Edited image = whole(layout);
+  edit(image);
+  if (sign == Sign::yes) quant::refresh_checksums({image.bytes.data(), image.bytes.size()}, kernels_portable);
+  Model model;
+  return open(model, {image.bytes.data(), image.bytes.size()}, kernels_portable);
+}
+
+template <class Edit>
+Status verified(Edit edit, Sign sign = Sign::yes, Layout layout = Layout::row) {
+  Edited image = whole(layout);
+  edit(image);
+  if (sign == Sign::yes) quant::refresh_checksums({image.bytes.data(), image.bytes.size()}, kernels_portable);
+  Model model;
+  REQUIRE(open(model, {image.bytes.data(), image.bytes.size()}, kernels_portable) == Status::ok);
+  return verify(model, kernels_portable);
+}
+
+template <class Edit>
+Status configured(Edit edit) {
+  return opened([&](Edited& image) { edit(image.config()); });
+}
+
+constexpr float kBelow = 9.0949463e-13f;  // just below 2^-40
+constexpr float kAbove = 1.0995117e12f;   // just above 2^40
+
+}  // namespace
+
+TEST_CASE("the image that the rules are broken in is accepted in every layout") {
+  for (const Layout layout : {Layout::row, Layout::packed, Layout::pair, Layout::block64}) {
+    CHECK(opened([](Edited&) {}, Sign::yes, layout) == Status::ok);
+    CHECK(opened([](Edited&) {}, Sign::no, layout) == Status::ok);
+    CHECK(verified([](Edited&) {}, Sign::yes, layout) == Status::ok);
+  }
+}
+
+TEST_CASE("H1: address and smallest size") {
+  const Edited image = whole();
+  Model model;
+  CHECK(open(model, {}, kernels_portable) == Status::bad_argument);
+  CHECK(open(model, {image.bytes.data(), 63}, kernels_portable) == Status::truncated);
+  quant::ImageBytes moved(image.bytes.size() + 64);
+  for (const std::size_t by : {1u, 4u, 32u, 63u}) {
+    std::memcpy(moved.data() + by, image.bytes.data(), image.bytes.size());
+    CHECK(open(model, {moved.data() + by, image.bytes.size()}, kernels_portable) == Status::misaligned);
+  }
+}
+
+TEST_CASE("H2: magic") {
+  for (int i = 0; i < 8; ++i)
+    CHECK(opened([i](Edited& image) { image.header().magic[i] ^= 1; }) == Status::not_an_image);
+}
+
+TEST_CASE("H3: version") {
+  CHECK(opened([](Edited& image) { image.header().version = 0; }) == Status::version_unsupported);
+  CHECK(opened([](Edited& image) { image.header().version = 2; }) == Status::version_unsupported);
+}
+
+TEST_CASE("H4: total_bytes and n_sections") {
+  CHECK(opened([](Edited& image) { image.header().total_bytes += 1; }) == Status::truncated);
+  CHECK(opened([](Edited& image) { image.header().total_bytes = ~std::uint64_t{0}; }) == Status::truncated);
+  CHECK(opened([](Edited& image) { image.header().total_bytes = 64 + 5 * 32 - 1; }) == Status::truncated);
+  CHECK(opened([](Edited& image) { image.header().n_sections = 2; }) == Status::bad_section);
+  CHECK(opened([](Edited& image) { image.header().n_sections = 17; }) == Status::bad_section);
+  CHECK(opened([](Edited& image) { image.header().n_sections = 0x08000001u; }, Sign::no) == Status::bad_section);
+}
+
+TEST_CASE("H4: an image cut at any byte is refused, one with bytes behind it is not") {
+  Edited image = whole();
+  Model model;
+  for (std::size_t n = 0; n < image.bytes.size(); ++n)
+    REQUIRE(open(model, {image.bytes.data(), n}, kernels_portable) == Status::truncated);
+  image.bytes.resize(image.bytes.size() + 5, 0xAA);
+  CHECK(open(model, {image.bytes.data(), image.bytes.size()}, kernels_portable) == Status::ok);
+  CHECK(verify(model, kernels_portable) == Status::ok);
+}
+
+TEST_CASE("H5: header_crc covers header and section table") {
+  CHECK(opened([](Edited& image) { image.header().header_crc ^= 1; }, Sign::no) == Status::not_an_image);
+  CHECK(opened([](Edited& image) { image.header().reserved[0] = 1; }, Sign::no) == Status::not_an_image);
+  CHECK(opened([](Edited& image) { image.entry_of(0).crc ^= 1; }, Sign::no) == Status::not_an_image);
+  CHECK(opened([](Edited& image) { image.entry_of(4).reserved ^= 1; }, Sign::no) == Status::not_an_image);
+}
+
+TEST_CASE("H6: reserved fields of the header") {
+  for (int i = 0; i < 9; ++i)
+    CHECK(opened([i](Edited& image) { image.header().reserved[i] = 1; }) == Status::bad_section);
+}
+
+TEST_CASE("S1: kinds are known and ascending") {
+  CHECK(opened([](Edited& image) { image.entry_of(0).kind = 0; }) == Status::bad_section);
+  CHECK(opened([](Edited& image) { image.entry_of(4).kind = 6; }) == Status::bad_section);
+  CHECK(opened([](Edited& image) { image.entry_of(1).kind = 1; }) == Status::bad_section);
+  CHECK(opened([](Edited& image) { std::swap(image.entry_of(2).kind, image.entry_of(3).kind); }) ==
+        Status::bad_section);
+}
+
+TEST_CASE("S2: reserved fields of the section table") {
+  for (std::uint32_t i = 0; i < 5; ++i)
+    CHECK(opened([i](Edited& image) { image.entry_of(i).reserved = std::uint64_t{1} << 40; }) == Status::bad_section);
+}
+
+TEST_CASE("S3: sections stand behind each other with zeros between") {
+  for (std::uint32_t i = 0; i < 5; ++i) {
+    CHECK(opened([i](Edited& image) { image.entry_of(i).offset += 64; }) == Status::bad_section);
+    CHECK(opened([i](Edited& image) { image.entry_of(i).offset -= 64; }) == Status::bad_section);
+    CHECK(opened([i](Edited& image) { image.entry_of(i).offset += 1; }) == Status::bad_section);
+    CHECK(opened([i](Edited& image) { image.entry_of(i).offset |= std::uint64_t{1} << 63; }) == Status::bad_section);
+  }
+  CHECK(opened([](Edited& image) {
+          const SectionEntry& s = image.section(SectionKind::tokenizer);
+          image.bytes[static_cast<std::size_t>(s.offset + s.bytes)] = 1;
+        }) == Status::bad_section);
+  CHECK(opened([](Edited& image) { image.bytes[image.entry_of(0).offset - 1] = 1; }) == Status::bad_section);
+}
+
+TEST_CASE("S4: sections are not empty and end where the image does") {
+  for (std::uint32_t i = 0; i < 5; ++i) {
+    CHECK(opened([i](Edited& image) { image.entry_of(i).bytes = 0; }) == Status::bad_section);
+    CHECK(opened([i](Edited& image) { image.entry_of(i).bytes = ~std::uint64_t{0}; }) == Status::bad_section);
+    CHECK(opened([i](Edited& image) { image.entry_of(i).bytes = image.bytes.size(); }) == Status::bad_section);
+  }
+  CHECK(opened([](Edited& image) { image.entry_of(4).bytes += 1; }) == Status::bad_section);
+  CHECK(opened([](Edited& image) { image.entry_of(4).bytes -= 1; }) == Status::bad_section);
+}
+
+TEST_CASE("S5: configuration, directory and tensors are present") {
+  // Without one of them: its entry leaves the table, which still ends before the first section.
+  for (std::uint32_t missing : {0u, 1u, 4u}) {
+    CHECK(opened([missing](Edited& image) {
+            const quant::ImageBytes before = image.bytes;
+            const Edited source{before};
+            Edited from = source;
+            image.header().n_sections = 4;
+            std::uint32_t kept = 0;
+            for (std::uint32_t i = 0; i < 5; ++i)
+              if (i != missing) image.entry_of(kept++) = from.entry_of(i);
+            // The sections move together, in order.
+            std::size_t end = sizeof(ImageHeader) + 4 * sizeof(SectionEntry);
+            for (std::uint32_t i = 0; i < 4; ++i) {
+              SectionEntry& s = image.entry_of(i);
+              const std::size_t to = (end + 63) / 64 * 64;
+              std::memset(image.bytes.data() + end, 0, to - end);
+              std::memmove(image.bytes.data() + to, before.data() + s.offset, static_cast<std::size_t>(s.bytes));
+              s.offset = to;
+              end = to + static_cast<std::size_t>(s.bytes);
+            }
+            image.header().total_bytes = end;
+          }) == Status::bad_section);
+  }
+  CHECK(opened([](Edited& image) { image.entry_of(0).bytes = 127; }) == Status::bad_section);
+  // 129 to 192 bytes keep the directory where it is.
+  CHECK(opened([](Edited& image) { image.entry_of(0).bytes = 192; }) == Status::bad_section);
+}
+
+TEST_CASE("S6: each section's CRC, found by verify") {
+  for (const SectionKind kind : {SectionKind::tokenizer, SectionKind::metadata, SectionKind::tensors})
+    CHECK(verified([kind](Edited& image) { image.at(kind)[3] ^= 2; }, Sign::no) == Status::bad_checksum);
+  CHECK(verified([](Edited& image) { image.config().max_seq -= 1; }, Sign::no) == Status::bad_checksum);
+  // A weight that is legal on its own.
+  CHECK(verified([](Edited& image) { image.tensor(Role::w_query)[0] = 5 + (image.tensor(Role::w_query)[0] == 5); },
+                 Sign::no) == Status::bad_checksum);
+}
+
+TEST_CASE("C1: enumerations") {
+  for (std::size_t byte = 0; byte < 11; ++byte) {
+    CHECK(configured([byte](ModelConfig& c) { reinterpret_cast<std::uint8_t*>(&c)[byte] = 255; }) == Status::bad_config);
+    static constexpr std::uint8_t kFirstUnknown[11] = {3, 2, 3, 2, 2, 4, 2, 6, 2, 2, 2};
+    CHECK(configured([byte](ModelConfig& c) { reinterpret_cast<std::uint8_t*>(&c)[byte] = kFirstUnknown[byte]; }) ==
+          Status::bad_config);
+  }
+}
+
+TEST_CASE("C2: flags and biases") {
+  for (int bit = 5; bit < 16; ++bit)
+    CHECK(configured([bit](ModelConfig& c) { c.flags |= static_cast<std::uint16_t>(1 << bit); }) == Status::bad_config);
+  for (int bit = 6; bit < 16; ++bit)
+    CHECK(configured([bit](ModelConfig& c) { c.biases |= static_cast<std::uint16_t>(1 << bit); }) ==
+          Status::bad_config);
+}
+
+TEST_CASE("C3: reserved fields") {
+  CHECK(configured([](ModelConfig& c) { c.reserved0 = 1; }) == Status::bad_config);
+  CHECK(configured([](ModelConfig& c) { c.reserved1 = 1; }) == Status::bad_config);
+  for (int i = 0; i < 9; ++i) CHECK(configured([i](ModelConfig& c) { c.reserved2[i] = 1; }) == Status::bad_config);
+}
+
+TEST_CASE("C4: sizes of the model") {
+  CHECK(configured([](ModelConfig& c) { c.d_model = 0; }) == Status::bad_config);
+  CHECK(configured([](ModelConfig& c) { c.d_model = 65537; }) == Status::bad_config);
+  CHECK(configured([](ModelConfig& c) { c.d_ff = 0; }) == Status::bad_config);
+  CHECK(configured([](ModelConfig& c) { c.d_ff = 131073; }) == Status::bad_config);
+  CHECK(configured([](ModelConfig& c) { c.n_layers = 0; }) == Status::bad_config);
+  CHECK(configured([](ModelConfig& c) { c.n_layers = 4097; }) == Status::bad_config);
+  CHECK(configured([](ModelConfig& c) { c.n_encoder_layers = 4097; }) == Status::bad_config);
+}
+
+TEST_CASE("C5: heads") {
+  CHECK(configured([](ModelConfig& c) { c.head_dim = 0; }) == Status::bad_config);
+  CHECK(configured([](ModelConfig& c) { c.head_dim = 257; }) == Status::bad_config);
+  CHECK(configured([](ModelConfig& c) { c.n_heads = 0; }) == Status::bad_config);
+  CHECK(configured([](ModelConfig& c) { c.n_heads = 1025; }) == Status::bad_config);
+  CHECK(configured([](ModelConfig& c) { c.n_kv_heads = 0; }) == Status::bad_config);
+  CHECK(configured([](ModelConfig& c) { c.n_kv_heads = 3; }) == Status::bad_config);
+  CHECK(configured([](ModelConfig& c) { c.n_kv_heads = 8; }) == Status::bad_config);
+  CHECK(configured([](ModelConfig& c) { c.n_heads = c.n_kv_heads = 1024, c.head_dim = 129; }) == Status::bad_config);
+}
+
+TEST_CASE("C6: positions") {
+  CHECK(configured([](ModelConfig& c) { c.max_seq = 0; }) == Status::bad_config);
+  CHECK(configured([](ModelConfig& c) { c.max_seq = (1 << 20) + 1; }) == Status::bad_config);
+  CHECK(configured([](ModelConfig& c) { c.window = c.max_seq + 1; }) == Status::bad_config);
+  CHECK(configured([](ModelConfig& c) { c.n_sinks = c.max_seq + 1; }) == Status::bad_config);
+}
+
+TEST_CASE("C7: what goes in") {
+  CHECK(configured([](ModelConfig& c) { c.vocab_size = 0; }) == Status::bad_config);
+  CHECK(configured([](ModelConfig& c) { c.vocab_size = (1 << 20) + 1; }) == Status::bad_config);
+  CHECK(configured([](ModelConfig& c) { c.d_input = 1; }) == Status::bad_config);
+  const auto features = [](std::uint32_t d_input, std::uint32_t vocab_size) {
+    return configured([=](ModelConfig& c) {
+      c.input = Input::features;
+      c.d_input = d_input;
+      c.vocab_size = vocab_size;
+    });
+  };
+  CHECK(features(0, 21) == Status::bad_config);
+  CHECK(features(65537, 21) == Status::bad_config);
+  CHECK(features(8, (1 << 20) + 1) == Status::bad_config);
+  CHECK(features(8, 21) == Status::feature_not_built);
+}
+
+TEST_CASE("C8: rotary_dims") {
+  for (const std::uint32_t dims : {0u, 1u, 3u, 12u, 0xFFFFFFFEu})
+    CHECK(configured([dims](ModelConfig& c) { c.rotary_dims = dims; }) == Status::bad_config);
+  CHECK(configured([](ModelConfig& c) { c.position = Position::learned; }) == Status::bad_config);
+}
+
+TEST_CASE("C9 and C10: epsilon and scales") {
+  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+  for (const float x : {0.0f, -1.0f, kBelow, kAbove, nan, infinity}) {
+    CHECK(configured([x](ModelConfig& c) { c.norm_epsilon = x; }) == Status::bad_config);
+    CHECK(configured([x](ModelConfig& c) { c.attention_scale = x; }) == Status::bad_config);
+    CHECK(configured([x](ModelConfig& c) { c.embedding_scale = x; }) == Status::bad_config);
+  }
+  CHECK(configured([](ModelConfig& c) { c.norm_epsilon = kSmallest, c.attention_scale = kLargest; }) == Status::ok);
+}
+
+TEST_CASE("C11: groups") {
+  for (int site = 0; site < kSiteCount; ++site)
+    for (const std::uint16_t group : {std::uint16_t{1}, std::uint16_t{16}, std::uint16_t{33}, std::uint16_t{512}})
+      CHECK(configured([=](ModelConfig& c) { c.groups[site] = group; }) == Status::bad_config);
+}
+
+TEST_CASE("C12: what this version does not carry") {
+  const auto refused = [](auto edit) { return configured(edit) == Status::feature_not_built; };
+  CHECK(refused([](ModelConfig& c) { c.architecture = Architecture::encoder; }));
+  CHECK(refused([](ModelConfig& c) { c.output = Output::hidden_states; }));
+  CHECK(refused([](ModelConfig& c) { c.norm = Norm::layer; }));
+  CHECK(refused([](ModelConfig& c) { c.norm_placement = NormPlacement::after; }));
+  CHECK(refused([](ModelConfig& c) { c.activation = Activation::relu; }));
+  CHECK(refused([](ModelConfig& c) { c.gated = 0; }));
+  CHECK(refused([](ModelConfig& c) { c.position = Position::alibi, c.rotary_dims = 0; }));
+  CHECK(refused([](ModelConfig& c) { c.mask = Mask::bidirectional; }));
+  CHECK(refused([](ModelConfig& c) { c.biases = kBiasDown; }));
+  CHECK(refused([](ModelConfig& c) { c.window = 8; }));
+  CHECK(refused([](ModelConfig& c) { c.n_sinks = 4; }));
+  CHECK(refused([](ModelConfig& c) { c.n_encoder_layers = 1; }));
+  CHECK(refused([](ModelConfig& c) { c.flags |= kQueryKeyNorm; }));
+  CHECK(refused([](ModelConfig& c) { c.embedding_scale = 2.0f; }));
+}
+
+TEST_CASE("T1: the directory has an entry for each tensor") {
+  CHECK(configured([](ModelConfig& c) { c.n_layers = 1; }) == Status::bad_tensor);
+  CHECK(configured([](ModelConfig& c) { c.n_layers = 4096; }) == Status::bad_tensor);
+  CHECK(configured([](ModelConfig& c) { c.tied_unembedding = 1; }) == Status::bad_tensor);
+  CHECK(configured([](ModelConfig& c) { c.flags &= static_cast<std::uint16_t>(~kKeyOffset); }) == Status::bad_tensor);
+}
+
+TEST_CASE("T2: role, type and layer") {
+  const auto refused = [](auto edit) {
+    return opened([&](Edited& image) { edit(image.tensor_entry(Role::w_key)); }) == Status::bad_tensor;
+  };
+  CHECK(refused([](TensorEntry& e) { e.role = Role::w_value_down; }));
+  CHECK(refused([](TensorEntry& e) { e.role = static_cast<Role>(200); }));
+  CHECK(refused([](TensorEntry& e) { e.type = ElementType::f32; }));
+  CHECK(refused([](TensorEntry& e) { e.type = static_cast<ElementType>(9); }));
+  CHECK(refused([](TensorEntry& e) { e.layer = 1; }));
+  CHECK(opened([](Edited& image) {
+          std::swap(image.tensor_entry(Role::w_key), image.tensor_entry(Role::w_value_down));
+        }) == Status::bad_tensor);
+}
+
+TEST_CASE("T3: rows, cols and group") {
+  for (const Role role : {Role::token_embedding, Role::rotary_phases, Role::ffn_gain, Role::key_offset, Role::w_gate}) {
+    const auto refused = [role](auto edit) {
+      return opened([&](Edited& image) { edit(image.tensor_entry(role)); }) == Status::bad_tensor;
+    };
+    CHECK(refused([](TensorEntry& e) { e.rows += 1; }));
+    CHECK(refused([](TensorEntry& e) { e.cols += 1; }));
+    CHECK(refused([](TensorEntry& e) { e.cols = 0xFFFFFFFFu; }));
+    CHECK(refused([](TensorEntry& e) { e.group = 64; }));
+  }
+}
+
+TEST_CASE("T4: layouts") {
+  const auto layout = [](Role role, int code) {
+    return opened([=](Edited& image) { image.tensor_entry(role).layout = static_cast<Layout>(code); });
+  };
+  CHECK(layout(Role::token_embedding, 4) == Status::bad_tensor);
+  CHECK(layout(Role::token_embedding, 255) == Status::bad_tensor);
+  CHECK(layout(Role::w_down, 2) == Status::bad_tensor);
+  CHECK(layout(Role::rotary_phases, 1) == Status::bad_tensor);
+  CHECK(layout(Role::ffn_gain, 3) == Status::bad_tensor);
+  CHECK(layout(Role::key_offset, 1) == Status::bad_tensor);
+}
+
+TEST_CASE("T5: reserved fields of an entry") {
+  CHECK(opened([](Edited& image) { image.tensor_entry(Role::w_up).reserved0 = 1; }) == Status::bad_tensor);
+  for (int i = 0; i < 3; ++i)
+    CHECK(opened([i](Edited& image) { image.tensor_entry(Role::w_up).reserved[i] = 1; }) == Status::bad_tensor);
+}
+
+TEST_CASE("T6: tensors stand behind each other to the end of their section") {
+  CHECK(opened([](Edited& image) { image.tensor_entry(Role::token_embedding).offset64 = 1; }) == Status::bad_tensor);
+  CHECK(opened([](Edited& image) { image.tensor_entry(Role::w_up).offset64 += 1; }) == Status::bad_tensor);
+  CHECK(opened([](Edited& image) { image.tensor_entry(Role::unembedding).offset64 = 0xFFFFFFFFu; }) ==
+        Status::bad_tensor);
+  const auto resize = [](int by) {
+    return opened([by](Edited& image) {
+      image.bytes.resize(image.bytes.size() + static_cast<std::size_t>(by));
+      image.section(SectionKind::tensors).bytes += static_cast<std::uint64_t>(by);
+      image.header().total_bytes += static_cast<std::uint64_t>(by);
+    });
+  };
+  CHECK(resize(64) == Status::bad_tensor);
+  CHECK(resize(1) == Status::bad_tensor);
+  CHECK(resize(-1) == Status::bad_tensor);
+  CHECK(resize(-64) == Status::bad_tensor);
+}
+
+TEST_CASE("V1: gains") {
+  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+  for (const Role role : {Role::ffn_gain, Role::final_gain}) {
+    const auto gain = [role](float x) {
+      return opened([=](Edited& image) { reinterpret_cast<float*>(image.tensor(role))[39] = x; });
+    };
+    for (const float x : {kBelow, -kBelow, 1e-45f, kAbove, -kAbove, nan, infinity, -infinity})
+      CHECK(gain(x) == Status::bad_value);
+    for (const float x : {0.0f, -0.0f, kSmallest, -kSmallest, kLargest, -kLargest}) CHECK(gain(x) == Status::ok);
+  }
+}
+
+TEST_CASE("V2: scales") {
+  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+  for (const Role role : {Role::token_embedding, Role::w_gate, Role::w_down, Role::unembedding}) {
+    // 21 rows are padded to 24, and padded rows count.
+    for (const std::uint32_t row : {0u, role == Role::unembedding ? 23u : 20u}) {
+      const auto scale = [=](float x) { return opened([=](Edited& image) { image.scales(role)[row] = x; }); };
+      for (const float x : {0.0f, -1.0f, kBelow, kAbove, nan, infinity}) CHECK(scale(x) == Status::bad_value);
+      for (const float x : {kSmallest, kLargest}) CHECK(scale(x) == Status::ok);
+    }
+  }
+}
+
+TEST_CASE("V3: group multipliers") {
+  for (const Layout layout : {Layout::row, Layout::packed}) {
+    const auto multiplier = [layout](std::size_t i, std::uint8_t x) {
+      return opened([=](Edited& image) { image.multipliers(Role::w_gate)[i] = x; }, Sign::yes, layout);
+    };
+    // 36 rows of two groups; packed rows are padded to 48.
+    for (const std::size_t i : {std::size_t{0}, std::size_t{71}, layout == Layout::packed ? std::size_t{95} : 1}) {
+      CHECK(multiplier(i, 0) == Status::bad_value);
+      CHECK(multiplier(i, 16) == Status::bad_value);
+      CHECK(multiplier(i, 255) == Status::bad_value);
+      CHECK(multiplier(i, 15) == Status::ok);
+    }
+  }
+}
+
+TEST_CASE("V4: key offsets") {
+  const auto exponent = [](int e) {
+    return opened([e](Edited& image) { image.tensor(Role::key_offset)[2 * 20 + 1] = static_cast<std::uint8_t>(e); });
+  };
+  CHECK(exponent(-40) == Status::bad_value);
+  CHECK(exponent(42) == Status::bad_value);
+  CHECK(exponent(-39) == Status::ok);
+  CHECK(exponent(41) == Status::ok);
+  const auto value = [](std::int16_t v) {
+    return opened([v](Edited& image) { reinterpret_cast<std::int16_t*>(image.tensor(Role::key_offset))[19] = v; });
+  };
+  CHECK(value(-32768) == Status::bad_value);
+  CHECK(value(-32767) == Status::ok);
+}
+
+TEST_CASE("V5: weights, found by verify") {
+  for (const Layout layout : {Layout::row, Layout::packed, Layout::block64}) {
+    const auto weight = [layout](Role role, std::uint8_t w) {
+      return verified([=](Edited& image) { image.tensor(role)[17] = w; }, Sign::yes, layout);
+    };
+    for (const Role role : {Role::token_embedding, Role::w_gate, Role::unembedding}) {
+      CHECK(weight(role, 0x80) == Status::bad_value);
+      CHECK(weight(role, 0x81) == Status::ok);
+    }
+  }
+  const auto pair = [](std::uint8_t even, std::uint8_t odd) {
+    return verified(
+        [=](Edited& image) {
+          image.tensor(Role::w_up)[16] = even;
+          image.tensor(Role::w_up)[17] = odd;
+        },
+        Sign::yes, Layout::pair);
+  };
+  CHECK(pair(0x80, 0x00) == Status::bad_value);
+  CHECK(pair(0x01, 0x80) == Status::bad_value);  // an odd weight of -128
+  CHECK(pair(0x00, 0x80) == Status::bad_value);
+  CHECK(pair(0xFF, 0x7F) == Status::bad_value);  // an odd weight of 128
+  CHECK(pair(0xFF, 0x80) == Status::ok);         // -127, and -1 borrows
+  CHECK(pair(0x7F, 0x7F) == Status::ok);
+}
