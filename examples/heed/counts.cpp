@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// counts.cpp: sums over the slots that a configuration implies.
+#include "examples/heed/counts.hpp"
+
+namespace heed::tool {
+namespace {
+
+std::string shape(std::uint64_t a, std::uint64_t b) { return std::to_string(a) + " x " + std::to_string(b); }
+
+// Calls visit(slot) for each tensor of the image.
+template <class Visit>
+void for_each_slot(const ModelConfig& c, Visit visit) {
+  for (std::uint32_t role = 0; role < kRoleCount; ++role) {
+    if ((global_roles(c) >> role) & 1u) visit(tensor_slot(c, static_cast<Role>(role), 0));
+    if (!((layer_roles(c) >> role) & 1u)) continue;
+    for (std::uint32_t layer = 0; layer < c.n_layers; ++layer) visit(tensor_slot(c, static_cast<Role>(role), layer));
+  }
+}
+
+}  // namespace
+
+std::uint64_t Counts::matrix_total() const {
+  std::uint64_t n = 0;
+  for (const ParameterRow& row : matrices) n += row.total();
+  return n;
+}
+
+Counts count(const ModelConfig& c) {
+  Counts counts;
+  const std::uint64_t d = c.d_model, layers = c.n_layers, vocab = c.vocab_size;
+  const auto per_head = [&](const char* name, std::uint64_t heads, bool up) {
+    counts.matrices.push_back({name, up ? shape(d, c.head_dim) : shape(c.head_dim, d), c.head_dim * d, heads * layers});
+  };
+  const auto whole = [&](const char* name, std::uint64_t rows, std::uint64_t cols, std::uint64_t n) {
+    counts.matrices.push_back({name, shape(rows, cols), rows * cols, n});
+  };
+  whole("token_embedding", vocab, d, 1);
+  per_head("w_query", c.n_heads, false);
+  per_head("w_key", c.n_kv_heads, false);
+  per_head("w_value_down", c.n_kv_heads, false);
+  per_head("w_value_up", c.n_heads, true);
+  if (c.gated) whole("w_gate", c.d_ff, d, layers);
+  whole("w_up", c.d_ff, d, layers);
+  whole("w_down", d, c.d_ff, layers);
+  whole("unembedding", vocab, d, c.tied_unembedding ? 0 : 1);
+
+  counts.gains = (2 * layers + 1) * d;
+  counts.per_head = 4 * std::uint64_t{c.head_dim} * d;
+  counts.linear_macs = counts.matrix_total() - (c.tied_unembedding ? 0 : vocab * d);
+  counts.attention_macs_per_key = 2 * layers * c.d_query();
+  return counts;
+}
+
+std::uint64_t tensor_section_bytes(const ModelConfig& c, Layout layout) {
+  std::uint64_t n = 0;
+  for_each_slot(c, [&](const TensorSlot& slot) { n += slot_bytes(slot, layout); });
+  return n;
+}
+
+std::uint64_t bare_image_bytes(const ModelConfig& c, Layout layout) {
+  const auto aligned = [](std::uint64_t n) { return (n + kImageAlign - 1) / kImageAlign * kImageAlign; };
+  std::uint64_t end = aligned(sizeof(ImageHeader) + 3 * sizeof(SectionEntry));
+  end = aligned(end + sizeof(ModelConfig));
+  end = aligned(end + tensor_count(c) * sizeof(TensorEntry));
+  return end + tensor_section_bytes(c, layout);
+}
+
+std::uint64_t step_weight_bytes(const ModelConfig& c, Layout layout) {
+  std::uint64_t n = 0;
+  for_each_slot(c, [&](const TensorSlot& slot) {
+    const bool looked_up = slot.role == Role::token_embedding && !c.tied_unembedding;
+    n += looked_up ? padded_cols(layout, slot.cols) : slot_bytes(slot, layout);
+  });
+  return n;
+}
+
+}  // namespace heed::tool

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+// host_session.cpp: the arrow up to `create`, with the sentences for each way in which it can be refused.
+#include "examples/heed/host_session.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+
+#include "examples/heed/counts.hpp"
+#include "examples/heed/output.hpp"
+#include "examples/heed/refusal.hpp"
+#include "platform/tables.hpp"
+#include "quant/source.hpp"
+
+namespace heed::tool {
+namespace {
+
+bool eats(const KernelTraits& traits, Layout layout) {
+  return (traits.layouts >> static_cast<unsigned>(layout)) & 1u;
+}
+
+std::string layouts_of(const KernelTraits& traits) {
+  std::string names;
+  for (int i = 0; i < kLayoutCount; ++i)
+    if (eats(traits, static_cast<Layout>(i)))
+      names += (names.empty() ? "" : ", ") + std::string(quant::name_of(static_cast<Layout>(i)));
+  return names;
+}
+
+std::string runnable_names() {
+  std::string names;
+  for (const Kernels* k : all_kernels())
+    if (is_runnable(*k)) names += (names.empty() ? "" : ", ") + std::string(k->traits.name);
+  return names;
+}
+
+const Kernels* carried(const std::string& name) {
+  for (const Kernels* k : all_kernels())
+    if (name == k->traits.name) return k;
+  return nullptr;
+}
+
+const Kernels& named_kernels(const std::string& name) {
+  const Kernels* k = carried(name);
+  if (!k) refuse("--isa " + name, "not in this program; here run " + runnable_names());
+  if (!is_runnable(*k)) refuse("--isa " + name, "this CPU cannot run it; here run " + runnable_names());
+  return *k;
+}
+
+// Also the names that only other programs carry, so that a misspelt name is told from a missing one.
+std::string check_isa_name(const std::string& name) {
+  if (carried(name)) return {};
+  for (const KernelTraits* t : traits::kAll)
+    if (name == t->name) return {};
+  return "no kernel table is called " + name + "; here run " + runnable_names();
+}
+
+// Below this many multiply-adds per token, waiting for each other costs threads more than they gain, and on a machine
+// that others use too, far more.
+constexpr std::uint64_t kWorthThreads = 1u << 22;
+
+std::uint32_t default_threads(const ModelConfig& config) {
+  if (count(config).linear_macs < kWorthThreads) return 1;
+  return std::clamp(std::thread::hardware_concurrency(), 1u, ThreadPool::kMaxThreads);
+}
+
+}  // namespace
+
+void map(MappedFile& file, const std::string& path) {
+  if (const char* error = file.open(path.c_str())) refuse(path, error);
+}
+
+void load(LoadedModel& loaded, const std::string& path) {
+  loaded.path = path;
+  map(loaded.file, path);
+  const Kernels& kernels = best_kernels();
+  const auto start = std::chrono::steady_clock::now();
+  require(open(loaded.model, loaded.file.bytes(), kernels), path);
+  loaded.open_s = seconds_since(start);
+  require(verify(loaded.model, kernels), path);
+  loaded.verify_s = seconds_since(start) - loaded.open_s;
+}
+
+Tokenizer tokenizer_of(const LoadedModel& loaded) {
+  if (loaded.model.tokenizer().empty())
+    refuse(loaded.path, "the image has no tokenizer; convert its source again, with --tokenizer");
+  Tokenizer tokenizer;
+  require(open(tokenizer, loaded.model.tokenizer(), loaded.model.config().vocab_size), loaded.path);
+  return tokenizer;
+}
+
+std::vector<Token> encode(const Tokenizer& tokenizer, Span<const char> text, const std::string& subject) {
+  std::vector<Token> tokens(Tokenizer::max_tokens(text.size()));
+  std::vector<std::uint32_t> scratch(Tokenizer::scratch_bytes(text.size()) / sizeof(std::uint32_t) + 1);
+  std::uint32_t n = 0;
+  const Status status =
+      tokenizer.encode(n, text, {}, tokens, {reinterpret_cast<std::byte*>(scratch.data()), scratch.size() * 4});
+  if (status == Status::text_not_expressible)
+    refuse(subject, std::string(to_string(status)) + ", from byte " + std::to_string(n) + " on");
+  require(status, subject);
+  tokens.resize(n);
+  return tokens;
+}
+
+void add_isa_option(CLI::App& command, std::string& isa) {
+  command.add_option("--isa", isa, "Kernel table: " + runnable_names() + " (default: the best that runs here)")
+      ->type_name("NAME")
+      ->check(CLI::Validator(check_isa_name, ""));
+}
+
+void add_threads_option(CLI::App& command, const std::string& names, std::uint32_t& threads) {
+  command.add_option(names, threads, "Threads; never changes the result (default: one per CPU, 1 for small models)")
+      ->type_name("N")
+      ->check(CLI::Range(1u, ThreadPool::kMaxThreads));
+}
+
+const Kernels& choose_kernels(const LoadedModel& loaded, const std::string& isa) {
+  const Layout layout = loaded.model.layout();
+  if (!isa.empty()) {
+    const Kernels& named = named_kernels(isa);
+    if (!eats(named.traits, layout))
+      refuse(loaded.path, "its weights are in layout " + std::string(quant::name_of(layout)) + ", --isa " + isa +
+                              " takes " + layouts_of(named.traits) + "; `heed quantize " + loaded.path + " --target " +
+                              isa + "` converts it without loss");
+    return named;
+  }
+  const Kernels& best = best_kernels();
+  const Span<const Kernels* const> all = all_kernels();
+  for (std::size_t i = all.size(); i-- > 0;) {
+    if (!is_runnable(*all[i]) || !eats(all[i]->traits, layout)) continue;
+    if (all[i] != &best)
+      std::fprintf(stderr, "heed: note: %s does not take layout %s, so %s runs %s; `heed quantize %s --target %s` "
+                   "converts it without loss\n",
+                   best.traits.name, quant::name_of(layout), all[i]->traits.name, loaded.path.c_str(),
+                   loaded.path.c_str(), best.traits.name);
+    return *all[i];
+  }
+  refuse(loaded.path, to_string(Status::layout_unsupported));
+}
+
+HostSession::HostSession(const LoadedModel& loaded, const SessionOptions& options)
+    : kernels(choose_kernels(loaded, options.isa)) {
+  const ModelConfig& config = loaded.model.config();
+  if (options.context > config.max_seq)
+    refuse(loaded.path, "the model has a context of " + std::to_string(config.max_seq) + " positions, --context asks for " +
+                            std::to_string(options.context));
+  require(make_plan(plan, config, kernels.traits, {options.context, options.chunk}), loaded.path);
+  const std::size_t align = std::max<std::size_t>(plan.arena_align, 64);
+  const std::size_t bytes = static_cast<std::size_t>((plan.arena_bytes + align - 1) / align * align);
+  arena_.reset(static_cast<std::byte*>(std::aligned_alloc(align, bytes)));
+  if (!arena_) refuse(loaded.path, "no memory for an arena of " + grouped(plan.arena_bytes) + " bytes");
+  const Span<std::byte> arena{arena_.get(), static_cast<std::size_t>(plan.arena_bytes)};
+  require(create(session, loaded.model, plan, kernels, arena), loaded.path);
+  const std::uint32_t threads = options.threads ? options.threads : default_threads(config);
+  if (!pool.start(threads))
+    std::fprintf(stderr, "heed: note: only %u of %u threads could be started\n", pool.threads(), threads);
+  session.set_parallel(pool.parallel());
+}
+
+}  // namespace heed::tool

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// host_session.hpp: from a path on the command line to a session that is ready to run: map, open, verify, choose a
+// kernel table, plan, one arena, threads. The heap is used here, before the session exists, and not after.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "platform/linux/map_file.hpp"
+#include "platform/linux/thread_pool.hpp"
+#include "platform/select.hpp"
+#include "runtime/session.hpp"
+#include "runtime/tokenizer.hpp"
+
+namespace heed::tool {
+
+// An image that is mapped, opened and verified.
+struct LoadedModel {
+  std::string path;
+  MappedFile file;
+  Model model;
+  double open_s = 0.0, verify_s = 0.0;
+};
+
+// Refuses what cannot be read, opened or verified.
+void load(LoadedModel& loaded, const std::string& path);
+
+// A file that must be readable and not empty.
+void map(MappedFile& file, const std::string& path);
+
+// Refuses an image without a tokenizer.
+Tokenizer tokenizer_of(const LoadedModel& loaded);
+std::vector<Token> encode(const Tokenizer& tokenizer, Span<const char> text, const std::string& subject);
+
+// What commands that run a model let the user choose; 0 and "" = the default.
+struct SessionOptions {
+  std::string isa;
+  std::uint32_t threads = 0, context = 0, chunk = 0;
+};
+void add_isa_option(CLI::App& command, std::string& isa);
+void add_threads_option(CLI::App& command, const std::string& names, std::uint32_t& threads);
+
+// A table of this program that runs here and eats the layout of the model. Refuses a named table that does not; picks
+// a slower one, and says so, where the best one does not.
+const Kernels& choose_kernels(const LoadedModel& loaded, const std::string& isa);
+
+struct FreeDeleter {
+  void operator()(std::byte* p) const { std::free(p); }
+};
+
+class HostSession {
+ public:
+  // `loaded` must outlive it.
+  HostSession(const LoadedModel& loaded, const SessionOptions& options);
+  HostSession(const HostSession&) = delete;
+  HostSession& operator=(const HostSession&) = delete;
+
+  Session session;
+  const Kernels& kernels;
+  Plan plan;
+  ThreadPool pool;
+
+ private:
+  std::unique_ptr<std::byte, FreeDeleter> arena_;
+};
+
+}  // namespace heed::tool

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// main.cpp: the command line `heed`. Exit status 0; 1 for a refused input; 2 for a wrong command line.
+#include <cstdio>
+#include <new>
+
+#include "examples/heed/commands.hpp"
+#include "examples/heed/refusal.hpp"
+
+namespace {
+
+int run(int argc, char** argv) {
+  CLI::App app{"heed: int8 transformers in one fixed block of memory", "heed"};
+  app.set_version_flag("--version", HEED_VERSION);
+  app.require_subcommand(1);
+  app.footer("heed COMMAND --help shows an example of each.");
+  heed::tool::add_quantize(app);
+  heed::tool::add_run(app);
+  heed::tool::add_eval(app);
+  heed::tool::add_plan(app);
+  heed::tool::add_inspect(app);
+  heed::tool::add_bench(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& help) {
+    return app.exit(help);
+  } catch (const CLI::ParseError& error) {
+    app.exit(error);
+    return 2;
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  int status = 1;
+  try {
+    status = run(argc, argv);
+  } catch (const heed::tool::Refusal& refusal) {
+    std::fflush(stdout);
+    const std::string subject = refusal.subject.empty() ? "" : refusal.subject + ": ";
+    std::fprintf(stderr, "heed: %s%s\n", subject.c_str(), refusal.reason.c_str());
+  } catch (const std::bad_alloc&) {
+    std::fputs("heed: out of memory\n", stderr);
+  }
+  if ((std::fflush(stdout) != 0 || std::ferror(stdout)) && status == 0) {
+    std::fputs("heed: standard output: cannot be written\n", stderr);
+    status = 1;
+  }
+  return status;
+}

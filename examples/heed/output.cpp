@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// output.cpp: numbers as text.
+#include "examples/heed/output.hpp"
+
+#include <cstdio>
+
+namespace heed::tool {
+
+void print_json(const Json& json) {
+  // A file name need not be UTF-8.
+  std::puts(json.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
+}
+
+std::string grouped(std::uint64_t n) {
+  std::string s = std::to_string(n);
+  for (std::size_t i = s.size(); i > 3;) s.insert(i -= 3, ",");
+  return s;
+}
+
+std::string hex8(std::uint32_t n) {
+  char s[9];
+  std::snprintf(s, sizeof s, "%08x", static_cast<unsigned>(n));
+  return s;
+}
+
+std::string engineering(double x) {
+  static constexpr const char* kUnits[] = {"", " k", " M", " G", " T"};
+  int unit = 0;
+  for (; x >= 1000.0 && unit < 4; ++unit) x /= 1000.0;
+  char s[32];
+  std::snprintf(s, sizeof s, "%.*f%s", x < 10.0 ? 2 : x < 100.0 ? 1 : 0, x, kUnits[unit]);
+  return s;
+}
+
+}  // namespace heed::tool

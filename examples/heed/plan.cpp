@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// plan.cpp: `heed plan`, what a model costs before any memory exists: parameters, multiply-adds, flash and RAM.
+#include <cstdio>
+#include <memory>
+
+#include "examples/heed/commands.hpp"
+#include "examples/heed/counts.hpp"
+#include "examples/heed/host_session.hpp"
+#include "examples/heed/memory_map.hpp"
+#include "examples/heed/output.hpp"
+#include "examples/heed/presets.hpp"
+#include "examples/heed/refusal.hpp"
+#include "platform/tables.hpp"
+#include "quant/source.hpp"
+#include "runtime/sampler.hpp"
+
+namespace heed::tool {
+namespace {
+
+struct Options {
+  std::string model, preset, target;
+  std::uint32_t context = 0, chunk = 0;
+  bool json = false;
+};
+
+// Everything that is printed, in either form.
+struct Costs {
+  std::string subject;         // a path or the name of a preset
+  ModelConfig config;
+  Counts counts;
+  const KernelTraits* traits = nullptr;
+  Layout layout = Layout::row; // that the target reads
+  std::uint32_t context = 0;
+  std::uint64_t parameters = 0, tensor_bytes = 0, image_bytes = 0, kv_cache_bytes = 0;
+  bool from_image = false;     // the image's own size, tokenizer and metadata included
+  bool relayout = false;       // the image is in another layout than the target reads
+  bool runnable = true;        // by this runtime
+  Plan plan;
+};
+
+const KernelTraits& traits_of(const std::string& target) {
+  for (const KernelTraits* t : traits::kAll)
+    if (target == t->name) return *t;
+  return best_kernels().traits;
+}
+
+void take_preset(Costs& costs, const std::string& name) {
+  for (const Preset& p : presets())
+    if (name == p.name) costs.config = p.config;
+  costs.subject = name;
+  costs.layout = costs.traits->preferred;
+  costs.image_bytes = bare_image_bytes(costs.config, costs.layout);
+}
+
+void take_image(Costs& costs, const std::string& path) {
+  LoadedModel loaded;
+  load(loaded, path);
+  costs.subject = path;
+  costs.config = loaded.model.config();
+  costs.from_image = true;
+  costs.layout = loaded.model.layout();
+  costs.image_bytes = loaded.model.image().size();
+  if ((costs.traits->layouts >> static_cast<unsigned>(costs.layout)) & 1u) return;
+  costs.relayout = true;
+  costs.image_bytes -= tensor_section_bytes(costs.config, costs.layout);
+  costs.layout = costs.traits->preferred;
+  costs.image_bytes += tensor_section_bytes(costs.config, costs.layout);
+}
+
+Costs measure(const Options& options) {
+  Costs costs;
+  costs.traits = &traits_of(options.target);
+  options.preset.empty() ? take_image(costs, options.model) : take_preset(costs, options.preset);
+  const ModelConfig& c = costs.config;
+  if (options.context > c.max_seq)
+    refuse(costs.subject, "the model has a context of " + std::to_string(c.max_seq) + " positions, --context asks for " +
+                              std::to_string(options.context));
+  costs.context = options.context ? options.context : c.max_seq;
+  costs.counts = count(c);
+  costs.tensor_bytes = tensor_section_bytes(c, costs.layout);
+  costs.kv_cache_bytes =
+      KvShape{c.n_kv_heads, c.head_dim, costs.context, costs.traits->alignment}.layer_bytes() * c.n_layers;
+  const Status status = make_plan(costs.plan, c, *costs.traits, {options.context, options.chunk});
+  costs.runnable = status != Status::feature_not_built;
+  if (costs.runnable) require(status, costs.subject);
+  // Where gains, biases and positions are not part of what heed holds yet, matrices are counted, as explanations do.
+  costs.parameters = costs.counts.matrix_total() + (costs.runnable ? costs.counts.gains : 0);
+  return costs;
+}
+
+void print_as_json(const Costs& costs, const Options& options) {
+  const Counts& n = costs.counts;
+  Json json;
+  json[options.preset.empty() ? "model" : "preset"] = costs.subject;
+  json["parameters"] = costs.parameters;
+  for (const ParameterRow& row : n.matrices)
+    json["matrices"].push_back({{"name", row.name}, {"shape", row.shape}, {"count", row.count}, {"parameters", row.total()}});
+  json["norm_gains"] = n.gains;
+  json["parameters_per_head"] = n.per_head;
+  json["macs_per_token"] = n.linear_macs;
+  json["attention_macs_per_token_and_key"] = n.attention_macs_per_key;
+  json["attention_macs_last_token"] = n.attention_macs_per_key * costs.context;
+  json["attention_macs_full_context"] = n.attention_macs_per_key * visible_pairs(costs.context);
+  json["linear_macs_full_context"] = n.linear_macs * costs.context;
+  json["target"] = costs.traits->name;
+  json["layout"] = quant::name_of(costs.layout);
+  json["context"] = costs.context;
+  json["runnable"] = costs.runnable;
+  json["tensor_bytes"] = costs.tensor_bytes;
+  json["kv_cache_bytes"] = costs.kv_cache_bytes;
+  json["image_bytes"] = costs.runnable ? Json(costs.image_bytes) : Json(nullptr);
+  json["arena_bytes"] = costs.runnable ? Json(costs.plan.arena_bytes) : Json(nullptr);
+  if (costs.runnable) {
+    json["arena_align"] = costs.plan.arena_align;
+    json["chunk"] = costs.plan.chunk;
+    json["sampler_bytes"] = Sampler::scratch_bytes(costs.config.vocab_size);
+    const MemoryMap map = memory_map(costs.plan, costs.traits->slack);
+    const auto put = [&](const NamedSlice& s) {
+      json["memory_map"].push_back({{"name", s.name}, {"offset", s.slice.offset}, {"bytes", s.slice.bytes}});
+    };
+    for (const auto* part : {&map.always, &map.attention, &map.ffn})
+      for (const NamedSlice& s : *part) put(s);
+    put({"slack", map.slack});
+  }
+  print_json(json);
+}
+
+void print_parameters(const Costs& costs) {
+  const Counts& n = costs.counts;
+  std::printf("%-18s %15s %8s %19s\n", "parameters", "each", "how many", "in all");
+  const auto line = [](const char* name, const std::string& each, const std::string& many, std::uint64_t all) {
+    std::printf("  %-16s %15s %8s %19s\n", name, each.c_str(), many.c_str(), grouped(all).c_str());
+  };
+  for (const ParameterRow& row : n.matrices)
+    line(row.name.c_str(), row.shape, row.count ? grouped(row.count) : "tied", row.total());
+  if (costs.runnable) line("norm gains", std::to_string(costs.config.d_model), grouped(n.gains / costs.config.d_model), n.gains);
+  line("total", "", "", costs.parameters);
+  line("one head", "", "", n.per_head);
+  if (!costs.runnable) std::puts("  Matrices only: gains, biases and learned positions are not counted.");
+}
+
+void print_macs(const Costs& costs) {
+  const Counts& n = costs.counts;
+  const auto context = grouped(costs.context);
+  std::puts("\nmultiply-adds");
+  std::printf("  linear term      %22s per token\n", grouped(n.linear_macs).c_str());
+  std::printf("  n-squared term   %22s per token and key that it sees\n", grouped(n.attention_macs_per_key).c_str());
+  std::printf("  text of n = %-6s %21s linear + %s n-squared\n", context.c_str(),
+              grouped(n.linear_macs * costs.context).c_str(),
+              grouped(n.attention_macs_per_key * visible_pairs(costs.context)).c_str());
+}
+
+void print_as_text(const Costs& costs) {
+  std::printf("%s\n\n", costs.subject.c_str());
+  print_parameters(costs);
+  print_macs(costs);
+  std::printf("\nmemory on %s, context %s\n", costs.traits->name, grouped(costs.context).c_str());
+  if (!costs.runnable) {
+    std::printf("  weights, int8    %22s bytes with scales, layout %s\n", grouped(costs.tensor_bytes).c_str(),
+                quant::name_of(costs.layout));
+    std::printf("  KV cache, int8   %22s bytes\n", grouped(costs.kv_cache_bytes).c_str());
+    std::puts("  This runtime does not carry this architecture yet, so there is no plan and no memory map.");
+    return;
+  }
+  std::printf("  flash: image     %22s bytes, layout %s%s\n", grouped(costs.image_bytes).c_str(),
+              quant::name_of(costs.layout), costs.from_image ? "" : ", without tokenizer and metadata");
+  std::printf("  RAM: arena       %22s bytes, aligned to %u, %u tokens per prefill chunk\n",
+              grouped(costs.plan.arena_bytes).c_str(), costs.plan.arena_align, costs.plan.chunk);
+  std::printf("  RAM: sampler     %22s bytes, with a temperature only\n",
+              grouped(Sampler::scratch_bytes(costs.config.vocab_size)).c_str());
+  if (costs.relayout)
+    std::printf("  after `heed quantize %s --target %s`: the image is in another layout now\n", costs.subject.c_str(),
+                costs.traits->name);
+  std::printf("\n%s", draw(memory_map(costs.plan, costs.traits->slack)).c_str());
+}
+
+void plan(const Options& options) {
+  const Costs costs = measure(options);
+  if (options.json)
+    print_as_json(costs, options);
+  else
+    print_as_text(costs);
+}
+
+}  // namespace
+
+void add_plan(CLI::App& app) {
+  auto* command = app.add_subcommand("plan", "Count parameters, multiply-adds, flash and RAM");
+  auto options = std::make_shared<Options>();
+  std::vector<std::string> targets, names;
+  for (const KernelTraits* t : traits::kAll) targets.push_back(t->name);
+  for (const Preset& p : presets()) names.push_back(p.name);
+  auto* which = command->add_option_group("model", "One of");
+  which->add_option("MODEL", options->model, "An image (.heed)");
+  which->add_option("--preset", options->preset, "A well-known model")->check(CLI::IsMember(names));
+  which->require_option(1);
+  command->add_option("--target", options->target, "The CPU to plan for (default: this one's best table)")
+      ->check(CLI::IsMember(targets));
+  command->add_option("--context", options->context, "Positions to keep (default: the model's)")
+      ->type_name("N")->check(CLI::Range(1u, 1u << 20));
+  command->add_option("--chunk", options->chunk, "Tokens that a prefill takes together (default: the target's)")
+      ->type_name("N")->check(CLI::Range(1u, 4096u));
+  command->add_flag("--json", options->json, "Print everything as JSON");
+  command->footer("Example:\n  heed plan stories.heed --target cortex-m4 --context 256\n  heed plan --preset gpt-3");
+  command->callback([options] { plan(*options); });
+}
+
+}  // namespace heed::tool

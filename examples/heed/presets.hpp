@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// presets.hpp: well-known models by name, to plan for without having them.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "runtime/config.hpp"
+
+namespace heed::tool {
+
+struct Preset {
+  const char* name;
+  ModelConfig config;
+};
+
+const std::vector<Preset>& presets();
+// "stories260k, llama2c-15m, ..."
+std::string preset_names();
+
+}  // namespace heed::tool

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+// quantize.cpp: `heed quantize`, from the files that people have to an image.
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+
+#include "examples/heed/commands.hpp"
+#include "examples/heed/output.hpp"
+#include "examples/heed/progress.hpp"
+#include "examples/heed/refusal.hpp"
+#include "platform/select.hpp"
+#include "platform/tables.hpp"
+#include "quant/convert.hpp"
+
+namespace heed::tool {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  std::string source, output, tokenizer, group = "auto", layout, target, name, licence;
+  std::uint32_t context = 0;
+  bool json = false;
+};
+
+bool is_image(const std::string& path) {
+  quant::SourceFile file;
+  if (file.open(path)) return false;
+  const Span<const std::uint8_t> bytes = file.bytes();
+  return bytes.size() >= sizeof kMagic && std::memcmp(bytes.data(), kMagic, sizeof kMagic) == 0;
+}
+
+// tokenizer.bin, or the only tok*.bin, in the folder of a checkpoint; empty if there is none.
+std::string tokenizer_beside(const std::string& source) {
+  const fs::path folder = fs::path(source).parent_path();
+  std::error_code error;
+  if (fs::is_regular_file(folder / "tokenizer.bin", error)) return (folder / "tokenizer.bin").string();
+  std::vector<std::string> found;
+  for (const auto& entry : fs::directory_iterator(folder.empty() ? fs::path(".") : folder, error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.rfind("tok", 0) == 0 && entry.path().extension() == ".bin" && entry.path() != fs::path(source))
+      found.push_back((folder / name).string());
+  }
+  return found.size() == 1 ? found[0] : "";
+}
+
+std::string choose_tokenizer(const Options& options) {
+  if (options.tokenizer == "none" || (options.tokenizer.empty() && is_image(options.source))) return "";
+  if (!options.tokenizer.empty()) return options.tokenizer;
+  std::string found = tokenizer_beside(options.source);
+  if (found.empty())
+    std::fputs("heed: note: no tokenizer beside the source, so the image has none; --tokenizer F adds one\n", stderr);
+  else
+    std::fprintf(stderr, "heed: note: tokenizer %s\n", found.c_str());
+  return found;
+}
+
+Layout choose_layout(const Options& options) {
+  for (const KernelTraits* t : traits::kAll)
+    if (options.target == t->name) return t->preferred;
+  for (int i = 0; i < kLayoutCount; ++i)
+    if (options.layout == quant::name_of(static_cast<Layout>(i))) return static_cast<Layout>(i);
+  return quant::ConvertOptions{}.layout;
+}
+
+std::optional<std::uint32_t> choose_group(const std::string& group) {
+  if (group == "auto") return std::nullopt;
+  return group == "row" ? 0u : static_cast<std::uint32_t>(std::stoul(group));
+}
+
+std::string group_name(std::uint32_t group) { return group ? std::to_string(group) : "row"; }
+
+Json to_json(const quant::ConvertReport& report, const Options& options) {
+  Json json;
+  json["output"] = options.output;
+  json["format"] = report.format;
+  json["source_bytes"] = report.source_bytes;
+  json["image_bytes"] = report.image_bytes;
+  json["parameters"] = report.parameters;
+  json["layout"] = quant::name_of(report.layout);
+  json["requantised"] = report.requantised;
+  if (!report.requantised) return json;
+  json["matrix_error"] = report.quantize.matrix_error;
+  for (int i = 0; i < kSiteCount; ++i) {
+    const quant::SiteReport& site = report.quantize.sites[i];
+    json["sites"].push_back({{"site", quant::name_of(static_cast<Site>(i))},
+                             {"group", group_name(site.group)},
+                             {"output_error", site.error},
+                             {"output_error_with_rows", site.row_error}});
+  }
+  for (const quant::TensorReport& t : report.quantize.tensors)
+    json["tensors"].push_back(
+        {{"role", quant::name_of(t.role)}, {"layer", t.layer}, {"bytes", t.bytes}, {"error", t.error}});
+  return json;
+}
+
+void print(const quant::ConvertReport& report, const Options& options) {
+  if (options.json) {
+    print_json(to_json(report, options));
+    return;
+  }
+  std::printf("%s (%s, %s bytes) -> %s\n", options.source.c_str(), report.format.c_str(),
+              grouped(report.source_bytes).c_str(), options.output.c_str());
+  std::printf("parameters   %s\n", grouped(report.parameters).c_str());
+  std::printf("image        %s bytes, layout %s\n", grouped(report.image_bytes).c_str(), quant::name_of(report.layout));
+  if (!report.requantised) {
+    std::puts("weights      the same numbers in another order");
+    return;
+  }
+  std::printf("weight error %.3f %% of their rms\n", 100.0 * report.quantize.matrix_error);
+  std::printf("output error of what is multiplied, int8 on both sides, over %u positions that the model wrote:\n",
+              report.quantize.calibration_tokens);
+  for (int i = 0; i < kSiteCount; ++i) {
+    const quant::SiteReport& site = report.quantize.sites[i];
+    std::printf("  %-14s %6.3f %%  groups: %s\n", quant::name_of(static_cast<Site>(i)), 100.0 * site.error,
+                group_name(site.group).c_str());
+  }
+}
+
+void quantize(const Options& options) {
+  quant::ConvertOptions convert;
+  convert.layout = choose_layout(options);
+  convert.quantize.group = choose_group(options.group);
+  convert.context = options.context;
+  convert.name = options.name;
+  convert.licence = options.licence;
+  const std::string tokenizer = choose_tokenizer(options);
+  quant::ImageBytes image;
+  quant::ConvertReport report;
+  {
+    const Stopwatch stopwatch("quantize");
+    if (const quant::Error error =
+            quant::convert(image, report, options.source, tokenizer, convert, best_kernels()))
+      refuse("", error.sentence());
+    if (const quant::Error error = quant::write_file(options.output, {image.data(), image.size()}))
+      refuse("", error.sentence());
+  }
+  print(report, options);
+}
+
+}  // namespace
+
+void add_quantize(CLI::App& app) {
+  auto* command = app.add_subcommand("quantize", "Convert a model to an image");
+  auto options = std::make_shared<Options>();
+  std::vector<std::string> targets, layouts;
+  for (const KernelTraits* t : traits::kAll) targets.push_back(t->name);
+  for (int i = 0; i < kLayoutCount; ++i) layouts.push_back(quant::name_of(static_cast<Layout>(i)));
+  command->add_option("SOURCE", options->source, "A llama2.c checkpoint (.bin), or an image for another layout")
+      ->required();
+  command->add_option("-o,--output", options->output, "The image to write")->type_name("MODEL.heed")->required();
+  command->add_option("--tokenizer", options->tokenizer,
+                      "llama2.c's tokenizer file; `none` for none (default: the one beside SOURCE)")->type_name("F");
+  command->add_option("--group", options->group, "Columns that share a multiplier; auto measures what each site needs")
+      ->capture_default_str()->check(CLI::IsMember({"auto", "row", "32", "64", "128", "256"}));
+  auto* layout = command->add_option("--layout", options->layout, "Order of the weights (default: packed)")
+      ->check(CLI::IsMember(layouts));
+  command->add_option("--target", options->target, "The CPU to lay the weights out for")
+      ->check(CLI::IsMember(targets))->excludes(layout);
+  command->add_option("--context", options->context, "Positions, at most the source's (default: the source's)")
+      ->type_name("N")->check(CLI::Range(1u, 1u << 20));
+  command->add_option("--name", options->name, "Name in the metadata (default: SOURCE's)")->type_name("TEXT");
+  command->add_option("--licence,--license", options->licence, "SPDX expression for the metadata")->type_name("TEXT");
+  command->add_flag("--json", options->json, "Print sizes and errors as JSON");
+  command->footer("Example:\n  heed quantize stories260K.bin -o stories.heed --tokenizer tok512.bin\n"
+                  "  heed quantize stories.heed -o stories_m4.heed --target cortex-m4");
+  command->callback([options] { quantize(*options); });
+}
+
+}  // namespace heed::tool
