@@ -72,7 +72,7 @@ void attend_kv_head(const AttentionLayer& layer, const Activations& queries, std
   for (std::uint32_t t = 0; t < n; ++t) {
     for (std::uint32_t j = 0; j < order.per_group; ++j) {
       const std::uint32_t head = kv_head * order.per_group + j, q = order.index(head, t);
-      if (layer.tap.take) tap_row(layer, queries, head, q, first + t);
+      if (kBuiltFeatures.pattern_tap && layer.tap.take) tap_row(layer, queries, head, q, first + t);
       k.attend_finish(layer.scratch.query + std::size_t{t} * layer.scratch.query_stride + head * c.head_dim,
                       sums.numerators + std::size_t{q} * c.head_dim, sums.denominators[q], c.head_dim);
     }
@@ -88,7 +88,7 @@ void store_kv_head(const AttentionLayer& layer, const Activations& queries, cons
   const HeadOrder order{n, c.n_heads / c.n_kv_heads};
   Rotation r{nullptr, static_cast<std::uint16_t>(c.rotary_dims / 2), c.rotary_pairing == RotaryPairing::halves};
   KeyOffset offset{nullptr, 0};
-  if (layer.weights.key_offsets)
+  if (kBuiltFeatures.key_offset && layer.weights.key_offsets)
     offset = {layer.weights.key_offsets + std::size_t{kv_head} * c.head_dim, layer.weights.key_offset_exponents[kv_head]};
   for (std::uint32_t t = 0; t < n; ++t) {
     if (c.rotary_dims) r.cosine_sine = rotation + std::size_t{t} * c.rotary_dims;

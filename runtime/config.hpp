@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // config.hpp: one description for every transformer that an image can hold; its 128 bytes are those of the image.
 #pragma once
+#include "runtime/features.hpp"
 #include "runtime/status.hpp"
 #include "runtime/tensor.hpp"
 
@@ -74,14 +75,6 @@ struct ModelConfig {
 static_assert(sizeof(ModelConfig) == 128, "the image holds these bytes");
 
 constexpr bool in_range(float x) { return x >= 9.094947017729282e-13f && x <= 1.099511627776e12f; }
-
-// The features that a build of the runtime carries; an image that needs more is refused with feature_not_built.
-struct Features {
-  bool rotary = true;
-  bool key_offset = true;
-  bool groups = true;
-};
-inline constexpr Features kBuiltFeatures{};
 
 // Everything a configuration must satisfy on its own (SPEC.md, C1 to C12), then what this build can run.
 constexpr Status check_config(const ModelConfig& c) {

@@ -5,6 +5,7 @@
 // Names are op_dst_lhs_rhs: f32 float, s8r int8 with one dynamic scale per vector, s8c int8 weights with one scale
 // per row. Outputs come first. Preconditions are the caller's; nothing here can fail.
 #pragma once
+#include "runtime/features.hpp"
 #include "runtime/numerics.hpp"
 #include "runtime/tensor.hpp"
 

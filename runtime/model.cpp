@@ -167,7 +167,8 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
   if (directory.size() != std::size_t{count} * sizeof(TensorEntry)) return Status::bad_tensor;
   model.directory_ = reinterpret_cast<const TensorEntry*>(directory.data());
   model.tensors_ = tensors.data();
-  const std::uint32_t globals = global_roles(c), layers = layer_roles(c);
+  const std::uint32_t globals = model.global_roles_ = global_roles(c);
+  const std::uint32_t layers = model.layer_roles_ = layer_roles(c);
   std::uint64_t at = 0;
   std::uint32_t index = 0;
   bool first_matrix = true;
@@ -222,36 +223,37 @@ Status verify(const Model& model, const Kernels& kernels) {
   return Status::ok;
 }
 
-const std::uint8_t* Model::data(Role role, std::uint32_t layer) const {
-  return tensors_ + std::size_t{directory_[tensor_index(config_, role, layer)].offset64} * 64;
+const TensorEntry& Model::find(Role role, std::uint32_t layer) const {
+  return directory_[tensor_index(global_roles_, layer_roles_, config_.n_layers, role, layer)];
 }
 
 Tensor Model::tensor(Role role, std::uint32_t layer) const {
-  const TensorSlot slot = tensor_slot(config_, role, layer);
-  const std::uint8_t* base = data(role, layer);
-  const TensorBytes at = tensor_bytes(layout_, slot.rows, slot.cols, slot.group, slot.bias);
+  const TensorEntry& e = find(role, layer);
+  const std::uint8_t* base = data(e);
+  const bool bias = config_.biases != 0 && tensor_slot(config_, role, layer).bias;
+  const TensorBytes at = tensor_bytes(e.layout, e.rows, e.cols, e.group, bias);
   Tensor t;
   t.weights = reinterpret_cast<const std::int8_t*>(base);
   t.scales = reinterpret_cast<const float*>(base + at.scales);
-  if (slot.bias) t.bias = reinterpret_cast<const float*>(base + at.bias);
-  if (slot.group) t.multipliers = base + at.multipliers;
-  t.rows = slot.rows;
-  t.cols = slot.cols;
-  t.group = static_cast<std::uint16_t>(slot.group);
-  t.layout = layout_;
+  if (bias) t.bias = reinterpret_cast<const float*>(base + at.bias);
+  if (e.group) t.multipliers = base + at.multipliers;
+  t.rows = e.rows;
+  t.cols = e.cols;
+  t.group = e.group;
+  t.layout = e.layout;
   return t;
 }
 
 const float* Model::floats(Role role, std::uint32_t layer) const {
-  return reinterpret_cast<const float*>(data(role, layer));
+  return reinterpret_cast<const float*>(data(find(role, layer)));
 }
 
 const std::uint32_t* Model::rotary_phases() const {
-  return reinterpret_cast<const std::uint32_t*>(data(Role::rotary_phases, 0));
+  return reinterpret_cast<const std::uint32_t*>(data(find(Role::rotary_phases, 0)));
 }
 
 KeyOffset Model::key_offset(std::uint32_t layer, std::uint32_t kv_head) const {
-  const std::uint8_t* base = data(Role::key_offset, layer);
+  const std::uint8_t* base = data(find(Role::key_offset, layer));
   const std::size_t n = std::size_t{config_.n_kv_heads} * config_.head_dim;
   return {reinterpret_cast<const std::int16_t*>(base) + std::size_t{kv_head} * config_.head_dim,
           reinterpret_cast<const std::int8_t*>(base)[2 * n + kv_head]};

@@ -100,14 +100,17 @@ constexpr std::uint32_t tensor_count(const ModelConfig& c) {
   return count_bits(global_roles(c)) + c.n_layers * count_bits(layer_roles(c));
 }
 
-// Directory index of a tensor that the configuration has.
-constexpr std::uint32_t tensor_index(const ModelConfig& c, Role role, std::uint32_t layer) {
+// Directory index of a tensor that the configuration has, from its roles above.
+constexpr std::uint32_t tensor_index(std::uint32_t globals, std::uint32_t layers, std::uint32_t n_layers, Role role,
+                                     std::uint32_t layer) {
   const std::uint32_t below = (1u << static_cast<unsigned>(role)) - 1;
-  const std::uint32_t globals = global_roles(c), layers = layer_roles(c);
-  const std::uint32_t before = count_bits(globals & kRolesBeforeLayers);
-  if (role <= Role::rotary_phases) return count_bits(globals & below);
-  if (role >= Role::final_gain) return count_bits(globals & below) + c.n_layers * count_bits(layers);
-  return before + layer * count_bits(layers) + count_bits(layers & below);
+  if (role >= Role::final_gain) layer = n_layers;
+  if (role <= Role::rotary_phases) layer = 0;
+  return count_bits(globals & below) + layer * count_bits(layers) +
+         (role > Role::rotary_phases && role < Role::final_gain ? count_bits(layers & below) : 0);
+}
+constexpr std::uint32_t tensor_index(const ModelConfig& c, Role role, std::uint32_t layer) {
+  return tensor_index(global_roles(c), layer_roles(c), c.n_layers, role, layer);
 }
 
 TensorSlot tensor_slot(const ModelConfig& c, Role role, std::uint32_t layer);
@@ -132,14 +135,13 @@ class Model {
   const std::uint32_t* rotary_phases() const;
   KeyOffset key_offset(std::uint32_t layer, std::uint32_t kv_head) const;
 
-  bool has(Role role) const {
-    return ((layer_roles(config_) | global_roles(config_)) >> static_cast<unsigned>(role)) & 1u;
-  }
+  bool has(Role role) const { return ((layer_roles_ | global_roles_) >> static_cast<unsigned>(role)) & 1u; }
 
  private:
   friend Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels);
   friend Status verify(const Model& model, const Kernels& kernels);
-  const std::uint8_t* data(Role role, std::uint32_t layer) const;
+  const TensorEntry& find(Role role, std::uint32_t layer) const;
+  const std::uint8_t* data(const TensorEntry& e) const { return tensors_ + std::size_t{e.offset64} * 64; }
 
   ModelConfig config_{};
   Span<const std::uint8_t> image_, tokenizer_, metadata_;
@@ -147,6 +149,7 @@ class Model {
   std::uint32_t n_sections_ = 0;
   const TensorEntry* directory_ = nullptr;
   const std::uint8_t* tensors_ = nullptr;
+  std::uint32_t layer_roles_ = 0, global_roles_ = 0;  // of the configuration, because each tensor asks for them
   Layout layout_ = Layout::row;
 };
 

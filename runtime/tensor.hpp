@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "runtime/features.hpp"
+
 namespace heed {
 
 // The order of a matrix's bytes. Chosen offline; nothing repacks at load.
@@ -32,7 +34,7 @@ constexpr std::uint32_t activation_cols(std::uint32_t cols) { return round_up(co
 
 // Number of groups along a row; 0 for one scale per row.
 constexpr std::uint32_t group_count(std::uint32_t cols, std::uint32_t group) {
-  return group == 0 ? 0 : (cols + group - 1) / group;
+  return !kBuiltFeatures.groups || group == 0 ? 0 : (cols + group - 1) / group;
 }
 
 // A view of one matrix [rows, cols]; the image owns the bytes.

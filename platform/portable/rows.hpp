@@ -69,7 +69,7 @@ struct S16Source {
   for (std::uint32_t first = 0, g = 0; first < dst.cols; first += group, ++g) {
     const std::uint32_t last = first + group < dst.cols ? first + group : dst.cols;
     int shift = 22;
-    if (dst.groups) {
+    if (kBuiltFeatures.groups && dst.groups) {
       std::int32_t group_max = 0;
       for (std::uint32_t i = first; i < last; ++i) {
         const std::int32_t m = magnitude(source.at(i));
@@ -269,7 +269,7 @@ void store_key_with(const KvBlock& dst, std::uint32_t slot, const float* src, co
                     const KeyOffset& offset, Store store) {
   HeadS16 head;
   rotate_head(head, src, dst.head_dim, rotation);
-  if (offset.values) subtract_offset(head, dst.head_dim, offset);
+  if (kBuiltFeatures.key_offset && offset.values) subtract_offset(head, dst.head_dim, offset);
   if (head.max != 0) normalize_head(head, dst.head_dim);
   const QuantizedKey key = key_scale(head);
   for (std::uint32_t i = 0; i < dst.head_dim; ++i)

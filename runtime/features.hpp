@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// features.hpp: which optional parts of the runtime a build carries. What is not built costs no flash; an image that needs
+// it is refused with feature_not_built.
+#pragma once
+
+namespace heed {
+
+struct Features {
+  bool groups = true;       // group multipliers on weights, powers of two on activations
+  bool key_offset = true;   // a constant taken from every key before it is quantised
+  bool pattern_tap = true;  // handing out attention weights
+};
+
+// A firmware that carries less says so once for its whole program, e.g. -DHEED_FEATURES="{false, true, false}".
+#ifndef HEED_FEATURES
+#define HEED_FEATURES \
+  {}
+#endif
+inline constexpr Features kBuiltFeatures = HEED_FEATURES;
+
+}  // namespace heed
