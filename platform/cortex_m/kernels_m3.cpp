@@ -6,7 +6,6 @@
 #endif
 #include "platform/cortex_m/attend.hpp"
 #include "platform/cortex_m/matmul.hpp"
-#include "platform/portable/exp2.hpp"
 #include "platform/portable/products.hpp"
 #include "platform/portable/rows.hpp"
 #include "platform/tables.hpp"
@@ -56,8 +55,6 @@ __attribute__((noinline)) void dot4(std::int32_t* sums, const std::int8_t* w, st
 struct Core {
   static constexpr std::uint32_t kSegment = kMaxCols, kElementBytes = 1, kKeyStep = 4;
   static constexpr int kScoreShift = 0;
-  static constexpr std::uint32_t place(std::uint32_t k) { return k; }
-  static const std::uint16_t* exp2() { return portable::kExp2.values; }
 
   static void dot4(std::int32_t* sums, const Tensor& rhs, std::uint32_t row, std::uint32_t column, const std::int8_t* x,
                    std::uint32_t columns) {

@@ -9,9 +9,10 @@
 #ifndef __ARM_FEATURE_DSP
 #error "kernels_m4.cpp needs a core with the DSP extension, such as -mcpu=cortex-m4"
 #endif
+#include <arm_acle.h>
+
 #include "platform/cortex_m/attend.hpp"
 #include "platform/cortex_m/matmul.hpp"
-#include "platform/portable/exp2.hpp"
 #include "platform/portable/products.hpp"
 #include "platform/portable/rows.hpp"
 #include "platform/tables.hpp"
@@ -72,7 +73,9 @@ struct PairJob {
   const float* bias;               // 68 or null
   const std::int8_t* weights;      // 72
   float x_scale;                   // 76
-  enum Kind : std::uint32_t { rows, raw, grouped } kind;  // 80
+  // What happens to the sums of a segment; replaced by its address. Chunks are long rows without groups.
+  enum Kind : std::uint32_t { rows, raw, grouped, chunked };
+  std::uint32_t kind;              // 80
   std::uint32_t more;              // 84 a bias or accumulation
   std::uint32_t accumulate;        // 88
 };
@@ -85,6 +88,15 @@ __attribute__((noinline)) void run_pairs(PairJob& job) {
       "vmov s15, r0\n\t"
       "vldr s13, [r0, #76]\n\t"
       "ldr r12, [r0, #72]\n\t"
+      "ldr r2, [r0, #80]\n\t"
+      "adr.w r1, 12f\n\t"
+      "cmp r2, #1\n\t"
+      "it eq\n\tadreq.w r1, 7f\n\t"
+      "cmp r2, #2\n\t"
+      "it eq\n\tadreq.w r1, 5f\n\t"
+      "it hi\n\tadrhi.w r1, 14f\n\t"
+      "adds r1, #1\n\t"
+      "str r1, [r0, #80]\n\t"
       "1:\n\t"  // a quad of rows
       "vmov r7, s15\n\t"
       "ldr lr, [r7, #28]\n\t"
@@ -100,10 +112,9 @@ __attribute__((noinline)) void run_pairs(PairJob& job) {
       "cmp lr, r0\n\t"
       "bne 3b\n\t"
       "vmov r7, s15\n\t"
-      "ldr r0, [r7, #80]\n\t"
-      "cmp r0, #1\n\t"
-      "bhi 5f\n\t"
-      "beq 7f\n\t"
+      "ldr pc, [r7, #80]\n\t"
+      ".balign 4\n\t"
+      "12:\n\t"  // whole rows
       "vmov s0, s1, r8, r9\n\t"
       "vmov s2, s3, r10, r11\n\t"
       "4:\n\t"  // y = float(sum) * (row scale * x scale)
@@ -129,6 +140,7 @@ __attribute__((noinline)) void run_pairs(PairJob& job) {
       "cmp r2, r3\n\t"
       "bne 1b\n\t"
       "b 6f\n\t"
+      ".balign 4\n\t"
       "7:\n\t"  // raw sums
       "ldrd r2, r3, [r7, #60]\n\t"
       "stmia r2!, {r8-r11}\n\t"
@@ -136,6 +148,7 @@ __attribute__((noinline)) void run_pairs(PairJob& job) {
       "cmp r2, r3\n\t"
       "bne 1b\n\t"
       "b 6f\n\t"
+      ".balign 4\n\t"
       "5:\n\t"  // the end of a group: totals += multiplier * 2^exponent * sum, the product shifted by 8 and the sum by -8
       "ldmia r7, {r0-r6}\n\t"
       "add r6, lr\n\t"
@@ -151,16 +164,24 @@ __attribute__((noinline)) void run_pairs(PairJob& job) {
       "smlawt r2, r10, r6, r2\n\t"
       "smlawt r3, r11, r7, r3\n\t"
       "vmov r7, s15\n\t"
+      "13:\n\t"  // the next segment begins at lr
       "stmia r7, {r0-r5}\n\t"
       "ldr r6, [r7, #40]\n\t"
-      "movs r0, #0\n\t"
+      "mov r8, #0\n\tmov r9, #0\n\tmov r10, #0\n\tmov r11, #0\n\t"
       "cmp lr, r6\n\t"
-      "blo 2b\n\t"
+      "blo 3b\n\t"
       "bhi 10f\n\t"
       "ldrd r6, r0, [r7, #44]\n\t"
       "vmov s14, r6\n\t"
       "b 2b\n\t"
-      "10:\n\t"  // the end of a grouped quad
+      ".balign 4\n\t"
+      "14:\n\t"  // the end of a chunk
+      "ldmia r7, {r0-r6}\n\t"
+      "add r6, lr\n\t"
+      "vmov s14, r6\n\t"
+      "add r0, r0, r8, asr #8\n\tadd r1, r1, r9, asr #8\n\tadd r2, r2, r10, asr #8\n\tadd r3, r3, r11, asr #8\n\t"
+      "b 13b\n\t"
+      "10:\n\t"  // the end of a row of several segments
       "vldmia r7, {s0-s3}\n\t"
       "movs r0, #0\n\tmovs r1, #0\n\tmovs r2, #0\n\tmovs r3, #0\n\t"
       "ldr r5, [r7, #52]\n\t"
@@ -196,9 +217,6 @@ void raw_sums(std::int32_t* sums, const std::int8_t* weights, const std::int8_t*
 struct Core {
   static constexpr std::uint32_t kSegment = 512, kElementBytes = 2, kKeyStep = 8;
   static constexpr int kScoreShift = 8;
-  // As SXTB16 takes values apart: (0, 2), (1, 3).
-  static constexpr std::uint32_t place(std::uint32_t k) { return (k & ~3u) | (k & 1) << 1 | (k >> 1 & 1); }
-  static const std::uint16_t* exp2() { return portable::kExp2.values; }
 
   static void dot4(std::int32_t* sums, const Tensor& rhs, std::uint32_t row, std::uint32_t column, const std::int8_t* x,
                    std::uint32_t columns) {
@@ -237,15 +255,10 @@ struct Core {
 
   static void weigh(float* numerators, const std::int16_t* folded, const KvBlock& block, std::uint32_t visible,
                     float keep, float add) {
+    const std::uint32_t quads = block.head_dim & ~3u;
     const std::int16_t* const end = folded + round_up(visible, kKeyStep);
-    std::uint32_t d = 0;
-    for (; d + 4 <= block.head_dim; d += 4) {
-      std::int32_t sums[4];
-      weigh_quad(sums, block.values + std::size_t{d} * block.capacity, folded, end);
-      for (int i = 0; i < 4; ++i)
-        numerators[d + i] = portable::merge_numerator(numerators[d + i], sums[i], keep, add);
-    }
-    for (; d < block.head_dim; ++d) {
+    if (quads) weigh_quads(numerators, numerators + quads, block.values, 4 * block.capacity, folded, end, keep, add);
+    for (std::uint32_t d = quads; d < block.head_dim; ++d) {
       const auto* v = reinterpret_cast<const Word*>(block.values + std::size_t{d} * block.capacity);
       std::int32_t sum = 0;
       for (auto* p = reinterpret_cast<const Word*>(folded); p != reinterpret_cast<const Word*>(end); p += 2) {
@@ -256,42 +269,77 @@ struct Core {
     }
   }
 
-  // Four head dimensions: values come four slots of each after the other.
-  static void weigh_quad(std::int32_t* sums, const std::int8_t* v, const std::int16_t* p, const std::int16_t* end) {
-    std::int32_t a0 = 0, a1 = 0, a2 = 0, a3 = 0;
-    std::uint32_t p0, p1, t;
-#define HEED_VALUE(a, v)                     \
-  "sxtb16 %[t], " v "\n\t"                   \
-  "smlad %[" a "], %[t], %[p0], %[" a "]\n\t" \
-  "sxtb16 " v ", " v ", ror #8\n\t"          \
-  "smlad %[" a "], " v ", %[p1], %[" a "]\n\t"
-#define HEED_FOUR_KEYS                                         \
-  "ldrd %[p0], %[p1], [%[p]], #8\n\t"                          \
-  "ldmia %[v]!, {r4-r7}\n\t" HEED_VALUE("a0", "r4") HEED_VALUE("a1", "r5") HEED_VALUE("a2", "r6") HEED_VALUE("a3", "r7")
-    __asm__ volatile("1:\n\t" HEED_FOUR_KEYS HEED_FOUR_KEYS
-                     "cmp %[p], %[end]\n\t"
-                     "bne 1b"
-                     : [a0] "+r"(a0), [a1] "+r"(a1), [a2] "+r"(a2), [a3] "+r"(a3), [v] "+r"(v), [p] "+r"(p),
-                       [p0] "=&r"(p0), [p1] "=&r"(p1), [t] "=&r"(t)
-                     : [end] "r"(end)
-                     : "r4", "r5", "r6", "r7", "cc", "memory");
+  // Four head dimensions at a time, whose values come four slots of each after the other, and their merge.
+  static void weigh_quads(float* numerators, const float* numerators_end, const std::int8_t* values, std::uint32_t step,
+                          const std::int16_t* weights, const std::int16_t* weights_end, float keep, float add) {
+    register const std::int16_t* p __asm__("r0") = weights;
+    register const std::int8_t* v __asm__("r1") = values;
+    register float* dst __asm__("r2") = numerators;
+    register const float* dst_end __asm__("r3") = numerators_end;
+    register std::uint32_t v_step __asm__("r12") = step;
+    register const std::int16_t* p_end __asm__("lr") = weights_end;
+    register float old_factor __asm__("s8") = keep;
+    register float new_factor __asm__("s9") = add;
+#define HEED_VALUE(a, v)               \
+  "sxtb16 r12, " v "\n\t"              \
+  "smlad " a ", r12, r2, " a "\n\t"    \
+  "sxtb16 " v ", " v ", ror #8\n\t"    \
+  "smlad " a ", " v ", r3, " a "\n\t"
+#define HEED_FOUR_KEYS             \
+  "ldrd r2, r3, [r0], #8\n\t"      \
+  "ldmia r1!, {r4-r7}\n\t" HEED_VALUE("r8", "r4") HEED_VALUE("r9", "r5") HEED_VALUE("r10", "r6") HEED_VALUE("r11", "r7")
+// Magnitudes below 2^-40 become +0.
+#define HEED_SNAP(x) "cmp r3, " x ", lsl #1\n\tit hi\n\tmovhi " x ", #0\n\t"
+    __asm__ volatile(
+        "vmov s10, s11, r0, r1\n\t"
+        "vmov s12, s13, r2, r3\n\t"
+        "vmov s14, r12\n\t"
+        "1:\n\t"
+        "mov r8, #0\n\tmov r9, #0\n\tmov r10, #0\n\tmov r11, #0\n\t"
+        "2:\n\t" HEED_FOUR_KEYS HEED_FOUR_KEYS
+        "cmp r0, lr\n\t"
+        "bne 2b\n\t"
+        "vmov r2, r3, s12, s13\n\t"
+        "vmov s0, s1, r8, r9\n\t"
+        "vmov s2, s3, r10, r11\n\t"
+        "vldmia r2, {s4-s7}\n\t"
+        "vcvt.f32.s32 s0, s0\n\tvcvt.f32.s32 s1, s1\n\tvcvt.f32.s32 s2, s2\n\tvcvt.f32.s32 s3, s3\n\t"
+        "vmul.f32 s4, s4, s8\n\tvmul.f32 s5, s5, s8\n\tvmul.f32 s6, s6, s8\n\tvmul.f32 s7, s7, s8\n\t"
+        "vmul.f32 s0, s0, s9\n\tvmul.f32 s1, s1, s9\n\tvmul.f32 s2, s2, s9\n\tvmul.f32 s3, s3, s9\n\t"
+        "vadd.f32 s0, s4, s0\n\tvadd.f32 s1, s5, s1\n\tvadd.f32 s2, s6, s2\n\tvadd.f32 s3, s7, s3\n\t"
+        "vmov r4, r5, s0, s1\n\t"
+        "vmov r6, r7, s2, s3\n\t"
+        "mov r8, r3\n\t"
+        "mov r3, #0x57000000\n\t" HEED_SNAP("r4") HEED_SNAP("r5") HEED_SNAP("r6") HEED_SNAP("r7")
+        "stmia r2!, {r4-r7}\n\t"
+        "vmov s12, r2\n\t"
+        "vmov r0, r1, s10, s11\n\t"
+        "vmov r12, s14\n\t"
+        "add r1, r12\n\t"
+        "vmov s11, r1\n\t"
+        "cmp r2, r8\n\t"
+        "bne 1b"
+        : "+r"(p), "+r"(v), "+r"(dst), "+r"(dst_end), "+r"(v_step)
+        : "r"(p_end), "t"(old_factor), "t"(new_factor)
+        : "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s10", "s11",
+          "s12", "s13", "s14", "cc", "memory");
+#undef HEED_SNAP
 #undef HEED_FOUR_KEYS
 #undef HEED_VALUE
-    sums[0] = a0, sums[1] = a1, sums[2] = a2, sums[3] = a3;
   }
 };
 
 void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor& rhs, const MatmulRange& range) {
   const std::uint32_t cols = padded_cols(rhs.layout, rhs.cols);
   const std::uint32_t groups = group_count(rhs.cols, rhs.group);
-  if (rhs.layout != Layout::pair || cols > (groups ? kGroupedColsInS32 : Core::kSegment))
+  if (rhs.layout != Layout::pair || (groups && cols > kGroupedColsInS32))
     return cortex_m::matmul<Core>(dst, lhs, rhs, range);
-  const std::uint32_t last = groups ? (groups - 1) * rhs.group : 0;
+  const std::uint32_t segment = groups ? rhs.group : Core::kSegment;
+  const std::uint32_t last = (cols - 1) / segment * segment;
   PairJob job;
-  job.segment = 2u * rhs.group;
+  job.segment = 2 * segment;
   job.last_entry = entry_of(cols - last);
-  job.first_entry = groups > 1 ? 0 : job.last_entry;
-  job.kind = groups ? PairJob::grouped : PairJob::rows;
+  job.first_entry = last ? 0 : job.last_entry;
   job.accumulate = range.accumulate;
   job.more = rhs.bias || range.accumulate;
   for (std::uint32_t t = 0; t < range.n; ++t) {
@@ -301,13 +349,14 @@ void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor& rhs, c
     job.x = lhs.values + std::size_t{t} * lhs.value_stride;
     job.last = job.x + 2 * last;
     job.end = job.x + 2 * cols;
-    job.first_end = groups > 1 ? job.x + job.segment : job.end;
+    job.first_end = last ? job.x + job.segment : job.end;
+    job.kind = groups ? PairJob::grouped : last ? PairJob::chunked : PairJob::rows;
     job.scales = rhs.scales + range.row_begin;
     job.bias = rhs.bias ? rhs.bias + range.row_begin : nullptr;
     job.dst = dst + std::size_t{t} * range.dst_stride + range.row_begin;
     job.dst_end = dst + std::size_t{t} * range.dst_stride + range.row_end;
     job.weights = rhs.weights + std::size_t{range.row_begin} * cols;
-    job.x_scale = groups ? lhs.scales[t] : lhs.scales[t] * (1.0f / 256.0f);
+    job.x_scale = job.kind == PairJob::rows ? lhs.scales[t] * (1.0f / 256.0f) : lhs.scales[t];
     if (range.row_begin != range.row_end) run_pairs(job);
   }
 }
@@ -324,7 +373,9 @@ void store_key(const KvBlock& dst, std::uint32_t slot, const float* src, const R
 void store_value(const KvBlock& dst, std::uint32_t slot, const float* src) {
   const std::uint32_t quads = dst.head_dim & ~3u;
   portable::store_value_with(dst, slot, src, [=](std::uint32_t d, std::int8_t q) {
-    const std::uint32_t in_quad = d < quads ? (slot & ~3u) * 4 + (d & 3) * 4 + (slot & 3) : (d & 3) * dst.capacity + slot;
+    // Slots 0, 2, 1, 3 in a word, so that SXTB16 takes out (0, 1) and (2, 3).
+    const std::uint32_t byte = (slot & 1) << 1 | (slot >> 1 & 1);
+    const std::uint32_t in_quad = d < quads ? (slot & ~3u) * 4 + (d & 3) * 4 + byte : (d & 3) * dst.capacity + (slot & ~3u) + byte;
     dst.values[(d & ~3u) * dst.capacity + in_quad] = q;
   });
 }
