@@ -162,7 +162,7 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
   const ModelConfig& c = model.config_;
   if (const Status s = check_config(c); s != Status::ok) return s;
 
-  // T1 to T6: the directory is exactly what the configuration implies.
+  // D1 to D6: the directory is exactly what the configuration implies.
   const std::uint32_t count = tensor_count(c);
   if (directory.size() != std::size_t{count} * sizeof(TensorEntry)) return Status::bad_tensor;
   model.directory_ = reinterpret_cast<const TensorEntry*>(directory.data());

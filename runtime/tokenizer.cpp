@@ -79,14 +79,14 @@ std::uint32_t Tokenizer::find(Piece left, Piece right) const {
 
 Status open(Tokenizer& tokenizer, Span<const std::uint8_t> section, std::uint32_t vocab_size) {
   const std::uint8_t* s = section.data();
-  if (section.size() < kTokenizerHeaderBytes) return Status::bad_tokenizer;                                // T1
-  if (read_u32(s) != static_cast<std::uint32_t>(TokenizerKind::merges)) return Status::feature_not_built;  // T2
+  if (section.size() < kTokenizerHeaderBytes) return Status::bad_tokenizer;                                // K1
+  if (read_u32(s) != static_cast<std::uint32_t>(TokenizerKind::merges)) return Status::feature_not_built;  // K2
   const std::uint32_t flags = read_u32(s + 4);
-  if (flags & ~kTokenizerKnownFlags) return Status::bad_tokenizer;                 // T3
-  if (!all_zero(s + 36, s + kTokenizerHeaderBytes)) return Status::bad_tokenizer;  // T3
+  if (flags & ~kTokenizerKnownFlags) return Status::bad_tokenizer;                 // K3
+  if (!all_zero(s + 36, s + kTokenizerHeaderBytes)) return Status::bad_tokenizer;  // K3
   const std::uint32_t n = read_u32(s + 8), sorted = read_u32(s + 12), piece_bytes = read_u32(s + 16);
-  if (n != vocab_size || n == 0 || n > kMaxVocabSize) return Status::bad_tokenizer;  // T4
-  if (sorted > n) return Status::bad_tokenizer;                                      // T5
+  if (n != vocab_size || n == 0 || n > kMaxVocabSize) return Status::bad_tokenizer;  // K4
+  if (sorted > n) return Status::bad_tokenizer;                                      // K5
 
   Tokenizer t;
   t.vocab_size_ = n;
@@ -97,7 +97,7 @@ Status open(Tokenizer& tokenizer, Span<const std::uint8_t> section, std::uint32_
   const std::uint64_t offsets_bytes = table_bytes(std::uint64_t{n} + 1, t.wide_offsets_);
   const std::uint64_t ids_bytes = table_bytes(sorted, t.wide_ids_);
   const std::uint64_t total = kTokenizerHeaderBytes + offsets_bytes + 2 * ids_bytes + piece_bytes;
-  if (section.size() != total) return Status::bad_tokenizer;  // T6
+  if (section.size() != total) return Status::bad_tokenizer;  // K6
   t.offsets_ = s + kTokenizerHeaderBytes;
   t.sorted_ = t.offsets_ + static_cast<std::size_t>(offsets_bytes);
   t.ranks_ = t.sorted_ + static_cast<std::size_t>(ids_bytes);
@@ -105,24 +105,24 @@ Status open(Tokenizer& tokenizer, Span<const std::uint8_t> section, std::uint32_
 
   t.bos_ = static_cast<Token>(read_u32(s + 20));
   t.eos_ = static_cast<Token>(read_u32(s + 24));
-  if (!token_or_none(t.bos_, n) || !token_or_none(t.eos_, n)) return Status::bad_tokenizer;  // T7
+  if (!token_or_none(t.bos_, n) || !token_or_none(t.eos_, n)) return Status::bad_tokenizer;  // K7
   t.first_byte_ = read_u32(s + 28);
   t.byte_count_ = read_u32(s + 32);
   if (t.byte_count_ > 256 || t.first_byte_ > n || t.byte_count_ > n - t.first_byte_)
-    return Status::bad_tokenizer;  // T8
-  if (t.byte_count_ == 0 && t.first_byte_ != 0) return Status::bad_tokenizer;  // T8
-  // T8, or text could make a control token.
+    return Status::bad_tokenizer;  // K8
+  if (t.byte_count_ == 0 && t.first_byte_ != 0) return Status::bad_tokenizer;  // K8
+  // K8, or text could make a control token.
   if (t.is_byte(static_cast<std::uint32_t>(t.bos_)) || t.is_byte(static_cast<std::uint32_t>(t.eos_))) {
     return Status::bad_tokenizer;
   }
 
-  // T9: what fills a table of 16-bit entries up to a whole word.
+  // K9: what fills a table of 16-bit entries up to a whole word.
   if (!all_zero(t.offsets_ + (std::size_t{n} + 1) * (t.wide_offsets_ ? 4 : 2), t.sorted_)) return Status::bad_tokenizer;
   const std::size_t used = std::size_t{sorted} * (t.wide_ids_ ? 4 : 2);
   if (!all_zero(t.sorted_ + used, t.ranks_) || !all_zero(t.ranks_ + used, t.pieces_)) return Status::bad_tokenizer;
 
   std::uint32_t end = 0;
-  for (std::uint32_t i = 0; i <= n; ++i) {  // T10
+  for (std::uint32_t i = 0; i <= n; ++i) {  // K10
     const std::uint32_t next = read_at(t.offsets_, i, t.wide_offsets_);
     const std::uint32_t size = next - end;
     if (next < end || size > (i ? kMaxPieceBytes : 0)) return Status::bad_tokenizer;
@@ -131,13 +131,13 @@ Status open(Tokenizer& tokenizer, Span<const std::uint8_t> section, std::uint32_
   }
   if (end != piece_bytes) return Status::bad_tokenizer;
 
-  for (std::uint32_t b = 0; b < t.byte_count_; ++b) {  // T11
+  for (std::uint32_t b = 0; b < t.byte_count_; ++b) {  // K11
     const Tokenizer::Piece p = t.piece(t.first_byte_ + b);
     if (p.size != 1 || p.bytes[0] != b) return Status::bad_tokenizer;
   }
 
   Tokenizer::Piece before{s, 0};
-  for (std::uint32_t i = 0; i < sorted; ++i) {  // T12
+  for (std::uint32_t i = 0; i < sorted; ++i) {  // K12
     const std::uint32_t id = t.id_at(i);
     if (id >= n || t.is_byte(id) || static_cast<Token>(id) == t.bos_ || static_cast<Token>(id) == t.eos_) {
       return Status::bad_tokenizer;

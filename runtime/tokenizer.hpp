@@ -78,7 +78,7 @@ class Tokenizer {
   bool prefix_space_ = false, wide_offsets_ = false, wide_ids_ = false;
 };
 
-// Checks every rule T1..T12 of SPEC.md; afterwards no text and no token can make the view read outside `section`.
+// Checks every rule K1..K12 of SPEC.md; afterwards no text and no token can make the view read outside `section`.
 // Fails with bad_tokenizer, or feature_not_built for a kind that this library does not know.
 Status open(Tokenizer& tokenizer, Span<const std::uint8_t> section, std::uint32_t vocab_size);
 

@@ -340,14 +340,14 @@ TEST_CASE("C12: what this version does not carry") {
   CHECK(refused([](ModelConfig& c) { c.embedding_scale = 2.0f; }));
 }
 
-TEST_CASE("T1: the directory has an entry for each tensor") {
+TEST_CASE("D1: the directory has an entry for each tensor") {
   CHECK(configured([](ModelConfig& c) { c.n_layers = 1; }) == Status::bad_tensor);
   CHECK(configured([](ModelConfig& c) { c.n_layers = 4096; }) == Status::bad_tensor);
   CHECK(configured([](ModelConfig& c) { c.tied_unembedding = 1; }) == Status::bad_tensor);
   CHECK(configured([](ModelConfig& c) { c.flags &= static_cast<std::uint16_t>(~kKeyOffset); }) == Status::bad_tensor);
 }
 
-TEST_CASE("T2: role, type and layer") {
+TEST_CASE("D2: role, type and layer") {
   const auto refused = [](auto edit) {
     return opened([&](Edited& image) { edit(image.tensor_entry(Role::w_key)); }) == Status::bad_tensor;
   };
@@ -361,7 +361,7 @@ TEST_CASE("T2: role, type and layer") {
         }) == Status::bad_tensor);
 }
 
-TEST_CASE("T3: rows, cols and group") {
+TEST_CASE("D3: rows, cols and group") {
   for (const Role role : {Role::token_embedding, Role::rotary_phases, Role::ffn_gain, Role::key_offset, Role::w_gate}) {
     const auto refused = [role](auto edit) {
       return opened([&](Edited& image) { edit(image.tensor_entry(role)); }) == Status::bad_tensor;
@@ -373,7 +373,7 @@ TEST_CASE("T3: rows, cols and group") {
   }
 }
 
-TEST_CASE("T4: layouts") {
+TEST_CASE("D4: layouts") {
   const auto layout = [](Role role, int code) {
     return opened([=](Edited& image) { image.tensor_entry(role).layout = static_cast<Layout>(code); });
   };
@@ -385,13 +385,13 @@ TEST_CASE("T4: layouts") {
   CHECK(layout(Role::key_offset, 1) == Status::bad_tensor);
 }
 
-TEST_CASE("T5: reserved fields of an entry") {
+TEST_CASE("D5: reserved fields of an entry") {
   CHECK(opened([](Edited& image) { image.tensor_entry(Role::w_up).reserved0 = 1; }) == Status::bad_tensor);
   for (int i = 0; i < 3; ++i)
     CHECK(opened([i](Edited& image) { image.tensor_entry(Role::w_up).reserved[i] = 1; }) == Status::bad_tensor);
 }
 
-TEST_CASE("T6: tensors stand behind each other to the end of their section") {
+TEST_CASE("D6: tensors stand behind each other to the end of their section") {
   CHECK(opened([](Edited& image) { image.tensor_entry(Role::token_embedding).offset64 = 1; }) == Status::bad_tensor);
   CHECK(opened([](Edited& image) { image.tensor_entry(Role::w_up).offset64 += 1; }) == Status::bad_tensor);
   CHECK(opened([](Edited& image) { image.tensor_entry(Role::unembedding).offset64 = 0xFFFFFFFFu; }) ==

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// tokenizer_test.cpp: encoding against llama2.c's, decoding, whole characters, and every rule T1..T12 broken once.
+// tokenizer_test.cpp: encoding against llama2.c's, decoding, whole characters, and every rule K1..K12 broken once.
 #if __has_include(<catch2/catch_all.hpp>)
 #include <catch2/catch_all.hpp>
 #else
@@ -546,7 +546,7 @@ TEST_CASE("the section is laid out as SPEC.md says", "[tokenizer][rules]") {
   CHECK(b.bytes.size() == b.pieces + b.get(16));
 }
 
-TEST_CASE("T1 a section shorter than its header", "[tokenizer][rules]") {
+TEST_CASE("K1 a section shorter than its header", "[tokenizer][rules]") {
   Broken b;
   b.bytes.resize(63);
   CHECK(b.result() == Status::bad_tokenizer);
@@ -554,11 +554,11 @@ TEST_CASE("T1 a section shorter than its header", "[tokenizer][rules]") {
   CHECK(b.result() == Status::bad_tokenizer);
 }
 
-TEST_CASE("T2 an unknown kind", "[tokenizer][rules]") {
+TEST_CASE("K2 an unknown kind", "[tokenizer][rules]") {
   for (std::uint32_t kind : {0u, 2u, 0x01000000u, 0xFFFFFFFFu}) CHECK(with_word(0, kind) == Status::feature_not_built);
 }
 
-TEST_CASE("T3 unknown flags and reserved bytes", "[tokenizer][rules]") {
+TEST_CASE("K3 unknown flags and reserved bytes", "[tokenizer][rules]") {
   CHECK(with_word(4, 0) == Status::ok);
   for (unsigned bit = 1; bit < 32; ++bit) CHECK(with_word(4, 1u << bit) == Status::bad_tokenizer);
   for (std::size_t at = 36; at < 64; ++at) {
@@ -568,7 +568,7 @@ TEST_CASE("T3 unknown flags and reserved bytes", "[tokenizer][rules]") {
   }
 }
 
-TEST_CASE("T4 a vocabulary that is not the model's", "[tokenizer][rules]") {
+TEST_CASE("K4 a vocabulary that is not the model's", "[tokenizer][rules]") {
   Broken b;
   for (std::uint32_t n : {0u, 278u, 280u}) {
     b.n = n;
@@ -581,14 +581,14 @@ TEST_CASE("T4 a vocabulary that is not the model's", "[tokenizer][rules]") {
   }
 }
 
-TEST_CASE("T5 more sorted tokens than tokens", "[tokenizer][rules]") {
+TEST_CASE("K5 more sorted tokens than tokens", "[tokenizer][rules]") {
   Broken b;
   b.put(12, 280);
   b.bytes.resize(b.bytes.size() + 2 * 520);
   CHECK(b.result() == Status::bad_tokenizer);
 }
 
-TEST_CASE("T6 a size that the counts do not give", "[tokenizer][rules]") {
+TEST_CASE("K6 a size that the counts do not give", "[tokenizer][rules]") {
   Broken b;
   b.bytes.push_back(0);
   CHECK(b.result() == Status::bad_tokenizer);
@@ -600,7 +600,7 @@ TEST_CASE("T6 a size that the counts do not give", "[tokenizer][rules]") {
   }
 }
 
-TEST_CASE("T7 BOS or EOS outside the vocabulary", "[tokenizer][rules]") {
+TEST_CASE("K7 BOS or EOS outside the vocabulary", "[tokenizer][rules]") {
   for (std::size_t at : {20u, 24u}) {
     CHECK(with_word(at, 0xFFFFFFFFu) == Status::ok);
     for (std::uint32_t t : {279u, 0x7FFFFFFFu, 0x80000000u, 0xFFFFFFFEu})
@@ -608,7 +608,7 @@ TEST_CASE("T7 BOS or EOS outside the vocabulary", "[tokenizer][rules]") {
   }
 }
 
-TEST_CASE("T8 byte tokens outside the vocabulary, or BOS or EOS among them", "[tokenizer][rules]") {
+TEST_CASE("K8 byte tokens outside the vocabulary, or BOS or EOS among them", "[tokenizer][rules]") {
   for (std::size_t at : {20u, 24u}) {
     CHECK(with_word(at, 3) == Status::bad_tokenizer);
     CHECK(with_word(at, 258) == Status::bad_tokenizer);
@@ -622,7 +622,7 @@ TEST_CASE("T8 byte tokens outside the vocabulary, or BOS or EOS among them", "[t
   CHECK(with_word(32, 0) == Status::bad_tokenizer);  // none, but a first one
 }
 
-TEST_CASE("T9 padding that is not zero", "[tokenizer][rules]") {
+TEST_CASE("K9 padding that is not zero", "[tokenizer][rules]") {
   // 259 tokens make 260 offsets; an odd number of sorted ones pads both other tables. And one token pads the offsets.
   const Built odd(vocabulary_of({"b", "a", "ab"}, false));
   Tokenizer t;
@@ -635,7 +635,7 @@ TEST_CASE("T9 padding that is not zero", "[tokenizer][rules]") {
   }
 }
 
-TEST_CASE("T10 offsets that do not ascend from 0 to the end, or a piece too long", "[tokenizer][rules]") {
+TEST_CASE("K10 offsets that do not ascend from 0 to the end, or a piece too long", "[tokenizer][rules]") {
   Broken b;
   b.put(b.offsets, 1, 2);
   CHECK(b.result() == Status::bad_tokenizer);
@@ -657,7 +657,7 @@ TEST_CASE("T10 offsets that do not ascend from 0 to the end, or a piece too long
   CHECK(open(t, bytes, 4) == Status::bad_tokenizer);
 }
 
-TEST_CASE("T11 a byte token that is not its byte", "[tokenizer][rules]") {
+TEST_CASE("K11 a byte token that is not its byte", "[tokenizer][rules]") {
   Broken b;
   const std::uint32_t at = b.get(b.offsets + 2 * (3 + 65), 2);
   REQUIRE(b.bytes[b.pieces + at] == 65);
@@ -666,7 +666,7 @@ TEST_CASE("T11 a byte token that is not its byte", "[tokenizer][rules]") {
   CHECK(with_word(28, 4) == Status::bad_tokenizer);
 }
 
-TEST_CASE("T12 a sorted list with a control or byte token, an unknown one, or out of order", "[tokenizer][rules]") {
+TEST_CASE("K12 a sorted list with a control or byte token, an unknown one, or out of order", "[tokenizer][rules]") {
   for (std::uint32_t id : {1u, 2u, 3u, 258u, 279u, 0xFFFFu}) {
     Broken b;
     b.put(b.sorted, id, 2);
