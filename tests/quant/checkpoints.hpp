@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// checkpoints.hpp: float models as the bytes of llama2.c checkpoints.
+#pragma once
+#include <cstring>
+#include <vector>
+
+#include "quant/source.hpp"
+#include "tests/golden/tiny.hpp"
+#include "tests/support/images.hpp"
+
+namespace heed::test {
+
+inline ModelConfig small_config(bool tied) {
+  ModelConfig c = llama_config(24, 40, 2, 4, 2, 6, 30, 16);
+  c.attention_scale = 0.40824828f;  // 1 / sqrt(6)
+  c.tied_unembedding = tied;
+  return c;
+}
+
+// The file that llama2.c's export.py writes for `model`; version 0 or 1.
+inline std::vector<std::uint8_t> checkpoint_bytes(const quant::FloatModel& model, int version) {
+  const ModelConfig& c = model.config;
+  std::vector<std::uint8_t> bytes;
+  const auto put = [&bytes](const void* data, std::size_t n) {
+    const auto* p = static_cast<const std::uint8_t*>(data);
+    bytes.insert(bytes.end(), p, p + n);
+  };
+  const auto vocab = static_cast<std::int32_t>(c.vocab_size);
+  const std::int32_t sizes[7] = {static_cast<std::int32_t>(c.d_model),  static_cast<std::int32_t>(c.d_ff),
+                                 static_cast<std::int32_t>(c.n_layers), static_cast<std::int32_t>(c.n_heads),
+                                 static_cast<std::int32_t>(c.n_kv_heads),
+                                 version == 0 && !c.tied_unembedding ? -vocab : vocab,
+                                 static_cast<std::int32_t>(c.max_seq)};
+  if (version == 0) {
+    put(sizes, sizeof sizes);
+  } else {
+    const std::int32_t start[2] = {0x616B3432, version};
+    put(start, sizeof start);
+    put(sizes, sizeof sizes);
+    bytes.push_back(c.tied_unembedding);
+    bytes.resize(256);
+  }
+  const auto put_all = [&](Role role) {
+    const bool global = role == Role::token_embedding || role == Role::final_gain || role == Role::unembedding;
+    for (std::uint32_t layer = 0; layer < (global ? 1 : c.n_layers); ++layer) {
+      const TensorSlot slot = tensor_slot(c, role, layer);
+      put(model.floats(role, layer), 4 * std::size_t{slot.rows} * slot.cols);
+    }
+  };
+  if (version == 0) {
+    for (const Role role : {Role::token_embedding, Role::attention_gain, Role::w_query, Role::w_key, Role::w_value_down,
+                            Role::w_value_up, Role::ffn_gain, Role::w_gate, Role::w_down, Role::w_up, Role::final_gain})
+      put_all(role);
+    bytes.resize(bytes.size() + 4 * std::size_t{c.max_seq} * c.head_dim, 0x7F);  // the tables that nobody reads
+  } else {
+    for (const Role role : {Role::attention_gain, Role::ffn_gain, Role::final_gain, Role::token_embedding, Role::w_query,
+                            Role::w_key, Role::w_value_down, Role::w_value_up, Role::w_gate, Role::w_down, Role::w_up})
+      put_all(role);
+  }
+  if (!c.tied_unembedding) put_all(Role::unembedding);
+  return bytes;
+}
+
+}  // namespace heed::test
