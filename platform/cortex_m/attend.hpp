@@ -92,7 +92,7 @@ void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBloc
         max, q.queries.scales[index] * q.factor * pow2(block.key_exponent_maxima[visible - 1]));
     const std::int32_t value_exponent = block.value_exponent_maxima[visible - 1];
     for (std::uint32_t k = visible & ~(Core::kKeyStep - 1); k < round_up(visible, Core::kKeyStep); ++k) folded[k] = 0;
-    if (weights) {
+    if (kBuiltFeatures.pattern_tap && weights) {
       std::int8_t unfolded[kBlockKeys];
       for (std::uint32_t k = 0; k < visible; ++k) unfolded[k] = static_cast<std::int8_t>(value_exponent);
       weigh_keys(folded, scores, max, scale, unfolded, value_exponent, visible);

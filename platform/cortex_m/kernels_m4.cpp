@@ -13,8 +13,8 @@
 
 #include "platform/cortex_m/attend.hpp"
 #include "platform/cortex_m/matmul.hpp"
+#include "platform/cortex_m/rows.hpp"
 #include "platform/portable/products.hpp"
-#include "platform/portable/rows.hpp"
 #include "platform/tables.hpp"
 
 namespace heed {
@@ -28,18 +28,68 @@ inline int16x2_t odd_bytes(std::uint32_t w) {
   return r;
 }
 
-struct PairActivations {
-  // Widens in place from the back: word i becomes words 2 i and 2 i + 1.
-  static void finish(const Activations& dst, std::uint32_t index) {
-    auto* const row = reinterpret_cast<Word*>(portable::activation_row(dst, index));
-    for (std::uint32_t i = activation_cols(dst.cols) / 4; i-- != 0;) {
-      const std::uint32_t w = row[i];
-      const int16x2_t x1 = odd_bytes(w);
-      row[2 * i + 1] = static_cast<std::uint32_t>(__ssub16(static_cast<int16x2_t>(w << 8 & 0xFF00FF00u), x1));
-      row[2 * i] = static_cast<std::uint32_t>(x1);
-    }
+struct Conversions {
+  // VCVTR rounds to even, saturates, and makes NaN 0.
+  static std::int32_t to_s16(float x, const BlockFloat& b) {
+    std::int32_t y;
+    __asm__("vcvtr.s32.f32 %0, %0" : "=t"(y) : "0"(x * b.to_s16_scale));
+    y = __ssat(y, 16);
+    return y < -kMaxS16 ? -kMaxS16 : y;
+  }
+
+  // n is a multiple of four.
+  static void convert(std::int16_t* to, const float* src, std::uint32_t n, const BlockFloat& b) {
+    const float* const end = src + n;
+    const std::uint32_t ones = 0x00010001;
+    __asm__ volatile(
+        "1:\n\t"
+        "vldmia %[src]!, {s0-s3}\n\t"
+        "vmul.f32 s0, s0, %[scale]\n\tvmul.f32 s1, s1, %[scale]\n\tvmul.f32 s2, s2, %[scale]\n\tvmul.f32 s3, s3, %[scale]\n\t"
+        "vcvtr.s32.f32 s0, s0\n\tvcvtr.s32.f32 s1, s1\n\tvcvtr.s32.f32 s2, s2\n\tvcvtr.s32.f32 s3, s3\n\t"
+        "vmov r4, r5, s0, s1\n\t"
+        "vmov r6, r7, s2, s3\n\t"
+        "ssat r4, #16, r4\n\tssat r5, #16, r5\n\tssat r6, #16, r6\n\tssat r7, #16, r7\n\t"
+        "pkhbt r4, r4, r5, lsl #16\n\t"
+        "pkhbt r6, r6, r7, lsl #16\n\t"
+        "qsub16 r4, r4, %[ones]\n\tqadd16 r4, r4, %[ones]\n\t"  // -32768 becomes -32767
+        "qsub16 r6, r6, %[ones]\n\tqadd16 r6, r6, %[ones]\n\t"
+        "strd r4, r6, [%[to]], #8\n\t"
+        "cmp %[src], %[end]\n\t"
+        "bne 1b"
+        : [src] "+r"(src), [to] "+r"(to)
+        : [end] "r"(end), [ones] "r"(ones), [scale] "t"(b.to_s16_scale)
+        : "r4", "r5", "r6", "r7", "s0", "s1", "s2", "s3", "cc", "memory");
+  }
+
+  // Four s16 become X1 and X' of their int8 values; n is a multiple of four. Returns the sum of the squares.
+  static std::int32_t finish(std::int16_t* row, std::uint32_t n, std::int32_t reciprocal) {
+    std::int16_t* const end = row + n;
+    std::int32_t squares = 0;
+    __asm__ volatile(
+        "mov r12, #0x8000\n\t"
+        "1:\n\t"
+        "ldrd r4, r6, [%[row]]\n\t"
+        "smlawt r5, %[reciprocal], r4, r12\n\t"
+        "smlawb r4, %[reciprocal], r4, r12\n\t"
+        "smlawt r7, %[reciprocal], r6, r12\n\t"
+        "smlawb r6, %[reciprocal], r6, r12\n\t"
+        "pkhtb r4, r6, r4, asr #16\n\t"  // x0, x2
+        "pkhtb r5, r7, r5, asr #16\n\t"  // x1, x3
+        "smlad %[squares], r4, r4, %[squares]\n\t"
+        "smlad %[squares], r5, r5, %[squares]\n\t"
+        "lsls r4, r4, #8\n\t"
+        "bic r4, r4, #0x00FF0000\n\t"
+        "ssub16 r4, r4, r5\n\t"
+        "strd r5, r4, [%[row]], #8\n\t"
+        "cmp %[row], %[end]\n\t"
+        "bne 1b"
+        : [row] "+r"(row), [squares] "+r"(squares)
+        : [end] "r"(end), [reciprocal] "r"(reciprocal)
+        : "r4", "r5", "r6", "r7", "r12", "cc", "memory");
+    return squares;
   }
 };
+using Rows = cortex_m::Rows<Conversions>;
 
 // Eight columns of four rows of Layout::pair.
 #define HEED_PAIR_BLOCK                                                                             \
@@ -364,19 +414,18 @@ void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor& rhs, c
 void store_key(const KvBlock& dst, std::uint32_t slot, const float* src, const Rotation& rotation,
                const KeyOffset& offset) {
   std::int8_t* quad = dst.keys + std::size_t{slot / 4} * 4 * round_up(dst.head_dim, 4) + slot % 4 * 4;
-  portable::store_key_with(dst, slot, src, rotation, offset, [=](std::uint32_t d, std::int8_t q) {
+  Rows::store_key(dst, slot, src, rotation, offset, [=](std::uint32_t d, std::int32_t q) {
     std::int8_t* at = quad + 4 * (d & ~3u) + (d & 3);
     *at = static_cast<std::int8_t>(d & 1 ? q - (at[-1] < 0) : q);  // 256 w1 + w0 borrows
   });
 }
 
 void store_value(const KvBlock& dst, std::uint32_t slot, const float* src) {
-  const std::uint32_t quads = dst.head_dim & ~3u;
-  portable::store_value_with(dst, slot, src, [=](std::uint32_t d, std::int8_t q) {
-    // Slots 0, 2, 1, 3 in a word, so that SXTB16 takes out (0, 1) and (2, 3).
-    const std::uint32_t byte = (slot & 1) << 1 | (slot >> 1 & 1);
-    const std::uint32_t in_quad = d < quads ? (slot & ~3u) * 4 + (d & 3) * 4 + byte : (d & 3) * dst.capacity + (slot & ~3u) + byte;
-    dst.values[(d & ~3u) * dst.capacity + in_quad] = q;
+  // Slots 0, 2, 1, 3 in a word, so that SXTB16 takes out (0, 1) and (2, 3).
+  const std::uint32_t byte = (slot & 1) << 1 | (slot >> 1 & 1), quads = dst.head_dim & ~3u;
+  Rows::store_value(dst, slot, src, [=](std::uint32_t d, std::int32_t q) {
+    const std::uint32_t row = d & 3, at = d < quads ? (slot & ~3u) * 4 + row * 4 : row * dst.capacity + (slot & ~3u);
+    dst.values[(d & ~3u) * dst.capacity + at + byte] = static_cast<std::int8_t>(q);
   });
 }
 
@@ -387,11 +436,11 @@ const Kernels kernels_cortex_m4 = {
     traits::kCortexM4,
     portable::crc32c,
     portable::embed_f32_s8c,
-    portable::quantize_s8r_f32<PairActivations>,
-    portable::norm_s8r_f32<PairActivations>,
-    portable::gate_s8r_f32<PairActivations>,
+    Rows::quantize_s8r_f32,
+    Rows::norm_s8r_f32,
+    Rows::gate_s8r_f32,
     matmul_f32_s8r_s8c,
-    portable::query_s8r_f32<PairActivations>,
+    Rows::query_s8r_f32,
     store_key,
     store_value,
     cortex_m::attend_block<Core>,

@@ -8,15 +8,18 @@
 namespace heed {
 
 extern const Kernels kernels_portable;
+#ifndef HEED_SINGLE_TABLE
 #ifdef __ARM_FEATURE_DSP
-extern const Kernels kernels_cortex_m4;
-static const Kernels& table = kernels_cortex_m4;
+#define HEED_SINGLE_TABLE kernels_cortex_m4
 #else
-extern const Kernels kernels_cortex_m3;
-static const Kernels& table = kernels_cortex_m3;
+#define HEED_SINGLE_TABLE kernels_cortex_m3
 #endif
+#endif
+extern const Kernels HEED_SINGLE_TABLE;
 
 namespace {
+
+const Kernels& table = HEED_SINGLE_TABLE;
 
 std::uint32_t random_state = 1;
 std::uint32_t random_bits() {
