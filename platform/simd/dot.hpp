@@ -121,10 +121,18 @@ struct DotAvx512Vnni {
 
   // The sum of each group of a vector (or of all of it); behind the last column are zeros.
   HEED_INLINE static std::int32_t sum(const std::int8_t* q, std::uint32_t n) {
-    __m256i acc = _mm256_setzero_si256();
-    for (std::uint32_t i = 0; i < n; i += 32)
-      acc = _mm256_dpbusd_epi32(acc, _mm256_set1_epi8(1), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(q + i)));
-    return Words<xsimd::avx2>::sum(acc);
+    const auto load = [=](std::uint32_t i) HEED_LAMBDA {
+      return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(q + i));
+    };
+    const __m256i one = _mm256_set1_epi8(1);
+    __m256i a = _mm256_setzero_si256(), b = a;
+    std::uint32_t i = 0;
+    for (; i + 32 < n; i += 64) {
+      a = _mm256_dpbusd_epi32(a, one, load(i));
+      b = _mm256_dpbusd_epi32(b, one, load(i + 32));
+    }
+    if (i < n) a = _mm256_dpbusd_epi32(a, one, load(i));
+    return Words<xsimd::avx2>::sum(_mm256_add_epi32(a, b));
   }
 
   // Values: four keys side by side. A weight is 256 * high + low, two unsigned bytes.

@@ -35,12 +35,12 @@ struct Heads : Rows<Arch, Dot> {
   HEED_INLINE static I high_half(I x) { return W::shift_right(x, 16); }
 
   static void rotate(Head& head, const float* src, std::uint32_t n, const Rotation& rotation) {
-    const BlockFloat b = block_float(Base::max_magnitude_bits(src, n));
+    const BlockFloat b = Base::range_of(src, n).block;
     head.exponent = b.exponent;
     head.max = 0;
     if (b.zero) return;
     const F scale(b.to_s16_scale);
-    const auto load = [=](std::uint32_t i, std::uint32_t left) HEED_LAMBDA { return Base::load(src + i, left); };
+    const auto load = Base::loader(src);
     I max(0);
     std::uint32_t rest = 0;
     if (rotation.cosine_sine) {
@@ -54,7 +54,7 @@ struct Heads : Rows<Arch, Dot> {
           x = Base::to_s16(load(i, left), scale);
           y = Base::to_s16(load(pairs + i, left), scale);
         } else {
-          const I both = W::as_words(Base::chunk_s16(2 * i, 2 * left, scale, load));
+          const I both = W::as_words(Base::template chunk_s16<false>(2 * i, 2 * left, scale, load));
           x = low_half(both);
           y = high_half(both);
         }
@@ -151,15 +151,15 @@ struct Heads : Rows<Arch, Dot> {
 
   static void store_value(const KvBlock& dst, std::uint32_t slot, const float* src) {
     const std::uint32_t n = dst.head_dim;
-    const BlockFloat b = block_float(Base::max_magnitude_bits(src, n));
+    const BlockFloat b = Base::range_of(src, n).block;
     const int shift = ((b.max + 128) >> 8) <= 127 ? 8 : 9;
-    const auto load = [=](std::uint32_t i, std::uint32_t left) HEED_LAMBDA { return Base::load(src + i, left); };
+    const auto load = Base::loader(src);
     alignas(64) std::int8_t q[kMaxHeadDim + 64];
     // (x + 2^(shift - 1)) >> shift, without the sum leaving 16 bits
     const S16 half = W::set16(1 << (15 - shift));
     for (std::uint32_t i = 0; i < n; i += kChunk)
       W::store_s8(q + i, b.zero ? W::set16(0)
-                                : W::multiply_round16(Base::chunk_s16(i, n - i, F(b.to_s16_scale), load), half));
+                                : W::multiply_round16(Base::template chunk_s16<false>(i, n - i, F(b.to_s16_scale), load), half));
     constexpr std::uint32_t kKeys = Dot::kValueKeys;
     std::int8_t* out = dst.values + std::size_t{slot / kKeys} * n * kKeys + slot % kKeys;
     for (std::uint32_t i = 0; i < n; ++i) out[std::size_t{i} * kKeys] = q[i];

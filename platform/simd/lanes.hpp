@@ -33,13 +33,9 @@ struct Lanes {
   static constexpr std::uint32_t kLanes = W::kLanes;
   static_assert(F::size == kLanes && I::size == kLanes);
 
-#if XSIMD_VERSION_MAJOR < 11
-  HEED_INLINE static I bits(F x) { return xsimd::bitwise_cast<I>(x); }
-  HEED_INLINE static F floats(I x) { return xsimd::bitwise_cast<F>(x); }
-#else
-  HEED_INLINE static I bits(F x) { return xsimd::bitwise_cast<std::int32_t>(x); }
-  HEED_INLINE static F floats(I x) { return xsimd::bitwise_cast<float>(x); }
-#endif
+  // Not xsimd's bitwise_cast, whose form differs between its versions and whose NEON one leaves untagged symbols.
+  HEED_INLINE static I bits(F x) { return W::bits(x); }
+  HEED_INLINE static F floats(I x) { return W::floats(x); }
 
   // The first `left` floats at p and zeros; nothing behind them is read.
   HEED_INLINE static F load(const float* p, std::uint32_t left) {
@@ -54,20 +50,20 @@ struct Lanes {
 
   // numerics.hpp's to_s16 and magnitude_bits.
   HEED_INLINE static I to_s16(F x, F scale) {
-    const F high(32767.0f), low(-32767.0f), zero(0.0f);
-    F y = x * scale;
-    y = xsimd::select(y > high, high, y);
-    y = xsimd::select(y < low, low, y);
-    y = xsimd::select(y == y, y, zero);
-    return bits(y + F(kRoundToInt)) - I(0x4B400000);
+    const F y = W::clamp(x * scale, F(-32767.0f), F(32767.0f));
+    return bits(xsimd::select(y == y, y, F(0.0f)) + F(kRoundToInt)) - I(0x4B400000);
+  }
+  // The same when |x * scale| <= 32768, but for -32768 and 32768, which narrowing to 16 bits has to deal with.
+  HEED_INLINE static I to_s16_regular(F x, F scale) {
+    return bits(x * scale + F(kRoundToInt)) - I(0x4B400000);
   }
   HEED_INLINE static I magnitude_bits(F x) {
     const I u = bits(x) & I(0x7FFFFFFF);
     return xsimd::select(u > I(0x7F800000), I(0), u);
   }
 
-  HEED_INLINE static I max(I a, I b) { return xsimd::select(a > b, a, b); }
-  HEED_INLINE static I magnitude(I x) { return max(x, I(0) - x); }
+  HEED_INLINE static I max(I a, I b) { return W::max32(a, b); }
+  HEED_INLINE static I magnitude(I x) { return W::magnitude32(x); }
 
   // Calls f(i, left) for each vector of n elements; `left` is a constant but for the last one.
   template <class Body>

@@ -2,6 +2,8 @@
 // rows.hpp: what happens to one activation vector at a time: quantisation, norm and gate (SPEC.md 2.3 to 2.5), and the
 // rows that the sampler reads. Float additions happen element by element, so that no order is to be kept.
 #pragma once
+#include <type_traits>
+
 #include "platform/portable/rows.hpp"
 #include "platform/simd/lanes.hpp"
 
@@ -21,25 +23,44 @@ struct Rows : Lanes<Arch> {
     return a.values + std::size_t{index} * a.value_stride;
   }
 
-  // Largest magnitude_bits of load(i, left).
+  // The shared exponent of a vector. It is regular when no element is a NaN or saturates, as it should be.
+  struct Range {
+    BlockFloat block;
+    bool regular;
+  };
   template <class Load>
-  HEED_INLINE static std::uint32_t max_magnitude_bits(std::uint32_t n, Load load) {
+  HEED_INLINE static Range range_of(std::uint32_t n, Load load) {
     I max(0);
     Base::for_each(n, [&](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
-      max = Base::max(max, Base::magnitude_bits(load(i, left)));
+      max = Base::max(max, Base::bits(load(i, left)) & I(0x7FFFFFFF));
     });
-    return static_cast<std::uint32_t>(W::largest(max));
+    auto bits = static_cast<std::uint32_t>(W::largest(max));
+    const bool regular = bits <= bits_of(kLargest);
+    if (bits > 0x7F800000u) {
+      max = I(0);
+      Base::for_each(n, [&](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
+        max = Base::max(max, Base::magnitude_bits(load(i, left)));
+      });
+      bits = static_cast<std::uint32_t>(W::largest(max));
+    }
+    return {block_float(bits), regular};
   }
-  HEED_INLINE static std::uint32_t max_magnitude_bits(const float* x, std::uint32_t n) {
-    return max_magnitude_bits(n, [=](std::uint32_t i, std::uint32_t left) HEED_LAMBDA { return Base::load(x + i, left); });
+  HEED_INLINE static Range range_of(const float* x, std::uint32_t n) { return range_of(n, loader(x)); }
+
+  HEED_INLINE static auto loader(const float* x) {
+    return [=](std::uint32_t i, std::uint32_t left) HEED_LAMBDA { return Base::load(x + i, left); };
   }
 
   // The chunk of s16 values at i of what load(i, left) reads; zeros behind the last.
-  template <class Load>
+  template <bool kRegular, class Load>
   HEED_INLINE static S16 chunk_s16(std::uint32_t i, std::uint32_t left, F scale, Load load) {
-    const I a = Base::to_s16(load(i, left), scale);
-    const I b = left > kLanes ? Base::to_s16(load(i + kLanes, left - kLanes), scale) : I(0);
-    return W::narrow(a, b);
+    const auto convert = [=](F x) HEED_LAMBDA {
+      return kRegular ? Base::to_s16_regular(x, scale) : Base::to_s16(x, scale);
+    };
+    const I a = convert(load(i, left));
+    const I b = left > kLanes ? convert(load(i + kLanes, left - kLanes)) : I(0);
+    const S16 x = W::narrow(a, b);
+    return kRegular ? W::max16(x, W::set16(-32767)) : x;
   }
 
   // Makes what quantize_row has left behind the columns zero, and adds up what the products need.
@@ -67,11 +88,14 @@ struct Rows : Lanes<Arch> {
   HEED_INLINE static std::int32_t quantize_plain(std::int8_t* q, std::uint32_t n, std::int32_t max, Chunk chunk) {
     const std::int32_t r = reciprocal_127(max);
     I squares(0);
-    for (std::uint32_t i = 0; i < n; i += kChunk) {
-      const S16 v = W::quantize(chunk(i, n - i), r, 22);
+    const auto store = [&](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
+      const S16 v = W::quantize(chunk(i, left), r, 22);
       W::store_s8(q + i, v);
       squares = squares + I(W::pair_squares(v));
-    }
+    };
+    std::uint32_t i = 0;
+    for (; i + kChunk <= n; i += kChunk) store(i, kChunk);
+    if (i < n) store(i, n - i);
     return W::sum(squares);
   }
 
@@ -106,26 +130,42 @@ struct Rows : Lanes<Arch> {
     finish(dst, index);
   }
 
+  // Quantises what load(i, left) reads.
+  template <class Load>
+  HEED_INLINE static void quantize_floats(const Activations& dst, std::uint32_t index, const Range& range, Load load) {
+    const F scale(range.block.to_s16_scale);
+    if (range.regular)
+      quantize_row(dst, index, range.block.max, [=](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
+        return chunk_s16<true>(i, left, scale, load);
+      });
+    else
+      quantize_row(dst, index, range.block.max, [=](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
+        return chunk_s16<false>(i, left, scale, load);
+      });
+  }
+
   static void quantize_s8r_f32(const Activations& dst, std::uint32_t index, const float* src) {
-    const BlockFloat b = block_float(max_magnitude_bits(src, dst.cols));
-    if (b.zero) return store_zero(dst, index);
-    const F scale(b.to_s16_scale);
-    const auto load = [=](std::uint32_t i, std::uint32_t left) HEED_LAMBDA { return Base::load(src + i, left); };
-    quantize_row(dst, index, b.max, [=](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
-      return chunk_s16(i, left, scale, load);
-    });
-    dst.scales[index] = portable::row_scale(b.max, b.exponent, dst.groups != 0);
+    const Range range = range_of(src, dst.cols);
+    if (range.block.zero) return store_zero(dst, index);
+    quantize_floats(dst, index, range, loader(src));
+    dst.scales[index] = portable::row_scale(range.block.max, range.block.exponent, dst.groups != 0);
   }
 
   static void norm_s8r_f32(const Activations& dst, std::uint32_t index, const float* src, const NormWeights& weights) {
-    BlockFloat b = block_float(max_magnitude_bits(src, dst.cols));
-    if (b.zero) return store_zero(dst, index);
-    const auto load = [=](std::uint32_t i, std::uint32_t left) HEED_LAMBDA { return Base::load(src + i, left); };
-    F scale(b.to_s16_scale);
-    const std::int32_t squares = quantize_plain(
-        vector(dst, index), dst.cols, b.max,
-        [=](std::uint32_t i, std::uint32_t left) HEED_LAMBDA { return chunk_s16(i, left, scale, load); });
-    const float s = portable::row_scale(b.max, b.exponent, false);
+    Range range = range_of(src, dst.cols);
+    if (range.block.zero) return store_zero(dst, index);
+    const F scale(range.block.to_s16_scale);
+    const auto load = loader(src);
+    std::int8_t* q = vector(dst, index);
+    const std::int32_t squares =
+        range.regular ? quantize_plain(q, dst.cols, range.block.max,
+                                       [=](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
+                                         return chunk_s16<true>(i, left, scale, load);
+                                       })
+                      : quantize_plain(q, dst.cols, range.block.max, [=](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
+                          return chunk_s16<false>(i, left, scale, load);
+                        });
+    const float s = portable::row_scale(range.block.max, range.block.exponent, false);
     const float mean = s * s * static_cast<float>(squares) * (1.0f / static_cast<float>(dst.cols));
     const float factor = 1.0f / square_root(mean + weights.epsilon);
     if (weights.gain) {
@@ -133,59 +173,88 @@ struct Rows : Lanes<Arch> {
       const auto scaled = [=](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
         return Base::load(src + i, left) * Base::load(gain + i, left);
       };
-      b = block_float(max_magnitude_bits(dst.cols, scaled));
-      if (b.zero) return store_zero(dst, index);
-      scale = F(b.to_s16_scale);
-      quantize_row(dst, index, b.max, [=](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
-        return chunk_s16(i, left, scale, scaled);
-      });
+      range = range_of(dst.cols, scaled);
+      if (range.block.zero) return store_zero(dst, index);
+      quantize_floats(dst, index, range, scaled);
     } else if (dst.groups) {
-      quantize_row(dst, index, b.max, [=](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
-        return chunk_s16(i, left, scale, load);
-      });
+      quantize_floats(dst, index, range, load);
     } else {
       finish(dst, index);
     }
-    dst.scales[index] = activation_scale(portable::row_scale(b.max, b.exponent, dst.groups != 0) * factor);
+    dst.scales[index] =
+        activation_scale(portable::row_scale(range.block.max, range.block.exponent, dst.groups != 0) * factor);
   }
 
-  // portable::gate_factor
-  HEED_INLINE static I gate_factor(I g, int exponent, const std::uint16_t* factor) {
-    const int shift = exponent - 3;
-    const I a = Base::magnitude(g);
-    // At 17 bits left or more a nonzero magnitude is beyond 65535; 16 does the same and fits.
-    I t = shift >= 0 ? W::shift_left(a, shift > 16 ? 16 : shift) : W::shift_right(a, shift < -31 ? 31 : -shift);
-    t = xsimd::select(t > I(65535), I(65535), t);
-    const I both = W::look_up_pairs(factor, W::shift_right(t, 8));
-    const I low = both & I(0xFFFF), high = I(W::shift_right(both, 16)) & I(0xFFFF);
-    const I f = low + I(W::shift_right((high - low) * (t & I(255)) + I(128), 8));
-    return xsimd::select(I(0) > g, I(32767) - f, f);
+  // g * F(g) in 16 bits: portable::gate_factor and the product with it. Factors are at most 32767.
+  HEED_INLINE static S16 gate(S16 g, int exponent, const std::uint16_t* factor) {
+    const int shift = exponent - 3;  // to Q12
+    const S16 a = W::magnitude16(g);
+    S16 t;
+    if (shift >= 0) {
+      // From 16 places on every magnitude but 0 is too large, as it is with 16 bits of a.
+      const int left = shift > 16 ? 16 : shift;
+      t = W::select_greater16(a, W::set16(static_cast<int>(65535u >> left) > 32767 ? 32767 : 65535 >> left),
+                              W::set16(-1), W::shift_left16(a, left));
+    } else {
+      t = W::shift_right16(a, shift < -31 ? 31 : -shift);
+    }
+    S16 low, high;
+    W::look_up_pair(low, high, factor, W::shift_right_unsigned16(t, 8));
+    // ((high - low) * fraction + 128) >> 8
+    const S16 fraction = W::shift_left16(W::and16(t, W::set16(255)), 7);
+    const S16 f = W::add16(low, W::multiply_round16(W::sub16(high, low), fraction));
+    return W::multiply_round16(g, W::select_greater16(W::set16(0), g, W::sub16(W::set16(32767), f), f));
+  }
+
+  template <bool kRegular>
+  HEED_INLINE static S16 gate_chunk(std::uint32_t i, std::uint32_t left, const float* x, const BlockFloat& block,
+                                    const std::uint16_t* factor) {
+    return gate(chunk_s16<kRegular>(i, left, F(block.to_s16_scale), loader(x)), block.exponent, factor);
   }
 
   static void gate_s8r_f32(const Activations& dst, std::uint32_t index, float* gate, const float* up,
                            const std::uint16_t* factor) {
     const std::uint32_t n = dst.cols;
-    const BlockFloat bg = block_float(max_magnitude_bits(gate, n));
-    const BlockFloat bu = up ? block_float(max_magnitude_bits(up, n)) : BlockFloat{false, 15, 1.0f, 0};
+    const Range gate_range = range_of(gate, n);
+    const Range up_range = up ? range_of(up, n) : Range{{false, 15, 1.0f, 0}, true};
+    const BlockFloat &bg = gate_range.block, &bu = up_range.block;
     if (bg.zero || bu.zero) return store_zero(dst, index);
+    const bool regular = gate_range.regular && up_range.regular;
     I largest(0);
-    Base::for_each(n, [&](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
-      const I g = Base::to_s16(Base::load(gate + i, left), F(bg.to_s16_scale));
-      I h = W::shift_right(g * gate_factor(g, bg.exponent, factor) + I(1 << 14), 15);
-      if (up) h = h * Base::to_s16(Base::load(up + i, left), F(bu.to_s16_scale));
-      Base::store(gate + i, Base::floats(h), left);  // in place: the float is spent
-      largest = Base::max(largest, Base::magnitude(h));
-    });
+    typename W::S32 last[2] = {I(0), I(0)};  // the products of the last, short chunk have no room in `gate`
+    const auto multiply = [&](std::uint32_t i, std::uint32_t left, auto kind) HEED_LAMBDA {
+      constexpr bool kRegular = decltype(kind)::value;
+      typename W::S32 x, y;
+      W::multiply_wide(x, y, gate_chunk<kRegular>(i, left, gate, bg, factor),
+                       up ? chunk_s16<kRegular>(i, left, F(bu.to_s16_scale), loader(up)) : W::set16(1));
+      largest = Base::max(largest, Base::max(Base::magnitude(x), Base::magnitude(y)));
+      if (left >= kChunk) {  // in place: the floats are spent
+        F(Base::floats(x)).store_unaligned(gate + i);
+        F(Base::floats(y)).store_unaligned(gate + i + kLanes);
+      } else {
+        last[0] = x;
+        last[1] = y;
+      }
+    };
+    const auto multiply_all = [&](auto kind) HEED_LAMBDA {
+      std::uint32_t i = 0;
+      for (; i + kChunk <= n; i += kChunk) multiply(i, kChunk, kind);
+      if (i < n) multiply(i, n - i, kind);
+    };
+    if (regular)
+      multiply_all(std::true_type{});
+    else
+      multiply_all(std::false_type{});
     std::int32_t max = W::largest(largest);
     if (max == 0) return store_zero(dst, index);
     const int left_shift = 15 - bit_length(static_cast<std::uint32_t>(max));
     const int right = left_shift < 0 ? -left_shift : 0, up_shift = left_shift < 0 ? 0 : left_shift;
     max = (max >> right) << up_shift;
-    const auto load = [=](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
-      return I(W::shift_left(W::shift_right(Base::bits(Base::load(gate + i, left)), right), up_shift));
-    };
+    const auto shift = [=](I x) HEED_LAMBDA { return W::shift_left(W::shift_right(x, right), up_shift); };
     quantize_row(dst, index, max, [=](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
-      return W::narrow(load(i, left), left > kLanes ? load(i + kLanes, left - kLanes) : I(0));
+      if (left < kChunk) return W::narrow_wide(shift(last[0]), shift(last[1]));
+      return W::narrow_wide(shift(Base::bits(F::load_unaligned(gate + i))),
+                            shift(Base::bits(F::load_unaligned(gate + i + kLanes))));
     });
     dst.scales[index] =
         activation_scale(portable::row_scale(max, bg.exponent + bu.exponent - 15 - left_shift, dst.groups != 0));

@@ -33,6 +33,12 @@ struct Words<xsimd::avx2> {
   HEED_INLINE static void store(std::int32_t* p, S32 x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x); }
   HEED_INLINE static S32 load(const std::int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 
+  // y > high ? high : y, then y < low ? low : y; a NaN stays one.
+  HEED_INLINE static F32 clamp(F32 y, F32 low, F32 high) { return _mm256_max_ps(low, _mm256_min_ps(high, y)); }
+  HEED_INLINE static S32 max32(S32 a, S32 b) { return _mm256_max_epi32(a, b); }
+  HEED_INLINE static S32 magnitude32(S32 a) { return _mm256_abs_epi32(a); }
+  HEED_INLINE static S32 bits(F32 x) { return _mm256_castps_si256(x); }
+  HEED_INLINE static F32 floats(S32 x) { return _mm256_castsi256_ps(x); }
   HEED_INLINE static F32 to_float(S32 x) { return _mm256_cvtepi32_ps(x); }
   HEED_INLINE static S32 widen_s8(const std::int8_t* p) {
     return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
@@ -52,10 +58,6 @@ struct Words<xsimd::avx2> {
     __m128i s = _mm_max_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
     s = _mm_max_epi32(s, _mm_shuffle_epi32(s, 0x4E));
     return _mm_cvtsi128_si32(_mm_max_epi32(s, _mm_shuffle_epi32(s, 0xB1)));
-  }
-  // {factor[i], factor[i + 1]} as the halves of one word.
-  HEED_INLINE static S32 look_up_pairs(const std::uint16_t* factor, S32 i) {
-    return _mm256_i32gather_epi32(reinterpret_cast<const int*>(factor), i, 2);
   }
 
   HEED_INLINE static S16 set16(int x) { return _mm256_set1_epi16(static_cast<short>(x)); }
@@ -99,6 +101,27 @@ struct Words<xsimd::avx2> {
   HEED_INLINE static S16 quantize(S16 x, std::int32_t r, int shift) {
     const S16 high = _mm256_mulhi_epi16(x, set16(r));
     return shift_right16(_mm256_add_epi16(high, set16(1 << (shift - 17))), shift - 16);
+  }
+  // Products in an order of their own, which narrow_wide undoes.
+  HEED_INLINE static void multiply_wide(S32& x, S32& y, S16 a, S16 b) {
+    const __m256i low = _mm256_mullo_epi16(a, b), high = _mm256_mulhi_epi16(a, b);
+    x = _mm256_unpacklo_epi16(low, high);
+    y = _mm256_unpackhi_epi16(low, high);
+  }
+  HEED_INLINE static S16 narrow_wide(S32 x, S32 y) { return _mm256_packs_epi32(x, y); }
+  // The words factor[i] and factor[i + 1], 0 <= i <= 255.
+  HEED_INLINE static void look_up_pair(S16& low, S16& high, const std::uint16_t* factor, S16 i) {
+    const __m256i zero = _mm256_setzero_si256(), mask = _mm256_set1_epi32(0xFFFF);
+    const auto* p = reinterpret_cast<const int*>(factor);
+    const __m256i a = _mm256_i32gather_epi32(p, _mm256_unpacklo_epi16(i, zero), 2);
+    const __m256i b = _mm256_i32gather_epi32(p, _mm256_unpackhi_epi16(i, zero), 2);
+    low = _mm256_packus_epi32(_mm256_and_si256(a, mask), _mm256_and_si256(b, mask));
+    high = _mm256_packus_epi32(_mm256_srli_epi32(a, 16), _mm256_srli_epi32(b, 16));
+  }
+  HEED_INLINE static S16 shift_right_unsigned16(S16 x, int n) { return _mm256_srl_epi16(x, _mm_cvtsi32_si128(n)); }
+  // x where a > b (signed), y elsewhere
+  HEED_INLINE static S16 select_greater16(S16 a, S16 b, S16 x, S16 y) {
+    return _mm256_blendv_epi8(y, x, _mm256_cmpgt_epi16(a, b));
   }
   HEED_INLINE static S32 pair_sums(S16 x) { return _mm256_madd_epi16(x, set16(1)); }
   HEED_INLINE static S32 pair_squares(S16 x) { return _mm256_madd_epi16(x, x); }

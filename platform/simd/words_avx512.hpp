@@ -30,6 +30,12 @@ struct Words<xsimd::avx512f> {
   HEED_INLINE static void store(std::int32_t* p, S32 x) { _mm512_storeu_si512(p, x); }
   HEED_INLINE static S32 load(const std::int32_t* p) { return _mm512_loadu_si512(p); }
 
+  // y > high ? high : y, then y < low ? low : y; a NaN stays one.
+  HEED_INLINE static F32 clamp(F32 y, F32 low, F32 high) { return _mm512_max_ps(low, _mm512_min_ps(high, y)); }
+  HEED_INLINE static S32 max32(S32 a, S32 b) { return _mm512_max_epi32(a, b); }
+  HEED_INLINE static S32 magnitude32(S32 a) { return _mm512_abs_epi32(a); }
+  HEED_INLINE static S32 bits(F32 x) { return _mm512_castps_si512(x); }
+  HEED_INLINE static F32 floats(S32 x) { return _mm512_castsi512_ps(x); }
   HEED_INLINE static F32 to_float(S32 x) { return _mm512_cvtepi32_ps(x); }
   HEED_INLINE static S32 widen_s8(const std::int8_t* p) {
     return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
@@ -42,10 +48,6 @@ struct Words<xsimd::avx512f> {
   HEED_INLINE static S32 shift_right_each(S32 x, S32 n) { return _mm512_srav_epi32(x, n); }
   HEED_INLINE static std::int32_t sum(S32 x) { return _mm512_reduce_add_epi32(x); }
   HEED_INLINE static std::int32_t largest(S32 x) { return _mm512_reduce_max_epi32(x); }
-  // {factor[i], factor[i + 1]} as the halves of one word.
-  HEED_INLINE static S32 look_up_pairs(const std::uint16_t* factor, S32 i) {
-    return _mm512_i32gather_epi32(i, factor, 2);
-  }
 
   HEED_INLINE static S16 set16(int x) { return _mm512_set1_epi16(static_cast<short>(x)); }
   HEED_INLINE static S16 load16(const std::int16_t* p) { return _mm512_loadu_si512(p); }
@@ -84,6 +86,32 @@ struct Words<xsimd::avx512f> {
   HEED_INLINE static S16 quantize(S16 x, std::int32_t r, int shift) {
     const S16 high = _mm512_mulhi_epi16(x, set16(r));
     return shift_right16(_mm512_add_epi16(high, set16(1 << (shift - 17))), shift - 16);
+  }
+  // Products in an order of their own, which narrow_wide undoes.
+  HEED_INLINE static void multiply_wide(S32& x, S32& y, S16 a, S16 b) {
+    const __m512i low = _mm512_mullo_epi16(a, b), high = _mm512_mulhi_epi16(a, b);
+    x = _mm512_unpacklo_epi16(low, high);
+    y = _mm512_unpackhi_epi16(low, high);
+  }
+  HEED_INLINE static S16 narrow_wide(S32 x, S32 y) { return _mm512_packs_epi32(x, y); }
+  // 256 words, 64 to a permutation.
+  HEED_INLINE static S16 look_up_256(const std::uint16_t* p, S16 i) {
+    const auto part = [=](int k) HEED_LAMBDA {
+      return _mm512_permutex2var_epi16(_mm512_loadu_si512(p + 64 * k), i, _mm512_loadu_si512(p + 64 * k + 32));
+    };
+    const __mmask32 odd = _mm512_test_epi16_mask(i, set16(64));
+    return _mm512_mask_blend_epi16(_mm512_test_epi16_mask(i, set16(128)), _mm512_mask_blend_epi16(odd, part(0), part(1)),
+                                   _mm512_mask_blend_epi16(odd, part(2), part(3)));
+  }
+  // The words factor[i] and factor[i + 1], 0 <= i <= 255.
+  HEED_INLINE static void look_up_pair(S16& low, S16& high, const std::uint16_t* factor, S16 i) {
+    low = look_up_256(factor, i);
+    high = look_up_256(factor + 1, i);
+  }
+  HEED_INLINE static S16 shift_right_unsigned16(S16 x, int n) { return _mm512_srl_epi16(x, _mm_cvtsi32_si128(n)); }
+  // x where a > b (signed), y elsewhere
+  HEED_INLINE static S16 select_greater16(S16 a, S16 b, S16 x, S16 y) {
+    return _mm512_mask_blend_epi16(_mm512_cmpgt_epi16_mask(a, b), y, x);
   }
   HEED_INLINE static S32 pair_sums(S16 x) { return _mm512_madd_epi16(x, set16(1)); }
   HEED_INLINE static S32 pair_squares(S16 x) { return _mm512_madd_epi16(x, x); }

@@ -34,6 +34,12 @@ struct Words<xsimd::neon64> {
   HEED_INLINE static void store(std::int32_t* p, S32 x) { vst1q_s32(p, x); }
   HEED_INLINE static S32 load(const std::int32_t* p) { return vld1q_s32(p); }
 
+  // y > high ? high : y, then y < low ? low : y; a NaN stays one.
+  HEED_INLINE static F32 clamp(F32 y, F32 low, F32 high) { return vmaxq_f32(low, vminq_f32(high, y)); }
+  HEED_INLINE static S32 max32(S32 a, S32 b) { return vmaxq_s32(a, b); }
+  HEED_INLINE static S32 magnitude32(S32 a) { return vabsq_s32(a); }
+  HEED_INLINE static S32 bits(F32 x) { return vreinterpretq_s32_f32(x); }
+  HEED_INLINE static F32 floats(S32 x) { return vreinterpretq_f32_s32(x); }
   HEED_INLINE static F32 to_float(S32 x) { return vcvtq_f32_s32(x); }
   HEED_INLINE static std::uint32_t word(const void* p) {
     std::uint32_t x;
@@ -51,14 +57,6 @@ struct Words<xsimd::neon64> {
   HEED_INLINE static S32 shift_right_each(S32 x, S32 n) { return vshlq_s32(x, vnegq_s32(vminq_s32(n, vdupq_n_s32(31)))); }
   HEED_INLINE static std::int32_t sum(S32 x) { return vaddvq_s32(x); }
   HEED_INLINE static std::int32_t largest(S32 x) { return vmaxvq_s32(x); }
-  // {factor[i], factor[i + 1]} as the halves of one word.
-  HEED_INLINE static S32 look_up_pairs(const std::uint16_t* factor, S32 i) {
-    uint32x4_t x = vdupq_n_u32(word(factor + vgetq_lane_s32(i, 0)));
-    x = vsetq_lane_u32(word(factor + vgetq_lane_s32(i, 1)), x, 1);
-    x = vsetq_lane_u32(word(factor + vgetq_lane_s32(i, 2)), x, 2);
-    x = vsetq_lane_u32(word(factor + vgetq_lane_s32(i, 3)), x, 3);
-    return vreinterpretq_s32_u32(x);
-  }
 
   HEED_INLINE static S16 set16(int x) { return vdupq_n_s16(static_cast<std::int16_t>(x)); }
   HEED_INLINE static S16 load16(const std::int16_t* p) { return vld1q_s16(p); }
@@ -91,6 +89,29 @@ struct Words<xsimd::neon64> {
   HEED_INLINE static S16 quantize(S16 x, std::int32_t r, int shift) {
     return vrshlq_s16(vqdmulhq_s16(x, set16(r)), set16(15 - shift));
   }
+  HEED_INLINE static void multiply_wide(S32& x, S32& y, S16 a, S16 b) {
+    x = vmull_s16(vget_low_s16(a), vget_low_s16(b));
+    y = vmull_high_s16(a, b);
+  }
+  HEED_INLINE static S16 narrow_wide(S32 x, S32 y) { return narrow(x, y); }
+  // The words factor[i] and factor[i + 1], 0 <= i <= 255.
+  HEED_INLINE static void look_up_pair(S16& low, S16& high, const std::uint16_t* factor, S16 i) {
+    const auto pair = [=](int k) HEED_LAMBDA { return word(factor + k); };
+    uint32x4_t a = vdupq_n_u32(pair(vgetq_lane_s16(i, 0))), b = vdupq_n_u32(pair(vgetq_lane_s16(i, 4)));
+    a = vsetq_lane_u32(pair(vgetq_lane_s16(i, 1)), a, 1);
+    a = vsetq_lane_u32(pair(vgetq_lane_s16(i, 2)), a, 2);
+    a = vsetq_lane_u32(pair(vgetq_lane_s16(i, 3)), a, 3);
+    b = vsetq_lane_u32(pair(vgetq_lane_s16(i, 5)), b, 1);
+    b = vsetq_lane_u32(pair(vgetq_lane_s16(i, 6)), b, 2);
+    b = vsetq_lane_u32(pair(vgetq_lane_s16(i, 7)), b, 3);
+    low = vuzp1q_s16(vreinterpretq_s16_u32(a), vreinterpretq_s16_u32(b));
+    high = vuzp2q_s16(vreinterpretq_s16_u32(a), vreinterpretq_s16_u32(b));
+  }
+  HEED_INLINE static S16 shift_right_unsigned16(S16 x, int n) {
+    return vreinterpretq_s16_u16(vshlq_u16(vreinterpretq_u16_s16(x), set16(-n)));
+  }
+  // x where a > b (signed), y elsewhere
+  HEED_INLINE static S16 select_greater16(S16 a, S16 b, S16 x, S16 y) { return vbslq_s16(vcgtq_s16(a, b), x, y); }
   HEED_INLINE static S32 pair_sums(S16 x) { return vpaddlq_s16(x); }
   HEED_INLINE static S32 pair_squares(S16 x) {
     return vmlal_s16(vmull_s16(vget_low_s16(x), vget_low_s16(x)), vget_high_s16(x), vget_high_s16(x));
