@@ -75,12 +75,11 @@ float exp_f32(float x) {
 }
 
 bool float_mode_is_default() {
-  // Volatile, so that the processor answers and not the compiler.
-  volatile float one = 1.0f, half_ulp = 5.9604644775390625e-8f, tiny = 2.3509887016445750e-38f;
-  const volatile float up = one + half_ulp, down = -one - half_ulp;
-  const volatile float three_halves = one + 3.0f * half_ulp;
-  const volatile float kept = tiny * 0.5f;
-  return up == 1.0f && down == -1.0f && three_halves == 1.0f + 4.0f * 5.9604644775390625e-8f && kept != 0.0f;
+  // Volatile, so that the processor answers and not the compiler. Half way between two floats, upward rounding changes
+  // the first sum, downward rounding and truncation the second.
+  volatile float one = 1.0f, half_ulp = 5.9604644775390625e-8f;
+  const volatile float even = one + half_ulp, odd = one + 3.0f * half_ulp;
+  return even == 1.0f && odd == 1.0f + 4.0f * 5.9604644775390625e-8f;
 }
 
 }  // namespace heed

@@ -30,6 +30,14 @@ inline void embed_f32_s8c(float* dst, const Tensor& rhs, std::uint32_t row) {
   }
 }
 
+// The same for a table that eats one layout, whose code then is all that a board pays for.
+template <Layout kLayout>
+void embed_from(float* dst, const Tensor& rhs, std::uint32_t row) {
+  Tensor only = rhs;
+  only.layout = kLayout;
+  embed_f32_s8c(dst, only, row);
+}
+
 // sum over groups of multiplier * 2^exponent * dot, exact. Long grouped rows need the 64 bits.
 inline std::int64_t dot_row(const Activations& lhs, std::uint32_t token, const Tensor& rhs, std::uint32_t row) {
   const std::int8_t* x = lhs.values + std::size_t{token} * lhs.value_stride;
