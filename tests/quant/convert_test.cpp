@@ -200,7 +200,7 @@ TEST_CASE("metadata is lines, whatever is put into it") {
   CHECK(metadata_value(section, "lines").empty());
 }
 
-TEST_CASE("stories260K: plain rows, folded gains, and the same image on every host") {
+TEST_CASE("stories260K: plain rows, folded gains, and the same image on every host", "[data]") {
   const std::string source = test::data_path("stories260K/stories260K.bin"),
                     vocabulary = test::data_path("stories260K/tok512.bin");
   if (source.empty() || vocabulary.empty()) return;

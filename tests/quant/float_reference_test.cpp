@@ -124,7 +124,7 @@ TEST_CASE("softmax and log_probability") {
   CHECK(std::fabs(sum - 1.0) < 1e-14);
 }
 
-TEST_CASE("the float reference has the stated loss on stories260K") {
+TEST_CASE("the float reference has the stated loss on stories260K", "[data]") {
   const std::string model_path = test::data_path("stories260K/stories260K.bin"),
                     vocabulary_path = test::data_path("stories260K/tok512.bin"),
                     text_path = test::data_path("text/tinystories.txt");

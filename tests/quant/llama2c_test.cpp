@@ -144,7 +144,7 @@ TEST_CASE("llama2.c: garbage is refused") {
   CHECK(refused == 2000);
 }
 
-TEST_CASE("llama2.c: stories260K") {
+TEST_CASE("llama2.c: stories260K", "[data]") {
   const std::string path = test::data_path("stories260K/stories260K.bin");
   if (path.empty()) return;
   FloatModel model;

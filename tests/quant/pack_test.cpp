@@ -118,10 +118,8 @@ TEST_CASE("an image through all layouts and back has the same bytes, and every f
 }
 
 TEST_CASE("the golden image is the one that make_tiny writes") {
-  const std::string here = __FILE__;
-  const std::string path = here.substr(0, here.rfind("tests/")) + "tests/golden/tiny.heed";
   SourceFile file;
-  const Error error = file.open(path);
+  const Error error = file.open(HEED_SOURCE_DIR "/tests/golden/tiny.heed");
   INFO(error.sentence());
   REQUIRE_FALSE(error);
   const ImageBytes image = golden::tiny_image(Layout::row, kernels_portable);
