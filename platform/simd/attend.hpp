@@ -24,35 +24,41 @@ struct Attend : Lanes<Arch> {
     return portable::score_scale(max, factor);
   }
 
-  template <std::uint32_t kPanels>
-  HEED_INLINE static void score_panels(std::int32_t* scores, const Activations& queries, std::uint32_t index,
+  static constexpr std::uint32_t kBatch = Dot::kQueries;
+
+  using Scores = std::int32_t[kBlockKeys];
+
+  template <std::uint32_t kPanels, std::uint32_t N>
+  HEED_INLINE static void score_panels(Scores* scores, const Activations& queries, std::uint32_t index,
                                        const KvBlock& block, std::uint32_t panel) {
     const std::uint32_t columns = round_up(block.head_dim, 4);
     const std::size_t panel_bytes = std::size_t{columns} * 16;
-    typename W::S32 sums[kPanels][kParts][1];
-    P::template dots<kPanels, 1, Source::keys>(sums, block.keys + panel * panel_bytes, panel_bytes,
-                                               queries.values + std::size_t{index} * queries.value_stride, 0, columns,
-                                               queries.sums + index, 0);
+    typename W::S32 sums[kPanels * kParts][N];
+    P::template dots<kPanels * kParts, N, Source::keys>(
+        sums, block.keys + panel * panel_bytes, panel_bytes,
+        queries.values + std::size_t{index} * queries.value_stride, queries.value_stride, columns,
+        queries.sums + index, 1);
 #pragma GCC unroll 8
-    for (std::uint32_t p = 0; p < kPanels; ++p)
+    for (std::uint32_t u = 0; u < kPanels * kParts; ++u)
 #pragma GCC unroll 8
-      for (std::uint32_t i = 0; i < kParts; ++i) W::store(scores + (panel + p) * 16 + i * kLanes, sums[p][i][0]);
+      for (std::uint32_t n = 0; n < N; ++n) W::store(scores[n] + panel * 16 + u * kLanes, sums[u][n]);
   }
 
-  // scores[k] = query . key k for the keys of all panels that have a visible one.
-  static void scores(std::int32_t* scores, const Activations& queries, std::uint32_t index, const KvBlock& block,
-                     std::uint32_t visible) {
+  // scores[n][k] = query n . key k for the keys of all panels that have a visible one.
+  template <std::uint32_t N>
+  static void score(Scores* scores, const Activations& queries, std::uint32_t index, const KvBlock& block,
+                    std::uint32_t visible) {
+    constexpr std::uint32_t kPanels = Dot::key_panels(N);
     const std::uint32_t panels = (visible + 15) / 16;
     std::uint32_t panel = 0;
-    for (; panel + Dot::kKeyPanels <= panels; panel += Dot::kKeyPanels)
-      score_panels<Dot::kKeyPanels>(scores, queries, index, block, panel);
-    if constexpr (Dot::kKeyPanels > 2)
+    for (; panel + kPanels <= panels; panel += kPanels) score_panels<kPanels, N>(scores, queries, index, block, panel);
+    if constexpr (kPanels > 2)
       if (panel + 2 <= panels) {
-        score_panels<2>(scores, queries, index, block, panel);
+        score_panels<2, N>(scores, queries, index, block, panel);
         panel += 2;
       }
-    if constexpr (Dot::kKeyPanels > 1)
-      if (panel < panels) score_panels<1>(scores, queries, index, block, panel);
+    if constexpr (kPanels > 1)
+      if (panel < panels) score_panels<1, N>(scores, queries, index, block, panel);
   }
 
   // Applies mantissas and exponents; the largest of the visible ones is returned.
@@ -153,36 +159,54 @@ struct Attend : Lanes<Arch> {
     weigh_from<Dot::kMaxStrips>(numerators, folded, block, visible, 0, F(keep), F(add));
   }
 
-  static void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBlock& block,
-                           std::uint16_t* weights, std::int32_t* reference) {
-    alignas(64) std::int32_t scores_of_query[kBlockKeys];
-    typename Dot::Folded folded;
-    std::uint32_t visible = q.visible, left_in_run = q.per_position;
-    for (std::uint32_t i = 0; i < q.n; ++i) {
-      const std::uint32_t index = q.first + i;
-      scores(scores_of_query, q.queries, index, block, visible);
-      const std::int32_t max = scale_scores(scores_of_query, block, visible);
-      const int key_exponent = block.key_exponent_maxima[visible - 1];
-      const int value_exponent = block.value_exponent_maxima[visible - 1];
-      const portable::ScoreScale scale = score_scale(max, q.queries.scales[index] * q.factor * pow2(key_exponent));
-      const std::uint32_t denominator = exp2(folded, scores_of_query, max, scale, block, visible, weights);
-      if (weights) {
-        *reference = scale.reference;
-      } else {
-        std::int32_t& old_reference = sums.references[index];
-        const std::int32_t merged = old_reference > scale.reference ? old_reference : scale.reference;
-        const float keep = pow2_or_zero(old_reference - merged);
-        const float add = pow2_or_zero(scale.reference - merged);
-        old_reference = merged;
-        sums.denominators[index] = sums.denominators[index] * keep + static_cast<float>(denominator) * add;
-        weigh(sums.numerators + std::size_t{index} * block.head_dim, folded, block, visible, keep,
-              add * pow2(value_exponent));
-      }
+  // N queries from `first` on, step by step: each step of a query waits for the one before, those of others do not.
+  template <std::uint32_t N>
+  static void attend(const AttentionSums& sums, const BlockQueries& q, std::uint32_t first, const KvBlock& block,
+                     std::uint32_t& visible, std::uint32_t& left_in_run, std::uint16_t* weights,
+                     std::int32_t* reference) {
+    alignas(64) Scores scores[N];
+    typename Dot::Folded folded[N];
+    std::uint32_t seen[N];
+    std::int32_t max[N];
+    portable::ScoreScale scales[N];
+    float keep[N], add[N];
+    for (std::uint32_t i = 0; i < N; ++i) {
+      seen[i] = visible;
       if (--left_in_run == 0) {
         left_in_run = q.per_position;
         if (visible < q.visible_limit) ++visible;
       }
     }
+    score<N>(scores, q.queries, first, block, seen[N - 1]);
+    for (std::uint32_t i = 0; i < N; ++i) max[i] = scale_scores(scores[i], block, seen[i]);
+    for (std::uint32_t i = 0; i < N; ++i)
+      scales[i] = score_scale(
+          max[i], q.queries.scales[first + i] * q.factor * pow2(block.key_exponent_maxima[seen[i] - 1]));
+    for (std::uint32_t i = 0; i < N; ++i) {
+      const std::uint32_t denominator = exp2(folded[i], scores[i], max[i], scales[i], block, seen[i], weights);
+      if (weights) {
+        *reference = scales[i].reference;
+        return;
+      }
+      std::int32_t& old_reference = sums.references[first + i];
+      const std::int32_t merged = old_reference > scales[i].reference ? old_reference : scales[i].reference;
+      keep[i] = pow2_or_zero(old_reference - merged);
+      add[i] = pow2_or_zero(scales[i].reference - merged);
+      old_reference = merged;
+      float& sum = sums.denominators[first + i];
+      sum = sum * keep[i] + static_cast<float>(denominator) * add[i];
+      add[i] = add[i] * pow2(block.value_exponent_maxima[seen[i] - 1]);
+    }
+    for (std::uint32_t i = 0; i < N; ++i)
+      weigh(sums.numerators + std::size_t{first + i} * block.head_dim, folded[i], block, seen[i], keep[i], add[i]);
+  }
+
+  static void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBlock& block,
+                           std::uint16_t* weights, std::int32_t* reference) {
+    std::uint32_t visible = q.visible, left_in_run = q.per_position, i = 0;
+    for (; i + kBatch <= q.n; i += kBatch)
+      attend<kBatch>(sums, q, q.first + i, block, visible, left_in_run, nullptr, nullptr);
+    for (; i < q.n; ++i) attend<1>(sums, q, q.first + i, block, visible, left_in_run, weights, reference);
   }
 };
 

@@ -5,7 +5,7 @@
 
 namespace heed::simd {
 
-template <class Arch>
+template <class Arch, class Dot>
 struct Crc {
   using W = Words<Arch>;
 

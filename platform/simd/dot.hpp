@@ -2,14 +2,16 @@
 // dot.hpp: the multiplication of int8 by int8 on each instruction set, as policies for the templates beside this file.
 //
 // A policy multiplies kLanes rows (or keys) by kColumns columns at a time:
-//   Acc        sums of kLanes rows; start(sum of the activations), result() in row order
+//   Acc        sums of kLanes rows; start(what the policy's sum() says of the activations), result() in row order
 //   Operand    kColumns columns of kLanes rows, from the packed layout: load_weights, load_keys, load_last_keys
 //   Activation kColumns activations, the same for all rows: broadcast
-//   panels(T)  how many panels of 16 rows are multiplied by T tokens at once, as the registers allow
+//   Tile<T>    the policy for T tokens at once, where a larger tile has a better one
+//   units(T)   how many kLanes rows are multiplied by T tokens at once, as the registers allow
 // and decides what the cache looks like: key_bytes() of four dimensions of a key, kValueKeys keys side by side in the
 // values [key / kValueKeys][head_dim][kValueKeys], and multiply-adds of 15-bit weights with a strip of kStripDims of them.
 #pragma once
 #include <cstring>
+#include <type_traits>
 
 #include "platform/simd/lanes.hpp"
 
@@ -27,6 +29,8 @@ struct alignas(64) FoldedWords {
 
 namespace heed::simd {
 
+struct DotAvx2Corrected;
+
 // |w| unsigned times x with the sign of w: pairs stay below 2 * 127 * 127 and cannot saturate.
 struct DotAvx2 {
   using Acc = __m256i;
@@ -35,18 +39,23 @@ struct DotAvx2 {
     __m256i signs, magnitudes;
   };
   static constexpr std::uint32_t kColumns = 4;
-  static constexpr std::uint32_t kMaxTokens = 4;
+  static constexpr std::uint32_t kMaxTokens = 8;
   static constexpr bool kNeedsSums = false;
-  static constexpr std::uint32_t kKeyPanels = 2;
-  static constexpr std::uint32_t panels(std::uint32_t tokens) { return tokens == 1 ? 2 : 1; }
+  static constexpr bool kCorrects = false;
+  static constexpr std::uint32_t kQueries = 4;
+  static constexpr std::uint32_t key_panels(std::uint32_t queries) { return queries == 1 ? 2 : 1; }
+  static constexpr std::uint32_t units(std::uint32_t tokens) { return tokens == 1 ? 4 : tokens == 8 ? 1 : 2; }
+  template <std::uint32_t T>
+  using Tile = std::conditional_t<T == 8, DotAvx2Corrected, DotAvx2>;
 
   HEED_INLINE static Acc start(std::int32_t) { return _mm256_setzero_si256(); }
   HEED_INLINE static __m256i result(Acc a) { return a; }
-  HEED_INLINE static Operand load_weights(const std::int8_t* p, std::uint32_t part) {
-    const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32 * part));
+  HEED_INLINE static Operand load_weights(const std::int8_t* p) {
+    const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     return {w, _mm256_abs_epi8(w)};
   }
-  HEED_INLINE static Operand load_keys(const std::int8_t* p, std::uint32_t part) { return load_weights(p, part); }
+  HEED_INLINE static Operand load_keys(const std::int8_t* p) { return load_weights(p); }
+  HEED_INLINE static Operand load_last_keys(const std::int8_t* p) { return load_weights(p); }
   HEED_INLINE static Activation broadcast(const std::int8_t* x) {
     int word;
     std::memcpy(&word, x, sizeof word);
@@ -82,6 +91,24 @@ struct DotAvx2 {
   HEED_INLINE static __m256i strip_words(const Strip& s, std::uint32_t) { return s; }
 };
 
+// For many tokens: x or its complement -x - 1, which any port can do, and the |w| too many subtracted once per tile.
+struct DotAvx2Corrected : DotAvx2 {
+  static constexpr bool kCorrects = true;
+  HEED_INLINE static Operand load_weights(const std::int8_t* p) {
+    const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return {_mm256_cmpgt_epi8(_mm256_setzero_si256(), w), _mm256_abs_epi8(w)};
+  }
+  HEED_INLINE static void add_pairs(Acc& acc, __m256i pairs) {
+    acc = _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  HEED_INLINE static void multiply(Acc& acc, const Operand& w, Activation x) {
+    add_pairs(acc, _mm256_maddubs_epi16(w.magnitudes, _mm256_xor_si256(x, w.signs)));
+  }
+  HEED_INLINE static void correct(Acc& acc, const Operand& w) {
+    add_pairs(acc, _mm256_maddubs_epi16(w.magnitudes, w.signs));
+  }
+};
+
 }  // namespace heed::simd
 #endif
 
@@ -90,7 +117,7 @@ struct DotAvx2 {
 
 namespace heed::simd {
 
-// vpdpbusd multiplies unsigned by signed: weights and keys get 128 added, sums start at -128 * sum of activations.
+// vpdpbusd multiplies unsigned by signed: weights and keys get 128 added, sums start at -128 * sum of the activations.
 struct DotAvx512Vnni {
   using Acc = __m512i;
   using Operand = __m512i;
@@ -98,19 +125,24 @@ struct DotAvx512Vnni {
   static constexpr std::uint32_t kColumns = 4;
   static constexpr std::uint32_t kMaxTokens = 8;
   static constexpr bool kNeedsSums = true;
-  static constexpr std::uint32_t kKeyPanels = 4;
-  static constexpr std::uint32_t panels(std::uint32_t tokens) { return tokens == 8 ? 3 : 4; }
+  static constexpr bool kCorrects = false;
+  static constexpr std::uint32_t kQueries = 4;
+  static constexpr std::uint32_t key_panels(std::uint32_t) { return 4; }
+  static constexpr std::uint32_t units(std::uint32_t tokens) { return tokens == 8 ? 3 : 4; }
+  template <std::uint32_t T>
+  using Tile = DotAvx512Vnni;
 
   // Assembly, because g++ 12 spills the accumulators of a large tile around the intrinsic.
   HEED_INLINE static void dpbusd(__m512i& acc, __m512i u8, __m512i s8) {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(u8), "v"(s8));
   }
-  HEED_INLINE static Acc start(std::int32_t sum) { return _mm512_set1_epi32(-128 * sum); }
+  HEED_INLINE static Acc start(std::int32_t sum) { return _mm512_set1_epi32(sum); }
   HEED_INLINE static __m512i result(Acc a) { return a; }
-  HEED_INLINE static Operand load_weights(const std::int8_t* p, std::uint32_t) {
+  HEED_INLINE static Operand load_weights(const std::int8_t* p) {
     return _mm512_xor_si512(_mm512_loadu_si512(p), _mm512_set1_epi8(-128));
   }
-  HEED_INLINE static Operand load_keys(const std::int8_t* p, std::uint32_t) { return _mm512_loadu_si512(p); }
+  HEED_INLINE static Operand load_keys(const std::int8_t* p) { return _mm512_loadu_si512(p); }
+  HEED_INLINE static Operand load_last_keys(const std::int8_t* p) { return load_keys(p); }
   HEED_INLINE static Activation broadcast(const std::int8_t* x) {
     int word;
     std::memcpy(&word, x, sizeof word);
@@ -119,7 +151,7 @@ struct DotAvx512Vnni {
   HEED_INLINE static void multiply(Acc& acc, Operand w, Activation x) { dpbusd(acc, w, x); }
   static constexpr std::uint32_t key_bytes(std::uint32_t four) { return four ^ 0x80808080u; }
 
-  // The sum of each group of a vector (or of all of it); behind the last column are zeros.
+  // What start() wants to know of a group of a vector: -128 * sum. Behind the last column are zeros.
   HEED_INLINE static std::int32_t sum(const std::int8_t* q, std::uint32_t n) {
     const auto load = [=](std::uint32_t i) HEED_LAMBDA {
       return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(q + i));
@@ -132,7 +164,7 @@ struct DotAvx512Vnni {
       b = _mm256_dpbusd_epi32(b, one, load(i + 32));
     }
     if (i < n) a = _mm256_dpbusd_epi32(a, one, load(i));
-    return Words<xsimd::avx2>::sum(_mm256_add_epi32(a, b));
+    return -128 * Words<xsimd::avx2>::sum(_mm256_add_epi32(a, b));
   }
 
   // Values: four keys side by side. A weight is 256 * high + low, two unsigned bytes.
@@ -192,19 +224,19 @@ struct DotNeon {
   static constexpr std::uint32_t kColumns = 8;
   static constexpr std::uint32_t kMaxTokens = 2;
   static constexpr bool kNeedsSums = false;
-  static constexpr std::uint32_t kKeyPanels = 1;
-  static constexpr std::uint32_t panels(std::uint32_t) { return 1; }
+  static constexpr std::uint32_t kQueries = 2;
+  static constexpr std::uint32_t key_panels(std::uint32_t) { return 1; }
+  static constexpr bool kCorrects = false;
+  static constexpr std::uint32_t units(std::uint32_t) { return 4; }
+  template <std::uint32_t T>
+  using Tile = DotNeon;
 
   HEED_INLINE static Acc start(std::int32_t) { return {vdupq_n_s32(0), vdupq_n_s32(0)}; }
   HEED_INLINE static int32x4_t result(const Acc& a) { return vpaddq_s32(a.first, a.second); }
-  HEED_INLINE static Operand load_weights(const std::int8_t* p, std::uint32_t part) {
-    return {vld1q_s8(p + 16 * part), vld1q_s8(p + 16 * part + 64)};
-  }
-  HEED_INLINE static Operand load_keys(const std::int8_t* p, std::uint32_t part) { return load_weights(p, part); }
+  HEED_INLINE static Operand load_weights(const std::int8_t* p) { return {vld1q_s8(p), vld1q_s8(p + 64)}; }
+  HEED_INLINE static Operand load_keys(const std::int8_t* p) { return load_weights(p); }
   // The last four columns of an odd number of fours.
-  HEED_INLINE static Operand load_last_keys(const std::int8_t* p, std::uint32_t part) {
-    return {vld1q_s8(p + 16 * part), vdupq_n_s8(0)};
-  }
+  HEED_INLINE static Operand load_last_keys(const std::int8_t* p) { return {vld1q_s8(p), vdupq_n_s8(0)}; }
   HEED_INLINE static int8x16_t broadcast_four(const std::int8_t* x) {
     return vreinterpretq_s8_u32(vdupq_n_u32(Words<xsimd::neon64>::word(x)));
   }

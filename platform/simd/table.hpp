@@ -15,7 +15,7 @@ template <class Arch, class Dot>
 constexpr Kernels make_kernels(const KernelTraits& traits) {
   return {
       traits,
-      Crc<Arch>::crc32c,
+      Crc<Arch, Dot>::crc32c,
       Products<Arch, Dot>::embed_f32_s8c,
       Rows<Arch, Dot>::quantize_s8r_f32,
       Rows<Arch, Dot>::norm_s8r_f32,
