@@ -48,9 +48,13 @@ double share(double rate, double limit) { return limit > 0.0 ? rate / limit : 0.
 class Bench {
  public:
   Bench(HostSession& host, const LoadedModel& loaded)
-      : host_(host), path_(loaded.path), config_(loaded.model.config()), counts_(count(config_)),
+      : host_(host),
+        path_(loaded.path),
+        config_(loaded.model.config()),
+        counts_(count(config_)),
         step_bytes_(step_weight_bytes(config_, loaded.model.layout())) {
-    const TensorSlot last = tensor_slot(config_, config_.tied_unembedding ? Role::token_embedding : Role::unembedding, 0);
+    const TensorSlot last =
+        tensor_slot(config_, config_.tied_unembedding ? Role::token_embedding : Role::unembedding, 0);
     unembedding_bytes_ = slot_bytes(last, loaded.model.layout());
     // Any tokens do; these are the same in every run.
     std::uint32_t state = 1;
@@ -197,7 +201,8 @@ void bench(const Options& options) {
   const std::vector<std::uint32_t> sizes = prefill_sizes(options, max_seq);
   for (const std::uint32_t n : sizes)
     if (n > max_seq)
-      refuse(options.model, "the context has " + std::to_string(max_seq) + " positions, -p asks for " + std::to_string(n));
+      refuse(options.model,
+             "the context has " + std::to_string(max_seq) + " positions, -p asks for " + std::to_string(n));
   const std::uint32_t decode = std::min(options.decode, max_seq);
   if (decode < options.decode)
     std::fprintf(stderr, "heed: note: the context has %u positions, so decode is measured over them\n", max_seq);
@@ -225,11 +230,15 @@ void add_bench(CLI::App& app) {
   command->add_option("MODEL", options->model, "An image (.heed)")->required();
   add_threads_option(*command, "-t,--threads", options->session.threads);
   command->add_option("-p,--prefill", options->prefill, "Prompt lengths (default: 128,512)")
-      ->type_name("N,N")->delimiter(',')->check(CLI::Range(1u, 1u << 20));
+      ->type_name("N,N")
+      ->delimiter(',')
+      ->check(CLI::Range(1u, 1u << 20));
   command->add_option("-n,--decode", options->decode, "Tokens to step through; 0 = none")
-      ->type_name("N")->capture_default_str();
+      ->type_name("N")
+      ->capture_default_str();
   command->add_option("--chunk", options->session.chunk, "Tokens of a prompt taken together")
-      ->type_name("N")->check(CLI::Range(1u, 4096u));
+      ->type_name("N")
+      ->check(CLI::Range(1u, 4096u));
   add_isa_option(*command, options->session.isa);
   command->add_flag("--json", options->json, "Print the numbers as JSON");
   command->footer("Example:\n  heed bench stories.heed -t 2 -p 128,512 -n 128");

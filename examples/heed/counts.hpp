@@ -11,17 +11,17 @@ namespace heed::tool {
 
 // One kind of matrix (or of gains).
 struct ParameterRow {
-  std::string name;           // as in the image
-  std::string shape;          // "heads x head_dim x d_model", in numbers
-  std::uint64_t each = 0;     // parameters of one
-  std::uint64_t count = 0;    // how many there are
+  std::string name;         // as in the image
+  std::string shape;        // "heads x head_dim x d_model", in numbers
+  std::uint64_t each = 0;   // parameters of one
+  std::uint64_t count = 0;  // how many there are
   std::uint64_t total() const { return each * count; }
 };
 
 struct Counts {
   std::vector<ParameterRow> matrices;
-  std::uint64_t gains = 0;                  // of the norms, wherever the image keeps them
-  std::uint64_t per_head = 0;               // query, key, value_down and value_up of one query head
+  std::uint64_t gains = 0;     // of the norms, wherever the image keeps them
+  std::uint64_t per_head = 0;  // query, key, value_down and value_up of one query head
   // Multiply-adds of one token through every matrix: the term that grows linearly with a text.
   std::uint64_t linear_macs = 0;
   // Of one token with one visible key, scores and weighted values: n (n + 1) / 2 such pairs in a text of n tokens.

@@ -168,7 +168,8 @@ void eval(const Options& options) {
   }
   if (sums.tokens == 0) refuse(options.text, "nothing to predict in it");
   if (sums.cut_chunks)
-    std::fprintf(stderr, "heed: note: %s of %s chunks do not fit the context of %u and count up to its end; "
+    std::fprintf(stderr,
+                 "heed: note: %s of %s chunks do not fit the context of %u and count up to its end; "
                  "smaller --chunk-bytes keep them whole\n",
                  grouped(sums.cut_chunks).c_str(), grouped(sums.chunks).c_str(), host->session.max_seq());
   print(sums, options, *host, loaded);
@@ -182,10 +183,15 @@ void add_eval(CLI::App& app) {
   command->add_option("MODEL", options->model, "An image (.heed) with a tokenizer")->required();
   command->add_option("FILE", options->text, "A text; each chunk of it is predicted on its own")->required();
   command->add_option("--chunk-bytes", options->chunk_bytes, "Bytes per chunk")
-      ->type_name("N")->capture_default_str()->check(CLI::Range(std::size_t{1}, std::size_t{1} << 26));
+      ->type_name("N")
+      ->capture_default_str()
+      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 26));
   command->add_option("--max-chunks", options->max_chunks, "Chunks to take (default: all)")->type_name("N");
-  command->add_option("--reference", options->reference, "The float source: adds its loss, the KL divergence from it "
-                      "and how often both put the same token first")->type_name("SOURCE");
+  command
+      ->add_option("--reference", options->reference,
+                   "The float source: adds its loss, the KL divergence from it "
+                   "and how often both put the same token first")
+      ->type_name("SOURCE");
   add_isa_option(*command, options->session.isa);
   add_threads_option(*command, "-t,--threads", options->session.threads);
   command->add_flag("--json", options->json, "Print the numbers as JSON");

@@ -16,9 +16,7 @@
 namespace heed::tool {
 namespace {
 
-bool eats(const KernelTraits& traits, Layout layout) {
-  return (traits.layouts >> static_cast<unsigned>(layout)) & 1u;
-}
+bool eats(const KernelTraits& traits, Layout layout) { return (traits.layouts >> static_cast<unsigned>(layout)) & 1u; }
 
 std::string layouts_of(const KernelTraits& traits) {
   std::string names;
@@ -63,6 +61,17 @@ constexpr std::uint64_t kWorthThreads = 1u << 22;
 std::uint32_t default_threads(const ModelConfig& config) {
   if (count(config).linear_macs < kWorthThreads) return 1;
   return std::clamp(std::thread::hardware_concurrency(), 1u, ThreadPool::kMaxThreads);
+}
+
+// Says so where the best table cannot take the layout and a slower one runs.
+void note_choice(const LoadedModel& loaded, const Kernels& chosen) {
+  const char* best = best_kernels().traits.name;
+  if (eats(best_kernels().traits, loaded.model.layout())) return;
+  std::fprintf(stderr,
+               "heed: note: %s does not take layout %s, so %s runs %s; `heed quantize %s --target %s` converts it "
+               "without loss\n",
+               best, quant::name_of(loaded.model.layout()), chosen.traits.name, loaded.path.c_str(),
+               loaded.path.c_str(), best);
 }
 
 }  // namespace
@@ -125,17 +134,9 @@ const Kernels& choose_kernels(const LoadedModel& loaded, const std::string& isa)
                               isa + "` converts it without loss");
     return named;
   }
-  const Kernels& best = best_kernels();
   const Span<const Kernels* const> all = all_kernels();
-  for (std::size_t i = all.size(); i-- > 0;) {
-    if (!is_runnable(*all[i]) || !eats(all[i]->traits, layout)) continue;
-    if (all[i] != &best)
-      std::fprintf(stderr, "heed: note: %s does not take layout %s, so %s runs %s; `heed quantize %s --target %s` "
-                   "converts it without loss\n",
-                   best.traits.name, quant::name_of(layout), all[i]->traits.name, loaded.path.c_str(),
-                   loaded.path.c_str(), best.traits.name);
-    return *all[i];
-  }
+  for (std::size_t i = all.size(); i-- > 0;)
+    if (is_runnable(*all[i]) && eats(all[i]->traits, layout)) return *all[i];
   refuse(loaded.path, to_string(Status::layout_unsupported));
 }
 
@@ -143,8 +144,8 @@ HostSession::HostSession(const LoadedModel& loaded, const SessionOptions& option
     : kernels(choose_kernels(loaded, options.isa)) {
   const ModelConfig& config = loaded.model.config();
   if (options.context > config.max_seq)
-    refuse(loaded.path, "the model has a context of " + std::to_string(config.max_seq) + " positions, --context asks for " +
-                            std::to_string(options.context));
+    refuse(loaded.path, "the model has a context of " + std::to_string(config.max_seq) +
+                            " positions, --context asks for " + std::to_string(options.context));
   require(make_plan(plan, config, kernels.traits, {options.context, options.chunk}), loaded.path);
   const std::size_t align = std::max<std::size_t>(plan.arena_align, 64);
   const std::size_t bytes = static_cast<std::size_t>((plan.arena_bytes + align - 1) / align * align);
@@ -156,6 +157,7 @@ HostSession::HostSession(const LoadedModel& loaded, const SessionOptions& option
   if (!pool.start(threads))
     std::fprintf(stderr, "heed: note: only %u of %u threads could be started\n", pool.threads(), threads);
   session.set_parallel(pool.parallel());
+  if (options.isa.empty()) note_choice(loaded, kernels);
 }
 
 }  // namespace heed::tool

@@ -42,8 +42,7 @@ struct SessionOptions {
 void add_isa_option(CLI::App& command, std::string& isa);
 void add_threads_option(CLI::App& command, const std::string& names, std::uint32_t& threads);
 
-// A table of this program that runs here and eats the layout of the model. Refuses a named table that does not; picks
-// a slower one, and says so, where the best one does not.
+// The best table of this program that runs here and takes the layout of the model, or the named one if it does.
 const Kernels& choose_kernels(const LoadedModel& loaded, const std::string& isa);
 
 struct FreeDeleter {

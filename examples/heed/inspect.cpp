@@ -19,11 +19,16 @@ struct Options {
 
 const char* name_of(SectionKind kind) {
   switch (kind) {
-    case SectionKind::config: return "config";
-    case SectionKind::directory: return "directory";
-    case SectionKind::tokenizer: return "tokenizer";
-    case SectionKind::metadata: return "metadata";
-    case SectionKind::tensors: return "tensors";
+    case SectionKind::config:
+      return "config";
+    case SectionKind::directory:
+      return "directory";
+    case SectionKind::tokenizer:
+      return "tokenizer";
+    case SectionKind::metadata:
+      return "metadata";
+    case SectionKind::tensors:
+      return "tensors";
   }
   return "unknown";
 }

@@ -136,7 +136,7 @@ Multiplier multiplier_of(const char*) { return {}; }
 #endif
 
 struct AlignedDelete {
-  void operator()(std::uint8_t* p) const { ::operator delete(p, std::align_val_t{64}); }
+  void operator()(std::uint8_t* p) const { ::operator delete (p, std::align_val_t{64}); }
 };
 
 }  // namespace
@@ -145,7 +145,7 @@ double read_bandwidth(const Parallel& parallel, std::uint64_t bytes, const char*
   const std::uint64_t part = (bytes / parallel.threads + 255) / 256 * 256;
   const std::uint64_t all = part * parallel.threads;
   const std::unique_ptr<std::uint8_t, AlignedDelete> buffer(
-      static_cast<std::uint8_t*>(::operator new(static_cast<std::size_t>(all), std::align_val_t{64}, std::nothrow)));
+      static_cast<std::uint8_t*>(::operator new (static_cast<std::size_t>(all), std::align_val_t{64}, std::nothrow)));
   if (!buffer || all == 0) return 0.0;
   std::memset(buffer.get(), 1, static_cast<std::size_t>(all));
   const std::uint64_t passes = std::max<std::uint64_t>(1, kBytesPerRepetition / all);

@@ -60,7 +60,8 @@ std::string draw(const MemoryMap& map) {
                    (i < map.ffn.size() ? cell(map.ffn[i], kHalf) : blank));
   }
   picture += edge(map.slack.offset, true);
-  if (map.slack.bytes) picture += row(cell({"slack", map.slack}, kFull)) + edge(map.slack.offset + map.slack.bytes, false);
+  if (map.slack.bytes)
+    picture += row(cell({"slack", map.slack}, kFull)) + edge(map.slack.offset + map.slack.bytes, false);
   return picture;
 }
 

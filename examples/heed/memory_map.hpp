@@ -17,7 +17,7 @@ struct MemoryMap {
   std::vector<NamedSlice> always;     // live all the time
   std::vector<NamedSlice> attention;  // the same bytes by turns
   std::vector<NamedSlice> ffn;
-  Slice slack;                        // readable bytes behind the last buffer
+  Slice slack;  // readable bytes behind the last buffer
 };
 
 MemoryMap memory_map(const Plan& plan, std::uint32_t slack);

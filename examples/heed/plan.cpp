@@ -25,16 +25,16 @@ struct Options {
 
 // Everything that is printed, in either form.
 struct Costs {
-  std::string subject;         // a path or the name of a preset
+  std::string subject;  // a path or the name of a preset
   ModelConfig config;
   Counts counts;
   const KernelTraits* traits = nullptr;
-  Layout layout = Layout::row; // that the target reads
+  Layout layout = Layout::row;  // that the target reads
   std::uint32_t context = 0;
   std::uint64_t parameters = 0, tensor_bytes = 0, image_bytes = 0, kv_cache_bytes = 0;
-  bool from_image = false;     // the image's own size, tokenizer and metadata included
-  bool relayout = false;       // the image is in another layout than the target reads
-  bool runnable = true;        // by this runtime
+  bool from_image = false;  // the image's own size, tokenizer and metadata included
+  bool relayout = false;    // the image is in another layout than the target reads
+  bool runnable = true;     // by this runtime
   Plan plan;
 };
 
@@ -73,8 +73,8 @@ Costs measure(const Options& options) {
   options.preset.empty() ? take_image(costs, options.model) : take_preset(costs, options.preset);
   const ModelConfig& c = costs.config;
   if (options.context > c.max_seq)
-    refuse(costs.subject, "the model has a context of " + std::to_string(c.max_seq) + " positions, --context asks for " +
-                              std::to_string(options.context));
+    refuse(costs.subject, "the model has a context of " + std::to_string(c.max_seq) +
+                              " positions, --context asks for " + std::to_string(options.context));
   costs.context = options.context ? options.context : c.max_seq;
   costs.counts = count(c);
   costs.tensor_bytes = tensor_section_bytes(c, costs.layout);
@@ -94,7 +94,8 @@ void print_as_json(const Costs& costs, const Options& options) {
   json[options.preset.empty() ? "model" : "preset"] = costs.subject;
   json["parameters"] = costs.parameters;
   for (const ParameterRow& row : n.matrices)
-    json["matrices"].push_back({{"name", row.name}, {"shape", row.shape}, {"count", row.count}, {"parameters", row.total()}});
+    json["matrices"].push_back(
+        {{"name", row.name}, {"shape", row.shape}, {"count", row.count}, {"parameters", row.total()}});
   json["norm_gains"] = n.gains;
   json["parameters_per_head"] = n.per_head;
   json["macs_per_token"] = n.linear_macs;
@@ -133,7 +134,8 @@ void print_parameters(const Costs& costs) {
   };
   for (const ParameterRow& row : n.matrices)
     line(row.name.c_str(), row.shape, row.count ? grouped(row.count) : "tied", row.total());
-  if (costs.runnable) line("norm gains", std::to_string(costs.config.d_model), grouped(n.gains / costs.config.d_model), n.gains);
+  if (costs.runnable)
+    line("norm gains", std::to_string(costs.config.d_model), grouped(n.gains / costs.config.d_model), n.gains);
   line("total", "", "", costs.parameters);
   line("one head", "", "", n.per_head);
   if (!costs.runnable) std::puts("  Matrices only: gains, biases and learned positions are not counted.");
@@ -197,9 +199,11 @@ void add_plan(CLI::App& app) {
   command->add_option("--target", options->target, "The CPU to plan for (default: this one's best table)")
       ->check(CLI::IsMember(targets));
   command->add_option("--context", options->context, "Positions to keep (default: the model's)")
-      ->type_name("N")->check(CLI::Range(1u, 1u << 20));
+      ->type_name("N")
+      ->check(CLI::Range(1u, 1u << 20));
   command->add_option("--chunk", options->chunk, "Tokens that a prefill takes together (default: the target's)")
-      ->type_name("N")->check(CLI::Range(1u, 4096u));
+      ->type_name("N")
+      ->check(CLI::Range(1u, 4096u));
   command->add_flag("--json", options->json, "Print everything as JSON");
   command->footer("Example:\n  heed plan stories.heed --target cortex-m4 --context 256\n  heed plan --preset gpt-3");
   command->callback([options] { plan(*options); });

@@ -49,12 +49,15 @@ std::string tokenizer_beside(const std::string& source) {
 std::string choose_tokenizer(const Options& options) {
   if (options.tokenizer == "none" || (options.tokenizer.empty() && is_image(options.source))) return "";
   if (!options.tokenizer.empty()) return options.tokenizer;
-  std::string found = tokenizer_beside(options.source);
-  if (found.empty())
+  return tokenizer_beside(options.source);
+}
+
+void note_tokenizer(const Options& options, const std::string& chosen, bool requantised) {
+  if (!options.tokenizer.empty() || !requantised) return;
+  if (chosen.empty())
     std::fputs("heed: note: no tokenizer beside the source, so the image has none; --tokenizer F adds one\n", stderr);
   else
-    std::fprintf(stderr, "heed: note: tokenizer %s\n", found.c_str());
-  return found;
+    std::fprintf(stderr, "heed: note: tokenizer %s\n", chosen.c_str());
 }
 
 Layout choose_layout(const Options& options) {
@@ -131,12 +134,12 @@ void quantize(const Options& options) {
   quant::ConvertReport report;
   {
     const Stopwatch stopwatch("quantize");
-    if (const quant::Error error =
-            quant::convert(image, report, options.source, tokenizer, convert, best_kernels()))
+    if (const quant::Error error = quant::convert(image, report, options.source, tokenizer, convert, best_kernels()))
       refuse("", error.sentence());
     if (const quant::Error error = quant::write_file(options.output, {image.data(), image.size()}))
       refuse("", error.sentence());
   }
+  note_tokenizer(options, tokenizer, report.requantised);
   print(report, options);
 }
 
@@ -151,21 +154,27 @@ void add_quantize(CLI::App& app) {
   command->add_option("SOURCE", options->source, "A llama2.c checkpoint (.bin), or an image for another layout")
       ->required();
   command->add_option("-o,--output", options->output, "The image to write")->type_name("MODEL.heed")->required();
-  command->add_option("--tokenizer", options->tokenizer,
-                      "llama2.c's tokenizer file; `none` for none (default: the one beside SOURCE)")->type_name("F");
+  command
+      ->add_option("--tokenizer", options->tokenizer,
+                   "llama2.c's tokenizer file; `none` for none (default: the one beside SOURCE)")
+      ->type_name("F");
   command->add_option("--group", options->group, "Columns that share a multiplier; auto measures what each site needs")
-      ->capture_default_str()->check(CLI::IsMember({"auto", "row", "32", "64", "128", "256"}));
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "row", "32", "64", "128", "256"}));
   auto* layout = command->add_option("--layout", options->layout, "Order of the weights (default: packed)")
-      ->check(CLI::IsMember(layouts));
+                     ->check(CLI::IsMember(layouts));
   command->add_option("--target", options->target, "The CPU to lay the weights out for")
-      ->check(CLI::IsMember(targets))->excludes(layout);
+      ->check(CLI::IsMember(targets))
+      ->excludes(layout);
   command->add_option("--context", options->context, "Positions, at most the source's (default: the source's)")
-      ->type_name("N")->check(CLI::Range(1u, 1u << 20));
+      ->type_name("N")
+      ->check(CLI::Range(1u, 1u << 20));
   command->add_option("--name", options->name, "Name in the metadata (default: SOURCE's)")->type_name("TEXT");
   command->add_option("--licence,--license", options->licence, "SPDX expression for the metadata")->type_name("TEXT");
   command->add_flag("--json", options->json, "Print sizes and errors as JSON");
-  command->footer("Example:\n  heed quantize stories260K.bin -o stories.heed --tokenizer tok512.bin\n"
-                  "  heed quantize stories.heed -o stories_m4.heed --target cortex-m4");
+  command->footer(
+      "Example:\n  heed quantize stories260K.bin -o stories.heed --tokenizer tok512.bin\n"
+      "  heed quantize stories.heed -o stories_m4.heed --target cortex-m4");
   command->callback([options] { quantize(*options); });
 }
 

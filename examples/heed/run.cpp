@@ -112,7 +112,8 @@ void run(const Options& options) {
   const auto host = std::make_unique<HostSession>(loaded, options.session);
   Result result;
   result.prompt = encode(tokenizer, {options.prompt.data(), options.prompt.size()}, "prompt");
-  if (result.prompt.empty()) refuse(options.model, "this vocabulary has no beginning-of-text token; give a prompt with -p");
+  if (result.prompt.empty())
+    refuse(options.model, "this vocabulary has no beginning-of-text token; give a prompt with -p");
   if (result.prompt.size() > host->session.max_seq())
     refuse(options.model, "the prompt has " + std::to_string(result.prompt.size()) + " tokens, the context " +
                               std::to_string(host->session.max_seq()));
@@ -138,7 +139,8 @@ void run(const Options& options) {
   std::puts("");
   std::fflush(stdout);
   if (result.context_full) std::fputs("heed: note: the context is full\n", stderr);
-  std::fprintf(stderr, "%s: %zu + %zu tokens, prefill %s tokens/s, decode %s tokens/s, %s, %u threads, arena %s bytes\n",
+  std::fprintf(stderr,
+               "%s: %zu + %zu tokens, prefill %s tokens/s, decode %s tokens/s, %s, %u threads, arena %s bytes\n",
                ("digest " + hex8(result.digest.value())).c_str(), result.prompt.size(), result.tokens.size(),
                engineering(result.prefill_rate()).c_str(), engineering(result.decode_rate()).c_str(),
                host->kernels.traits.name, host->pool.threads(), grouped(host->plan.arena_bytes).c_str());
@@ -152,21 +154,31 @@ void add_run(CLI::App& app) {
   command->add_option("MODEL", options->model, "An image (.heed) with a tokenizer")->required();
   command->add_option("-p,--prompt", options->prompt, "The text to continue (default: begin one)")->type_name("TEXT");
   command->add_option("-n,--tokens", options->n_tokens, "Tokens to generate at most")
-      ->type_name("N")->capture_default_str()->check(CLI::Range(1u, 1u << 30));
+      ->type_name("N")
+      ->capture_default_str()
+      ->check(CLI::Range(1u, 1u << 30));
   command->add_option("--temp", options->sampler.temperature, "Temperature; 0 takes the likeliest token")
-      ->type_name("T")->capture_default_str()->check(CLI::Range(0.0, 100.0));
+      ->type_name("T")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 100.0));
   command->add_option("--top-k", options->sampler.top_k, "Sample from the K likeliest; 0 = all")
-      ->type_name("K")->capture_default_str();
+      ->type_name("K")
+      ->capture_default_str();
   command->add_option("--top-p", options->sampler.top_p, "Sample from the likeliest that together reach P; 1 = all")
-      ->type_name("P")->capture_default_str()->check(CLI::Range(0.0, 1.0));
+      ->type_name("P")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
   command->add_option("--seed", options->sampler.seed, "The same seed gives the same text on every CPU")
-      ->type_name("S")->capture_default_str();
+      ->type_name("S")
+      ->capture_default_str();
   add_threads_option(*command, "-t,--threads", options->session.threads);
   add_isa_option(*command, options->session.isa);
   command->add_option("--chunk", options->session.chunk, "Tokens of a prompt taken together; never changes the result")
-      ->type_name("N")->check(CLI::Range(1u, 4096u));
+      ->type_name("N")
+      ->check(CLI::Range(1u, 4096u));
   command->add_option("--context", options->session.context, "Positions to keep (default: the model's)")
-      ->type_name("N")->check(CLI::Range(1u, 1u << 20));
+      ->type_name("N")
+      ->check(CLI::Range(1u, 1u << 20));
   command->add_flag("--json", options->json, "Print text, tokens, digest and speed as JSON");
   command->footer("Example:\n  heed run stories.heed -p \"Once upon a time\" -n 200 --temp 0.8 --seed 7");
   command->callback([options] { run(*options); });

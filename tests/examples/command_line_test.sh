@@ -1,0 +1,272 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# command_line_test.sh: every command of `heed` as people and scripts meet it: help, exit status, JSON keys, refusals.
+#   command_line_test.sh [--data] SOURCE_DIR HEED...
+# HEED... is the program, behind its emulator if it needs one. Without --data only the golden image is used.
+set -u
+data=0
+[ "$1" = --data ] && { data=1; shift; }
+source_dir=$1
+shift
+golden=$source_dir/tests/golden/tiny.heed
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+failures=0
+checks=0
+
+fail() {
+  failures=$((failures + 1))
+  echo "FAILED: $1"
+  sed 's/^/  | /' out err
+}
+
+# expect STATUS WHAT ARGUMENTS...: runs heed, keeps its output in `out` and `err`.
+expect() {
+  expected=$1
+  what=$2
+  shift 2
+  checks=$((checks + 1))
+  # shellcheck disable=SC2086
+  $heed "$@" > out 2> err < /dev/null
+  status=$?
+  [ $status = "$expected" ] || fail "$what: exit status $status instead of $expected"
+}
+has() {
+  checks=$((checks + 1))
+  grep -q -e "$1" out || fail "no '$1' on standard output"
+}
+# The JSON keys that the last command must have printed.
+keys() {
+  for key in "$@"; do has "\"$key\":"; done
+}
+# The value of a key of the outermost object.
+value() { sed -n "s/^  \"$1\": \"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}\$/\1/p" out; }
+same() {
+  checks=$((checks + 1))
+  [ "$2" = "$3" ] || { echo "FAILED: $1: $2 and $3"; failures=$((failures + 1)); }
+}
+# A refusal: status 1, one line on standard error that names the subject, nothing on standard output.
+refuses() {
+  subject=$1
+  shift
+  expect 1 "refuse $subject" "$@"
+  checks=$((checks + 1))
+  if [ "$(wc -l < err)" != 1 ] || ! grep -q "^heed: .*$subject.*: ." err || [ -s out ]; then
+    fail "not one clear line: heed $*"
+  fi
+}
+
+heed=$*
+test_without_data() {
+  cp "$golden" tiny.heed
+  # -- help and wrong command lines
+  expect 0 "help" --help
+  for command in quantize run eval plan inspect bench; do
+    has "$command"
+  done
+  for command in quantize run eval plan inspect bench; do
+    expect 0 "$command --help" $command --help
+    has "Example:"
+    has "heed $command "
+    expect 2 "$command without arguments" $command
+    expect 2 "$command with an unknown option" $command tiny.heed --no-such-option
+  done
+  expect 0 "version" --version
+  expect 2 "no command"
+  expect 2 "unknown command" dance
+  expect 2 "unknown isa" run tiny.heed --isa abacus
+  expect 2 "negative count" run tiny.heed -n -1
+  expect 2 "temperature" run tiny.heed --temp 101
+  expect 2 "no number" run tiny.heed --seed many
+  expect 2 "unknown preset" plan --preset gpt-99
+  expect 2 "model and preset" plan tiny.heed --preset gpt-3
+  expect 2 "unknown target" plan tiny.heed --target z80
+  expect 2 "layout and target" quantize tiny.heed -o x.heed --layout row --target avx2
+  expect 2 "unknown group" quantize tiny.heed -o x.heed --group 48
+  expect 2 "two extra arguments" inspect tiny.heed tiny.heed
+
+  # -- run
+  expect 0 "run" run tiny.heed -n 6 --isa portable
+  checks=$((checks + 1))
+  grep -q '^digest [0-9a-f]\{8\}: ' err || fail "no digest on standard error"
+  expect 0 "run --json" run tiny.heed -p "ab" -n 6 --json --isa portable
+  keys text tokens prompt_tokens digest prefill_tokens_per_s decode_tokens_per_s isa threads arena_bytes image_bytes
+  same "isa" "$(value isa)" portable
+  same "image_bytes" "$(value image_bytes)" "$(wc -c < tiny.heed | tr -d ' ')"
+  digest=$(value digest)
+  arena=$(value arena_bytes)
+  for way in "--threads 3" "--chunk 1" "--chunk 7" "--context 64"; do
+    # shellcheck disable=SC2086
+    expect 0 "run $way" run tiny.heed -p "ab" -n 6 --json --isa portable $way
+    same "digest with $way" "$(value digest)" "$digest"
+  done
+  expect 0 "plan" plan tiny.heed --target portable --json
+  same "arena_bytes of plan and run" "$(value arena_bytes)" "$arena"
+  expect 0 "sampling" run tiny.heed -n 20 --temp 0.8 --top-k 5 --top-p 0.9 --seed 7 --json --isa portable
+  digest=$(value digest)
+  expect 0 "sampling again" run tiny.heed -n 20 --temp 0.8 --top-k 5 --top-p 0.9 --seed 7 --json --isa portable
+  same "digest of a seed" "$(value digest)" "$digest"
+
+  # -- layouts: lossless, and the same answer
+  for layout in row packed pair block64; do
+    expect 0 "quantize --layout $layout" quantize tiny.heed -o "$layout.heed" --layout $layout --json
+    keys image_bytes layout parameters
+    expect 0 "run of layout $layout" run "$layout.heed" -p "ab" -n 6 --json --isa portable
+    [ $layout = row ] && digest=$(value digest)
+    same "digest of layout $layout" "$(value digest)" "$digest"
+    expect 0 "quantize back from $layout" quantize "$layout.heed" -o back.heed --layout row
+    checks=$((checks + 1))
+    cmp -s back.heed row.heed || fail "row -> $layout -> row changes the image"
+  done
+  for target in portable avx2 avx512vnni neon cortex-m3 cortex-m4; do
+    expect 0 "quantize --target $target" quantize tiny.heed -o target.heed --target $target
+    expect 0 "plan --target $target" plan target.heed --target $target --json
+    keys image_bytes arena_bytes
+    same "image_bytes for $target" "$(value image_bytes)" "$(wc -c < target.heed | tr -d ' ')"
+  done
+
+  # -- the other commands
+  printf 'abba abab baba\n' | tr '\n' ' ' > text.txt
+  expect 0 "eval" eval tiny.heed text.txt --isa portable
+  expect 0 "eval --json" eval tiny.heed text.txt --isa portable --json
+  keys nats_per_token perplexity bits_per_byte tokens isa threads image_bytes arena_bytes
+  expect 0 "eval with a short context" eval tiny.heed text.txt --isa portable --chunk-bytes 5 --max-chunks 2 --json
+  same "chunks" "$(value chunks)" 2
+  expect 0 "inspect" inspect tiny.heed
+  for word in configuration sections tensors metadata checks w_value_up verify; do has "$word"; done
+  expect 0 "inspect --json" inspect tiny.heed --json
+  keys image_bytes version parameters layout config sections tensors metadata checks open_s verify_s crc32c
+  expect 0 "bench" bench tiny.heed -p 8,16 -n 4 --isa portable
+  expect 0 "bench --json" bench tiny.heed -p 8 -n 4 --isa portable --json
+  keys prefill_tokens_per_s decode_tokens_per_s macs_per_token parameters isa threads image_bytes arena_bytes \
+    macs_per_s bytes_per_s share_of_int8_peak share_of_read_bandwidth limits
+  has '"share_of_int8_peak": null'
+
+  # -- presets
+  for preset in stories260k llama2c-15m llama2c-110m smollm-135m; do
+    expect 0 "plan --preset $preset" plan --preset $preset --target cortex-m4
+    has "kv_cache"
+    expect 0 "plan --preset $preset --json" plan --preset $preset --target cortex-m4 --json
+    keys parameters macs_per_token image_bytes arena_bytes memory_map
+  done
+  expect 0 "the size of stories260k" plan --preset stories260k --target cortex-m4 --context 256 --json
+  same "parameters of stories260k" "$(value parameters)" 260032
+  expect 0 "plan --preset gpt-3" plan --preset gpt-3
+  for number in 617,558,016 14,495,514,624 57,982,058,496 175,181,291,520 6,291,456; do has "$number"; done
+  has "no memory map"
+  expect 0 "plan --preset gpt-3 --json" plan --preset gpt-3 --json
+  same "parameters of gpt-3" "$(value parameters)" 175181291520
+  has '"arena_bytes": null'
+
+  # -- refusals
+  refuses nothing.heed run nothing.heed
+  refuses "$work" inspect "$work"
+  : > empty.heed
+  refuses empty.heed inspect empty.heed
+  head -c 1000 tiny.heed > short.heed
+  refuses short.heed run short.heed
+  echo "not an image, but long enough to have the header of one, or so one might hope" > text.heed
+  refuses text.heed bench text.heed
+  { head -c 2400 tiny.heed; printf '\001'; tail -c 95 tiny.heed; } > flipped.heed
+  refuses flipped.heed plan flipped.heed
+  refuses text.heed quantize text.heed -o out.heed
+  refuses nothing.bin quantize nothing.bin -o out.heed
+  refuses tiny.heed run tiny.heed --context 100000
+  refuses tiny.heed plan tiny.heed --context 100000
+  refuses tiny.heed bench tiny.heed -p 100000 --isa portable
+  refuses tiny.heed eval tiny.heed text.txt --isa portable --reference tiny.heed
+  refuses nothing.txt eval tiny.heed nothing.txt
+  refuses tiny.heed run tiny.heed --isa portable -p "$(head -c 400 /dev/zero | tr '\0' a)"
+  refuses "no/such/folder" quantize tiny.heed -o no/such/folder/out.heed
+  checks=$((checks + 1))
+  [ ! -e out.heed ] || fail "a refused source left a file"
+  # A table of another CPU is refused by name, and so is a layout that the named table does not take.
+  case "$(uname -m)" in
+    x86_64) other=neon ;;
+    *) other=avx2 ;;
+  esac
+  refuses "--isa $other" run tiny.heed --isa $other
+  for isa in avx2 neon; do
+    expect 0 "packed" quantize tiny.heed -o packed.heed --layout packed
+    # shellcheck disable=SC2086
+    if $heed run packed.heed -n 1 --isa $isa > out 2> err; then refuses row.heed run row.heed --isa $isa; fi
+  done
+  checks=$((checks + 1))
+  # shellcheck disable=SC2086
+  if [ -e /dev/full ] && $heed inspect tiny.heed > /dev/full 2> err; then fail "a full disk goes unnoticed"; fi
+}
+
+# The numbers that the README of the test data states, and the bounds that int8 must keep.
+test_with_data() {
+  stories=$HEED_TEST_DATA/stories260K
+  expect 0 "quantize" quantize "$stories/stories260K.bin" --tokenizer "$stories/tok512.bin" -o stories.heed
+  has "260,032"
+  expect 0 "quantize, tokenizer found" quantize "$stories/stories260K.bin" -o found.heed --json
+  keys source_bytes image_bytes parameters matrix_error sites output_error
+  checks=$((checks + 1))
+  cmp -s stories.heed found.heed || fail "the tokenizer beside the source is another one"
+  expect 0 "quantize, no tokenizer" quantize "$stories/stories260K.bin" --tokenizer none -o mute.heed
+  refuses mute.heed run mute.heed
+  refuses tok512.bin quantize "$stories/tok512.bin" --tokenizer none -o out.heed
+  refuses shakespeare.txt quantize "$stories/stories260K.bin" -o out.heed \
+    --tokenizer "$HEED_TEST_DATA/text/shakespeare.txt"
+
+  # One answer: every table, thread count and way of cutting a prompt of hundreds of tokens.
+  prompt=$(head -c 800 "$HEED_TEST_DATA/text/tinystories.txt")
+  expect 0 "a long prompt" run stories.heed -p "$prompt" -n 100 --json --isa portable
+  digest=$(value digest)
+  for way in "" "--threads 2" "--chunk 1" "--chunk 7" "--chunk 64" "--chunk 512"; do
+    # shellcheck disable=SC2086
+    expect 0 "run $way" run stories.heed -p "$prompt" -n 100 --json $way
+    same "digest of a long prompt $way" "$(value digest)" "$digest"
+  done
+  # UTF-8 survives, prompt and all.
+  expect 0 "text beyond ASCII" run stories.heed -p "Schöne Grüße, 世界 🙂" -n 5 --json
+  has "Schöne Grüße, 世界 🙂"
+  # The end of the context is an end, not a failure.
+  expect 0 "full context" run stories.heed -n 100 --context 20 --json
+  has '"context_full": true'
+
+  # The preset is what the quantiser makes.
+  expect 0 "plan" plan stories.heed --target avx2 --json
+  arena=$(value arena_bytes) tensors=$(value tensor_bytes)
+  expect 0 "plan of the preset" plan --preset stories260k --target avx2 --json
+  same "arena of the preset" "$(value arena_bytes)" "$arena"
+  same "tensors of the preset" "$(value tensor_bytes)" "$tensors"
+
+  expect 0 "eval" eval stories.heed "$HEED_TEST_DATA/text/tinystories.txt" --max-chunks 60 --chunk-bytes 900 \
+    --reference "$stories/stories260K.bin" --json
+  keys kl top1_agreement reference_nats_per_token bits_per_byte perplexity
+  same "predicted tokens" "$(value tokens)" 26663
+  in_range "float loss" "$(value reference_nats_per_token)" 1.620844 1.620864
+  in_range "int8 loss" "$(value nats_per_token)" 1.0 1.6269
+  in_range "KL" "$(value kl)" 0.0 0.0042
+  in_range "top-1 agreement" "$(value top1_agreement)" 0.965 1.0
+  loss=$(value nats_per_token)
+  expect 0 "eval on portable" eval stories.heed "$HEED_TEST_DATA/text/tinystories.txt" --max-chunks 60 --json \
+    --isa portable
+  same "loss on portable" "$(value nats_per_token)" "$loss"
+  expect 0 "chunks beyond the context" eval stories.heed "$HEED_TEST_DATA/text/shakespeare.txt" --chunk-bytes 4000 \
+    --max-chunks 2 --json
+  same "cut chunks" "$(value cut_chunks)" 2
+  refuses mute.heed eval stories.heed "$HEED_TEST_DATA/text/shakespeare.txt" --max-chunks 1 --reference mute.heed
+}
+
+in_range() {
+  checks=$((checks + 1))
+  awk -v x="$2" -v low="$3" -v high="$4" 'BEGIN { exit !(x != "" && x >= low && x <= high) }' ||
+    { echo "FAILED: $1: $2 is not in $3 .. $4"; failures=$((failures + 1)); }
+}
+
+if [ $data = 0 ]; then
+  test_without_data
+elif [ -f "${HEED_TEST_DATA:-}/stories260K/stories260K.bin" ]; then
+  test_with_data
+else
+  echo "skipped: stories260K/stories260K.bin needs HEED_TEST_DATA"
+  [ "${HEED_REQUIRE_DATA:-0}" = 1 ] && exit 1
+  exit 0
+fi
+echo "$checks checks, $failures failed"
+[ $failures = 0 ]
