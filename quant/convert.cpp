@@ -145,7 +145,8 @@ Error relayout(ImageBytes& image, const Model& model, Layout layout, const Kerne
 
 Error read_model(FloatModel& model, const std::string& path) {
   if (Error error = model.file.open(path)) return error;
-  if (is_image(model.file.bytes())) return Error(path + ": a heed image has no floats; give the model it was made from");
+  if (is_image(model.file.bytes()))
+    return Error(path + ": a heed image has no floats; give the model it was made from");
   if (is_llama2c(model.file.bytes())) return read_llama2c(model).about(path);
   return Error(path + ": not a model that heed can read (llama2.c checkpoints, versions 0 and 1)");
 }

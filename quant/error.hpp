@@ -15,7 +15,9 @@ class [[nodiscard]] Error {
   explicit operator bool() const { return !sentence_.empty(); }
   const std::string& sentence() const { return sentence_; }
   // The same with what it is about in front: "story.bin: ...".
-  Error about(const std::string& subject) const { return sentence_.empty() ? *this : Error(subject + ": " + sentence_); }
+  Error about(const std::string& subject) const {
+    return sentence_.empty() ? *this : Error(subject + ": " + sentence_);
+  }
 
  private:
   std::string sentence_;

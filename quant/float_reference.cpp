@@ -143,7 +143,8 @@ void FloatReference::attention(std::uint32_t layer) {
     }
     const auto share = static_cast<float>(1.0 / sum);
     for (std::uint32_t d = 0; d < c.head_dim; ++d)
-      gathered_[std::size_t{head} * c.head_dim + d] = dot(&values_[cache_row(layer, kv_head, d)], scores_.data(), n) * share;
+      gathered_[std::size_t{head} * c.head_dim + d] =
+          dot(&values_[cache_row(layer, kv_head, d)], scores_.data(), n) * share;
   }
   see(Site::value_up_in, layer, gathered_);
   add_product(x_, model_.floats(Role::w_value_up, layer), gathered_);

@@ -12,7 +12,8 @@ namespace heed::quant {
 // The model must outlive it.
 class FloatReference {
  public:
-  // Room for `positions`, from 1 to any number; more than model.config.max_seq is beyond what the model was trained for.
+  // Room for `positions`, from 1 to any number; more than model.config.max_seq is beyond what the model was trained
+  // for.
   FloatReference(const FloatModel& model, std::uint32_t positions);
 
   // Back to position 0.

@@ -99,7 +99,8 @@ void write_image(ImageBytes& image, const ModelConfig& config, const TensorSecti
   };
   std::vector<Part> parts;
   parts.push_back({SectionKind::config, &config, sizeof config});
-  parts.push_back({SectionKind::directory, tensors.directory().data(), tensors.directory().size() * sizeof(TensorEntry)});
+  parts.push_back(
+      {SectionKind::directory, tensors.directory().data(), tensors.directory().size() * sizeof(TensorEntry)});
   if (!tokenizer.empty()) parts.push_back({SectionKind::tokenizer, tokenizer.data(), tokenizer.size()});
   if (!metadata.empty()) parts.push_back({SectionKind::metadata, metadata.data(), metadata.size()});
   parts.push_back({SectionKind::tensors, tensors.bytes().data(), tensors.bytes().size()});

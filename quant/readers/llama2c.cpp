@@ -90,7 +90,8 @@ std::vector<Run> runs_of(const ModelConfig& c, bool versioned) {
   const Run embedding{Role::token_embedding, 1, c.vocab_size * d, false};
   const Run attention_gain{Role::attention_gain, c.n_layers, d, false}, ffn_gain{Role::ffn_gain, c.n_layers, d, false};
   const Run w_query{Role::w_query, c.n_layers, d * d, false}, w_key{Role::w_key, c.n_layers, kv * d, false},
-      w_value_down{Role::w_value_down, c.n_layers, kv * d, false}, w_value_up{Role::w_value_up, c.n_layers, d * d, false};
+      w_value_down{Role::w_value_down, c.n_layers, kv * d, false},
+      w_value_up{Role::w_value_up, c.n_layers, d * d, false};
   const Run w_gate{Role::w_gate, c.n_layers, ff * d, false}, w_down{Role::w_down, c.n_layers, d * ff, false},
       w_up{Role::w_up, c.n_layers, ff * d, false};
   const Run final_gain{Role::final_gain, 1, d, false};

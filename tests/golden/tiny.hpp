@@ -35,7 +35,8 @@ inline quant::FloatModel numbered_model(const ModelConfig& config, std::uint32_t
   };
   const auto fill_all = [&](std::uint32_t roles, std::uint32_t layer) {
     for (std::uint32_t role = 0; role < kRoleCount; ++role)
-      if (((roles >> role) & 1u) && static_cast<Role>(role) != Role::rotary_phases) fill(static_cast<Role>(role), layer);
+      if (((roles >> role) & 1u) && static_cast<Role>(role) != Role::rotary_phases)
+        fill(static_cast<Role>(role), layer);
   };
   fill_all(global_roles(config) & kRolesBeforeLayers, 0);
   for (std::uint32_t layer = 0; layer < config.n_layers; ++layer) fill_all(layer_roles(config), layer);

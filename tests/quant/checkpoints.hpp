@@ -53,8 +53,9 @@ inline std::vector<std::uint8_t> checkpoint_bytes(const quant::FloatModel& model
       put_all(role);
     bytes.resize(bytes.size() + 4 * std::size_t{c.max_seq} * c.head_dim, 0x7F);  // the tables that nobody reads
   } else {
-    for (const Role role : {Role::attention_gain, Role::ffn_gain, Role::final_gain, Role::token_embedding, Role::w_query,
-                            Role::w_key, Role::w_value_down, Role::w_value_up, Role::w_gate, Role::w_down, Role::w_up})
+    for (const Role role :
+         {Role::attention_gain, Role::ffn_gain, Role::final_gain, Role::token_embedding, Role::w_query, Role::w_key,
+          Role::w_value_down, Role::w_value_up, Role::w_gate, Role::w_down, Role::w_up})
       put_all(role);
   }
   if (!c.tied_unembedding) put_all(Role::unembedding);

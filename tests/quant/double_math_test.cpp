@@ -10,7 +10,8 @@ using namespace heed::quant;
 
 TEST_CASE("exp_double is libm's to the last bits, and saturates") {
   double worst = 0.0;
-  for (double x = -700.0; x < 700.0; x += 0.00737) worst = std::fmax(worst, std::fabs(exp_double(x) / std::exp(x) - 1.0));
+  for (double x = -700.0; x < 700.0; x += 0.00737)
+    worst = std::fmax(worst, std::fabs(exp_double(x) / std::exp(x) - 1.0));
   CHECK(worst < 1e-15);
   CHECK(exp_double(0.0) == 1.0);
   CHECK(exp_double(-1e300) == exp_double(-700.0));

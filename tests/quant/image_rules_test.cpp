@@ -234,7 +234,8 @@ TEST_CASE("S6: each section's CRC, found by verify") {
 
 TEST_CASE("C1: enumerations") {
   for (std::size_t byte = 0; byte < 11; ++byte) {
-    CHECK(configured([byte](ModelConfig& c) { reinterpret_cast<std::uint8_t*>(&c)[byte] = 255; }) == Status::bad_config);
+    CHECK(configured([byte](ModelConfig& c) { reinterpret_cast<std::uint8_t*>(&c)[byte] = 255; }) ==
+          Status::bad_config);
     static constexpr std::uint8_t kFirstUnknown[11] = {3, 2, 3, 2, 2, 4, 2, 6, 2, 2, 2};
     CHECK(configured([byte](ModelConfig& c) { reinterpret_cast<std::uint8_t*>(&c)[byte] = kFirstUnknown[byte]; }) ==
           Status::bad_config);

@@ -64,7 +64,8 @@ TEST_CASE("pack and unpack are inverse in every layout, and the padding is what 
             for (std::uint32_t g = 0; g < groups; ++g)
               REQUIRE(t.multipliers[multiplier_index(layout, groups, r, g)] == 1);
           for (std::size_t i = std::size_t{padded} * width; i < at.scales; ++i) REQUIRE(bytes[i] == 0);
-          for (std::size_t i = static_cast<std::size_t>(at.multipliers) + std::size_t{padded} * groups; i < at.total; ++i)
+          for (std::size_t i = static_cast<std::size_t>(at.multipliers) + std::size_t{padded} * groups; i < at.total;
+               ++i)
             REQUIRE(bytes[i] == 0);
         }
       }

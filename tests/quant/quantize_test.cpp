@@ -115,7 +115,8 @@ TEST_CASE("key offsets: s16 with the exponent of the largest, at the edges as we
   const double usual[3] = {1.5, -3.0, 0.001};
   const int e = encode_key_offset(values, usual, 3);
   CHECK(e == 2);
-  for (int i = 0; i < 3; ++i) CHECK(std::fabs(values[i] * std::ldexp(1.0, e - 15) - usual[i]) <= std::ldexp(0.5, e - 15));
+  for (int i = 0; i < 3; ++i)
+    CHECK(std::fabs(values[i] * std::ldexp(1.0, e - 15) - usual[i]) <= std::ldexp(0.5, e - 15));
   const double nothing[3] = {0.0, 1e-13, -1e-13};
   CHECK(encode_key_offset(values, nothing, 3) == -39);
   CHECK((values[0] == 0 && values[1] == 0 && values[2] == 0));
@@ -168,7 +169,8 @@ TEST_CASE("a gain is folded unless that costs accuracy") {
   config.n_layers = 1;
   const auto folded = [&](float odd_embedding, float odd_gain) {
     FloatModel model = golden::numbered_model(config, 4);
-    std::vector<float> embedding(model.floats(Role::token_embedding, 0), model.floats(Role::token_embedding, 0) + 30 * 24);
+    std::vector<float> embedding(model.floats(Role::token_embedding, 0),
+                                 model.floats(Role::token_embedding, 0) + 30 * 24);
     std::vector<float> gain(24, 1.0f);
     for (std::size_t i = 1; i < embedding.size(); i += 2) embedding[i] *= odd_embedding;
     for (std::size_t i = 1; i < gain.size(); i += 2) gain[i] = odd_gain;
