@@ -139,7 +139,7 @@ def random_tensor(random, entry, layout, rough):
         low, high = (-39, 41) if rough else (-3, 2)
         return aligned(values + random.integers(rows, low, high).astype(np.int8).tobytes())
     if kind == F32:
-        low, high = random.choice((-20, 20), (-45, -38), (30, 45)) if rough else (-1, 0)
+        low, high = random.choice((-20, 20), (-40, -38), (30, 39)) if rough else (-1, 0)
         gain = random.floats(cols, low, high) * (1 - 2 * random.integers(cols, 0, 1)).astype(np.float32)
         return aligned(gain.astype("<f4").tobytes())
     shift = np.minimum(2 * np.arange(cols), 24)

@@ -144,14 +144,14 @@ T = (POWER_A[np.arange(256) >> 4] * POWER_B[np.arange(256) & 15] + 2 ** 14) >> 1
 
 # 2.7: rotation, queries, keys, values.
 
-SINE = np.array([round(32767 * math.sin(math.pi / 2 * k / 256)) for k in range(257)] + [0], np.int64)  # [257]: times 0
+SINE = np.array([round(32767 * math.sin(math.pi / 2 * k / 128)) for k in range(129)] + [0], np.int64)  # [129]: times 0
 
 
 def sine(phase):
     phase = phase % 2 ** 32
     quadrant, u = phase >> 30, phase % 2 ** 30
     u = np.where(quadrant % 2 == 1, 2 ** 30 - u, u)
-    k, r = u >> 22, (u >> 10) & 4095
+    k, r = u >> 23, (u >> 11) & 4095
     v = SINE[k] + (((SINE[k + 1] - SINE[k]) * r + 2048) >> 12)
     return np.where(quadrant >= 2, -v, v)
 
