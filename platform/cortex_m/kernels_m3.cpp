@@ -6,6 +6,7 @@
 #endif
 #include "platform/cortex_m/attend.hpp"
 #include "platform/cortex_m/matmul.hpp"
+#include "platform/cortex_m/soft_float.hpp"
 #include "platform/portable/products.hpp"
 #include "platform/portable/rows.hpp"
 #include "platform/tables.hpp"
@@ -56,6 +57,9 @@ struct Core {
   static constexpr std::uint32_t kSegment = kMaxCols, kElementBytes = 1, kKeyStep = 4;
   static constexpr int kScoreShift = 0;
 
+  static float scaled_sum(std::int32_t sum, float row_scale, float x_scale) {
+    return cortex_m::scaled_sum(sum, row_scale, x_scale);
+  }
   static void dot4(std::int32_t* sums, const Tensor& rhs, std::uint32_t row, std::uint32_t column, const std::int8_t* x,
                    std::uint32_t columns) {
     const std::uint32_t stride = padded_cols(Layout::row, rhs.cols);
@@ -75,7 +79,8 @@ struct Core {
       heed::dot4<true>(sums, block.values + std::size_t{d} * block.capacity, rows == 4 ? block.capacity : 0, folded,
                        round_up(visible, kKeyStep));
       for (std::uint32_t i = 0; i < rows; ++i)
-        numerators[d + i] = portable::merge_numerator(numerators[d + i], sums[i], keep, add);
+        numerators[d + i] = snap(cortex_m::times_power(numerators[d + i], keep) +
+                                 cortex_m::times_power(static_cast<float>(sums[i]), add));
     }
   }
 };

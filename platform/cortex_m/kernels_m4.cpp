@@ -268,6 +268,10 @@ struct Core {
   static constexpr std::uint32_t kSegment = 512, kElementBytes = 2, kKeyStep = 8;
   static constexpr int kScoreShift = 8;
 
+  static float scaled_sum(std::int32_t sum, float row_scale, float x_scale) {
+    return static_cast<float>(sum) * (row_scale * x_scale);
+  }
+
   static void dot4(std::int32_t* sums, const Tensor& rhs, std::uint32_t row, std::uint32_t column, const std::int8_t* x,
                    std::uint32_t columns) {
     const std::uint32_t stride = padded_cols(rhs.layout, rhs.cols);

@@ -11,6 +11,8 @@ extern const Kernels kernels_portable;
 #ifndef HEED_SINGLE_TABLE
 #ifdef __ARM_FEATURE_DSP
 #define HEED_SINGLE_TABLE kernels_cortex_m4
+#elif __ARM_ARCH < 7
+#define HEED_SINGLE_TABLE kernels_cortex_m0
 #else
 #define HEED_SINGLE_TABLE kernels_cortex_m3
 #endif
@@ -32,14 +34,15 @@ std::uint32_t random_below(std::uint32_t n) { return (random_bits() >> 8) % n; }
 std::int32_t random_s8() { return static_cast<std::int32_t>(random_below(255)) - 127; }
 float random_float() { return (static_cast<float>(random_bits() >> 8) - 8388608.0f) * (1.0f / 8388608.0f); }
 
-enum class Fill { normal, wide, extreme, zero, special };
-constexpr Fill kFills[] = {Fill::normal, Fill::wide, Fill::extreme, Fill::zero, Fill::special};
+enum class Fill { normal, wide, extreme, zero, special, halves };
+constexpr Fill kFills[] = {Fill::normal, Fill::wide, Fill::extreme, Fill::zero, Fill::special, Fill::halves};
 
 void fill(float* x, std::uint32_t n, Fill how) {
   const float factor = pow2(static_cast<int>(random_below(24)) - 12);
   for (std::uint32_t i = 0; i < n; ++i) {
     x[i] = how == Fill::zero ? 0.0f : random_float() * factor;
     if (how == Fill::wide) x[i] *= pow2(-static_cast<int>(random_below(20)));
+    if (how == Fill::halves) x[i] = static_cast<float>(static_cast<std::int32_t>(random_below(65536)) - 32768) * 0.5f * factor;
     if (how == Fill::extreme) x[i] = random_bits() & 1 ? factor : -factor;
   }
   if (how != Fill::special) return;
@@ -71,10 +74,11 @@ struct Both {
 // The int8 value i of a prepared vector.
 std::int32_t value_of(const Activations& a, std::uint32_t index, std::uint32_t i) {
   const std::int8_t* row = a.values + std::size_t{index} * a.value_stride;
-  if (table.traits.activation_element_bytes == 1) return row[i];
-  std::int16_t x[4];  // x1, x3, 256 x0 - x1, 256 x2 - x3
+  if (table.traits.activation_element_bytes == 1 || __ARM_ARCH < 7) return row[i];
+  std::int16_t x[4];
   std::memcpy(x, row + 2 * (i & ~3u), sizeof x);
-  return i & 1 ? x[i >> 1 & 1] : (x[2 + (i >> 1 & 1)] + x[i >> 1 & 1]) / 256;
+  if (table.traits.preferred != Layout::pair) return x[i & 3];
+  return i & 1 ? x[i >> 1 & 1] : (x[2 + (i >> 1 & 1)] + x[i >> 1 & 1]) / 256;  // x1, x3, 256 x0 - x1, 256 x2 - x3
 }
 
 bool same(const Both& both, std::uint32_t index) {
