@@ -102,7 +102,15 @@ struct DotAvx2Corrected : DotAvx2 {
     acc = _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
   HEED_INLINE static void multiply(Acc& acc, const Operand& w, Activation x) {
-    add_pairs(acc, _mm256_maddubs_epi16(w.magnitudes, _mm256_xor_si256(x, w.signs)));
+    // Assembly, because g++ 12 schedules the products of all tokens first and spills accumulators for them.
+    __m256i pairs;
+    __asm__(
+        "vpxor %[x], %[signs], %[pairs]\n\t"
+        "vpmaddubsw %[pairs], %[magnitudes], %[pairs]\n\t"
+        "vpmaddwd %[pairs], %[ones], %[pairs]\n\t"
+        "vpaddd %[pairs], %[acc], %[acc]"
+        : [acc] "+x"(acc), [pairs] "=&x"(pairs)
+        : [x] "x"(x), [signs] "x"(w.signs), [magnitudes] "x"(w.magnitudes), [ones] "x"(_mm256_set1_epi16(1)));
   }
   HEED_INLINE static void correct(Acc& acc, const Operand& w) {
     add_pairs(acc, _mm256_maddubs_epi16(w.magnitudes, w.signs));
