@@ -1,0 +1,541 @@
+// SPDX-License-Identifier: Apache-2.0
+// session_test.cpp: one answer on every table, for every cut of a prompt, every thread count and every arena; and
+// what a session refuses.
+#include <array>
+#include <cfenv>
+#include <cstdio>
+#include <cstring>
+#include <map>
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+#if defined(__linux__)
+#include <sys/mman.h>
+
+#include "platform/linux/thread_pool.hpp"
+#endif
+
+#include "platform/tables.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/images.hpp"
+#include "tests/support/run.hpp"
+#include "tests/support/test_data.hpp"
+
+namespace {
+
+using namespace heed;
+using namespace heed::test;
+using heed::quant::ImageBytes;
+
+// Logits after each position, as bits.
+using Rows = std::vector<std::vector<std::uint32_t>>;
+
+Rows step_through(const Kernels& kernels, const ImageBytes& image, Span<const Token> tokens) {
+  Running r(kernels, bytes(image));
+  Rows rows;
+  Span<const float> logits;
+  for (const Token t : tokens) {
+    REQUIRE(r.session.step(logits, t) == Status::ok);
+    rows.push_back(bits(logits));
+  }
+  return rows;
+}
+
+// The next `n` rows after a prompt taken in pieces, in chunks of `chunk`.
+Rows prefill_then_step(const Kernels& kernels, const ImageBytes& image, Span<const Token> tokens, std::size_t prompt,
+                       std::size_t piece, std::uint32_t chunk) {
+  Running r(kernels, bytes(image), {0, chunk});
+  Rows rows;
+  Span<const float> logits;
+  for (std::size_t done = 0; done < prompt; done += piece)
+    REQUIRE(r.session.prefill(logits, tokens.subspan(done, std::min(piece, prompt - done))) == Status::ok);
+  rows.push_back(bits(logits));
+  for (std::size_t i = prompt; i < tokens.size(); ++i) {
+    REQUIRE(r.session.step(logits, tokens[i]) == Status::ok);
+    rows.push_back(bits(logits));
+  }
+  return rows;
+}
+
+void check_cuts(const Kernels& kernels, const ImageBytes& image, std::size_t prompt, std::size_t more) {
+  Model model;
+  REQUIRE(open(model, bytes(image), kernels) == Status::ok);
+  const std::vector<Token> tokens = random_prompt(model, prompt + more, 7);
+  const Rows all = step_through(kernels, image, tokens);
+  const Rows expected(all.begin() + static_cast<std::ptrdiff_t>(prompt) - 1, all.end());
+  // However the caller cuts, and however the plan does.
+  for (const std::size_t piece : {std::size_t{1}, std::size_t{7}, std::size_t{64}, prompt}) {
+    INFO("prefill calls of " << piece);
+    CHECK(prefill_then_step(kernels, image, tokens, prompt, piece, 0) == expected);
+  }
+  for (const std::uint32_t chunk : {1u, 7u, 64u, static_cast<std::uint32_t>(prompt)}) {
+    INFO("chunks of " << chunk);
+    CHECK(prefill_then_step(kernels, image, tokens, prompt, prompt, chunk) == expected);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("prefill gives the bits of stepping, in any pieces", "[session]") {
+  for (const Kernels* k : runnable_kernels()) {
+    for (const NamedConfig& c : edge_configs()) {
+      INFO(k->traits.name << ", " << c.name);
+      const std::size_t context = c.config.max_seq, more = context > 1 ? 3 : 0;
+      const std::size_t prompt = std::min<std::size_t>(context - more, context > 300 ? 305 : context);
+      check_cuts(*k, random_image(c.config, k->traits.preferred, 11), std::min(prompt, context - more), more);
+    }
+  }
+}
+
+TEST_CASE("stories260K: prefill of 305 tokens in any pieces", "[session][data]") {
+  const ImageBytes& image = stories_image();
+  if (image.empty()) return;
+  for (const Kernels* k : runnable_kernels()) {
+    INFO(k->traits.name);
+    check_cuts(*k, image, 305, 3);
+  }
+}
+
+namespace {
+
+// Greedy and sampled runs on every table, the reference being portable.
+void check_one_answer(const ImageBytes& image, Span<const Token> prompt) {
+  for (const SamplerConfig& sampler : {SamplerConfig{}, warm_sampler()}) {
+    RunOptions options;
+    options.sampler = sampler;
+    const RunResult expected = run(*find_kernels("portable"), bytes(image), prompt, options);
+    CHECK(expected.tokens.size() == std::min<std::size_t>(200, expected.tokens.size()));
+    for (const Kernels* k : runnable_kernels()) {
+      INFO(k->traits.name << ", temperature " << sampler.temperature);
+      CHECK(run(*k, bytes(image), prompt, options) == expected);
+    }
+    std::printf("temperature %.1f: %u tokens, digest %08x\n", static_cast<double>(sampler.temperature),
+                static_cast<unsigned>(expected.tokens.size()), expected.digest);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("random images: the same digests on every table", "[session]") {
+  for (const NamedConfig& c : edge_configs()) {
+    INFO(c.name);
+    std::printf("%s, ", c.name);
+    check_one_answer(random_image(c.config, Layout::packed, 3), random_prompt(c.config.vocab_size, 1, 5));
+  }
+}
+
+TEST_CASE("stories260K: the same digests on every table", "[session][data]") {
+  const ImageBytes& image = stories_image();
+  if (image.empty()) return;
+  std::printf("stories260K, ");
+  const std::vector<Token> bos = {1};
+  check_one_answer(image, bos);
+}
+
+TEST_CASE("every layout gives the same bits", "[session]") {
+  const Kernels& portable = *find_kernels("portable");
+  for (const NamedConfig& c : edge_configs()) {
+    const std::vector<Token> prompt = random_prompt(c.config.vocab_size, std::min(c.config.max_seq, 40u), 9);
+    RunOptions options;
+    options.generate = 5;
+    const RunResult expected = run(portable, bytes(random_image(c.config, Layout::row, 21)), prompt, options);
+    for (const Kernels* k : runnable_kernels()) {
+      for (int layout = 0; layout < kLayoutCount; ++layout) {
+        INFO(k->traits.name << ", " << c.name << ", layout " << layout);
+        const ImageBytes image = random_image(c.config, static_cast<Layout>(layout), 21);
+        if (k->traits.layouts >> layout & 1) {
+          CHECK(run(*k, bytes(image), prompt, options) == expected);
+          continue;
+        }
+        Model model;
+        Plan plan;
+        Session session;
+        REQUIRE(open(model, bytes(image), *k) == Status::ok);
+        REQUIRE(make_plan(plan, model.config(), k->traits) == Status::ok);
+        GuardedArena arena(plan.arena_bytes, plan.arena_align);
+        CHECK(create(session, model, plan, *k, arena.span()) == Status::layout_unsupported);
+        CHECK(arena.intact());
+      }
+    }
+  }
+}
+
+#if defined(__linux__)
+TEST_CASE("threads do not change a bit", "[session]") {
+  for (const std::uint32_t threads : {1u, 2u, 3u}) {
+    ThreadPool pool;
+    REQUIRE(pool.start(threads));
+    Parallel parallel = pool.parallel();
+    parallel.threshold = 0;  // splits everything
+    for (const Kernels* k : runnable_kernels()) {
+      for (const NamedConfig& c : edge_configs()) {
+        INFO(k->traits.name << ", " << c.name << ", " << threads << " threads");
+        const ImageBytes image = random_image(c.config, k->traits.preferred, 13);
+        const std::vector<Token> prompt = random_prompt(c.config.vocab_size, std::min(c.config.max_seq, 70u), 15);
+        RunOptions options;
+        options.generate = 5;
+        const RunResult expected = run(*k, bytes(image), prompt, options);
+        options.parallel = &parallel;
+        CHECK(run(*k, bytes(image), prompt, options) == expected);
+      }
+    }
+  }
+}
+
+TEST_CASE("stories260K: threads do not change a bit", "[session][data]") {
+  const ImageBytes& image = stories_image();
+  if (image.empty()) return;
+  const std::vector<Token> prompt = random_prompt(512, 305, 17);
+  for (const Kernels* k : runnable_kernels()) {
+    RunOptions options;
+    options.sampler = warm_sampler();
+    const RunResult expected = run(*k, bytes(image), prompt, options);
+    for (const std::uint32_t threads : {1u, 2u, 3u}) {
+      INFO(k->traits.name << ", " << threads << " threads");
+      ThreadPool pool;
+      REQUIRE(pool.start(threads));
+      Parallel parallel = pool.parallel();
+      parallel.threshold = 0;
+      options.parallel = &parallel;
+      CHECK(run(*k, bytes(image), prompt, options) == expected);
+    }
+  }
+}
+
+TEST_CASE("an image in read-only memory runs", "[session]") {
+  const NamedConfig& c = edge_configs()[0];
+  const ImageBytes image = random_image(c.config, Layout::packed, 19);
+  void* pages = mmap(nullptr, image.size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  REQUIRE(pages != MAP_FAILED);
+  std::memcpy(pages, image.data(), image.size());
+  REQUIRE(mprotect(pages, image.size(), PROT_READ) == 0);
+  const std::vector<Token> prompt = {3, 1, 4};
+  for (const Kernels* k : runnable_kernels()) {
+    INFO(k->traits.name);
+    RunOptions options;
+    options.generate = 5;
+    const Span<const std::uint8_t> mapped{static_cast<const std::uint8_t*>(pages), image.size()};
+    CHECK(run(*k, mapped, prompt, options) == run(*k, bytes(image), prompt, options));
+  }
+  munmap(pages, image.size());
+}
+#endif
+
+TEST_CASE("what the arena held before does not matter", "[session]") {
+  for (const Kernels* k : runnable_kernels()) {
+    for (const NamedConfig& c : edge_configs()) {
+      INFO(k->traits.name << ", " << c.name);
+      const ImageBytes image = random_image(c.config, k->traits.preferred, 23);
+      const std::vector<Token> prompt = random_prompt(c.config.vocab_size, std::min(c.config.max_seq, 67u), 25);
+      RunOptions options;
+      options.generate = 4;
+      options.fill = Fill::zeros;
+      const RunResult expected = run(*k, bytes(image), prompt, options);
+      for (const Fill fill : {Fill::ones, Fill::random}) {
+        options.fill = fill;
+        CHECK(run(*k, bytes(image), prompt, options) == expected);
+      }
+    }
+  }
+}
+
+TEST_CASE("scales anywhere in their range: the same bits everywhere, no NaN", "[session]") {
+  for (const NamedConfig& c : edge_configs()) {
+    for (std::uint64_t seed = 1; seed <= 8; ++seed) {
+      const ImageBytes image = wild_image(c.config, Layout::packed, seed);
+      const std::vector<Token> prompt = random_prompt(c.config.vocab_size, std::min(c.config.max_seq, 70u), seed);
+      RunOptions options;
+      options.generate = 3;
+      const RunResult expected = run(*find_kernels("portable"), bytes(image), prompt, options);
+      for (const Kernels* k : runnable_kernels()) {
+        INFO(k->traits.name << ", " << c.name << ", seed " << seed);
+        CHECK(run(*k, bytes(image), prompt, options) == expected);
+        options.piece = 3;
+        CHECK(run(*k, bytes(image), prompt, options) == expected);
+        options.piece = 0;
+      }
+    }
+  }
+}
+
+TEST_CASE("evaluate gives the logits of stepping at every position", "[session]") {
+  struct Seen {
+    Rows rows;
+    std::vector<std::uint32_t> positions;
+  };
+  for (const Kernels* k : runnable_kernels()) {
+    for (const NamedConfig& c : edge_configs()) {
+      INFO(k->traits.name << ", " << c.name);
+      const ImageBytes image = random_image(c.config, k->traits.preferred, 27);
+      const std::size_t n = std::min(c.config.max_seq, 135u);
+      const std::vector<Token> tokens = random_prompt(c.config.vocab_size, n, 29);
+      Running r(*k, bytes(image));
+      Seen seen;
+      const LogitsSink sink{[](void* context, std::uint32_t position, Span<const float> logits) {
+                              auto& s = *static_cast<Seen*>(context);
+                              s.rows.push_back(bits(logits));
+                              s.positions.push_back(position);
+                            },
+                            &seen};
+      // In two calls, so that a position other than 0 begins one.
+      const Span<const Token> span{tokens.data(), n};
+      if (n > 1) REQUIRE(r.session.evaluate(span.subspan(0, n / 2), sink) == Status::ok);
+      REQUIRE(r.session.evaluate(span.subspan(n / 2, n - n / 2), sink) == Status::ok);
+      CHECK(seen.rows == step_through(*k, image, tokens));
+      for (std::size_t i = 0; i < seen.positions.size(); ++i) CHECK(seen.positions[i] == i);
+    }
+  }
+}
+
+TEST_CASE("rewind forgets what came after", "[session]") {
+  const ModelConfig& c = edge_configs()[0].config;
+  for (const Kernels* k : runnable_kernels()) {
+    INFO(k->traits.name);
+    const ImageBytes image = random_image(c, k->traits.preferred, 31);
+    const std::vector<Token> tokens = random_prompt(c.vocab_size, 150, 33), other = random_prompt(c.vocab_size, 150, 35);
+    const Rows expected = step_through(*k, image, tokens);
+    // Back to the beginning, into a block, to a block's edge, and nowhere.
+    for (const std::uint32_t position : {0u, 1u, 63u, 64u, 65u, 100u, 128u, 149u}) {
+      INFO("to " << position);
+      Running r(*k, bytes(image));
+      Span<const float> logits;
+      if (position) REQUIRE(r.session.prefill(logits, Span<const Token>(tokens).subspan(0, position)) == Status::ok);
+      REQUIRE(r.session.prefill(logits, Span<const Token>(other).subspan(position, 150 - position)) == Status::ok);
+      CHECK(r.session.position() == 150);
+      CHECK(r.session.rewind(151) == Status::bad_argument);
+      CHECK(r.session.position() == 150);
+      REQUIRE(r.session.rewind(position) == Status::ok);
+      CHECK(r.session.position() == position);
+      for (std::uint32_t i = position; i < 150; ++i) {
+        REQUIRE(r.session.step(logits, tokens[i]) == Status::ok);
+        if (bits(logits) != expected[i]) FAIL_CHECK("differs at " << i);
+      }
+    }
+  }
+}
+
+TEST_CASE("a refused call leaves the session as it was", "[session]") {
+  const ModelConfig& c = edge_configs()[0].config;
+  for (const Kernels* k : runnable_kernels()) {
+    INFO(k->traits.name);
+    const ImageBytes image = random_image(c, k->traits.preferred, 37);
+    Running r(*k, bytes(image), {70, 16});
+    CHECK(r.session.max_seq() == 70);
+    const std::vector<Token> tokens = random_prompt(c.vocab_size, 80, 39);
+    const Rows expected = step_through(*k, image, tokens);
+    const Span<const Token> span(tokens);
+    Span<const float> logits;
+    REQUIRE(r.session.prefill(logits, span.subspan(0, 60)) == Status::ok);
+    const Span<const float> before = logits;
+    const std::vector<std::uint32_t> logits_before = bits(logits);
+    const Span<std::byte> memory = r.arena->span();
+    const std::vector<std::byte> arena_before(memory.begin(), memory.end());
+
+    const auto unchanged = [&] {
+      CHECK(r.session.position() == 60);
+      CHECK(logits.data() == before.data());
+      CHECK(bits(before) == logits_before);
+      CHECK(std::memcmp(arena_before.data(), memory.data(), memory.size()) == 0);
+    };
+    const LogitsSink sink{[](void*, std::uint32_t, Span<const float>) { FAIL("called"); }, nullptr};
+    CHECK(r.session.prefill(logits, span.subspan(0, 11)) == Status::context_full);
+    unchanged();
+    CHECK(r.session.evaluate(span.subspan(0, 11), sink) == Status::context_full);
+    unchanged();
+    for (const Token bad : {-1, static_cast<Token>(c.vocab_size), -2147483647 - 1, 2147483647}) {
+      std::vector<Token> with_bad(tokens.begin(), tokens.begin() + 5);
+      with_bad[4] = bad;
+      CHECK(r.session.prefill(logits, with_bad) == Status::bad_token);
+      CHECK(r.session.step(logits, bad) == Status::bad_token);
+      CHECK(r.session.evaluate(with_bad, sink) == Status::bad_token);
+      unchanged();
+    }
+    CHECK(r.session.prefill(logits, {}) == Status::bad_argument);
+    CHECK(r.session.evaluate(span.subspan(0, 1), {}) == Status::bad_argument);
+    unchanged();
+
+    for (std::uint32_t i = 60; i < 70; ++i) {
+      REQUIRE(r.session.step(logits, tokens[i]) == Status::ok);
+      CHECK(bits(logits) == expected[i]);
+    }
+    CHECK(r.session.step(logits, tokens[70]) == Status::context_full);
+    CHECK(bits(logits) == expected[69]);
+    CHECK(r.session.position() == 70);
+  }
+}
+
+TEST_CASE("a session is created only in a block that holds it", "[session]") {
+  for (const Kernels* k : runnable_kernels()) {
+    for (const NamedConfig& c : edge_configs()) {
+      INFO(k->traits.name << ", " << c.name);
+      const ImageBytes image = random_image(c.config, k->traits.preferred, 41);
+      Model model;
+      Plan plan;
+      Session session;
+      REQUIRE(open(model, bytes(image), *k) == Status::ok);
+      REQUIRE(make_plan(plan, model.config(), k->traits) == Status::ok);
+      GuardedArena arena(plan.arena_bytes + plan.arena_align, plan.arena_align);
+      const Span<std::byte> memory = arena.span();
+      const auto bytes_needed = static_cast<std::size_t>(plan.arena_bytes);
+      CHECK(create(session, model, plan, *k, memory.subspan(0, bytes_needed - 1)) == Status::arena_too_small);
+      CHECK(create(session, model, plan, *k, {}) == Status::bad_argument);
+      for (const std::size_t off : {std::size_t{1}, std::size_t{4}, std::size_t{plan.arena_align} / 2})
+        CHECK(create(session, model, plan, *k, memory.subspan(off, bytes_needed)) == Status::misaligned);
+      Plan other = plan;
+      other.arena_bytes -= 1;
+      CHECK(create(session, model, other, *k, memory) == Status::bad_argument);
+      CHECK(create(session, Model{}, plan, *k, memory) == Status::bad_config);
+      CHECK(session.position() == 0);
+      Span<const float> logits;
+      CHECK(session.step(logits, 0) == Status::bad_argument);  // never created
+      CHECK(create(session, model, plan, *k, memory.subspan(0, bytes_needed)) == Status::ok);
+      CHECK(arena.intact());
+    }
+  }
+}
+
+TEST_CASE("two sessions share an image, not a bit of memory", "[session]") {
+  const ModelConfig& c = edge_configs()[0].config;
+  for (const Kernels* k : runnable_kernels()) {
+    const ImageBytes image = random_image(c, k->traits.preferred, 43);
+    const std::vector<Token> a = random_prompt(c.vocab_size, 70, 1), b = random_prompt(c.vocab_size, 70, 2);
+    const Rows expected_a = step_through(*k, image, a), expected_b = step_through(*k, image, b);
+    Running first(*k, bytes(image)), second(*k, bytes(image));
+    Span<const float> logits_a, logits_b;
+    for (std::size_t i = 0; i < 70; ++i) {
+      REQUIRE(first.session.step(logits_a, a[i]) == Status::ok);
+      REQUIRE(second.session.step(logits_b, b[i]) == Status::ok);
+      if (bits(logits_a) != expected_a[i] || bits(logits_b) != expected_b[i]) FAIL_CHECK("differs at " << i);
+    }
+  }
+}
+
+namespace {
+
+struct PatternRows {
+  std::map<std::array<std::uint32_t, 3>, std::vector<float>> rows;  // of layer, head, position
+  bool in_order = true;
+};
+
+}  // namespace
+
+TEST_CASE("the pattern's rows sum to one and end at the query", "[session]") {
+  for (const Kernels* k : runnable_kernels()) {
+    for (const NamedConfig& c : edge_configs()) {
+      INFO(k->traits.name << ", " << c.name);
+      const ImageBytes image = random_image(c.config, k->traits.preferred, 45);
+      const std::vector<Token> tokens = random_prompt(c.config.vocab_size, std::min(c.config.max_seq, 130u), 47);
+      Running plain(*k, bytes(image)), tapped(*k, bytes(image));
+      PatternRows pattern;
+      tapped.session.set_tap({[](void* context, std::uint32_t layer, std::uint32_t head, std::uint32_t position,
+                                 std::uint32_t first_key, Span<const float> weights) {
+                                auto& p = *static_cast<PatternRows*>(context);
+                                std::vector<float>& row = p.rows[{layer, head, position}];
+                                p.in_order = p.in_order && row.size() == first_key && weights.size() <= kBlockKeys;
+                                row.insert(row.end(), weights.begin(), weights.end());
+                              },
+                              &pattern});
+      Span<const float> a, b;
+      REQUIRE(plain.session.prefill(a, tokens) == Status::ok);
+      REQUIRE(tapped.session.prefill(b, tokens) == Status::ok);
+      CHECK(bits(a) == bits(b));
+      CHECK(pattern.in_order);
+      CHECK(pattern.rows.size() == c.config.n_layers * c.config.n_heads * tokens.size());
+      for (const auto& [key, row] : pattern.rows) {
+        double sum = 0;
+        bool sane = row.size() == key[2] + 1;
+        for (const float w : row) {
+          sane = sane && w >= 0.0f && w <= 1.001f;
+          sum += static_cast<double>(w);
+        }
+        if (!sane || std::abs(sum - 1.0) > 1e-3) FAIL_CHECK("position " << key[2] << " has " << row.size() << " weights, sum " << sum);
+      }
+    }
+  }
+}
+
+TEST_CASE("an altered rounding mode is refused", "[session]") {
+  const ModelConfig& c = edge_configs()[0].config;
+  const Kernels& k = best_kernels();
+  const ImageBytes image = random_image(c, k.traits.preferred, 49);
+  Model model;
+  Plan plan;
+  REQUIRE(open(model, bytes(image), k) == Status::ok);
+  REQUIRE(make_plan(plan, model.config(), k.traits) == Status::ok);
+  GuardedArena arena(plan.arena_bytes, plan.arena_align);
+  Session session;
+  const auto created = [&] { return create(session, model, plan, k, arena.span()); };
+  for (const int mode : {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO}) {
+    REQUIRE(std::fesetround(mode) == 0);
+    const Status status = created();
+    std::fesetround(FE_TONEAREST);
+    CHECK(status == Status::rounding_mode);
+  }
+  CHECK(created() == Status::ok);
+}
+
+#if defined(__x86_64__)
+// 32-bit NEON and Helium flush denormals and other cores do not, so none may matter: none may even appear.
+TEST_CASE("no denormal and no underflow in a run", "[session]") {
+  constexpr unsigned kFlags = 0x3F, kInvalid = 0x01, kDenormal = 0x02, kDivision = 0x04, kOverflow = 0x08, kUnderflow = 0x10;
+  const auto check = [&](const Kernels& k, const ImageBytes& image, unsigned forbidden) {
+    Running r(k, bytes(image));
+    const std::vector<Token> tokens = random_prompt(r.model, std::min(r.session.max_seq(), 133u), 51);
+    Span<const float> logits;
+    _mm_setcsr(_mm_getcsr() & ~kFlags);
+    const Status status = r.session.prefill(logits, tokens);
+    const unsigned flags = _mm_getcsr();
+    REQUIRE(status == Status::ok);
+    CHECK((flags & forbidden) == 0);
+    if (r.session.position() == r.session.max_seq()) return;
+    _mm_setcsr(_mm_getcsr() & ~kFlags);
+    const Status stepped = r.session.step(logits, tokens[0]);
+    const unsigned step_flags = _mm_getcsr();
+    REQUIRE(stepped == Status::ok);
+    CHECK((step_flags & forbidden) == 0);
+  };
+  constexpr unsigned kStrange = kInvalid | kDenormal | kDivision | kOverflow | kUnderflow;
+  for (const Kernels* k : runnable_kernels()) {
+    for (const NamedConfig& c : edge_configs()) {
+      INFO(k->traits.name << ", " << c.name);
+      check(*k, random_image(c.config, k->traits.preferred, 53), kStrange);
+    }
+    const ImageBytes& stories = stories_image();
+    if (!stories.empty()) check(*k, stories, kStrange);
+    for (const NamedConfig& c : edge_configs()) {
+      for (std::uint64_t seed = 1; seed <= 8; ++seed) {
+        INFO(k->traits.name << ", " << c.name << ", wild " << seed);
+        check(*k, wild_image(c.config, k->traits.preferred, seed), kDenormal | kUnderflow);
+      }
+      for (const int exponent : {-40, 40}) {
+        INFO(k->traits.name << ", " << c.name << ", everything 2^" << exponent);
+        check(*k, extreme_image(c.config, k->traits.preferred, exponent), kDenormal | kUnderflow | kOverflow | kInvalid);
+      }
+    }
+  }
+}
+
+TEST_CASE("a program that flushes denormals gets the same bits", "[session]") {
+  constexpr unsigned kFlushToZero = 0x8000, kDenormalsAreZero = 0x0040;
+  for (const Kernels* k : runnable_kernels()) {
+    for (const NamedConfig& c : edge_configs()) {
+      std::vector<ImageBytes> images = {random_image(c.config, k->traits.preferred, 55)};
+      for (std::uint64_t seed = 1; seed <= 4; ++seed) images.push_back(wild_image(c.config, k->traits.preferred, seed));
+      for (const int exponent : {-40, 40}) images.push_back(extreme_image(c.config, k->traits.preferred, exponent));
+      for (std::size_t i = 0; i < images.size(); ++i) {
+        INFO(k->traits.name << ", " << c.name << ", image " << i);
+        const std::vector<Token> prompt = random_prompt(c.config.vocab_size, std::min(c.config.max_seq, 70u), 57);
+        RunOptions options;
+        options.generate = 4;
+        const RunResult expected = run(*k, bytes(images[i]), prompt, options);
+        const unsigned mode = _mm_getcsr();
+        _mm_setcsr(mode | kFlushToZero | kDenormalsAreZero);
+        const RunResult flushed = run(*k, bytes(images[i]), prompt, options);
+        _mm_setcsr(mode);
+        CHECK(flushed == expected);
+      }
+    }
+  }
+}
+#endif

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+// images.cpp: random weights in the writer's own format.
+#include "tests/support/images.hpp"
+
+#include <cmath>
+#include <stdexcept>
+
+#include "platform/select.hpp"
+#include "quant/convert.hpp"
+#include "quant/tokenizer_tables.hpp"
+#include "tests/support/random.hpp"
+#include "tests/support/test_data.hpp"
+
+namespace heed::test {
+namespace {
+
+// Ordinary numbers, anything legal, or one extreme.
+struct Kind {
+  enum { ordinary, wild, extreme } kind = ordinary;
+  int exponent = 0;
+  // A legal magnitude that is not ordinary.
+  float magnitude(Random& random) const { return std::ldexp(1.0f, kind == wild ? random.between(-40, 40) : exponent); }
+};
+
+quant::QuantizedMatrix random_matrix(Random& random, const TensorSlot& slot, float gain, Kind kind) {
+  quant::QuantizedMatrix m;
+  m.rows = slot.rows;
+  m.cols = slot.cols;
+  m.group = slot.group;
+  for (std::size_t i = 0; i < std::size_t{m.rows} * m.cols; ++i)
+    m.weights.push_back(static_cast<std::int8_t>(random.between(-127, 127)));
+  const float usual = gain / (73.0f * std::sqrt(static_cast<float>(m.cols)) * (m.group ? 8.0f : 1.0f));
+  for (std::uint32_t r = 0; r < m.rows; ++r)
+    m.scales.push_back(kind.kind ? kind.magnitude(random) : usual * (1.0f + 0.5f * random.uniform()));
+  for (std::size_t i = 0; i < std::size_t{m.rows} * group_count(m.cols, m.group); ++i)
+    m.multipliers.push_back(static_cast<std::uint8_t>(random.between(1, 15)));
+  return m;
+}
+
+quant::ImageBytes make_image(ModelConfig config, Layout layout, std::uint64_t seed, Span<const std::uint8_t> tokenizer,
+                             Kind kind) {
+  Random random(seed);
+  const bool wild = kind.kind == Kind::wild;
+  if (kind.kind) {
+    config.norm_epsilon = kind.magnitude(random);
+    config.attention_scale = kind.magnitude(random);
+  }
+  quant::TensorSection tensors(config, layout);
+  for (const TensorEntry& e : tensors.directory()) {
+    const TensorSlot slot = tensor_slot(config, e.role, e.layer);
+    if (slot.type == ElementType::s8) {
+      const bool sharp = e.role == Role::w_query || e.role == Role::w_key;
+      tensors.put(e.role, e.layer, random_matrix(random, slot, sharp ? 2.0f : 1.0f, kind));
+    } else if (slot.type == ElementType::f32) {
+      std::vector<float> gain;
+      for (std::uint32_t i = 0; i < slot.cols; ++i)
+        gain.push_back(kind.kind ? (random.below(2) ? -1.0f : 1.0f) * kind.magnitude(random) : 1.0f + 0.5f * random.uniform());
+      tensors.put_floats(e.role, e.layer, gain.data());
+    } else if (slot.type == ElementType::u32) {
+      std::vector<std::uint32_t> phases;
+      for (std::uint32_t i = 0; i < slot.cols; ++i)
+        phases.push_back(wild ? static_cast<std::uint32_t>(random.next()) : 683565276u >> i);
+      tensors.put_phases(phases);
+    } else {
+      std::vector<std::int16_t> values;
+      std::vector<std::int8_t> exponents;
+      for (std::uint32_t i = 0; i < slot.rows * slot.cols; ++i)
+        values.push_back(static_cast<std::int16_t>(random.between(-32767, 32767)));
+      for (std::uint32_t i = 0; i < slot.rows; ++i)
+        exponents.push_back(static_cast<std::int8_t>(wild ? random.between(-39, 41) : kind.kind ? (kind.exponent < 0 ? -39 : 41) : random.between(-3, 1)));
+      tensors.put_key_offset(e.layer, values, exponents);
+    }
+  }
+  const quant::Metadata metadata = {{"name", kind.kind ? "strange" : "random"}};
+  const std::string text = quant::metadata_text(metadata);
+  quant::ImageBytes image;
+  quant::write_image(image, config, tensors, tokenizer,
+                     {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}, best_kernels());
+  return image;
+}
+
+ModelConfig grouped() {
+  ModelConfig c = llama_config(80, 130, 2, 3, 1, 20, 67, 320);
+  c.rotary_dims = 16;
+  c.rotary_pairing = RotaryPairing::halves;
+  c.tied_unembedding = 0;
+  c.flags = kAttentionGainFolded | kFinalGainFolded | kKeyOffset;
+  const std::uint16_t groups[] = {32, 64, 32, 64, 64};
+  for (int i = 0; i < kSiteCount; ++i) c.groups[i] = groups[i];
+  return c;
+}
+
+ModelConfig long_rows() {
+  ModelConfig c = llama_config(40, 1300, 1, 2, 2, 20, 35, 140);
+  const std::uint16_t groups[] = {0, 32, 0, 256, 32};
+  for (int i = 0; i < kSiteCount; ++i) c.groups[i] = groups[i];
+  return c;
+}
+
+ModelConfig plain_offset() {
+  ModelConfig c = llama_config(48, 100, 2, 4, 2, 12, 61, 400);
+  c.flags = kKeyOffset;
+  return c;
+}
+
+ModelConfig tiny_odd() {
+  ModelConfig c = llama_config(33, 7, 1, 1, 1, 5, 19, 77);
+  c.flags = kAttentionGainFolded | kFfnGainFolded;
+  c.tied_unembedding = 0;
+  return c;
+}
+
+}  // namespace
+
+Span<const NamedConfig> edge_configs() {
+  static const NamedConfig configs[] = {
+      {"key offsets", plain_offset()},
+      {"groups, one KV head, halves", grouped()},
+      {"rows of 1,300 columns", long_rows()},
+      {"odd widths", tiny_odd()},
+      {"head of 256", llama_config(64, 96, 1, 2, 1, 256, 43, 130)},
+      {"one position", llama_config(16, 16, 1, 1, 1, 2, 5, 1)},
+  };
+  return configs;
+}
+
+quant::ImageBytes random_image(const ModelConfig& config, Layout layout, std::uint64_t seed,
+                               Span<const std::uint8_t> tokenizer) {
+  return make_image(config, layout, seed, tokenizer, {});
+}
+
+quant::ImageBytes wild_image(const ModelConfig& config, Layout layout, std::uint64_t seed) {
+  return make_image(config, layout, seed, {}, {Kind::wild, 0});
+}
+
+quant::ImageBytes extreme_image(const ModelConfig& config, Layout layout, int exponent) {
+  return make_image(config, layout, 1, {}, {Kind::extreme, exponent});
+}
+
+const quant::ImageBytes& stories_image() {
+  static quant::ImageBytes image;
+  if (!image.empty()) return image;
+  const std::string model = data_path("stories260K/stories260K.bin");
+  const std::string tokenizer = model.empty() ? model : data_path("stories260K/tok512.bin");
+  if (tokenizer.empty()) return image;
+  quant::ConvertReport report;
+  const quant::Error error = quant::convert(image, report, model, tokenizer, {}, best_kernels());
+  if (error) throw std::runtime_error(error.sentence());
+  return image;
+}
+
+std::vector<std::uint8_t> small_tokenizer(std::uint32_t vocab_size) {
+  quant::Vocabulary v;
+  v.pieces = {{"<unk>", 0.0f, true}, {"<s>", 0.0f, true}, {"</s>", 0.0f, true}};
+  v.bos = 1;
+  v.eos = 2;
+  v.prefix_space = true;
+  v.first_byte = 3;
+  v.byte_count = 256;
+  for (int b = 0; b < 256; ++b) v.pieces.push_back({std::string(1, static_cast<char>(b)), 0.0f, false});
+  const std::string letters = " etaoinshrdlu";
+  for (std::uint32_t i = 0; v.pieces.size() < vocab_size; ++i) {
+    std::string piece(1, letters[i % letters.size()]);
+    if (i >= letters.size()) piece += letters[i / letters.size() % letters.size()];
+    v.pieces.push_back({piece, -static_cast<float>(i), false});
+  }
+  std::vector<std::uint8_t> section;
+  const std::string error = quant::build_tokenizer_section(section, v);
+  if (!error.empty()) throw std::runtime_error(error);
+  return section;
+}
+
+}  // namespace heed::test
