@@ -51,9 +51,12 @@ void Session::forward(Span<const Token> tokens) {
   const ModelConfig& c = model_.config();
   const auto n = static_cast<std::uint32_t>(tokens.size());
   const Tensor embedding = model_.tensor(Role::token_embedding, 0);
-  for (std::uint32_t t = 0; t < n; ++t)
-    attention_.kernels->embed_f32_s8c(scratch_.residual + std::size_t{t} * scratch_.residual_stride, embedding,
-                                      static_cast<std::uint32_t>(tokens[t]));
+  for (std::uint32_t t = 0; t < n; ++t) {
+    float* const x = scratch_.residual + std::size_t{t} * scratch_.residual_stride;
+    attention_.kernels->embed_f32_s8c(x, embedding, static_cast<std::uint32_t>(tokens[t]));
+    // Products add to padded rows too; what the arena held there could be a denormal or a signalling NaN.
+    for (std::uint32_t c_pad = c.d_model; c_pad < scratch_.residual_stride; ++c_pad) x[c_pad] = 0.0f;
+  }
   if (c.rotary_dims)
     fill_rotation(const_cast<std::int16_t*>(scratch_.rotation), model_.rotary_phases(), c.rotary_dims / 2, position_, n);
   attention_.parallel = &parallel_;
