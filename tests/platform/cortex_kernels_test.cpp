@@ -119,7 +119,9 @@ TEST_CASE("a norm gives the bits of portable", "[cortex_m]") {
           const Both both(n, group, 1);
           fill(source, n, how);
           fill(gain, n, Fill::normal);
-          const NormWeights weights{with_gain ? gain : nullptr, 1e-5f};
+          NormWeights weights{};
+          weights.gain = with_gain ? gain : nullptr;
+          weights.epsilon = 1e-5f;
           kernels_portable.norm_s8r_f32(both.plain, 0, source, weights);
           table.norm_s8r_f32(both.prepared, 0, source, weights);
           CHECK(same(both, 0));
