@@ -157,7 +157,7 @@ def tensor_list(c):
 # 1.4: tensors.
 
 class Matrix:
-    """weights [rows, cols] times multiplier of row and group, which makes them up to 15 * 127; f32 scale of each row."""
+    """weights [rows, cols] times multiplier of row and group, which makes them up to 15 * 127; f32 row scales."""
 
     def __init__(self, weights, scale, group):
         self.weights, self.scale, self.group = weights, scale, group

@@ -338,7 +338,7 @@ def generate(image, prompt, count):
 
 
 def loss(image, tokens):
-    """Sum of nats over all tokens behind the first, each given those before it; in float64, it is no part of the spec."""
+    """Sum of nats over all tokens behind the first, each given those before it; float64, no part of the spec."""
     decoder, nats = Decoder(image, len(tokens)), 0.0
     for token, following in zip(tokens, tokens[1:]):
         logits = decoder.step(token).astype(np.float64)
