@@ -20,6 +20,23 @@ AttentionWeights attention_weights(const Model& model, std::uint32_t layer) {
   return w;
 }
 
+NormWeights norm_weights(const Model& model, Role gain, Role bias, std::uint32_t layer) {
+  const ModelConfig& c = model.config();
+  return {model.has(gain) ? model.floats(gain, layer) : nullptr, model.has(bias) ? model.floats(bias, layer) : nullptr,
+          c.norm_epsilon, c.norm == Norm::layer};
+}
+
+namespace {
+
+const std::uint16_t* activation_factor(Activation a) {
+  if (kBuiltFeatures.gelu && a == Activation::gelu_tanh) return kGeluTanh;
+  if (kBuiltFeatures.gelu && a == Activation::gelu_erf) return kGeluErf;
+  if (kBuiltFeatures.relu && a == Activation::relu) return kStep;
+  return kSigmoid;
+}
+
+}  // namespace
+
 void block_forward(const Model& model, const AttentionLayer& attention, const BlockScratch& scratch,
                    std::uint32_t first, std::uint32_t n) {
   const ModelConfig& c = model.config();
@@ -30,25 +47,27 @@ void block_forward(const Model& model, const AttentionLayer& attention, const Bl
   const std::uint32_t stride = scratch.residual_stride;
 
   // A folded gain is part of the weights behind the norm.
-  const auto norm = [&](Role gain, Site site) {
+  const auto norm = [&](Role gain, Role bias, Site site) {
     const Activations normed = make_activations(scratch.activations, k.traits, c.d_model, c.group(site), n);
-    const NormWeights weights{model.has(gain) ? model.floats(gain, layer) : nullptr, c.norm_epsilon};
+    const NormWeights weights = norm_weights(model, gain, bias, layer);
     for (std::uint32_t t = 0; t < n; ++t) k.norm_s8r_f32(normed, t, x + std::size_t{t} * stride, weights);
     return normed;
   };
 
   // x += attention(norm(x))
-  const Activations attention_in = norm(Role::attention_gain, Site::attention_in);
+  const Activations attention_in = norm(Role::attention_gain, Role::attention_norm_bias, Site::attention_in);
   attention_forward(attention, x, stride, true, attention_in, scratch.rotation, first, n, scratch.activations);
 
-  // x += w_down * (silu(w_gate * norm(x)) * (w_up * norm(x)))
-  const Activations ffn_in = norm(Role::ffn_gain, Site::ffn_in);
-  matmul_parallel(k, parallel, scratch.gate, scratch.ffn_stride, false, ffn_in, model.tensor(Role::w_gate, layer), n);
-  matmul_parallel(k, parallel, scratch.up, scratch.ffn_stride, false, ffn_in, model.tensor(Role::w_up, layer), n);
+  // x += w_down * (F(w_gate * norm(x)) * (w_up * norm(x))), or without a gate x += w_down * F(w_up * norm(x))
+  const Activations ffn_in = norm(Role::ffn_gain, Role::ffn_norm_bias, Site::ffn_in);
+  const Tensor gate_or_up = model.tensor(c.gated ? Role::w_gate : Role::w_up, layer);
+  matmul_parallel(k, parallel, scratch.gate, scratch.ffn_stride, false, ffn_in, gate_or_up, n);
+  if (c.gated)
+    matmul_parallel(k, parallel, scratch.up, scratch.ffn_stride, false, ffn_in, model.tensor(Role::w_up, layer), n);
   const Activations down_in = make_activations(scratch.activations, k.traits, c.d_ff, c.group(Site::down_in), n);
   for (std::uint32_t t = 0; t < n; ++t) {
     const std::size_t row = std::size_t{t} * scratch.ffn_stride;
-    k.gate_s8r_f32(down_in, t, scratch.gate + row, scratch.up + row, kSigmoid);
+    k.gate_s8r_f32(down_in, t, scratch.gate + row, c.gated ? scratch.up + row : nullptr, activation_factor(c.activation));
   }
   matmul_parallel(k, parallel, x, stride, true, down_in, model.tensor(Role::w_down, layer), n);
 }

@@ -20,6 +20,9 @@ struct BlockScratch {
 void block_forward(const Model& model, const AttentionLayer& attention, const BlockScratch& scratch,
                    std::uint32_t first, std::uint32_t n);
 
+// Gain and bias of a norm, as far as the image has them.
+NormWeights norm_weights(const Model& model, Role gain, Role bias, std::uint32_t layer);
+
 // The weights of one layer's attention.
 AttentionWeights attention_weights(const Model& model, std::uint32_t layer);
 

@@ -104,11 +104,17 @@ constexpr Status check_config(const ModelConfig& c) {
     return Status::bad_config;
   for (std::uint16_t g : c.groups)
     if (g != 0 && g != 32 && g != 64 && g != 128 && g != 256) return Status::bad_config;
-  // The token embedding and a tied unembedding are one matrix, so the site behind it decides the group of both.
+  if ((c.biases & kBiasNorm) && c.norm != Norm::layer) return Status::bad_config;
   if (c.architecture != Architecture::decoder || c.input != Input::tokens || c.output != Output::logits ||
-      c.norm != Norm::rms || c.norm_placement != NormPlacement::before || c.activation != Activation::silu ||
-      !c.gated || c.position != Position::rotary || c.mask != Mask::causal || c.biases != 0 || c.window != 0 ||
-      c.n_sinks != 0 || c.n_encoder_layers != 0 || (c.flags & kQueryKeyNorm) || c.embedding_scale != 1.0f)
+      c.norm_placement != NormPlacement::before || c.mask != Mask::causal || c.window != 0 || c.n_sinks != 0 ||
+      c.n_encoder_layers != 0 || (c.flags & kQueryKeyNorm) || c.embedding_scale != 1.0f ||
+      (c.tied_unembedding && (c.biases & kBiasHead)) ||
+      (c.position != Position::rotary && c.position != Position::learned && c.position != Position::none))
+    return Status::feature_not_built;
+  if ((!kBuiltFeatures.layer_norm && c.norm == Norm::layer) ||
+      (!kBuiltFeatures.learned_positions && c.position == Position::learned) ||
+      (!kBuiltFeatures.gelu && (c.activation == Activation::gelu_tanh || c.activation == Activation::gelu_erf)) ||
+      (!kBuiltFeatures.relu && c.activation == Activation::relu))
     return Status::feature_not_built;
   bool grouped = false;
   for (std::uint16_t g : c.groups) grouped = grouped || g != 0;

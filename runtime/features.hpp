@@ -9,9 +9,13 @@ struct Features {
   bool groups = true;       // group multipliers on weights, powers of two on activations
   bool key_offset = true;   // a constant taken from every key before it is quantised
   bool pattern_tap = true;  // handing out attention weights
+  bool layer_norm = true;   // beside RMS norm
+  bool learned_positions = true;  // beside rotary ones
+  bool gelu = true;         // beside SiLU
+  bool relu = true;
 };
 
-// A firmware that carries less says so once for its whole program, e.g. -DHEED_FEATURES="{false, true, false}".
+// A firmware that carries less says so once for its whole program, e.g. -DHEED_FEATURES="{false, true, false, false, false, false, false}".
 #ifndef HEED_FEATURES
 #define HEED_FEATURES \
   {}

@@ -99,10 +99,12 @@ struct MatmulRange {
   bool accumulate;
 };
 
-// RMS norm: y = x / sqrt(mean(x^2) + epsilon) * gain.
+// RMS norm: y = x / sqrt(mean(x^2) + epsilon) * gain. Layer norm (`centred`): the same of x - mean(x), plus bias.
 struct NormWeights {
   const float* gain;     // [n], or null when it is folded into the weights behind it
+  const float* bias;     // [n], or null; with `centred` only
   float epsilon;
+  bool centred;
 };
 
 struct Kernels {
@@ -120,7 +122,8 @@ struct Kernels {
   // The same for the norm of src; `src` is not changed.
   void (*norm_s8r_f32)(const Activations& dst, std::uint32_t index, const float* src, const NormWeights& weights);
 
-  // The same for gate * F(gate) * up, with F the sigmoid for SiLU; `gate` is overwritten. up may be null (no factor).
+  // The same for gate * F(gate) * up, where F is a table of activation_factor; `gate` is overwritten. up may be null
+  // (no factor).
   void (*gate_s8r_f32)(const Activations& dst, std::uint32_t index, float* gate, const float* up,
                        const std::uint16_t* factor);
 

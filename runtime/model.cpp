@@ -75,6 +75,7 @@ TensorSlot tensor_slot(const ModelConfig& c, Role role, std::uint32_t layer) {
       matrix(c.vocab_size, c.d_model, Site::unembed_in, 0);
       if (!c.tied_unembedding) s.group = 0;
       break;
+    case Role::position_embedding: s.rows = c.max_seq; break;
     case Role::unembedding: matrix(c.vocab_size, c.d_model, Site::unembed_in, kBiasHead); break;
     case Role::rotary_phases:
       s.type = ElementType::u32;
@@ -94,7 +95,10 @@ TensorSlot tensor_slot(const ModelConfig& c, Role role, std::uint32_t layer) {
     case Role::w_down: matrix(c.d_model, c.d_ff, Site::down_in, kBiasDown); break;
     case Role::attention_gain:
     case Role::ffn_gain:
-    case Role::final_gain: s.type = ElementType::f32; break;
+    case Role::final_gain:
+    case Role::attention_norm_bias:
+    case Role::ffn_norm_bias:
+    case Role::final_norm_bias: s.type = ElementType::f32; break;
   }
   return s;
 }

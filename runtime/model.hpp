@@ -7,7 +7,8 @@
 
 namespace heed {
 
-// What a tensor is for. The order is the order of the directory: globals before the layers, each layer, globals behind.
+// What a tensor is for. The directory has the globals before the layers, then each layer, then the globals behind, each
+// part in ascending order of role.
 enum class Role : std::uint8_t {
   token_embedding = 0,  // s8 [vocab_size, d_model]
   rotary_phases = 1,    // u32 [rotary_dims / 2]: turn per position, 2^32 = one turn
@@ -23,8 +24,12 @@ enum class Role : std::uint8_t {
   w_down = 11,          // s8 [d_model, d_ff]
   final_gain = 12,      // f32 [d_model]
   unembedding = 13,     // s8 [vocab_size, d_model]
+  position_embedding = 14,   // s8 [max_seq, d_model], before the layers
+  attention_norm_bias = 15,  // f32 [d_model]
+  ffn_norm_bias = 16,        // f32 [d_model]
+  final_norm_bias = 17,      // f32 [d_model], behind the layers
 };
-inline constexpr int kRoleCount = 14;
+inline constexpr int kRoleCount = 18;
 
 enum class ElementType : std::uint8_t { s8 = 0, f32 = 1, u32 = 2, s16 = 3 };
 
@@ -75,27 +80,35 @@ struct TensorSlot {
   bool bias;
 };
 
+constexpr std::uint32_t role_bit(Role r, bool on = true) { return on ? 1u << static_cast<unsigned>(r) : 0u; }
+
 // Bit (1 << role) for each tensor that every layer has, and for those outside the layers.
 constexpr std::uint32_t layer_roles(const ModelConfig& c) {
-  const auto bit = [](Role r, bool on) { return on ? 1u << static_cast<unsigned>(r) : 0u; };
-  return bit(Role::attention_gain, !(c.flags & kAttentionGainFolded)) | bit(Role::w_query, true) |
-         bit(Role::w_key, true) | bit(Role::w_value_down, true) | bit(Role::w_value_up, true) |
-         bit(Role::key_offset, c.flags & kKeyOffset) | bit(Role::ffn_gain, !(c.flags & kFfnGainFolded)) |
-         bit(Role::w_gate, c.gated) | bit(Role::w_up, true) | bit(Role::w_down, true);
+  const bool norm_bias = (c.biases & kBiasNorm) != 0;
+  return role_bit(Role::attention_gain, !(c.flags & kAttentionGainFolded)) | role_bit(Role::w_query) |
+         role_bit(Role::w_key) | role_bit(Role::w_value_down) | role_bit(Role::w_value_up) |
+         role_bit(Role::key_offset, c.flags & kKeyOffset) | role_bit(Role::ffn_gain, !(c.flags & kFfnGainFolded)) |
+         role_bit(Role::w_gate, c.gated) | role_bit(Role::w_up) | role_bit(Role::w_down) |
+         role_bit(Role::attention_norm_bias, norm_bias && !(c.flags & kAttentionGainFolded)) |
+         role_bit(Role::ffn_norm_bias, norm_bias && !(c.flags & kFfnGainFolded));
 }
 constexpr std::uint32_t global_roles(const ModelConfig& c) {
-  const auto bit = [](Role r, bool on) { return on ? 1u << static_cast<unsigned>(r) : 0u; };
-  return bit(Role::token_embedding, c.input == Input::tokens) | bit(Role::rotary_phases, c.position == Position::rotary) |
-         bit(Role::final_gain, !(c.flags & kFinalGainFolded)) |
-         bit(Role::unembedding, c.output == Output::logits && !c.tied_unembedding);
+  return role_bit(Role::token_embedding, c.input == Input::tokens) |
+         role_bit(Role::rotary_phases, c.position == Position::rotary) |
+         role_bit(Role::position_embedding, c.position == Position::learned) |
+         role_bit(Role::final_gain, !(c.flags & kFinalGainFolded)) |
+         role_bit(Role::unembedding, c.output == Output::logits && !c.tied_unembedding) |
+         role_bit(Role::final_norm_bias, (c.biases & kBiasNorm) && !(c.flags & kFinalGainFolded));
 }
+// Globals that stand before the layers.
+inline constexpr std::uint32_t kRolesBeforeLayers =
+    role_bit(Role::token_embedding) | role_bit(Role::rotary_phases) | role_bit(Role::position_embedding);
+
 constexpr std::uint32_t count_bits(std::uint32_t v) {
   std::uint32_t n = 0;
   for (; v; v &= v - 1) ++n;
   return n;
 }
-inline constexpr std::uint32_t kRolesBeforeLayers = 3;  // bits of token_embedding and rotary_phases
-
 constexpr std::uint32_t tensor_count(const ModelConfig& c) {
   return count_bits(global_roles(c)) + c.n_layers * count_bits(layer_roles(c));
 }
@@ -103,11 +116,11 @@ constexpr std::uint32_t tensor_count(const ModelConfig& c) {
 // Directory index of a tensor that the configuration has, from its roles above.
 constexpr std::uint32_t tensor_index(std::uint32_t globals, std::uint32_t layers, std::uint32_t n_layers, Role role,
                                      std::uint32_t layer) {
-  const std::uint32_t below = (1u << static_cast<unsigned>(role)) - 1;
-  if (role >= Role::final_gain) layer = n_layers;
-  if (role <= Role::rotary_phases) layer = 0;
-  return count_bits(globals & below) + layer * count_bits(layers) +
-         (role > Role::rotary_phases && role < Role::final_gain ? count_bits(layers & below) : 0);
+  const std::uint32_t below = role_bit(role) - 1;
+  const std::uint32_t before = globals & kRolesBeforeLayers;
+  if (before & role_bit(role)) return count_bits(before & below);
+  if (layers & role_bit(role)) return count_bits(before) + layer * count_bits(layers) + count_bits(layers & below);
+  return count_bits(before) + n_layers * count_bits(layers) + count_bits(globals & ~kRolesBeforeLayers & below);
 }
 constexpr std::uint32_t tensor_index(const ModelConfig& c, Role role, std::uint32_t layer) {
   return tensor_index(global_roles(c), layer_roles(c), c.n_layers, role, layer);

@@ -137,5 +137,8 @@ inline constexpr std::int16_t kExp2Low[16] = {
 
 // One factor of a gate activation over 0 <= a <= 16 in steps of 1/16, Q15; F(-a) = 32767 - F(a).
 extern const std::uint16_t kSigmoid[257];
+extern const std::uint16_t kGeluTanh[257];
+extern const std::uint16_t kGeluErf[257];
+extern const std::uint16_t kStep[257];
 
 }  // namespace heed

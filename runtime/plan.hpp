@@ -35,10 +35,11 @@ struct Plan {
   Slice kv_cache;     // [n_layers] KvCache
   Slice residual;     // [chunk, d_model padded] f32, the embeddings that the layers move
   Slice rotation;     // [chunk, rotary_dims / 2, 2] s16
+  Slice position;     // [d_model padded] f32, with learned positions
   Slice activations;  // [chunk] quantised vectors of the widest site
   Slice logits;       // [vocab_size padded] f32, live until the next step
   AttentionPlan attention;
-  Slice gate, up;     // [chunk, d_ff padded] f32, in the same bytes as `attention`
+  Slice gate, up;     // [chunk, d_ff padded] f32, in the same bytes as `attention`; `up` in gated layers only
 };
 
 // Rows of float buffers are padded to this, because products come in blocks of rows.
@@ -99,6 +100,7 @@ constexpr Status make_plan(Plan& plan, const ModelConfig& c, const KernelTraits&
   plan.kv_cache = s.take(kv.layer_bytes() * c.n_layers);
   plan.residual = s.take(std::uint64_t{4} * plan.chunk * float_row(c.d_model));
   plan.rotation = s.take(std::uint64_t{2} * plan.chunk * c.rotary_dims);
+  plan.position = s.take(c.position == Position::learned ? std::uint64_t{4} * float_row(c.d_model) : 0);
   std::uint64_t activations = activations_bytes(traits, c.d_model, c.group(Site::attention_in), plan.chunk);
   activations = larger(activations, activations_bytes(traits, c.d_query(), c.group(Site::value_up_in), plan.chunk));
   activations = larger(activations, activations_bytes(traits, c.d_model, c.group(Site::ffn_in), plan.chunk));
@@ -111,7 +113,7 @@ constexpr Status make_plan(Plan& plan, const ModelConfig& c, const KernelTraits&
   plan.attention =
       plan_detail::stack_attention(attention, traits, c.n_heads, c.n_kv_heads, c.head_dim, plan.chunk);
   plan.gate = ffn.take(std::uint64_t{4} * plan.chunk * float_row(c.d_ff));
-  plan.up = ffn.take(std::uint64_t{4} * plan.chunk * float_row(c.d_ff));
+  plan.up = ffn.take(c.gated ? std::uint64_t{4} * plan.chunk * float_row(c.d_ff) : 0);
   plan.arena_bytes = larger(attention.at(), ffn.at()) + traits.slack;
   return Status::ok;
 }

@@ -57,6 +57,15 @@ void Session::forward(Span<const Token> tokens) {
     // Products add to padded rows too; what the arena held there could be a denormal or a signalling NaN.
     for (std::uint32_t c_pad = c.d_model; c_pad < scratch_.residual_stride; ++c_pad) x[c_pad] = 0.0f;
   }
+  if (kBuiltFeatures.learned_positions && c.position == Position::learned) {
+    const Tensor positions = model_.tensor(Role::position_embedding, 0);
+    auto* row = reinterpret_cast<float*>(arena_ + static_cast<std::size_t>(plan_.position.offset));
+    for (std::uint32_t t = 0; t < n; ++t) {
+      attention_.kernels->embed_f32_s8c(row, positions, position_ + t);
+      float* x = scratch_.residual + std::size_t{t} * scratch_.residual_stride;
+      for (std::uint32_t i = 0; i < c.d_model; ++i) x[i] += row[i];
+    }
+  }
   if (c.rotary_dims)
     fill_rotation(const_cast<std::int16_t*>(scratch_.rotation), model_.rotary_phases(), c.rotary_dims / 2, position_, n);
   attention_.parallel = &parallel_;
@@ -73,7 +82,7 @@ Span<const float> Session::unembed(std::uint32_t token_of_chunk) {
   const ModelConfig& c = model_.config();
   const Kernels& k = *attention_.kernels;
   const Activations last = make_activations(scratch_.activations, k.traits, c.d_model, c.group(Site::unembed_in), 1);
-  const NormWeights norm{model_.has(Role::final_gain) ? model_.floats(Role::final_gain, 0) : nullptr, c.norm_epsilon};
+  const NormWeights norm = norm_weights(model_, Role::final_gain, Role::final_norm_bias, 0);
   k.norm_s8r_f32(last, 0, scratch_.residual + std::size_t{token_of_chunk} * scratch_.residual_stride, norm);
   const Tensor unembedding = model_.tensor(c.tied_unembedding ? Role::token_embedding : Role::unembedding, 0);
   auto* logits = reinterpret_cast<float*>(arena_ + static_cast<std::size_t>(plan_.logits.offset));

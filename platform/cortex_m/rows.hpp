@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // rows.hpp: what happens to one vector at a time on Cortex-M, with the bits of portable/rows.hpp. A vector is first
 // written as s16 where its prepared form will be, two bytes per element, and quantised there, so that each step exists
-// once. `Core` converts and quantises runs: to_s16 of one float, convert of floats in fours, and finish.
+// once. `Core` converts and quantises runs: to_s16 of one float, convert of floats in fours, and finish; its WidenBytes is
+// the `Prepare` of what portable quantises to bytes.
 #pragma once
 #include "platform/portable/rows.hpp"
 
@@ -132,7 +133,58 @@ struct Rows {
     dst.scales[index] = portable::row_scale(b.max, b.exponent, dst.groups != 0);
   }
 
+  // The steps of portable::layer_norm; a row is converted again where quantising has overwritten it.
+  __attribute__((noinline)) static void layer_norm(const Activations& dst, std::uint32_t index, const float* src,
+                                                   const NormWeights& weights) {
+    const BlockFloat b = block_float(max_bits(src, nullptr, dst.cols));
+    std::int16_t* const row = s16_row(dst, index);
+    portable::Centred c{0, 0, 0, 0.0f};
+    std::int32_t max = 0;
+    const auto centre_row = [&] {
+      for (std::uint32_t i = 0; i < dst.cols; ++i)
+        row[i] = static_cast<std::int16_t>(
+            max == 0 ? 0 : ((Core::to_s16(src[i], b) - c.mean) >> c.right) * (1 << c.left));
+    };
+    if (!b.zero) c = portable::centre(max, dst.cols, [&](std::uint32_t i) { return Core::to_s16(src[i], b); });
+    if (max == 0 && !weights.bias) return store_zero(dst, index);
+    float scale = 0.0f;
+    if (max != 0) {
+      const int exponent = b.exponent - c.left + c.right;
+      centre_row();
+      const std::int32_t squares = quantize(dst, index, max, 0);
+      const float factor =
+          portable::norm_factor(portable::row_scale(max, exponent, false), squares, dst.cols, weights.epsilon);
+      c.unit = pow2(exponent - 15) * factor;
+      scale = portable::row_scale(max, exponent, dst.groups != 0) * factor;
+    }
+    if (weights.gain || weights.bias) {
+      const auto normed = [&](std::uint32_t i) {
+        float y = static_cast<float>(row[i]) * c.unit;
+        if (weights.gain) y = y * weights.gain[i];
+        return weights.bias ? y + weights.bias[i] : y;
+      };
+      centre_row();
+      std::uint32_t bits = 0;
+      for (std::uint32_t i = 0; i < dst.cols; ++i) {
+        const std::uint32_t m = magnitude_bits(normed(i));
+        bits = m > bits ? m : bits;
+      }
+      const BlockFloat y = block_float(bits);
+      if (y.zero) return store_zero(dst, index);
+      for (std::uint32_t i = 0; i < dst.cols; ++i) row[i] = static_cast<std::int16_t>(Core::to_s16(normed(i), y));
+      quantize(dst, index, y.max, dst.groups);
+      scale = portable::row_scale(y.max, y.exponent, dst.groups != 0);
+    } else if (dst.groups) {
+      centre_row();
+      quantize(dst, index, max, dst.groups);
+    }
+    dst.scales[index] = activation_scale(scale);
+  }
+
   static void norm_s8r_f32(const Activations& dst, std::uint32_t index, const float* src, const NormWeights& weights) {
+    if (kBuiltFeatures.layer_norm && weights.centred)
+      return portable::layer_norm<typename Core::WidenBytes>(dst, index, src, weights);
+    if (kBuiltFeatures.layer_norm && weights.centred) return layer_norm(dst, index, src, weights);
     BlockFloat b = block_float(max_bits(src, nullptr, dst.cols));
     if (b.zero) return store_zero(dst, index);
     std::int16_t* const row = s16_row(dst, index);

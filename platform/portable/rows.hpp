@@ -45,6 +45,13 @@ inline std::uint8_t group_exponent(std::int32_t group_max, std::int32_t row_max)
   return p;
 }
 
+// x - mean(x) as s16 values: (s16 of x) - mean, shifted to 15 bits.
+struct Centred {
+  std::int32_t mean;
+  int left, right;  // one of them is 0
+  float unit;       // what one unit of the result stands for, times the norm's factor
+};
+
 // The s16 values of a vector: floats under a power of two, with an optional gain, or ready-made.
 struct S16Source {
   const float* floats;         // [n], or null
@@ -58,10 +65,30 @@ struct S16Source {
   }
 };
 
+// x less its mean, optionally with the norm applied, gain and bias: what layer norm quantises.
+struct CentredSource {
+  S16Source x;
+  Centred centred;
+  const float* gain;
+  const float* bias;
+  float scale;  // 2^(15 - exponent) of the result, when there is a gain or a bias
+
+  std::int32_t centred_at(std::uint32_t i) const {
+    return ((x.at(i) - centred.mean) >> centred.right) * (1 << centred.left);
+  }
+  float normed_at(std::uint32_t i) const {
+    float y = static_cast<float>(centred_at(i)) * centred.unit;
+    if (gain) y = y * gain[i];
+    return bias ? y + bias[i] : y;
+  }
+  std::int32_t at(std::uint32_t i) const { return gain || bias ? to_s16(normed_at(i), scale) : centred_at(i); }
+};
+
 // Quantises a vector with largest magnitude `max` (16384..32767); returns the sum of squares of the int8 values when
 // there are no groups. SPEC.md 2.3. Out of line and for every source, because each copy costs a board its flash.
-[[gnu::noinline]] inline std::int32_t quantize_row(const Activations& dst, std::uint32_t index, std::int32_t max,
-                                                   const S16Source& source) {
+template <class Source>
+[[gnu::noinline]] std::int32_t quantize_row(const Activations& dst, std::uint32_t index, std::int32_t max,
+                                            const Source& source) {
   std::int8_t* q = activation_row(dst, index);
   const std::int32_t r = reciprocal_127(max);
   std::int32_t squares = 0;
@@ -99,22 +126,102 @@ template <class Prepare>
 void quantize_s8r_f32(const Activations& dst, std::uint32_t index, const float* src) {
   const BlockFloat b = block_float(max_magnitude_bits(src, dst.cols));
   if (b.zero) return store_zero<Prepare>(dst, index);
-  quantize_row(dst, index, b.max, {src, nullptr, b.to_s16_scale, nullptr});
+  quantize_row(dst, index, b.max, S16Source{src, nullptr, b.to_s16_scale, nullptr});
   dst.scales[index] = row_scale(b.max, b.exponent, dst.groups != 0);
+  Prepare::finish(dst, index);
+}
+
+// floor((2 * sum + n) / (2 * n)): the mean, rounded to nearest. In steps that fit 32 bits, because a 64-bit division costs
+// a board 700 bytes; one step for vectors of up to 16,384 elements.
+inline std::int32_t rounded_mean(std::int64_t sum, std::int32_t n) {
+  constexpr std::int64_t kStep = 1 << 30;
+  std::int32_t mean = 0, rest = 0;
+  for (std::int64_t left = 2 * sum + n; left != 0;) {
+    const std::int64_t part = left > kStep ? kStep : left < -kStep ? -kStep : left;
+    left -= part;
+    const std::int32_t total = rest + static_cast<std::int32_t>(part);
+    std::int32_t q = total / (2 * n);
+    if (total - q * 2 * n < 0) --q;
+    mean += q;
+    rest = total - q * 2 * n;
+  }
+  return mean;
+}
+
+// The mean of the n s16 values at(i), the shift that brings the rest to 15 bits, and its largest magnitude then.
+template <class At>
+Centred centre(std::int32_t& max, std::uint32_t n, At at) {
+  std::int64_t sum = 0;
+  for (std::uint32_t i = 0; i < n; ++i) sum += at(i);
+  Centred c{rounded_mean(sum, static_cast<std::int32_t>(n)), 0, 0, 0.0f};
+  max = 0;
+  for (std::uint32_t i = 0; i < n; ++i) {
+    const std::int32_t m = magnitude(at(i) - c.mean);
+    max = m > max ? m : max;
+  }
+  const int left = 15 - bit_length(static_cast<std::uint32_t>(max));
+  c.left = max == 0 || left < 0 ? 0 : left;
+  c.right = left < 0 ? -left : 0;
+  max = (max >> c.right) << c.left;
+  return c;
+}
+
+// 1 / sqrt(mean square + epsilon), from a sum of squares of int8 values of scale s.
+inline float norm_factor(float s, std::int32_t squares, std::uint32_t n, float epsilon) {
+  const float mean = s * s * static_cast<float>(squares) * (1.0f / static_cast<float>(n));
+  return 1.0f / square_root(mean + epsilon);
+}
+
+// Layer norm: the mean is that of the s16 values, the rest as in RMS norm; SPEC.md 2.4.
+template <class Prepare>
+[[gnu::noinline]] void layer_norm(const Activations& dst, std::uint32_t index, const float* src,
+                                  const NormWeights& weights) {
+  const BlockFloat b = block_float(max_magnitude_bits(src, dst.cols));
+  CentredSource source{{src, nullptr, b.to_s16_scale, nullptr}, {0, 0, 0, 0.0f}, nullptr, nullptr, 0.0f};
+  std::int32_t max = 0;
+  if (!b.zero) source.centred = centre(max, dst.cols, [&](std::uint32_t i) { return source.x.at(i); });
+  if (max == 0 && !weights.bias) return store_zero<Prepare>(dst, index);
+  float scale = 0.0f;
+  if (max != 0) {
+    const int exponent = b.exponent - source.centred.left + source.centred.right;
+    Activations plain = dst;
+    plain.groups = 0;
+    const std::int32_t squares = quantize_row(plain, index, max, source);
+    const float factor = norm_factor(row_scale(max, exponent, false), squares, dst.cols, weights.epsilon);
+    source.centred.unit = pow2(exponent - 15) * factor;
+    scale = row_scale(max, exponent, dst.groups != 0) * factor;
+  }
+  if (weights.gain || weights.bias) {
+    source.gain = weights.gain;
+    source.bias = weights.bias;
+    std::uint32_t max_bits = 0;
+    for (std::uint32_t i = 0; i < dst.cols; ++i) {
+      const std::uint32_t m = magnitude_bits(source.normed_at(i));
+      max_bits = m > max_bits ? m : max_bits;
+    }
+    const BlockFloat y = block_float(max_bits);
+    if (y.zero) return store_zero<Prepare>(dst, index);
+    source.scale = y.to_s16_scale;
+    quantize_row(dst, index, y.max, source);
+    scale = row_scale(y.max, y.exponent, dst.groups != 0);
+  } else if (dst.groups) {
+    quantize_row(dst, index, max, source);
+  }
+  dst.scales[index] = activation_scale(scale);
   Prepare::finish(dst, index);
 }
 
 // The mean square is that of the int8 values, which are exact integers; SPEC.md 2.4.
 template <class Prepare>
 void norm_s8r_f32(const Activations& dst, std::uint32_t index, const float* src, const NormWeights& weights) {
+  if (kBuiltFeatures.layer_norm && weights.centred) return layer_norm<Prepare>(dst, index, src, weights);
   BlockFloat b = block_float(max_magnitude_bits(src, dst.cols));
   if (b.zero) return store_zero<Prepare>(dst, index);
   Activations plain = dst;
   plain.groups = 0;
-  const std::int32_t squares = quantize_row(plain, index, b.max, {src, nullptr, b.to_s16_scale, nullptr});
+  const std::int32_t squares = quantize_row(plain, index, b.max, S16Source{src, nullptr, b.to_s16_scale, nullptr});
   const float s = row_scale(b.max, b.exponent, false);
-  const float mean = s * s * static_cast<float>(squares) * (1.0f / static_cast<float>(dst.cols));
-  const float factor = 1.0f / square_root(mean + weights.epsilon);
+  const float factor = norm_factor(s, squares, dst.cols, weights.epsilon);
   const float* gain = weights.gain;
   if (gain) {
     std::uint32_t max_bits = 0;
@@ -125,7 +232,7 @@ void norm_s8r_f32(const Activations& dst, std::uint32_t index, const float* src,
     b = block_float(max_bits);
     if (b.zero) return store_zero<Prepare>(dst, index);
   }
-  if (gain || dst.groups) quantize_row(dst, index, b.max, {src, gain, b.to_s16_scale, nullptr});
+  if (gain || dst.groups) quantize_row(dst, index, b.max, S16Source{src, gain, b.to_s16_scale, nullptr});
   dst.scales[index] = activation_scale(row_scale(b.max, b.exponent, dst.groups != 0) * factor);
   Prepare::finish(dst, index);
 }
@@ -170,7 +277,7 @@ void gate_s8r_f32(const Activations& dst, std::uint32_t index, float* gate, cons
     const auto s = static_cast<std::int16_t>((h >> right) * (1 << up_shift));
     std::memcpy(bytes + 2 * std::size_t{i}, &s, sizeof s);
   }
-  quantize_row(dst, index, max, {nullptr, nullptr, 0.0f, reinterpret_cast<const std::int16_t*>(bytes)});
+  quantize_row(dst, index, max, S16Source{nullptr, nullptr, 0.0f, reinterpret_cast<const std::int16_t*>(bytes)});
   dst.scales[index] = activation_scale(row_scale(max, bg.exponent + bu.exponent - 15 - left, dst.groups != 0));
   Prepare::finish(dst, index);
 }
@@ -227,7 +334,7 @@ void query_s8r_f32(const Activations& dst, std::uint32_t index, const float* src
   rotate_head(head, src, dst.cols, rotation);
   if (head.max == 0) return store_zero<Prepare>(dst, index);
   normalize_head(head, dst.cols);
-  quantize_row(dst, index, head.max, {nullptr, nullptr, 0.0f, head.values});
+  quantize_row(dst, index, head.max, S16Source{nullptr, nullptr, 0.0f, head.values});
   dst.scales[index] = row_scale(head.max, head.exponent, false);
   Prepare::finish(dst, index);
 }

@@ -4,6 +4,7 @@
 #pragma once
 #include <type_traits>
 
+#include "platform/portable/layer_norm.hpp"
 #include "platform/portable/rows.hpp"
 #include "platform/simd/lanes.hpp"
 
@@ -152,6 +153,10 @@ struct Rows : Lanes<Arch> {
   }
 
   static void norm_s8r_f32(const Activations& dst, std::uint32_t index, const float* src, const NormWeights& weights) {
+    if (weights.centred) {
+      portable::layer_norm_s8r_f32(dst, index, src, weights);
+      return finish(dst, index);
+    }
     Range range = range_of(src, dst.cols);
     if (range.block.zero) return store_zero(dst, index);
     const F scale(range.block.to_s16_scale);
