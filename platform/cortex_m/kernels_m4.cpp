@@ -88,6 +88,19 @@ struct Conversions {
         : "r4", "r5", "r6", "r7", "r12", "cc", "memory");
     return squares;
   }
+
+  struct WidenBytes {
+    // In place from the back: word i becomes words 2 i and 2 i + 1.
+    static void finish(const Activations& dst, std::uint32_t index) {
+      auto* const row = reinterpret_cast<Word*>(portable::activation_row(dst, index));
+      for (std::uint32_t i = activation_cols(dst.cols) / 4; i-- != 0;) {
+        const std::uint32_t w = row[i];
+        const int16x2_t x1 = odd_bytes(w);
+        row[2 * i + 1] = static_cast<std::uint32_t>(__ssub16(static_cast<int16x2_t>(w << 8 & 0xFF00FF00u), x1));
+        row[2 * i] = static_cast<std::uint32_t>(x1);
+      }
+    }
+  };
 };
 using Rows = cortex_m::Rows<Conversions>;
 

@@ -115,13 +115,16 @@ TEST_CASE("a norm gives the bits of portable", "[cortex_m]") {
   for (const std::uint32_t n : kWidths)
     for (const std::uint16_t group : kGroups)
       for (const Fill how : kFills)
-        for (const bool with_gain : {false, true}) {
+        for (const int variant : {0, 1, 2, 3, 4, 5}) {  // gain or not; root mean square, layer norm, with a bias
           const Both both(n, group, 1);
           fill(source, n, how);
           fill(gain, n, Fill::normal);
+          fill(other, n, Fill::normal);
           NormWeights weights{};
-          weights.gain = with_gain ? gain : nullptr;
+          weights.gain = variant & 1 ? gain : nullptr;
           weights.epsilon = 1e-5f;
+          weights.centred = variant >= 2;
+          weights.bias = variant >= 4 ? other : nullptr;
           kernels_portable.norm_s8r_f32(both.plain, 0, source, weights);
           table.norm_s8r_f32(both.prepared, 0, source, weights);
           CHECK(same(both, 0));
