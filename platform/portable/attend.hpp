@@ -20,6 +20,9 @@ struct ScoreScale {
 };
 
 inline ScoreScale score_scale(std::int32_t max, float factor) {
+  const float y = factor * 33554432.0f;  // 2^25
+  // Scores this flat are all equal; nothing below may meet a denormal, which not every CPU keeps.
+  if (!(y >= kSmallest)) return {0, 0, 0, 2 + 1024};
   float score = static_cast<float>(max) * factor;
   score = score > 1048576.0f ? 1048576.0f : score;
   score = score < -1048576.0f ? -1048576.0f : score;
@@ -27,15 +30,10 @@ inline ScoreScale score_scale(std::int32_t max, float factor) {
   s.reference = round_to_int(score);
   if (static_cast<float>(s.reference) < score) ++s.reference;
   s.start = round_to_int((static_cast<float>(s.reference) - score) * 1024.0f) + 2 + 1024;
-  const float y = factor * 33554432.0f;  // 2^25
-  s.mantissa = 0;
-  s.shift = 0;
-  if (y >= kSmallest) {
-    s.shift = 15 - exponent_of(y);
-    s.mantissa = static_cast<std::int32_t>((((bits_of(y) & 0x7FFFFFu) | 0x800000u) + 256u) >> 9);
-    if (s.mantissa > 32767 || s.shift < 0) s.mantissa = 32767;
-    s.shift = s.shift < 0 ? 0 : s.shift > 31 ? 31 : s.shift;
-  }
+  s.shift = 15 - exponent_of(y);
+  s.mantissa = static_cast<std::int32_t>((((bits_of(y) & 0x7FFFFFu) | 0x800000u) + 256u) >> 9);
+  if (s.mantissa > 32767 || s.shift < 0) s.mantissa = 32767;
+  s.shift = s.shift < 0 ? 0 : s.shift > 31 ? 31 : s.shift;
   return s;
 }
 
