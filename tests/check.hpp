@@ -77,7 +77,8 @@ __attribute__((weak)) int main() { return heed::check::run_all(); }
 // The second argument of Catch2, tags, is accepted and ignored.
 #define HEED_CHECK_FIRST(first, ...) first
 #define TEST_CASE(...) HEED_CHECK_CASE(HEED_CHECK_JOIN(heed_test_, __LINE__), HEED_CHECK_FIRST(__VA_ARGS__, ""))
-#define CHECK(...) static_cast<void>(::heed::check::check(static_cast<bool>(__VA_ARGS__), #__VA_ARGS__, __FILE__, __LINE__))
+#define CHECK(...) \
+  static_cast<void>(::heed::check::check(static_cast<bool>(__VA_ARGS__), #__VA_ARGS__, __FILE__, __LINE__))
 #define CHECK_FALSE(...) CHECK(!(__VA_ARGS__))
 // Leaves the function it is in, which therefore returns void.
 #define REQUIRE(...)                                                                                               \

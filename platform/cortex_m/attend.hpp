@@ -32,7 +32,8 @@ __attribute__((noinline)) std::int32_t scale_scores(std::int32_t* scores, const 
   "movgt %[max], %[u]\n\t"         \
   "str %[u], [%[s]], #4\n\t"
   __asm__ volatile("lsrs %[t], %[t], #1\n\tbcs 2f\n\t1:\n\t" HEED_KEY "2:\n\t" HEED_KEY "cmp %[s], %[end]\n\tbne 1b"
-                   : [s] "+r"(scores), [m] "+r"(mantissas), [x] "+r"(exponents), [max] "+r"(max), [t] "+r"(t), [u] "=&r"(u)
+                   : [s] "+r"(scores), [m] "+r"(mantissas), [x] "+r"(exponents), [max] "+r"(max), [t] "+r"(t),
+                     [u] "=&r"(u)
                    : [e] "r"(exponent), [end] "r"(end), [shift] "i"(kShift)
                    : "cc", "memory");
 #undef HEED_KEY

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// kernels_m0.cpp: the kernel table for ARMv6-M (Cortex-M0, M0+): four rows share each load of an activation; the rest is
-// portable's.
+// kernels_m0.cpp: the kernel table for ARMv6-M (Cortex-M0, M0+): four rows share each load of an activation, the
+// rest is portable's.
 #include "platform/cortex_m/matmul.hpp"
 #include "platform/portable/attend.hpp"
 #include "platform/portable/exp2.hpp"
@@ -15,8 +15,8 @@ using portable::PlainActivations;
 
 // sums[i] = dot of row i, `stride` bytes apart, with x.
 template <class X>
-__attribute__((noinline)) void dot4(std::int32_t* sums, const std::int8_t* w, std::uint32_t stride, const X* x,
-                                    std::uint32_t columns) {
+__attribute__((noinline, optimize("O2"))) void dot4(std::int32_t* sums, const std::int8_t* w, std::uint32_t stride,
+                                                    const X* x, std::uint32_t columns) {
   std::int32_t a0 = 0, a1 = 0, a2 = 0, a3 = 0;
   for (const X* const end = x + columns; x != end; ++x, ++w) {
     const std::int32_t v = *x;
@@ -48,7 +48,8 @@ struct Core {
                      std::uint32_t visible) {
     const std::uint32_t stride = round_up(block.head_dim, 4);
     for (std::uint32_t k = 0; k < visible; k += 4)
-      heed::dot4(dst + k, block.keys + std::size_t{k} * stride, stride, portable::activation_row(queries, index), stride);
+      heed::dot4(dst + k, block.keys + std::size_t{k} * stride, stride, portable::activation_row(queries, index),
+                 stride);
   }
   static void weigh(float* numerators, const std::int16_t* folded, const KvBlock& block, std::uint32_t visible,
                     float keep, float add) {

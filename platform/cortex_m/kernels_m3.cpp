@@ -69,7 +69,8 @@ struct Core {
                      std::uint32_t visible) {
     const std::uint32_t stride = round_up(block.head_dim, 4);
     for (std::uint32_t k = 0; k < visible; k += 4)
-      heed::dot4<false>(dst + k, block.keys + std::size_t{k} * stride, stride, portable::activation_row(queries, index), stride);
+      heed::dot4<false>(dst + k, block.keys + std::size_t{k} * stride, stride,
+                         portable::activation_row(queries, index), stride);
   }
   static void weigh(float* numerators, const std::int16_t* folded, const KvBlock& block, std::uint32_t visible,
                     float keep, float add) {

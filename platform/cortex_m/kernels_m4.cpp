@@ -44,7 +44,8 @@ struct Conversions {
     __asm__ volatile(
         "1:\n\t"
         "vldmia %[src]!, {s0-s3}\n\t"
-        "vmul.f32 s0, s0, %[scale]\n\tvmul.f32 s1, s1, %[scale]\n\tvmul.f32 s2, s2, %[scale]\n\tvmul.f32 s3, s3, %[scale]\n\t"
+        "vmul.f32 s0, s0, %[scale]\n\tvmul.f32 s1, s1, %[scale]\n\t"
+        "vmul.f32 s2, s2, %[scale]\n\tvmul.f32 s3, s3, %[scale]\n\t"
         "vcvtr.s32.f32 s0, s0\n\tvcvtr.s32.f32 s1, s1\n\tvcvtr.s32.f32 s2, s2\n\tvcvtr.s32.f32 s3, s3\n\t"
         "vmov r4, r5, s0, s1\n\t"
         "vmov r6, r7, s2, s3\n\t"
@@ -88,19 +89,6 @@ struct Conversions {
         : "r4", "r5", "r6", "r7", "r12", "cc", "memory");
     return squares;
   }
-
-  struct WidenBytes {
-    // In place from the back: word i becomes words 2 i and 2 i + 1.
-    static void finish(const Activations& dst, std::uint32_t index) {
-      auto* const row = reinterpret_cast<Word*>(portable::activation_row(dst, index));
-      for (std::uint32_t i = activation_cols(dst.cols) / 4; i-- != 0;) {
-        const std::uint32_t w = row[i];
-        const int16x2_t x1 = odd_bytes(w);
-        row[2 * i + 1] = static_cast<std::uint32_t>(__ssub16(static_cast<int16x2_t>(w << 8 & 0xFF00FF00u), x1));
-        row[2 * i] = static_cast<std::uint32_t>(x1);
-      }
-    }
-  };
 };
 using Rows = cortex_m::Rows<Conversions>;
 
@@ -212,7 +200,7 @@ __attribute__((noinline)) void run_pairs(PairJob& job) {
       "bne 1b\n\t"
       "b 6f\n\t"
       ".balign 4\n\t"
-      "5:\n\t"  // the end of a group: totals += multiplier * 2^exponent * sum, the product shifted by 8 and the sum by -8
+      "5:\n\t"  // the end of a group: totals += multiplier * 2^exponent * sum; SMLAW takes 2^16 off both
       "ldmia r7, {r0-r6}\n\t"
       "add r6, lr\n\t"
       "vmov s14, r6\n\t"
@@ -388,8 +376,8 @@ struct Core {
         "bne 1b"
         : "+r"(p), "+r"(v), "+r"(dst), "+r"(dst_end), "+r"(v_step)
         : "r"(p_end), "t"(old_factor), "t"(new_factor)
-        : "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s10", "s11",
-          "s12", "s13", "s14", "cc", "memory");
+        : "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s10",
+          "s11", "s12", "s13", "s14", "cc", "memory");
 #undef HEED_SNAP
 #undef HEED_FOUR_KEYS
 #undef HEED_VALUE

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// matmul.hpp: products of four weight rows at a time for cores without vector registers. `Core::dot4` does the inner loop.
+// matmul.hpp: products of four weight rows at a time for cores without vector registers; Core::dot4 is the inner loop.
 #pragma once
 #include "runtime/kernels.hpp"
 
@@ -13,8 +13,8 @@ inline float float_of_wide(std::int64_t sum) {
 
 // Four rows of a product whose segments (groups, or runs of Core::kSegment columns) are weighed and added in integers.
 template <class Core>
-__attribute__((noinline)) void add_segments(std::int32_t* acc, std::int64_t* total, const Activations& lhs, std::uint32_t token,
-                                            const Tensor& rhs, std::uint32_t row) {
+__attribute__((noinline)) void add_segments(std::int32_t* acc, std::int64_t* total, const Activations& lhs,
+                                            std::uint32_t token, const Tensor& rhs, std::uint32_t row) {
   const std::uint32_t cols = padded_cols(rhs.layout, rhs.cols), groups = group_count(rhs.cols, rhs.group);
   const std::uint32_t segment = groups ? rhs.group : Core::kSegment;
   const std::int8_t* const x = lhs.values + std::size_t{token} * lhs.value_stride;

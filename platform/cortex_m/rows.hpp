@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // rows.hpp: what happens to one vector at a time on Cortex-M, with the bits of portable/rows.hpp. A vector is first
 // written as s16 where its prepared form will be, two bytes per element, and quantised there, so that each step exists
-// once. `Core` converts and quantises runs: to_s16 of one float, convert of floats in fours, and finish; its WidenBytes is
-// the `Prepare` of what portable quantises to bytes.
+// once. `Core` converts and quantises runs: to_s16 of one float, convert of floats in fours, and finish.
 #pragma once
 #include "platform/portable/rows.hpp"
 
@@ -39,8 +38,8 @@ __attribute__((noinline)) inline std::uint32_t max_bits(const float* x, const fl
   return max >> 1;
 }
 
-// h = gate * F(gate) (* up) of s16 values, in units of 2^-15 of a product (SPEC.md 2.5); returns the largest |h|. The gate
-// is shifted to Q12 to the left and then to the right.
+// h = gate * F(gate) * up of s16 values (SPEC.md 2.5); returns the largest |h|. The gate is brought to Q12 by a shift
+// to the left and one to the right.
 __attribute__((noinline)) inline std::int32_t gate_products(std::int32_t* h, const std::int16_t* gate,
                                                             const std::int16_t* up, std::uint32_t n, int to_left,
                                                             int to_right, const std::uint16_t* factor) {
@@ -182,8 +181,6 @@ struct Rows {
   }
 
   static void norm_s8r_f32(const Activations& dst, std::uint32_t index, const float* src, const NormWeights& weights) {
-    if (kBuiltFeatures.layer_norm && weights.centred)
-      return portable::layer_norm<typename Core::WidenBytes>(dst, index, src, weights);
     if (kBuiltFeatures.layer_norm && weights.centred) return layer_norm(dst, index, src, weights);
     BlockFloat b = block_float(max_bits(src, nullptr, dst.cols));
     if (b.zero) return store_zero(dst, index);
@@ -229,7 +226,8 @@ struct Rows {
       row[i] = static_cast<std::int16_t>(static_cast<std::uint32_t>(products[i] >> right) << up_shift);
     max = (max >> right) << up_shift;
     quantize(dst, index, max, dst.groups);
-    dst.scales[index] = activation_scale(portable::row_scale(max, bg.exponent + bu.exponent - 15 - left, dst.groups != 0));
+    const int exponent = bg.exponent + bu.exponent - 15 - left;
+    dst.scales[index] = activation_scale(portable::row_scale(max, exponent, dst.groups != 0));
   }
 
   // portable::rotate_head.
@@ -244,12 +242,14 @@ struct Rows {
       ++head.exponent;
       const std::uint32_t step = rotation.halves ? 1 : 2, other = rotation.halves ? rotation.pairs : 1;
       std::int16_t* at = head.values;
-      for (const std::int16_t *cs = rotation.cosine_sine, *end = cs + 2 * rotation.pairs; cs != end; cs += 2, at += step) {
+      const std::int16_t *cs = rotation.cosine_sine, *const end = cs + 2 * rotation.pairs;
+      for (; cs != end; cs += 2, at += step) {
         const std::int32_t x = at[0], y = at[other], c = cs[0], s = cs[1];
         at[0] = static_cast<std::int16_t>((x * c - y * s + (1 << 15)) >> 16);
         at[other] = static_cast<std::int16_t>((x * s + y * c + (1 << 15)) >> 16);
       }
-      for (std::uint32_t i = 2u * rotation.pairs; i < n; ++i) head.values[i] = static_cast<std::int16_t>((head.values[i] + 1) >> 1);
+      for (std::uint32_t i = 2u * rotation.pairs; i < n; ++i)
+        head.values[i] = static_cast<std::int16_t>((head.values[i] + 1) >> 1);
     }
     for (std::uint32_t i = 0; i < n; ++i) {
       const std::int32_t m = magnitude(head.values[i]);

@@ -42,11 +42,12 @@ void fill(float* x, std::uint32_t n, Fill how) {
   for (std::uint32_t i = 0; i < n; ++i) {
     x[i] = how == Fill::zero ? 0.0f : random_float() * factor;
     if (how == Fill::wide) x[i] *= pow2(-static_cast<int>(random_below(20)));
-    if (how == Fill::halves) x[i] = static_cast<float>(static_cast<std::int32_t>(random_below(65536)) - 32768) * 0.5f * factor;
+    if (how == Fill::halves) x[i] = (static_cast<float>(random_below(65536)) - 32768.0f) * 0.5f * factor;
     if (how == Fill::extreme) x[i] = random_bits() & 1 ? factor : -factor;
   }
   if (how != Fill::special) return;
-  constexpr std::uint32_t kSpecial[] = {0x7FC00000, 0x7F800000, 0xFF800000, 0x7F7FFFFF, 0x00000001, 0x80000000, 0x2B7FFFFF, 0xFFFFFFFF};
+  constexpr std::uint32_t kSpecial[] = {0x7FC00000, 0x7F800000, 0xFF800000, 0x7F7FFFFF,
+                                        0x00000001, 0x80000000, 0x2B7FFFFF, 0xFFFFFFFF};
   for (std::uint32_t i = 0; i < n; i += 1 + random_below(8)) x[i] = float_of(kSpecial[random_below(8)]);
 }
 
@@ -92,7 +93,7 @@ bool same(const Both& both, std::uint32_t index) {
 
 float source[2 * kMaxTestCols], other[kMaxTestCols], copy[kMaxTestCols], gain[kMaxTestCols];
 constexpr std::uint32_t kWidths[] = {1, 5, 16, 31, 64, 172, 288, 515};
-constexpr std::uint16_t kGroups[] = {0, 32, 64, 256};
+constexpr std::uint16_t kGroups[] = {0, 32, 64, 128, 256};
 
 }  // namespace
 
@@ -155,7 +156,8 @@ float row_scales[kMaxRows], row_bias[kMaxRows];
 std::uint8_t multipliers[kMaxRows * (kMaxTestCols / 32 + 1)];
 float portable_out[kMaxTokens * (kMaxRows + 4)], table_out[kMaxTokens * (kMaxRows + 4)];
 
-Tensor random_tensor(Layout layout, std::uint32_t rows, std::uint32_t cols, std::uint16_t group, bool bias, bool extreme) {
+Tensor random_tensor(Layout layout, std::uint32_t rows, std::uint32_t cols, std::uint16_t group, bool bias,
+                     bool extreme) {
   Tensor t;
   t.weights = weights;
   t.scales = row_scales;
@@ -165,7 +167,8 @@ Tensor random_tensor(Layout layout, std::uint32_t rows, std::uint32_t cols, std:
   t.cols = cols;
   t.group = group;
   t.layout = layout;
-  const std::uint32_t n = padded_rows(layout, rows), columns = padded_cols(layout, cols), groups = group_count(cols, group);
+  const std::uint32_t n = padded_rows(layout, rows), columns = padded_cols(layout, cols);
+  const std::uint32_t groups = group_count(cols, group);
   for (std::uint32_t r = 0; r < n; ++r) {
     row_scales[r] = r < rows ? (random_float() + 1.5f) * pow2(-static_cast<int>(random_below(12))) : 1.0f;
     row_bias[r] = r < rows ? random_float() : 0.0f;
@@ -203,7 +206,7 @@ TEST_CASE("a product gives the bits of portable", "[cortex_m]") {
   for (const Shape& shape : kShapes)
     for (int layout = 0; layout < kLayoutCount; ++layout) {
       if (!(table.traits.layouts >> layout & 1)) continue;
-      for (const std::uint16_t group : {std::uint16_t{0}, std::uint16_t{32}, std::uint16_t{64}, std::uint16_t{128}, std::uint16_t{256}})
+      for (const std::uint16_t group : kGroups)
         for (const bool extreme : {false, true}) {
           const std::uint32_t tokens = shape.cols > 600 ? 2 : shape.cols > 100 ? 3 : 6;
           const Both both(shape.cols, group, tokens);
@@ -261,7 +264,8 @@ std::uint16_t key_weights[2][kBlockKeys];
 
 bool same_attention(const Both& both, const KvBlock* blocks, BlockQueries queries) {
   const std::uint32_t head_dim = blocks[0].head_dim;
-  for (std::uint32_t i = 0; i < kMaxQueries * head_dim; ++i) numerators[0][i] = numerators[1][i] = random_float() * 1e3f;
+  for (std::uint32_t i = 0; i < kMaxQueries * head_dim; ++i)
+    numerators[0][i] = numerators[1][i] = random_float() * 1e3f;
   for (std::uint32_t i = 0; i < kMaxQueries; ++i) {
     denominators[0][i] = denominators[1][i] = random_float() + 1.0f;
     references[0][i] = references[1][i] = static_cast<std::int32_t>(random_below(41)) - 20;
@@ -277,7 +281,8 @@ bool same_attention(const Both& both, const KvBlock* blocks, BlockQueries querie
     kernels[i]->attend_block(sums, one, blocks[i], key_weights[i], &reference[i]);
     kernels[i]->attend_finish(numerators[i], numerators[i], denominators[i][0], head_dim);
   }
-  bool ok = same(numerators[0], numerators[1], kMaxQueries * head_dim) && same(denominators[0], denominators[1], kMaxQueries);
+  bool ok = same(numerators[0], numerators[1], kMaxQueries * head_dim) &&
+            same(denominators[0], denominators[1], kMaxQueries);
   for (std::uint32_t i = 0; i < kMaxQueries; ++i) ok &= references[0][i] == references[1][i];
   for (std::uint32_t k = 0; k < queries.visible; ++k) ok &= key_weights[0][k] == key_weights[1][k];
   return ok && reference[0] == reference[1];
@@ -293,7 +298,8 @@ bool same_scales(const KvBlock* b, std::uint32_t slot) {
 void check_attention(std::uint32_t head_dim, std::uint32_t capacity, Fill how, bool halves, bool offset) {
   const auto pairs = static_cast<std::uint16_t>(how == Fill::zero ? 0 : head_dim / 2);
   const Rotation rotation{pairs ? cosine_sine : nullptr, pairs, halves};
-  const KeyOffset key_offset{offset ? offset_values : nullptr, static_cast<std::int8_t>(static_cast<int>(random_below(9)) - 4)};
+  const auto offset_exponent = static_cast<std::int8_t>(static_cast<int>(random_below(9)) - 4);
+  const KeyOffset key_offset{offset ? offset_values : nullptr, offset_exponent};
   for (std::uint32_t i = 0; i < kMaxHeadDim; ++i) {
     cosine_sine[i] = static_cast<std::int16_t>(random_s8() * 180);
     offset_values[i] = static_cast<std::int16_t>(random_s8() * 258);
