@@ -46,11 +46,11 @@ struct Products : Lanes<Arch> {
         acc[kSets - 1][u][t] = kSets == 1 ? acc[0][u][t] : D::start(0);
       }
     }
-    const auto step = [&](std::uint32_t c, std::uint32_t set, Part part) HEED_LAMBDA {
+    const auto step = [&](std::size_t c, std::uint32_t set, Part part) HEED_LAMBDA {
       typename D::Operand operands[U];
 #pragma GCC unroll 8
       for (std::uint32_t u = 0; u < U; ++u) {
-        const std::int8_t* at = w + unit_offset(u, panel_bytes) + std::size_t{c} * 16;
+        const std::int8_t* at = w + unit_offset(u, panel_bytes) + c * 16;
         operands[u] = part == Part::last          ? D::load_last_keys(at)
                       : kSource == Source::weights ? D::load_weights(at)
                                                    : D::load_keys(at);
@@ -63,11 +63,12 @@ struct Products : Lanes<Arch> {
         for (std::uint32_t u = 0; u < U; ++u) D::multiply(acc[set][u][t], operands[u], a);
       }
     };
-    std::uint32_t c = 0;
-    for (; c + kSets * D::kColumns <= columns; c += kSets * D::kColumns)
-#pragma GCC unroll 2
-      for (std::uint32_t set = 0; set < kSets; ++set) step(c + set * D::kColumns, set, Part::whole);
-    // Weights have their columns in eights; keys in fours, which leaves a step of two sets or half a step of eight.
+    std::size_t c = 0;
+    for (; c + 8 <= columns; c += 8) {
+      step(c, 0, Part::whole);
+      if constexpr (D::kColumns == 4) step(c + 4, kSets - 1, Part::whole);
+    }
+    // Weights have their columns in eights, keys in fours.
     if (kSource == Source::keys && c < columns) step(c, 0, D::kColumns == 8 ? Part::last : Part::whole);
 #pragma GCC unroll 8
     for (std::uint32_t u = 0; u < U; ++u)

@@ -155,6 +155,8 @@ struct Rows : Lanes<Arch> {
   static void norm_s8r_f32(const Activations& dst, std::uint32_t index, const float* src, const NormWeights& weights) {
     if (weights.centred) {
       portable::layer_norm_s8r_f32(dst, index, src, weights);
+      // The sums read whole chunks; portable writes zeros up to a multiple of 16 only.
+      std::memset(vector(dst, index) + dst.cols, 0, round_up(dst.cols, kChunk) - dst.cols);
       return finish(dst, index);
     }
     Range range = range_of(src, dst.cols);

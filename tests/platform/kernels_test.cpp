@@ -1,12 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // kernels_test.cpp: every table that can run here gives the bits of the portable one, function by function, on edge
 // shapes and edge values; and on x86 no normal input leaves a denormal or an underflow behind.
-#if __has_include(<catch2/catch_all.hpp>)
-#include <catch2/catch_all.hpp>
-#else
-#include <catch2/catch.hpp>
-#endif
-
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -20,8 +14,13 @@
 #endif
 
 #include "tests/platform/runnable_kernels.hpp"
+#include "tests/support/catch.hpp"
 
 using namespace heed;
+
+namespace heed {
+extern const Kernels kernels_portable;
+}
 
 namespace {
 
@@ -201,6 +200,32 @@ std::vector<float> normal_floats(std::size_t n, Random& random) {
   return x;
 }
 
+// A matrix of one panel, all ones.
+class Ones {
+ public:
+  const Tensor& tensor(std::uint32_t cols, std::uint32_t group) {
+    tensor_.weights = weights_.data();
+    tensor_.scales = scales_.data();
+    tensor_.multipliers = group ? multipliers_.data() : nullptr;
+    tensor_.rows = 16;
+    tensor_.cols = cols;
+    tensor_.group = static_cast<std::uint16_t>(group);
+    tensor_.layout = Layout::packed;
+    return tensor_;
+  }
+  Ones() : weights_(16 * 1104), scales_(16), multipliers_(16 * 64) {
+    std::memset(weights_.data(), 1, weights_.size());
+    std::memset(multipliers_.data(), 3, multipliers_.size());
+    for (std::size_t i = 0; i < 16; ++i) scales_[i] = 0.5f;
+  }
+
+ private:
+  Buffer<std::int8_t> weights_;
+  Buffer<float> scales_;
+  Buffer<std::uint8_t> multipliers_;
+  Tensor tensor_;
+} ones_matrix;
+
 }  // namespace
 
 TEST_CASE("more than the portable table runs here") {
@@ -257,19 +282,33 @@ TEST_CASE("norms") {
     for (const std::uint32_t cols : kRowLengths) {
       for (const std::uint32_t group : {0u, 32u, 128u}) {
         for (const Values values : kAllValues) {
-          Buffer<float> src(cols), gain(cols, 4);
+          Buffer<float> src(cols), gain(cols, 4), bias(cols, 8);
           fill(src.data(), cols, values, random);
           fill(gain.data(), cols, Values::normal, random);
-          for (const float* g : {static_cast<const float*>(nullptr), static_cast<const float*>(gain.data())}) {
+          fill(bias.data(), cols, Values::normal, random);
+          // Layer norm with and without gain and bias, RMS norm with and without gain.
+          for (int kind = 0; kind < 6; ++kind) {
             Quantised x(*k, cols, group, 1), y(kernels_portable, cols, group, 1);
-            const NormWeights weights = {g, 1e-5f};
+            NormWeights weights{};
+            weights.gain = kind & 1 ? gain.data() : nullptr;
+            weights.bias = kind & 2 ? bias.data() : nullptr;
+            weights.centred = kind < 4;
+            weights.epsilon = 1e-5f;
+            if (kind >= 4) weights.bias = nullptr;
             kernels_portable.norm_s8r_f32(y.a, 0, src.data(), weights);
             tiny_flags();
             k->norm_s8r_f32(x.a, 0, src.data(), weights);
-            INFO(k->traits.name << " cols " << cols << " group " << group << " gain " << (g != nullptr) << " values "
+            INFO(k->traits.name << " cols " << cols << " group " << group << " kind " << kind << " values "
                                 << static_cast<int>(values));
             if (values == Values::normal || values == Values::outlier) CHECK_FALSE(tiny_flags());
             CHECK(same_activations(*k, x, kernels_portable, y, 1));
+            // Sums are the table's own: they show in a product.
+            const Tensor& ones = ones_matrix.tensor(cols, group);
+            Buffer<float> a(16), b(16);
+            const MatmulRange range = {1, 0, 16, 16, false};
+            k->matmul_f32_s8r_s8c(a.data(), x.a, ones, range);
+            kernels_portable.matmul_f32_s8r_s8c(b.data(), y.a, ones, range);
+            CHECK(a.same(b));
           }
         }
       }
