@@ -13,9 +13,11 @@ inline constexpr KernelTraits kPortable = {"portable", kEatsAll, Layout::packed,
 inline constexpr KernelTraits kAvx2 = {"avx2", eats(Layout::packed), Layout::packed, 1, 64, 64, 64};
 inline constexpr KernelTraits kAvx512Vnni = {"avx512vnni", eats(Layout::packed), Layout::packed, 1, 64, 64, 64};
 inline constexpr KernelTraits kNeon = {"neon", eats(Layout::packed), Layout::packed, 1, 16, 16, 64};
-inline constexpr KernelTraits kCortexM3 = {"cortex-m3", eats(Layout::row), Layout::row, 1, 8, 0, 4};
-inline constexpr KernelTraits kCortexM4 = {"cortex-m4", eats(Layout::row) | eats(Layout::pair), Layout::pair, 2, 8, 0, 4};
+inline constexpr KernelTraits kCortexM0 = {"cortex-m0", eats(Layout::row), Layout::row, 1, 8, 0, 4};
+inline constexpr KernelTraits kCortexM3 = {"cortex-m3", eats(Layout::row), Layout::row, 2, 8, 0, 4};
+inline constexpr KernelTraits kCortexM4 = {"cortex-m4", eats(Layout::pair), Layout::pair, 2, 8, 16, 4};
 
-inline constexpr const KernelTraits* kAll[] = {&kPortable, &kAvx2, &kAvx512Vnni, &kNeon, &kCortexM3, &kCortexM4};
+inline constexpr const KernelTraits* kAll[] = {&kPortable, &kAvx2,     &kAvx512Vnni, &kNeon,
+                                               &kCortexM0, &kCortexM3, &kCortexM4};
 
 }  // namespace heed::traits

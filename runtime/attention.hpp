@@ -105,10 +105,10 @@ constexpr Status make_attention_plan(AttentionMemory& plan, const AttentionConfi
   plan.arena_align = traits.alignment;
   plan_detail::Stacker s(0, traits.alignment);
   plan.kv_cache = s.take(KvShape{c.n_kv_heads, c.head_dim, c.max_seq, traits.alignment}.layer_bytes());
-  plan.rotation = s.take(std::uint64_t{2} * plan.chunk * c.rotary_dims);
+  plan.rotation = s.take(plan.chunk, 2 * c.rotary_dims);
   plan.activations = s.take(plan_detail::larger(activations_bytes(traits, c.d_model, 0, plan.chunk),
                                                 activations_bytes(traits, c.n_heads * c.head_dim, 0, plan.chunk)));
-  plan.change = s.take(std::uint64_t{4} * plan.chunk * float_row(c.d_model));
+  plan.change = s.take(plan.chunk, 4 * float_row(c.d_model));
   plan.buffers = plan_detail::stack_attention(s, traits, c.n_heads, c.n_kv_heads, c.head_dim, plan.chunk);
   plan.arena_bytes = s.at() + traits.slack;
   return Status::ok;

@@ -13,9 +13,10 @@ struct Features {
   bool learned_positions = true;  // beside rotary ones
   bool gelu = true;         // beside SiLU
   bool relu = true;
+  bool threads = true;      // the Parallel hook
 };
 
-// A firmware that carries less says so once for its whole program, e.g. -DHEED_FEATURES="{false, true, false, false, false, false, false}".
+// A firmware that carries less says so once for its whole program, e.g. -DHEED_FEATURES="{false, true, false, false, false, false, false, false}".
 #ifndef HEED_FEATURES
 #define HEED_FEATURES \
   {}

@@ -49,7 +49,8 @@ struct Rotation {
   bool halves;                      // pair i is (i, i + pairs) instead of (2 i, 2 i + 1)
 };
 
-// 64 positions of one KV head in the cache; the order inside `keys` and `values` belongs to the table.
+// 64 positions of one KV head in the cache, every array aligned to 4; the order inside `keys` and `values` belongs to
+// the table.
 struct KvBlock {
   std::int8_t* keys;                     // [capacity, round_up(head_dim, 4)]
   std::int8_t* values;                   // [capacity, head_dim]

@@ -3,6 +3,8 @@
 #pragma once
 #include <cstdint>
 
+#include "runtime/features.hpp"
+
 namespace heed {
 
 // Calls task(argument, i) once for each i in [0, count), in any order and on any thread, and returns when all are
@@ -19,7 +21,7 @@ struct Parallel {
 // f(i) for each i in [0, count).
 template <class F>
 void for_each_part(const Parallel& parallel, std::uint32_t count, F f) {
-  if (parallel.run && count > 1) {
+  if (kBuiltFeatures.threads && parallel.run && count > 1) {
     parallel.run(
         parallel.context, count, [](void* argument, std::uint32_t i) { (*static_cast<F*>(argument))(i); }, &f);
   } else {
@@ -29,7 +31,7 @@ void for_each_part(const Parallel& parallel, std::uint32_t count, F f) {
 
 // How many parts to cut `items` into, each worth `macs_per_item` multiply-adds.
 inline std::uint32_t part_count(const Parallel& parallel, std::uint32_t items, std::uint64_t macs_per_item) {
-  if (!parallel.run || parallel.threads < 2 || items < 2) return 1;
+  if (!kBuiltFeatures.threads || !parallel.run || parallel.threads < 2 || items < 2) return 1;
   if (macs_per_item * items < parallel.threshold) return 1;
   return items < parallel.threads ? items : parallel.threads;
 }

@@ -17,8 +17,9 @@ enum class Layout : std::uint8_t {
 };
 inline constexpr int kLayoutCount = 4;
 
+// `multiple` is a power of two.
 constexpr std::uint32_t round_up(std::uint32_t n, std::uint32_t multiple) {
-  return (n + multiple - 1) / multiple * multiple;
+  return (n + multiple - 1) & ~(multiple - 1);
 }
 
 // Rows are padded with zero weights and scale 1, columns with zero weights, so that kernels have no tails.

@@ -80,19 +80,13 @@ void attend_block(const AttentionSums& sums, const BlockQueries& queries, const 
   portable::attend_block<Core>(sums, queries, block, weights, reference, portable::kExp2.values);
 }
 
-constexpr KernelTraits make_traits() {
-  KernelTraits t = traits::kCortexM3;  // the same bytes in the same places
-  t.name = "cortex-m0";
-  return t;
-}
-
 }  // namespace
 
 extern const Kernels kernels_cortex_m0;
 const Kernels kernels_cortex_m0 = {
-    make_traits(),
+    traits::kCortexM0,
     portable::crc32c,
-    portable::embed_f32_s8c,
+    portable::embed_from<Layout::row>,
     portable::quantize_s8r_f32<PlainActivations>,
     portable::norm_s8r_f32<PlainActivations>,
     portable::gate_s8r_f32<PlainActivations>,

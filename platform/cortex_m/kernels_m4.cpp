@@ -275,26 +275,8 @@ struct Core {
 
   static void dot4(std::int32_t* sums, const Tensor& rhs, std::uint32_t row, std::uint32_t column, const std::int8_t* x,
                    std::uint32_t columns) {
-    const std::uint32_t stride = padded_cols(rhs.layout, rhs.cols);
-    const std::int8_t* w = rhs.weights + std::size_t{row} * stride;
-    if (rhs.layout == Layout::pair) {
-      raw_sums(sums, w + 4 * column, x, columns, 4);
-    } else {
-      w += column;
-      for (int i = 0; i < 4; ++i, w += stride) {
-        const auto* words = reinterpret_cast<const Word*>(w);
-        const auto* prepared = reinterpret_cast<const Word*>(x);
-        std::int32_t sum = 0;
-        for (std::uint32_t c = 0; c < columns; c += 4) {
-          const std::uint32_t word = *words++;
-          const int16x2_t even = __sxtb16(static_cast<int8x4_t>(word));
-          const int16x2_t pair = __sadd16(static_cast<int16x2_t>(word & 0xFF00FF00u), even);
-          sum = __smlad(pair, static_cast<int16x2_t>(*prepared++), sum);
-          sum = __smlad(even, static_cast<int16x2_t>(*prepared++), sum);
-        }
-        sums[i] = sum;
-      }
-    }
+    const std::uint32_t stride = padded_cols(Layout::pair, rhs.cols);
+    raw_sums(sums, rhs.weights + std::size_t{row} * stride + 4 * column, x, columns, 4);
     for (int i = 0; i < 4; ++i) sums[i] >>= 8;
   }
 
@@ -385,9 +367,9 @@ struct Core {
 };
 
 void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor& rhs, const MatmulRange& range) {
-  const std::uint32_t cols = padded_cols(rhs.layout, rhs.cols);
+  const std::uint32_t cols = padded_cols(Layout::pair, rhs.cols);
   const std::uint32_t groups = group_count(rhs.cols, rhs.group);
-  if (rhs.layout != Layout::pair || (groups && cols > kGroupedColsInS32))
+  if (kBuiltFeatures.groups && groups && cols > kGroupedColsInS32)  // sums in 64 bits
     return cortex_m::matmul<Core>(dst, lhs, rhs, range);
   const std::uint32_t segment = groups ? rhs.group : Core::kSegment;
   const std::uint32_t last = (cols - 1) / segment * segment;
@@ -440,7 +422,7 @@ extern const Kernels kernels_cortex_m4;
 const Kernels kernels_cortex_m4 = {
     traits::kCortexM4,
     portable::crc32c,
-    portable::embed_f32_s8c,
+    portable::embed_from<Layout::pair>,
     Rows::quantize_s8r_f32,
     Rows::norm_s8r_f32,
     Rows::gate_s8r_f32,
