@@ -7,6 +7,31 @@ namespace {
 
 std::string shape(std::uint64_t a, std::uint64_t b) { return std::to_string(a) + " x " + std::to_string(b); }
 
+std::uint64_t total_of(const std::vector<ParameterRow>& rows) {
+  std::uint64_t n = 0;
+  for (const ParameterRow& row : rows) n += row.total();
+  return n;
+}
+
+// Gains, biases and positions: little in number, and not part of what one multiplies by.
+std::vector<ParameterRow> other_rows(const ModelConfig& c) {
+  const std::uint64_t d = c.d_model, layers = c.n_layers, norms = 2 * layers + 1;
+  const auto bias = [&](std::uint16_t bit, std::uint64_t n) { return c.biases & bit ? n : 0; };
+  std::vector<ParameterRow> rows;
+  const auto add = [&](const char* name, std::uint64_t each, std::uint64_t n) {
+    if (each) rows.push_back({name, std::to_string(each), each, n});
+  };
+  if (c.position == Position::learned) rows.push_back({"position_embedding", shape(c.max_seq, d), c.max_seq * d, 1});
+  add("norm gains", d, norms);
+  add("norm biases", bias(kBiasNorm, d), norms);
+  add("biases of a layer",
+      bias(kBiasQueryKeyValue, c.d_query() + 2 * c.d_key_value()) + bias(kBiasValueUp, d) +
+          bias(kBiasFfnIn, c.d_ff * (c.gated ? 2ull : 1ull)) + bias(kBiasDown, d),
+      layers);
+  add("unembedding bias", bias(kBiasHead, c.vocab_size), 1);
+  return rows;
+}
+
 // Calls visit(slot) for each tensor of the image.
 template <class Visit>
 void for_each_slot(const ModelConfig& c, Visit visit) {
@@ -19,11 +44,8 @@ void for_each_slot(const ModelConfig& c, Visit visit) {
 
 }  // namespace
 
-std::uint64_t Counts::matrix_total() const {
-  std::uint64_t n = 0;
-  for (const ParameterRow& row : matrices) n += row.total();
-  return n;
-}
+std::uint64_t Counts::matrix_total() const { return total_of(matrices); }
+std::uint64_t Counts::other_total() const { return total_of(others); }
 
 Counts count(const ModelConfig& c) {
   Counts counts;
@@ -44,7 +66,7 @@ Counts count(const ModelConfig& c) {
   whole("w_down", d, c.d_ff, layers);
   whole("unembedding", vocab, d, c.tied_unembedding ? 0 : 1);
 
-  counts.gains = (2 * layers + 1) * d;
+  counts.others = other_rows(c);
   counts.per_head = 4 * std::uint64_t{c.head_dim} * d;
   counts.linear_macs = counts.matrix_total() - (c.tied_unembedding ? 0 : vocab * d);
   counts.attention_macs_per_key = 2 * layers * c.d_query();

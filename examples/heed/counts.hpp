@@ -9,10 +9,10 @@
 
 namespace heed::tool {
 
-// One kind of matrix (or of gains).
+// One kind of matrix or vector.
 struct ParameterRow {
   std::string name;         // as in the image
-  std::string shape;        // "heads x head_dim x d_model", in numbers
+  std::string shape;        // rows x columns
   std::uint64_t each = 0;   // parameters of one
   std::uint64_t count = 0;  // how many there are
   std::uint64_t total() const { return each * count; }
@@ -20,14 +20,15 @@ struct ParameterRow {
 
 struct Counts {
   std::vector<ParameterRow> matrices;
-  std::uint64_t gains = 0;     // of the norms, wherever the image keeps them
-  std::uint64_t per_head = 0;  // query, key, value_down and value_up of one query head
+  std::vector<ParameterRow> others;  // gains and biases, wherever the image keeps them, and learned positions
+  std::uint64_t per_head = 0;        // query, key, value_down and value_up of one query head
   // Multiply-adds of one token through every matrix: the term that grows linearly with a text.
   std::uint64_t linear_macs = 0;
   // Of one token with one visible key, scores and weighted values: n (n + 1) / 2 such pairs in a text of n tokens.
   std::uint64_t attention_macs_per_key = 0;
 
   std::uint64_t matrix_total() const;
+  std::uint64_t other_total() const;
 };
 Counts count(const ModelConfig& config);
 

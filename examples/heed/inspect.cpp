@@ -19,16 +19,11 @@ struct Options {
 
 const char* name_of(SectionKind kind) {
   switch (kind) {
-    case SectionKind::config:
-      return "config";
-    case SectionKind::directory:
-      return "directory";
-    case SectionKind::tokenizer:
-      return "tokenizer";
-    case SectionKind::metadata:
-      return "metadata";
-    case SectionKind::tensors:
-      return "tensors";
+    case SectionKind::config: return "config";
+    case SectionKind::directory: return "directory";
+    case SectionKind::tokenizer: return "tokenizer";
+    case SectionKind::metadata: return "metadata";
+    case SectionKind::tensors: return "tensors";
   }
   return "unknown";
 }
@@ -74,6 +69,8 @@ std::vector<Line> metadata_of(const Model& model) {
 }
 
 Json config_json(const ModelConfig& c) {
+  static constexpr const char* kActivations[] = {"relu", "gelu_tanh", "gelu_erf", "silu"};
+  static constexpr const char* kPositions[] = {"none", "learned", "sinusoidal", "rotary", "alibi", "relative"};
   Json groups;
   for (int i = 0; i < kSiteCount; ++i) groups[quant::name_of(static_cast<Site>(i))] = c.groups[i];
   return {{"d_model", c.d_model},
@@ -84,6 +81,11 @@ Json config_json(const ModelConfig& c) {
           {"head_dim", c.head_dim},
           {"vocab_size", c.vocab_size},
           {"max_seq", c.max_seq},
+          {"norm", c.norm == Norm::layer ? "layer" : "rms"},
+          {"activation", kActivations[static_cast<int>(c.activation)]},
+          {"gated", c.gated != 0},
+          {"biases", c.biases},
+          {"position", kPositions[static_cast<int>(c.position)]},
           {"rotary_dims", c.rotary_dims},
           {"rotary_pairing", c.rotary_pairing == RotaryPairing::halves ? "halves" : "adjacent"},
           {"norm_epsilon", c.norm_epsilon},
@@ -152,7 +154,7 @@ void print_as_text(const LoadedModel& loaded) {
 
   std::puts("\ntensors          layer type     rows x cols    group     bytes");
   for_each_tensor(model, [&](const TensorEntry& e, std::uint64_t bytes) {
-    const bool global = e.role <= Role::rotary_phases || e.role >= Role::final_gain;
+    const bool global = !((layer_roles(c) >> static_cast<unsigned>(e.role)) & 1u);
     std::printf("  %-15s %4s %-4s %8u x %-8u %5s %9s\n", quant::name_of(e.role),
                 global ? "" : std::to_string(e.layer).c_str(), name_of(e.type), e.rows, e.cols,
                 e.group ? std::to_string(e.group).c_str() : "", grouped(bytes).c_str());

@@ -33,16 +33,16 @@ std::string row(const std::string& content) { return std::string(kAddress, ' ') 
 MemoryMap memory_map(const Plan& p, std::uint32_t slack) {
   const AttentionPlan& a = p.attention;
   MemoryMap map;
-  map.always = {{"kv_cache", p.kv_cache},
-                {"residual", p.residual},
-                {"rotation", p.rotation},
-                {"activations", p.activations},
-                {"logits", p.logits}};
+  map.always = {{"kv_cache", p.kv_cache}, {"residual", p.residual},       {"rotation", p.rotation},
+                {"position", p.position}, {"activations", p.activations}, {"logits", p.logits}};
   map.attention = {{"query", a.query},           {"key", a.key},
                    {"value", a.value},           {"queries", a.queries},
                    {"numerators", a.numerators}, {"denominators", a.denominators},
                    {"references", a.references}};
   map.ffn = {{"gate", p.gate}, {"up", p.up}};
+  for (auto* part : {&map.always, &map.attention, &map.ffn})  // what this model does not have
+    part->erase(std::remove_if(part->begin(), part->end(), [](const NamedSlice& s) { return s.slice.bytes == 0; }),
+                part->end());
   map.slack = {p.arena_bytes - slack, slack};
   return map;
 }

@@ -32,9 +32,9 @@ struct Costs {
   Layout layout = Layout::row;  // that the target reads
   std::uint32_t context = 0;
   std::uint64_t parameters = 0, tensor_bytes = 0, image_bytes = 0, kv_cache_bytes = 0;
-  bool from_image = false;  // the image's own size, tokenizer and metadata included
-  bool relayout = false;    // the image is in another layout than the target reads
-  bool runnable = true;     // by this runtime
+  bool from_image = false;     // the image's own size, tokenizer and metadata included
+  bool relayout = false;       // the image is in another layout than the target reads
+  bool matrices_only = false;  // counted as parameters
   Plan plan;
 };
 
@@ -46,7 +46,10 @@ const KernelTraits& traits_of(const std::string& target) {
 
 void take_preset(Costs& costs, const std::string& name) {
   for (const Preset& p : presets())
-    if (name == p.name) costs.config = p.config;
+    if (name == p.name) {
+      costs.config = p.config;
+      costs.matrices_only = p.matrices_only;
+    }
   costs.subject = name;
   costs.layout = costs.traits->preferred;
   costs.image_bytes = bare_image_bytes(costs.config, costs.layout);
@@ -80,11 +83,8 @@ Costs measure(const Options& options) {
   costs.tensor_bytes = tensor_section_bytes(c, costs.layout);
   costs.kv_cache_bytes =
       KvShape{c.n_kv_heads, c.head_dim, costs.context, costs.traits->alignment}.layer_bytes() * c.n_layers;
-  const Status status = make_plan(costs.plan, c, *costs.traits, {options.context, options.chunk});
-  costs.runnable = status != Status::feature_not_built;
-  if (costs.runnable) require(status, costs.subject);
-  // Where gains, biases and positions are not part of what heed holds yet, matrices are counted, as explanations do.
-  costs.parameters = costs.counts.matrix_total() + (costs.runnable ? costs.counts.gains : 0);
+  require(make_plan(costs.plan, c, *costs.traits, {options.context, options.chunk}), costs.subject);
+  costs.parameters = costs.counts.matrix_total() + (costs.matrices_only ? 0 : costs.counts.other_total());
   return costs;
 }
 
@@ -93,10 +93,16 @@ void print_as_json(const Costs& costs, const Options& options) {
   Json json;
   json[options.preset.empty() ? "model" : "preset"] = costs.subject;
   json["parameters"] = costs.parameters;
-  for (const ParameterRow& row : n.matrices)
-    json["matrices"].push_back(
-        {{"name", row.name}, {"shape", row.shape}, {"count", row.count}, {"parameters", row.total()}});
-  json["norm_gains"] = n.gains;
+  const auto rows = [](const std::vector<ParameterRow>& from) {
+    Json array = Json::array();
+    for (const ParameterRow& row : from)
+      array.push_back({{"name", row.name}, {"shape", row.shape}, {"count", row.count}, {"parameters", row.total()}});
+    return array;
+  };
+  json["matrices"] = rows(n.matrices);
+  json["others"] = rows(n.others);
+  json["matrix_parameters"] = n.matrix_total();
+  json["other_parameters"] = n.other_total();
   json["parameters_per_head"] = n.per_head;
   json["macs_per_token"] = n.linear_macs;
   json["attention_macs_per_token_and_key"] = n.attention_macs_per_key;
@@ -106,39 +112,40 @@ void print_as_json(const Costs& costs, const Options& options) {
   json["target"] = costs.traits->name;
   json["layout"] = quant::name_of(costs.layout);
   json["context"] = costs.context;
-  json["runnable"] = costs.runnable;
   json["tensor_bytes"] = costs.tensor_bytes;
   json["kv_cache_bytes"] = costs.kv_cache_bytes;
-  json["image_bytes"] = costs.runnable ? Json(costs.image_bytes) : Json(nullptr);
-  json["arena_bytes"] = costs.runnable ? Json(costs.plan.arena_bytes) : Json(nullptr);
-  if (costs.runnable) {
-    json["arena_align"] = costs.plan.arena_align;
-    json["chunk"] = costs.plan.chunk;
-    json["sampler_bytes"] = Sampler::scratch_bytes(costs.config.vocab_size);
-    const MemoryMap map = memory_map(costs.plan, costs.traits->slack);
-    const auto put = [&](const NamedSlice& s) {
-      json["memory_map"].push_back({{"name", s.name}, {"offset", s.slice.offset}, {"bytes", s.slice.bytes}});
-    };
-    for (const auto* part : {&map.always, &map.attention, &map.ffn})
-      for (const NamedSlice& s : *part) put(s);
-    put({"slack", map.slack});
-  }
+  json["image_bytes"] = costs.image_bytes;
+  json["arena_bytes"] = costs.plan.arena_bytes;
+  json["arena_align"] = costs.plan.arena_align;
+  json["chunk"] = costs.plan.chunk;
+  json["sampler_bytes"] = Sampler::scratch_bytes(costs.config.vocab_size);
+  const MemoryMap map = memory_map(costs.plan, costs.traits->slack);
+  const auto put = [&](const NamedSlice& s) {
+    json["memory_map"].push_back({{"name", s.name}, {"offset", s.slice.offset}, {"bytes", s.slice.bytes}});
+  };
+  for (const auto* part : {&map.always, &map.attention, &map.ffn})
+    for (const NamedSlice& s : *part) put(s);
+  put({"slack", map.slack});
   print_json(json);
 }
 
 void print_parameters(const Costs& costs) {
   const Counts& n = costs.counts;
-  std::printf("%-18s %15s %8s %19s\n", "parameters", "each", "how many", "in all");
+  std::printf("%-20s %15s %8s %19s\n", "parameters", "each", "how many", "in all");
   const auto line = [](const char* name, const std::string& each, const std::string& many, std::uint64_t all) {
-    std::printf("  %-16s %15s %8s %19s\n", name, each.c_str(), many.c_str(), grouped(all).c_str());
+    std::printf("  %-18s %15s %8s %19s\n", name, each.c_str(), many.c_str(), grouped(all).c_str());
   };
   for (const ParameterRow& row : n.matrices)
     line(row.name.c_str(), row.shape, row.count ? grouped(row.count) : "tied", row.total());
-  if (costs.runnable)
-    line("norm gains", std::to_string(costs.config.d_model), grouped(n.gains / costs.config.d_model), n.gains);
+  const auto others = [&] {
+    for (const ParameterRow& row : n.others) line(row.name.c_str(), row.shape, grouped(row.count), row.total());
+  };
+  if (!costs.matrices_only) others();
   line("total", "", "", costs.parameters);
   line("one head", "", "", n.per_head);
-  if (!costs.runnable) std::puts("  Matrices only: gains, biases and learned positions are not counted.");
+  if (!costs.matrices_only) return;
+  std::puts("and what the familiar count leaves out");
+  others();
 }
 
 void print_macs(const Costs& costs) {
@@ -157,13 +164,6 @@ void print_as_text(const Costs& costs) {
   print_parameters(costs);
   print_macs(costs);
   std::printf("\nmemory on %s, context %s\n", costs.traits->name, grouped(costs.context).c_str());
-  if (!costs.runnable) {
-    std::printf("  weights, int8    %22s bytes with scales, layout %s\n", grouped(costs.tensor_bytes).c_str(),
-                quant::name_of(costs.layout));
-    std::printf("  KV cache, int8   %22s bytes\n", grouped(costs.kv_cache_bytes).c_str());
-    std::puts("  This runtime does not carry this architecture yet, so there is no plan and no memory map.");
-    return;
-  }
   std::printf("  flash: image     %22s bytes, layout %s%s\n", grouped(costs.image_bytes).c_str(),
               quant::name_of(costs.layout), costs.from_image ? "" : ", without tokenizer and metadata");
   std::printf("  RAM: arena       %22s bytes, aligned to %u, %u tokens per prefill chunk\n",

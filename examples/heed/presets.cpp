@@ -50,7 +50,7 @@ const std::vector<Preset>& presets() {
         {"llama2c-15m", llama(288, 768, 6, 6, 6, 32000, 256)},
         {"llama2c-110m", llama(768, 2048, 12, 12, 12, 32000, 1024)},
         {"smollm-135m", smollm},
-        {"gpt-3", gpt(12288, 96, 96, 2048)},
+        {"gpt-3", gpt(12288, 96, 96, 2048), true},
     };
   }();
   return kPresets;

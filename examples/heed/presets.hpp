@@ -11,6 +11,7 @@ namespace heed::tool {
 struct Preset {
   const char* name;
   ModelConfig config;
+  bool matrices_only = false;  // its familiar count leaves gains, biases and positions out
 };
 
 const std::vector<Preset>& presets();

@@ -161,10 +161,10 @@ test_without_data() {
   same "parameters of stories260k" "$(value parameters)" 260032
   expect 0 "plan --preset gpt-3" plan --preset gpt-3
   for number in 617,558,016 14,495,514,624 57,982,058,496 175,181,291,520 6,291,456; do has "$number"; done
-  has "no memory map"
+  has "position_embedding"
   expect 0 "plan --preset gpt-3 --json" plan --preset gpt-3 --json
   same "parameters of gpt-3" "$(value parameters)" 175181291520
-  has '"arena_bytes": null'
+  keys image_bytes arena_bytes kv_cache_bytes matrix_parameters other_parameters
 
   # -- refusals
   refuses nothing.heed run nothing.heed
