@@ -104,12 +104,12 @@ constexpr Status make_attention_plan(AttentionMemory& plan, const AttentionConfi
   if (plan.chunk > c.max_seq) plan.chunk = c.max_seq;
   plan.arena_align = traits.alignment;
   plan_detail::Stacker s(0, traits.alignment);
-  plan.kv_cache = s.take(KvShape{c.n_kv_heads, c.head_dim, c.max_seq, traits.alignment}.layer_bytes());
-  plan.rotation = s.take(plan.chunk, 2 * c.rotary_dims);
-  plan.activations = s.take(plan_detail::larger(activations_bytes(traits, c.d_model, 0, plan.chunk),
+  s.take(plan.kv_cache, KvShape{c.n_kv_heads, c.head_dim, c.max_seq, traits.alignment}.layer_bytes());
+  s.take(plan.rotation, std::uint64_t{2} * plan.chunk * c.rotary_dims);
+  s.take(plan.activations, plan_detail::larger(activations_bytes(traits, c.d_model, 0, plan.chunk),
                                                 activations_bytes(traits, c.n_heads * c.head_dim, 0, plan.chunk)));
-  plan.change = s.take(plan.chunk, 4 * float_row(c.d_model));
-  plan.buffers = plan_detail::stack_attention(s, traits, c.n_heads, c.n_kv_heads, c.head_dim, plan.chunk);
+  s.take(plan.change, std::uint64_t{4} * plan.chunk * float_row(c.d_model));
+  plan_detail::stack_attention(plan.buffers, s, traits, c.n_heads, c.n_kv_heads, c.head_dim, plan.chunk);
   plan.arena_bytes = s.at() + traits.slack;
   return Status::ok;
 }

@@ -16,10 +16,13 @@ struct Features {
   bool threads = true;      // the Parallel hook
 };
 
-// A firmware that carries less says so once for its whole program, e.g. -DHEED_FEATURES="{false, true, false, false, false, false, false, false}".
+inline constexpr Features kAllFeatures{};
+// What a decoder of the Llama family with one scale per row takes on one core.
+inline constexpr Features kLlamaFeatures{false, true, false, false, false, false, false, false};
+
+// A firmware that carries less says so once for its whole program, e.g. -DHEED_FEATURES=kLlamaFeatures.
 #ifndef HEED_FEATURES
-#define HEED_FEATURES \
-  {}
+#define HEED_FEATURES kAllFeatures
 #endif
 inline constexpr Features kBuiltFeatures = HEED_FEATURES;
 

@@ -51,14 +51,9 @@ namespace plan_detail {
 class Stacker {
  public:
   constexpr Stacker(std::uint64_t at, std::uint32_t align) : at_(at), align_(align) {}
-  constexpr Slice take(std::uint64_t bytes) {
-    const Slice s{at_, bytes};
+  constexpr void take(Slice& slice, std::uint64_t bytes) {
+    slice = {at_, bytes};
     at_ = align_up(at_ + bytes, align_);
-    return s;
-  }
-  // Out of line: wide products are what a board's planning costs.
-  [[gnu::noinline]] constexpr Slice take(std::uint32_t count, std::uint32_t bytes_each) {
-    return take(std::uint64_t{count} * bytes_each);
   }
   constexpr std::uint64_t at() const { return at_; }
 
@@ -67,18 +62,16 @@ class Stacker {
   std::uint32_t align_;
 };
 
-constexpr AttentionPlan stack_attention(Stacker& s, const KernelTraits& traits, std::uint32_t n_heads,
-                                        std::uint32_t n_kv_heads, std::uint32_t head_dim, std::uint32_t chunk) {
-  AttentionPlan p;
-  const std::uint32_t heads = chunk * n_heads;
-  p.query = s.take(chunk, 4 * float_row(n_heads * head_dim));
-  p.key = s.take(chunk, 4 * float_row(n_kv_heads * head_dim));
-  p.value = s.take(chunk, 4 * float_row(n_kv_heads * head_dim));
-  p.queries = s.take(activations_bytes(traits, head_dim, 0, heads));
-  p.numerators = s.take(heads, 4 * head_dim);
-  p.denominators = s.take(heads, 4);
-  p.references = s.take(heads, 4);
-  return p;
+constexpr void stack_attention(AttentionPlan& p, Stacker& s, const KernelTraits& traits, std::uint32_t n_heads,
+                               std::uint32_t n_kv_heads, std::uint32_t head_dim, std::uint32_t chunk) {
+  const std::uint64_t heads = std::uint64_t{chunk} * n_heads;
+  s.take(p.query, std::uint64_t{4} * chunk * float_row(n_heads * head_dim));
+  s.take(p.key, std::uint64_t{4} * chunk * float_row(n_kv_heads * head_dim));
+  s.take(p.value, std::uint64_t{4} * chunk * float_row(n_kv_heads * head_dim));
+  s.take(p.queries, activations_bytes(traits, head_dim, 0, static_cast<std::uint32_t>(heads)));
+  s.take(p.numerators, 4 * heads * head_dim);
+  s.take(p.denominators, 4 * heads);
+  s.take(p.references, 4 * heads);
 }
 
 constexpr std::uint64_t larger(std::uint64_t a, std::uint64_t b) { return a > b ? a : b; }
@@ -101,25 +94,22 @@ constexpr Status make_plan(Plan& plan, const ModelConfig& c, const KernelTraits&
   using plan_detail::larger;
   plan_detail::Stacker s(0, traits.alignment);
   const KvShape kv{c.n_kv_heads, c.head_dim, plan.max_seq, traits.alignment};
-  plan.kv_cache = s.take(kv.layer_bytes() * c.n_layers);
-  plan.residual = s.take(plan.chunk, 4 * float_row(c.d_model));
-  plan.rotation = s.take(plan.chunk, 2 * c.rotary_dims);
-  plan.position = s.take(c.position == Position::learned ? 1 : 0, 4 * float_row(c.d_model));
-  const struct { std::uint32_t cols; Site site; std::uint32_t n; } sites[] = {
-      {c.d_model, Site::attention_in, plan.chunk}, {c.d_query(), Site::value_up_in, plan.chunk},
-      {c.d_model, Site::ffn_in, plan.chunk},       {c.d_ff, Site::down_in, plan.chunk},
-      {c.d_model, Site::unembed_in, 1}};
-  std::uint64_t activations = 0;
-  for (const auto& at : sites)
-    activations = larger(activations, activations_bytes(traits, at.cols, c.group(at.site), at.n));
-  plan.activations = s.take(activations);
-  plan.logits = s.take(1, 4 * float_row(c.vocab_size));
+  s.take(plan.kv_cache, kv.layer_bytes() * c.n_layers);
+  s.take(plan.residual, std::uint64_t{4} * plan.chunk * float_row(c.d_model));
+  s.take(plan.rotation, std::uint64_t{2} * plan.chunk * c.rotary_dims);
+  s.take(plan.position, c.position == Position::learned ? std::uint64_t{4} * float_row(c.d_model) : 0);
+  std::uint64_t activations = activations_bytes(traits, c.d_model, c.group(Site::attention_in), plan.chunk);
+  activations = larger(activations, activations_bytes(traits, c.d_query(), c.group(Site::value_up_in), plan.chunk));
+  activations = larger(activations, activations_bytes(traits, c.d_model, c.group(Site::ffn_in), plan.chunk));
+  activations = larger(activations, activations_bytes(traits, c.d_ff, c.group(Site::down_in), plan.chunk));
+  activations = larger(activations, activations_bytes(traits, c.d_model, c.group(Site::unembed_in), 1));
+  s.take(plan.activations, activations);
+  s.take(plan.logits, std::uint64_t{4} * float_row(c.vocab_size));
   // Attention and feed-forward layer never live at the same time.
   plan_detail::Stacker attention = s, ffn = s;
-  plan.attention =
-      plan_detail::stack_attention(attention, traits, c.n_heads, c.n_kv_heads, c.head_dim, plan.chunk);
-  plan.gate = ffn.take(plan.chunk, 4 * float_row(c.d_ff));
-  plan.up = ffn.take(c.gated ? plan.chunk : 0, 4 * float_row(c.d_ff));
+  plan_detail::stack_attention(plan.attention, attention, traits, c.n_heads, c.n_kv_heads, c.head_dim, plan.chunk);
+  ffn.take(plan.gate, std::uint64_t{4} * plan.chunk * float_row(c.d_ff));
+  ffn.take(plan.up, c.gated ? std::uint64_t{4} * plan.chunk * float_row(c.d_ff) : 0);
   plan.arena_bytes = larger(attention.at(), ffn.at()) + traits.slack;
   return Status::ok;
 }

@@ -29,34 +29,31 @@ union Scratch {
 heed::Token g_prompt[kMaxPromptTokens];
 
 struct Arguments {
-  char* prompt;  // [kMaxPromptBytes]
-  std::uint32_t n_tokens = 200;
-  std::uint32_t hundredths = 0;
-  std::uint32_t seed = 1;
+  std::uint32_t n_tokens = 200, hundredths = 0, seed = 1;
+  const char* prompt = "";
   std::uint32_t prompt_bytes = 0;
 };
 
-std::uint32_t number(const char* text) {
-  std::uint32_t n = 0;
-  for (; *text >= '0' && *text <= '9'; ++text) n = n * 10 + static_cast<std::uint32_t>(*text - '0');
-  return n;
-}
-
-void read_arguments(Arguments& a) {
-  static char line[kMaxPromptBytes + 256];
-  char* words[256];
-  const int n = io::command_line(words, 256, line, sizeof line);
-  for (int i = 1; i + 1 < n; i += 2) {
-    const char option = words[i][0] == '-' ? words[i][1] : '?';
-    if (option == 'n') a.n_tokens = number(words[i + 1]);
-    if (option == 't') a.hundredths = number(words[i + 1]);
-    if (option == 's') a.seed = number(words[i + 1]);
-    if (option != 'p') continue;
-    for (int w = i + 1; w < n; ++w) {
-      if (a.prompt_bytes && a.prompt_bytes < kMaxPromptBytes) a.prompt[a.prompt_bytes++] = ' ';
-      for (const char* c = words[w]; *c && a.prompt_bytes < kMaxPromptBytes; ++c) a.prompt[a.prompt_bytes++] = *c;
+// The line after the kernel's file name, read where it lies.
+void read_arguments(Arguments& a, char* line, std::uint32_t bytes) {
+  const std::uint32_t block[2] = {reinterpret_cast<std::uintptr_t>(line), bytes};
+  if (io::call(io::Operation::command_line, block) != 0) return;
+  const char* at = line;
+  while (*at && *at != ' ') ++at;
+  for (; *at; ++at) {
+    if (at[0] != '-' || at[1] == '\0') continue;
+    const char option = at[1];
+    at += 2;
+    while (*at == ' ') ++at;
+    if (option == 'p') {
+      a.prompt = at;
+      while (at[a.prompt_bytes]) ++a.prompt_bytes;
+      return;
     }
-    return;
+    std::uint32_t n = 0;
+    for (; *at >= '0' && *at <= '9'; ++at) n = n * 10 + static_cast<std::uint32_t>(*at - '0');
+    (option == 'n' ? a.n_tokens : option == 't' ? a.hundredths : a.seed) = n;
+    --at;
   }
 }
 
@@ -91,9 +88,9 @@ void put_bytes(const char* bytes, std::uint32_t n) {
 
 int main() {
   heed::stack_paint::paint();
-  static char prompt[kMaxPromptBytes];
-  Arguments arguments{prompt};
-  read_arguments(arguments);
+  static char line[kMaxPromptBytes];
+  Arguments arguments;
+  read_arguments(arguments, line, sizeof line);
 
   const heed::Kernels& kernels = heed::best_kernels();
   heed::Model model;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The three memory functions that compilers call behind the program's back, small instead of fast: heed's hot loops do
+// The memory functions that compilers call behind the program's back, small instead of fast: heed's hot loops do
 // not use them.
 #include <cstddef>
 #include <cstdint>
@@ -17,6 +17,12 @@ void* memset(void* dst, int value, std::size_t n) {
   auto* d = static_cast<std::uint8_t*>(dst);
   for (; n; --n) *d++ = static_cast<std::uint8_t>(value);
   return dst;
+}
+
+std::size_t strlen(const char* text) {
+  const char* end = text;
+  while (*end) ++end;
+  return static_cast<std::size_t>(end - text);
 }
 
 int memcmp(const void* a, const void* b, std::size_t n) {

@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+// heed.h: the whole runtime for C: an image in flash or mapped memory, one block of the caller's memory, text out.
+//
+//   open model -> make plan -> create session -> prefill, step -> logits -> pick -> token -> text
+//
+// C99, and C++ if need be. Nothing here allocates, prints, aborts or keeps global state. The answer is the same bits
+// on every CPU, and the same as through the C++ headers.
+//
+// OBJECTS are structures of fixed size in the caller's memory (static, stack, wherever), filled by the function that
+// opens, makes or creates them. Their content is private, and their sizes are part of the ABI. A zeroed object, and
+// one whose creation was refused, is valid and refuses every call with HEED_BAD_ARGUMENT; its getters give 0. An object
+// that was neither zeroed nor created must not be used. Objects need no destruction. Models, plans and tokenizers may
+// be copied, and read by several threads; a session, a sampler or a decoder belongs to one thread at a time.
+//
+// ARGUMENTS: the object first, then outputs, then inputs. No pointer may be null unless its comment says so;
+// HEED_BAD_ARGUMENT otherwise. Outputs are written on HEED_OK only, unless their comment says more. A pointer with a
+// shape, such as [vocab_size], points to that many elements. Sizes called *_bytes are in bytes, all others count
+// elements.
+#ifndef HEED_H
+#define HEED_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define HEED_CHECKED __attribute__((warn_unused_result))
+#else
+#define HEED_CHECKED
+#endif
+
+// ---- Version --------------------------------------------------------------------------------------------------
+
+// Of this header.
+#define HEED_VERSION_MAJOR 0
+#define HEED_VERSION_MINOR 1
+#define HEED_VERSION_PATCH 0
+#define HEED_VERSION (HEED_VERSION_MAJOR * 65536 + HEED_VERSION_MINOR * 256 + HEED_VERSION_PATCH)
+
+// HEED_VERSION of the library; programs work with any library of the same major version (below 1: minor) that is not
+// older than their header.
+uint32_t heed_version(void);
+
+// ---- Status ---------------------------------------------------------------------------------------------------
+
+// Numbers never change; new ones are added at the end.
+typedef enum heed_status {
+  HEED_OK = 0,
+  HEED_BAD_ARGUMENT = 1,           // a null pointer, an empty list, a number out of range, an object not created
+  HEED_MISALIGNED = 2,             // image, arena or scratch not aligned to what the declaration asks for
+  HEED_TRUNCATED = 3,              // the image ends before its header says so
+  HEED_NOT_AN_IMAGE = 4,           // wrong magic, or a header that fails its own checksum
+  HEED_VERSION_UNSUPPORTED = 5,    // an image format newer than this library reads
+  HEED_BAD_SECTION = 6,            // a section is missing, repeated, out of bounds or overlaps another
+  HEED_BAD_CONFIG = 7,             // the configuration contradicts itself or exceeds a limit of SPEC.md
+  HEED_BAD_TENSOR = 8,             // a tensor entry does not match the configuration or lies out of bounds
+  HEED_BAD_VALUE = 9,              // a scale, gain, bias, multiplier or exponent out of range; a weight of -128
+  HEED_BAD_CHECKSUM = 10,          // a section's bytes do not match its CRC-32C (found by verify only)
+  HEED_BAD_TOKENIZER = 11,         // tokenizer tables that contradict themselves, or none
+  HEED_FEATURE_NOT_BUILT = 12,     // the model needs a feature that this build does not carry
+  HEED_LAYOUT_UNSUPPORTED = 13,    // these kernels cannot eat the weight layout of the image
+  HEED_CONTEXT_TOO_LONG = 14,      // limits ask for more positions than the model has
+  HEED_ARENA_TOO_SMALL = 15,       // the arena has fewer bytes than the plan says
+  HEED_ROUNDING_MODE = 16,         // floating point does not round to nearest even, or flushes normal numbers
+  HEED_CONTEXT_FULL = 17,          // no position left; the session is unchanged
+  HEED_BAD_TOKEN = 18,             // a token outside the vocabulary; the session is unchanged
+  HEED_NO_ROOM = 19,               // the caller's output is too small
+  HEED_TEXT_NOT_EXPRESSIBLE = 20,  // the vocabulary has no token for a part of the text
+  HEED_STATUS_INT = 0x7FFFFFFF     // never returned; makes the type an int also where enums are short
+} heed_status;
+
+// A short, stable English phrase; never null, whatever the number. Static memory. Costs a kilobyte of flash when used.
+const char* heed_status_text(heed_status status);
+
+// ---- Tokens ---------------------------------------------------------------------------------------------------
+
+typedef int32_t heed_token;  // 0 .. vocab_size - 1
+#define HEED_NO_TOKEN (-1)   // there is none: no BOS in this vocabulary, nothing before the first token
+
+// ---- Kernels --------------------------------------------------------------------------------------------------
+
+// The inner loops for one instruction set, in static memory. All tables give the same bits.
+typedef struct heed_kernels heed_kernels;
+
+// The best table that runs here; never null. Firmware carries one and pays no choice. Whether it eats an image's layout
+// is found out by heed_session_create; on hosts "portable" eats all.
+const heed_kernels* heed_best_kernels(void);
+
+// The table of this name ("portable", "avx2", "neon", "cortex-m4", ...); null when `name` is null, when this program
+// does not carry it, or when this CPU cannot run it.
+const heed_kernels* heed_find_kernels(const char* name);
+
+// Its name, zero-terminated; null for null.
+const char* heed_kernels_name(const heed_kernels* kernels);
+
+// ---- Model ----------------------------------------------------------------------------------------------------
+
+// A checked view of an image, which must outlive it and stay unchanged.
+typedef struct heed_model {
+  uint64_t storage[40];
+} heed_model;
+
+// Checks the structure of `image` [image_bytes] and every number that is trusted later, but reads no weight; takes
+// well under a millisecond for small models. `image` must be aligned to 64 bytes and may be flash, a mapped file or an
+// array. Untrusted bytes are refused, never believed.
+// Fails with bad_argument, misaligned, truncated, not_an_image, version_unsupported, bad_section, bad_config,
+// bad_tensor, bad_value or feature_not_built.
+HEED_CHECKED heed_status heed_model_open(heed_model* model, const void* image, size_t image_bytes,
+                                         const heed_kernels* kernels);
+
+// Reads the whole image: checksums, and weights within -127..127. An image that is opened and not verified may give
+// wrong numbers, never undefined behaviour. Fails with bad_argument, bad_checksum or bad_value.
+HEED_CHECKED heed_status heed_model_verify(const heed_model* model, const heed_kernels* kernels);
+
+// The configuration; 0 for null.
+uint32_t heed_model_vocab_size(const heed_model* model);
+uint32_t heed_model_max_seq(const heed_model* model);  // positions that the model was trained for
+uint32_t heed_model_d_model(const heed_model* model);
+uint32_t heed_model_d_ff(const heed_model* model);
+uint32_t heed_model_n_layers(const heed_model* model);
+uint32_t heed_model_n_heads(const heed_model* model);
+uint32_t heed_model_n_kv_heads(const heed_model* model);
+uint32_t heed_model_head_dim(const heed_model* model);
+
+// Bytes of the image, as its header says; at most what was handed to open.
+size_t heed_model_image_bytes(const heed_model* model);
+
+// Lines "key=value\n" in UTF-8 inside the image, not zero-terminated, their number of bytes in `metadata_bytes`; null
+// and 0 if the image has none.
+const char* heed_model_metadata(const heed_model* model, size_t* metadata_bytes);
+
+// ---- Plan -----------------------------------------------------------------------------------------------------
+
+// What to ask for; zeroes are the defaults.
+typedef struct heed_limits {
+  uint32_t max_seq;      // positions to keep, at most the model's; 0 = the model's
+  uint32_t chunk;        // tokens that a prefill takes through the layers together, at most 4096; 0 = the kernels'
+  uint32_t reserved[6];  // 0
+} heed_limits;
+
+// Where everything in a session's memory will be.
+typedef struct heed_plan {
+  uint64_t storage[64];
+} heed_plan;
+
+// Integer arithmetic; touches no memory but the plan. `limits` may be null: all defaults.
+// Fails with bad_argument, context_too_long, bad_config or feature_not_built.
+HEED_CHECKED heed_status heed_plan_make(heed_plan* plan, const heed_model* model, const heed_kernels* kernels,
+                                        const heed_limits* limits);
+
+// Exactly what heed_session_create asks for. 64 bits, because a plan may be for more than this machine can address.
+uint64_t heed_plan_arena_bytes(const heed_plan* plan);
+uint32_t heed_plan_arena_align(const heed_plan* plan);  // a power of two, at most 64
+uint32_t heed_plan_max_seq(const heed_plan* plan);      // positions that the session will have
+uint32_t heed_plan_chunk(const heed_plan* plan);
+
+// ---- Session --------------------------------------------------------------------------------------------------
+
+// A model running in an arena: tokens in, logits out. Not to be copied. Sessions with arenas of their own are
+// independent of each other.
+typedef struct heed_session {
+  uint64_t storage[96 + 12 * sizeof(void*)];
+} heed_session;
+
+// `arena` [arena_bytes]: at least heed_plan_arena_bytes, aligned to heed_plan_arena_align; any content; the session's
+// alone as long as it is used. The image must live as long; model and plan need not. The plan must come from this model
+// and these kernels. The last call that can fail for lack of memory.
+// Fails with bad_argument, misaligned, arena_too_small, layout_unsupported or rounding_mode.
+HEED_CHECKED heed_status heed_session_create(heed_session* session, const heed_model* model, const heed_plan* plan,
+                                             const heed_kernels* kernels, void* arena, size_t arena_bytes);
+
+// Takes prompt[n_prompt] at the next positions. `logits`: of the last token, [vocab_size] floats in the arena, valid
+// until the next call on this session. The same tokens give the same bits however they are cut into calls.
+// Fails with bad_argument (n_prompt is 0), bad_token or context_full; the session is unchanged then.
+HEED_CHECKED heed_status heed_session_prefill(heed_session* session, const float** logits, const heed_token* prompt,
+                                              size_t n_prompt);
+
+// The same for one token.
+HEED_CHECKED heed_status heed_session_step(heed_session* session, const float** logits, heed_token token);
+
+// Receives the logits [vocab_size] after the token at `position`; they are overwritten when it returns. Must not call
+// the session.
+typedef void (*heed_take_logits)(void* context, uint32_t position, const float* logits, uint32_t vocab_size);
+
+// As prefill, with the logits at each of the n_tokens positions, in order.
+HEED_CHECKED heed_status heed_session_evaluate(heed_session* session, const heed_token* tokens, size_t n_tokens,
+                                               heed_take_logits take, void* context);
+
+// Positions taken so far, and how many there are.
+uint32_t heed_session_position(const heed_session* session);
+uint32_t heed_session_max_seq(const heed_session* session);
+
+// Forgets everything after the first `position` positions. Fails with bad_argument beyond the present one.
+HEED_CHECKED heed_status heed_session_rewind(heed_session* session, uint32_t position);
+
+// How to lend threads. It never changes a bit of the result.
+typedef struct heed_parallel {
+  // Calls task(argument, i) once for each i < count, in any order and on any thread; returns when all are done.
+  void (*run)(void* context, uint32_t count, void (*task)(void* argument, uint32_t index), void* argument);
+  void* context;
+  uint32_t threads;    // 1 ..
+  uint32_t threshold;  // multiply-adds below which a piece of work is not split; 0 splits everything
+} heed_parallel;
+
+// `parallel` is copied; null: back to one thread. Fails with bad_argument (no `run`, no threads). Without the threads
+// feature in the build it has no effect.
+HEED_CHECKED heed_status heed_session_set_parallel(heed_session* session, const heed_parallel* parallel);
+
+// ---- Sampler --------------------------------------------------------------------------------------------------
+
+// All zeroes: take the largest logit.
+typedef struct heed_sampler_config {
+  float temperature;     // 0 .. 100; 0 takes the largest logit and needs no scratch
+  float top_p;           // keep the likeliest whose share reaches this; <= 0 or >= 1 = all
+  uint32_t top_k;        // keep this many; 0 = all
+  uint32_t reserved0;    // 0
+  uint64_t seed;         // any; the same seed gives the same tokens on every CPU
+  uint64_t reserved[3];  // 0
+} heed_sampler_config;
+
+// From logits to the next token.
+typedef struct heed_sampler {
+  uint64_t storage[12];
+} heed_sampler;
+
+// What heed_sampler_create asks for, as a constant expression.
+#define HEED_SAMPLER_SCRATCH_BYTES(vocab_size) ((size_t)(vocab_size)*4)
+
+// `scratch` [scratch_bytes]: HEED_SAMPLER_SCRATCH_BYTES(vocab_size), aligned to 4; written during each pick only, so it
+// may serve others between; may be null with 0 bytes at temperature 0. It must outlive the sampler.
+// `config` may be null: all zeroes. Fails with bad_argument (also a NaN, or too little scratch) or misaligned.
+HEED_CHECKED heed_status heed_sampler_create(heed_sampler* sampler, const heed_sampler_config* config,
+                                             uint32_t vocab_size, const heed_kernels* kernels, void* scratch,
+                                             size_t scratch_bytes);
+
+// Picks from logits [vocab_size]; never a NaN, and of equals the lower token. Fails with bad_argument when all are NaN;
+// no random number is used up then.
+HEED_CHECKED heed_status heed_sampler_pick(heed_sampler* sampler, heed_token* token, const float* logits);
+
+// ---- Tokenizer ------------------------------------------------------------------------------------------------
+
+// A checked view of an image's vocabulary; the image must outlive it.
+typedef struct heed_tokenizer {
+  uint64_t storage[24];
+} heed_tokenizer;
+
+// Fails with bad_argument, bad_tokenizer (also when the image has no tokenizer) or feature_not_built.
+HEED_CHECKED heed_status heed_tokenizer_open(heed_tokenizer* tokenizer, const heed_model* model);
+
+// The tokens in front of a text and behind it; HEED_NO_TOKEN if there is none, and for null.
+heed_token heed_tokenizer_bos(const heed_tokenizer* tokenizer);
+heed_token heed_tokenizer_eos(const heed_tokenizer* tokenizer);
+
+// Flags of heed_tokenizer_encode; without effect when the vocabulary has no such token.
+#define HEED_ADD_BOS 1u
+#define HEED_ADD_EOS 2u
+
+// The most tokens that a text of this many bytes can give, and the scratch to encode it; constant expressions.
+#define HEED_MAX_TOKENS(text_bytes) ((size_t)(text_bytes) + 3)
+#define HEED_ENCODE_SCRATCH_BYTES(text_bytes) (((size_t)(text_bytes) + 1) * 8 + ((size_t)(text_bytes) + 64) / 64 * 4)
+
+// Writes the tokens of text [text_bytes], any bytes at all, to tokens [max_tokens] and their number to `n_tokens`.
+// `text` may be null when text_bytes is 0, `tokens` when max_tokens is 0. `scratch` [scratch_bytes]:
+// HEED_ENCODE_SCRATCH_BYTES(text_bytes), aligned to 4; free again afterwards.
+// Fails with no_room (`n_tokens` = how many tokens it takes), text_not_expressible (`n_tokens` = offset of the first
+// byte of `text` without a token), misaligned, or bad_argument (scratch too small, unknown flags, 2^27 bytes or more).
+HEED_CHECKED heed_status heed_tokenizer_encode(const heed_tokenizer* tokenizer, uint32_t* n_tokens, heed_token* tokens,
+                                               size_t max_tokens, const char* text, size_t text_bytes, uint32_t flags,
+                                               void* scratch, size_t scratch_bytes);
+
+// The bytes that `token` stands for, bytes [n_bytes] inside the image, not zero-terminated and not necessarily whole
+// characters. `previous` is the token before it, or HEED_NO_TOKEN at the beginning of a text, where one leading space
+// is left out if encoding had added it. Fails with bad_argument or bad_token.
+HEED_CHECKED heed_status heed_tokenizer_decode(const heed_tokenizer* tokenizer, const char** bytes, uint32_t* n_bytes,
+                                               heed_token previous, heed_token token);
+
+// ---- Stream decoder -------------------------------------------------------------------------------------------
+
+// Turns tokens into text as they come, in whole, valid UTF-8 characters; what can never become one is replaced by
+// U+FFFD.
+typedef struct heed_decoder {
+  uint64_t storage[4];
+} heed_decoder;
+
+// Room for the text of one token of any vocabulary.
+#define HEED_DECODE_BYTES 768
+
+// Begins behind `previous`, a token whose text is already out, such as a prompt's last; HEED_NO_TOKEN: at the beginning
+// of a text. Does nothing for null.
+void heed_decoder_begin(heed_decoder* decoder, heed_token previous);
+
+// Writes the text that `token` completes, `n_bytes` bytes and possibly none, to text [text_bytes], for which
+// HEED_DECODE_BYTES always suffice. Fails with bad_argument, bad_token or no_room; the decoder is unchanged then.
+HEED_CHECKED heed_status heed_decoder_push(heed_decoder* decoder, uint32_t* n_bytes, char* text, size_t text_bytes,
+                                           const heed_tokenizer* tokenizer, heed_token token);
+
+// At the end of a text: writes what still waits, 0 or 3 bytes, to text [3], and returns how many. 0 for null.
+uint32_t heed_decoder_flush(heed_decoder* decoder, char* text);
+
+// ---- Digest ---------------------------------------------------------------------------------------------------
+
+// One number for a whole run, equal on every CPU: CRC-32C over each generated token and the logits it was picked from.
+typedef struct heed_digest {
+  uint64_t storage[2];
+} heed_digest;
+
+// Does nothing for null. A zeroed digest has begun, too.
+void heed_digest_begin(heed_digest* digest);
+
+// logits [vocab_size]: those that `token` was picked from. Does nothing if a pointer is null.
+void heed_digest_add(heed_digest* digest, heed_token token, const float* logits, uint32_t vocab_size,
+                     const heed_kernels* kernels);
+
+uint32_t heed_digest_value(const heed_digest* digest);
+
+// 1 if a logit was not a number, which makes the digest worthless; else 0.
+int heed_digest_saw_nan(const heed_digest* digest);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif  // HEED_H

@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the story firmware for each core, runs it under QEMU and writes what it costs.
+
+For each core: flash without the model, RAM, stack peak, the digest of 200 greedy tokens, and instructions per token,
+counted by the plugin in tests/icount: the difference of runs of 101 and 1 tokens, divided by 100. All from one ELF a core.
+Writes tests/firmware/sizes.csv and the table between the marks in README.md; with --check it writes nothing and fails
+when flash or stack has grown by more than 2 % over sizes.csv, when the M4 firmware exceeds 20 KiB, or when digests differ.
+"""
+import argparse
+import csv
+import os
+import re
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BOARDS = {"cortex-m3": "mps2-an385", "cortex-m4": "mps2-an386"}
+FLASH_LIMIT = {"cortex-m4": 20 * 1024}
+COLUMNS = ["model", "core", "text", "data", "bss", "stack", "arena", "instructions_per_token", "digest"]
+BEGIN, END = "<!-- firmware table begins -->", "<!-- firmware table ends -->"
+
+
+def output(*command):
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def sections(elf):
+    sizes = {}
+    for line in output("arm-none-eabi-size", "-A", elf).splitlines():
+        words = line.split()
+        if len(words) == 3 and words[1].isdigit():
+            sizes[words[0]] = int(words[1])
+    return sizes
+
+
+def run(board, elf, tokens, plugin, folder):
+    counts = os.path.join(folder, "counts.txt")
+    text = output("qemu-system-arm", "-M", board, "-nographic", "-monitor", "none", "-serial", "none", "-chardev",
+                  "stdio,id=semi", "-semihosting-config", "enable=on,target=native,chardev=semi", "-plugin",
+                  f"{plugin},out={counts}", "-kernel", elf, "-append", f"-n {tokens}")
+    with open(counts, encoding="utf-8") as f:
+        total = int(re.search(r"^total (\d+)", f.read(), re.M).group(1))
+    return text, total
+
+
+def measure(core, board, heed, source, name, plugin, build):
+    folder = os.path.join(build, core)
+    os.makedirs(folder, exist_ok=True)
+    image = os.path.join(folder, "model.heed")
+    output(heed, "quantize", source, "--target", core, "-o", image)
+    configure = ["cmake", "-S", ROOT, "--preset", core, "-B", folder, "-DHEED_TESTS=OFF",
+                 "-DHEED_FEATURES=kLlamaFeatures", f"-DHEED_FIRMWARE_MODEL={image}"]
+    subprocess.run(configure, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    subprocess.run(["cmake", "--build", folder, "--target", "story"], check=True, stdout=subprocess.DEVNULL)
+    elf = os.path.join(folder, "bin", "story")
+    size = sections(elf)
+    text, _ = run(board, elf, 200, plugin, folder)
+    first, one = run(board, elf, 1, plugin, folder)
+    _, many = run(board, elf, 101, plugin, folder)
+    del first
+    number = lambda key: int(re.search(rf"^{key} (\d+)$", text, re.M).group(1))
+    return {"model": name, "core": core,
+            "text": size[".text"] + size.get(".ARM.exidx", 0),
+            "data": size.get(".data", 0),
+            "bss": size.get(".bss", 0),
+            "stack": number("stack peak bytes"), "arena": number("arena bytes"),
+            "instructions_per_token": (many - one) // 100,
+            "digest": re.search(r"^digest ([0-9a-f]{8})$", text, re.M).group(1)}
+
+
+def table(rows):
+    lines = ["| model | core | flash without the model | data | bss beside the arena | arena | stack | instructions per token | digest |",
+             "|---|---|---|---|---|---|---|---|---|"]
+    for r in rows:
+        lines.append(f"| {r['model']} | {r['core']} | {int(r['text']) + int(r['data']):,} | {int(r['data']):,} | {int(r['bss']):,} "
+                     f"| {int(r['arena']):,} | {int(r['stack']):,} | {int(r['instructions_per_token']):,} | {r['digest']} |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--heed", default=os.path.join(ROOT, "build", "host", "bin", "heed"))
+    parser.add_argument("--source", required=True, help="the model: a llama2.c checkpoint or an image")
+    parser.add_argument("--name", default="stories260K")
+    parser.add_argument("--build", default=os.path.join(ROOT, "build", "firmware"))
+    parser.add_argument("--digest", help="what every core must print")
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    os.makedirs(args.build, exist_ok=True)
+    plugin = os.path.join(args.build, "libicount.so")
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", plugin, os.path.join(ROOT, "tests/icount/icount_plugin.c")],
+                   check=True)
+    rows = [measure(core, board, args.heed, args.source, args.name, plugin, args.build) for core, board in BOARDS.items()]
+    print(table(rows))
+    errors = []
+    for r in rows:
+        limit = FLASH_LIMIT.get(r["core"])
+        if limit and r["text"] + r["data"] > limit:
+            errors.append(f"{r['core']}: {r['text'] + r['data']} bytes of flash, the limit is {limit}")
+        if args.digest and r["digest"] != args.digest:
+            errors.append(f"{r['core']}: digest {r['digest']}, expected {args.digest}")
+    if len({r["digest"] for r in rows}) != 1:
+        errors.append("digests differ between cores")
+    path = os.path.join(ROOT, "tests", "firmware", "sizes.csv")
+    if args.check:
+        with open(path, newline="", encoding="utf-8") as f:
+            known = {(r["model"], r["core"]): r for r in csv.DictReader(f)}
+        for r in rows:
+            old = known.get((r["model"], r["core"]))
+            for key in ("text", "data", "bss", "stack", "arena", "instructions_per_token"):
+                if old and r[key] > 1.02 * int(old[key]):
+                    errors.append(f"{r['core']}: {key} grew from {old[key]} to {r[key]}; run this script without --check")
+    elif not errors:
+        with open(path, "w", newline="", encoding="utf-8") as f:
+            writer = csv.DictWriter(f, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        readme = os.path.join(ROOT, "README.md")
+        with open(readme, encoding="utf-8") as f:
+            text = f.read()
+        if BEGIN in text:
+            text = text[:text.index(BEGIN) + len(BEGIN)] + "\n" + table(rows) + "\n" + text[text.index(END):]
+            with open(readme, "w", encoding="utf-8") as f:
+                f.write(text)
+    for e in errors:
+        print("measure.py: " + e, file=sys.stderr)
+    sys.exit(1 if errors else 0)
+
+
+if __name__ == "__main__":
+    main()
