@@ -7,8 +7,10 @@
     make_random_image.py --golden FILE                     makes every case again and compares
 
 Seeds below 1000 give tame images over many shapes. Seeds from 1000 on are rough: scales, gains and constants near the
-ends of their ranges, rows of zeros, very sharp attention. All randomness is splitmix64 in integers and all floats are
-exact or correctly rounded, so a seed gives the same bytes everywhere. Token i of a case is (7 * i + 3) % vocab_size.
+ends of their ranges, rows of zeros, very sharp attention. Seeds whose last three digits are below 100 are of the Llama
+family (RMS norm, rotary positions, gated SiLU, no biases); the others mix everything that SPEC.md describes. All
+randomness is splitmix64 in integers and all floats are exact or correctly rounded, so a seed gives the same bytes
+everywhere. Token i of a case is (7 * i + 3) % vocab_size.
 """
 import argparse
 import struct
@@ -16,12 +18,12 @@ import sys
 
 import numpy as np
 
-from spec_image import (BLOCK64, CONFIG_FORMAT, CONFIG, DIRECTORY, F32, METADATA, PACKED, PADDING, PAIR, ROW, S8, S16,
-                        TENSORS, Config, Image, crc32c, tensor_list, up)
+from spec_image import (BLOCK64, CONFIG_FORMAT, CONFIG, DIRECTORY, F32, METADATA, NORM_BIAS, PACKED, PADDING, PAIR, ROW,
+                        S8, S16, TENSORS, UNEMBEDDING_BIAS, Config, Image, crc32c, tensor_list, up)
 
 N_TOKENS = 70
 POSITIONS = (0, 1, 63, 64, 69)
-SEEDS = [*range(12), *range(1000, 1008)]
+SEEDS = [*range(12), *range(100, 120), *range(1000, 1008), *range(1100, 1116)]
 LAYOUT_NAMES = {ROW: "row", PACKED: "packed", PAIR: "pair", BLOCK64: "block64"}
 MASK = 2 ** 64 - 1
 HEADER = f"# seed, CRC-32C of the image, CRC-32C of the logits' bits at positions {POSITIONS}; make_random_image.py\n"
@@ -78,10 +80,27 @@ def random_config(random, seed):
     if rough:
         values["norm_epsilon"] = random.floats(1, *random.choice((-40, -39), (-20, 0), (30, 39)))[0]
         values["attention_scale"] = random.floats(1, *random.choice((-40, -38), (4, 8), (37, 39)))[0]
+    if seed % 1000 >= 100:
+        add_features(random, seed, values)
     groups = [random.choice(0, 32, 32, 64, 128, 256) for _ in range(5)]
     if seed == 5:
         groups[3] = 128
     return Config(struct.pack(CONFIG_FORMAT, *values.values(), *groups, *[0] * 10))
+
+
+def add_features(random, seed, values):
+    """Anything that 1.3 says is carried. The first seeds are GPT-2's own choice with each activation."""
+    k = seed % 100
+    values.update(norm=random.integer(0, 3) > 0, activation=k % 4, gated=random.integer(0, 2) == 0,
+                  position=random.choice(0, 1, 1, 3), biases=random.integer(0, 63))
+    if k < 4:
+        values.update(norm=1, gated=0, position=1, biases=63)
+    if not values["norm"]:
+        values["biases"] &= ~NORM_BIAS
+    if values["tied_unembedding"]:
+        values["biases"] &= ~UNEMBEDDING_BIAS
+    if values["position"] != 3:
+        values["rotary_dims"] = 0
 
 
 def encode_weights(w, layout):
@@ -104,7 +123,16 @@ def aligned(data):
     return data + bytes(up(len(data), 64) - len(data))
 
 
-def random_matrix(random, rows, cols, group, layout, rough, residual):
+def random_biases(random, n, rough):
+    """Some are zero. Rarely so large that nothing else matters."""
+    low, high = (-4, -1)
+    if rough:
+        low, high = random.choice((-40, -38), (-12, -4), (-4, 1), (-4, 1), (-4, 1), (-4, 1), (-20, 20), (30, 39))
+    bias = random.floats(n, low, high) * random.integers(n, -1, 1).astype(np.float32)
+    return bias.astype("<f4")
+
+
+def random_matrix(random, rows, cols, group, has_bias, layout, rough, residual):
     """residual: 1 for the embedding and matrices that move the residual stream, which may be zero or huge if rough."""
     row_multiple, col_multiple, row_block = PADDING[layout]
     padded_rows, padded_cols = up(rows, row_multiple), up(cols, col_multiple)
@@ -121,6 +149,10 @@ def random_matrix(random, rows, cols, group, layout, rough, residual):
     scale = np.ones(padded_rows, "<f4")
     scale[:rows] = random.floats(rows, low, high)
     data = aligned(encode_weights(w, layout)) + scale.tobytes()
+    if has_bias:
+        bias = np.zeros(padded_rows, "<f4")
+        bias[:rows] = random_biases(random, rows, rough)
+        data += bias.tobytes()
     if group:
         n_groups = -(-cols // group)
         multiplier = np.ones((padded_rows, n_groups), np.int64)
@@ -131,13 +163,15 @@ def random_matrix(random, rows, cols, group, layout, rough, residual):
 
 
 def random_tensor(random, entry, layout, rough):
-    role, _, kind, rows, cols, group = entry
+    role, _, kind, rows, cols, group, has_bias = entry
     if kind == S8:
-        return random_matrix(random, rows, cols, group, layout, rough, role in (0, 6, 11))
+        return random_matrix(random, rows, cols, group, has_bias, layout, rough, role in (0, 6, 11, 14))
     if kind == S16:
         values = random.integers(rows * cols, -32767, 32767).astype("<i2").tobytes()
         low, high = (-39, 41) if rough else (-3, 2)
         return aligned(values + random.integers(rows, low, high).astype(np.int8).tobytes())
+    if role >= 15:
+        return aligned(random_biases(random, cols, rough).tobytes())
     if kind == F32:
         low, high = random.choice((-20, 20), (-40, -38), (30, 39)) if rough else (-1, 0)
         gain = random.floats(cols, low, high) * (1 - 2 * random.integers(cols, 0, 1)).astype(np.float32)
@@ -152,7 +186,7 @@ def make_image(seed):
     metadata = f"name=random image {seed}\n".encode() if random.integer(0, 1) else b""
     directory, tensors = b"", b""
     for entry in tensor_list(config):
-        role, layer, kind, rows, cols, group = entry
+        role, layer, kind, rows, cols, group, _ = entry
         directory += struct.pack("<4BHHIII12x", role, kind, layout if kind == S8 else 0, 0, layer, group, rows, cols,
                                  len(tensors) // 64)
         tensors += random_tensor(random, entry, layout, seed >= 1000)
@@ -170,9 +204,13 @@ def make_image(seed):
 
 def describe(image):
     c = image.config
+    halves = "halves" if c.rotary_pairing else "adjacent"
+    position = {0: "no positions", 1: "learned positions", 3: f"rotary {c.rotary_dims} {halves}"}[c.position]
+    activation = ("relu", "gelu_tanh", "gelu_erf", "silu")[c.activation] + (" gated" if c.gated else "")
     return (f"{LAYOUT_NAMES[image.layout]}, d {c.d_model}/{c.d_ff}, {c.n_layers} layers, {c.n_heads}/{c.n_kv_heads} "
-            f"heads of {c.head_dim}, rotary {c.rotary_dims} {'halves' if c.rotary_pairing else 'adjacent'}, "
-            f"vocab {c.vocab_size}{' tied' if c.tied_unembedding else ''}, flags {c.flags}, groups {c.groups}")
+            f"heads of {c.head_dim}, {'layer' if c.norm else 'rms'} norm, {activation}, {position}, "
+            f"vocab {c.vocab_size}{' tied' if c.tied_unembedding else ''}, flags {c.flags}, biases {c.biases}, "
+            f"groups {c.groups}")
 
 
 def golden_line(seed, verbose=True):

@@ -13,6 +13,7 @@ MAGIC = bytes.fromhex("686565640D0A1A0A")
 CONFIG, DIRECTORY, TOKENIZER, METADATA, TENSORS = 1, 2, 3, 4, 5
 ROW, PACKED, PAIR, BLOCK64 = 0, 1, 2, 3
 S8, F32, U32, S16 = 0, 1, 2, 3
+QKV_BIAS, VALUE_UP_BIAS, FFN_BIAS, DOWN_BIAS, UNEMBEDDING_BIAS, NORM_BIAS = 1, 2, 4, 8, 16, 32
 ATTENTION_INPUT, VALUE_UP_INPUT, FFN_INPUT, DOWN_INPUT, UNEMBEDDING_INPUT = range(5)
 
 # Part 4: rows padded to, columns padded to, row block of the multipliers.
@@ -123,44 +124,66 @@ class Config:
         within("C9", 2.0 ** -40, 2.0 ** 40, "norm_epsilon")
         within("C10", 2.0 ** -40, 2.0 ** 40, "attention_scale", "embedding_scale")
         check(all(g in (0, 32, 64, 128, 256) for g in self.groups), "C11: groups")
-        carried = (self.architecture == 0 and self.input == 0 and self.output == 0 and self.norm == 0
-                   and self.norm_placement == 0 and self.activation == 3 and self.gated == 1 and self.position == 3
-                   and self.mask == 0 and self.biases == 0 and self.flags & 16 == 0 and self.window == 0
-                   and self.n_sinks == 0 and self.n_encoder_layers == 0 and self.embedding_scale == 1)
+        check(self.norm == 1 or not self.biases & NORM_BIAS, "1.3: a norm bias without layer norm")
+        carried = (self.architecture == 0 and self.input == 0 and self.output == 0 and self.norm_placement == 0
+                   and self.position in (0, 1, 3) and self.mask == 0 and self.flags & 16 == 0 and self.window == 0
+                   and self.n_sinks == 0 and self.n_encoder_layers == 0 and self.embedding_scale == 1
+                   and not (self.tied_unembedding and self.biases & UNEMBEDDING_BIAS))
         check(carried, "C12: not carried by this version")
 
 
 def tensor_list(c):
-    """1.4: (role, layer, type, rows, cols, columns per group) of every tensor of a configuration, in order."""
+    """1.4: (role, layer, type, rows, cols, columns per group, has a bias) of every tensor, in order."""
     attention, value_up, ffn, down, unembedding = c.groups
     queries, keys = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim
     looked_up = unembedding if c.tied_unembedding else 0  # looking up is no site: groups only where it unembeds too
-    tensors = [(0, 0, S8, c.vocab_size, c.d_model, looked_up), (1, 0, U32, 1, c.rotary_dims // 2, 0)]
+    tensors = []
+
+    def add(role, layer, kind, rows, cols, group=0, bias=0):
+        tensors.append((role, layer, kind, rows, cols, group, c.biases & bias != 0))
+
+    add(0, 0, S8, c.vocab_size, c.d_model, looked_up)
+    if c.position == 3:
+        add(1, 0, U32, 1, c.rotary_dims // 2)
+    if c.position == 1:
+        add(14, 0, S8, c.max_seq, c.d_model)
+    norm_bias = c.biases & NORM_BIAS
     for n in range(c.n_layers):
         if not c.flags & 1:
-            tensors.append((2, n, F32, 1, c.d_model, 0))
-        tensors += [(3, n, S8, queries, c.d_model, attention), (4, n, S8, keys, c.d_model, attention),
-                    (5, n, S8, keys, c.d_model, attention), (6, n, S8, c.d_model, queries, value_up)]
+            add(2, n, F32, 1, c.d_model)
+        add(3, n, S8, queries, c.d_model, attention, QKV_BIAS)
+        add(4, n, S8, keys, c.d_model, attention, QKV_BIAS)
+        add(5, n, S8, keys, c.d_model, attention, QKV_BIAS)
+        add(6, n, S8, c.d_model, queries, value_up, VALUE_UP_BIAS)
         if c.flags & 8:
-            tensors.append((7, n, S16, c.n_kv_heads, c.head_dim, 0))
+            add(7, n, S16, c.n_kv_heads, c.head_dim)
         if not c.flags & 2:
-            tensors.append((8, n, F32, 1, c.d_model, 0))
-        tensors += [(9, n, S8, c.d_ff, c.d_model, ffn), (10, n, S8, c.d_ff, c.d_model, ffn),
-                    (11, n, S8, c.d_model, c.d_ff, down)]
+            add(8, n, F32, 1, c.d_model)
+        if c.gated:
+            add(9, n, S8, c.d_ff, c.d_model, ffn, FFN_BIAS)
+        add(10, n, S8, c.d_ff, c.d_model, ffn, FFN_BIAS)
+        add(11, n, S8, c.d_model, c.d_ff, down, DOWN_BIAS)
+        if norm_bias and not c.flags & 1:
+            add(15, n, F32, 1, c.d_model)
+        if norm_bias and not c.flags & 2:
+            add(16, n, F32, 1, c.d_model)
     if not c.flags & 4:
-        tensors.append((12, 0, F32, 1, c.d_model, 0))
+        add(12, 0, F32, 1, c.d_model)
     if not c.tied_unembedding:
-        tensors.append((13, 0, S8, c.vocab_size, c.d_model, unembedding))
+        add(13, 0, S8, c.vocab_size, c.d_model, unembedding, UNEMBEDDING_BIAS)
+    if norm_bias and not c.flags & 4:
+        add(17, 0, F32, 1, c.d_model)
     return tensors
 
 
 # 1.4: tensors.
 
 class Matrix:
-    """weights [rows, cols] times multiplier of row and group, which makes them up to 15 * 127; f32 row scales."""
+    """weights [rows, cols] times multiplier of row and group, which makes them up to 15 * 127; f32 row scales; bias,
+    or None."""
 
-    def __init__(self, weights, scale, group):
-        self.weights, self.scale, self.group = weights, scale, group
+    def __init__(self, weights, scale, bias, group):
+        self.weights, self.scale, self.bias, self.group = weights, scale, bias, group
 
 
 class Reader:
@@ -176,7 +199,13 @@ class Reader:
         self.take(up(self.at, 64) - self.at)
 
 
-def read_matrix(reader, rows, cols, group, layout):
+def check_values(rule, x):
+    """Finite, and 0 or of a magnitude in [2^-40, 2^40]."""
+    size = np.abs(x)
+    check(((x == 0) | ((size >= 2.0 ** -40) & (size <= 2.0 ** 40))).all(), f"{rule}: a gain or bias out of range")
+
+
+def read_matrix(reader, rows, cols, group, has_bias, layout):
     row_multiple, col_multiple, row_block = PADDING[layout]
     padded_rows, padded_cols = up(rows, row_multiple), up(cols, col_multiple)
     w = decode_weights(reader.take(padded_rows * padded_cols), layout, padded_rows, padded_cols)
@@ -184,6 +213,11 @@ def read_matrix(reader, rows, cols, group, layout):
     check(np.abs(w).max() <= 127, "V5: a weight of -128")
     scale = np.frombuffer(reader.take(4 * padded_rows), "<f4")
     check(((scale >= 2.0 ** -40) & (scale <= 2.0 ** 40)).all(), "V2: a scale out of range")
+    bias = None
+    if has_bias:
+        bias = np.frombuffer(reader.take(4 * padded_rows), "<f4")
+        check_values("V2", bias)
+        bias = bias[:rows]
     if group:
         n_groups = -(-cols // group)
         stored = np.frombuffer(reader.take(padded_rows * n_groups), np.uint8).reshape(-1, n_groups, row_block)
@@ -191,12 +225,12 @@ def read_matrix(reader, rows, cols, group, layout):
         check(((multiplier >= 1) & (multiplier <= 15)).all(), "V3: a multiplier out of range")
         w = w * np.repeat(multiplier, group, axis=1)[:, :padded_cols]
     reader.align()
-    return Matrix(w[:rows, :cols], scale[:rows], group)
+    return Matrix(w[:rows, :cols], scale[:rows], bias, group)
 
 
-def read_tensor(reader, kind, rows, cols, group, layout):
+def read_tensor(reader, kind, rows, cols, group, has_bias, layout):
     if kind == S8:
-        return read_matrix(reader, rows, cols, group, layout)
+        return read_matrix(reader, rows, cols, group, has_bias, layout)
     if kind == S16:
         offsets = np.frombuffer(reader.take(2 * rows * cols), "<i2").reshape(rows, cols).astype(np.int64)
         exponents = np.frombuffer(reader.take(rows), np.int8).astype(np.int64)
@@ -204,8 +238,7 @@ def read_tensor(reader, kind, rows, cols, group, layout):
         tensor = offsets, exponents
     elif kind == F32:
         tensor = np.frombuffer(reader.take(4 * cols), "<f4")
-        size = np.abs(tensor)
-        check(((size == 0) | ((size >= 2.0 ** -40) & (size <= 2.0 ** 40))).all(), "V1: a gain out of range")
+        check_values("V1", tensor)
     else:
         tensor = np.frombuffer(reader.take(4 * cols), "<u4")
     reader.align()
@@ -254,11 +287,11 @@ class Image:
         self.layout = directory[2]
         check(self.layout in PADDING, "D4: layout")
         self.tensors, reader = {}, Reader(section)
-        for n, (role, layer, kind, rows, cols, group) in enumerate(expected):
+        for n, (role, layer, kind, rows, cols, group, has_bias) in enumerate(expected):
             layout = self.layout if kind == S8 else 0
             entry = struct.pack("<4BHHIII12x", role, kind, layout, 0, layer, group, rows, cols, reader.at // 64)
             check(directory[32 * n:32 * n + 32] == entry, f"D2 to D6: entry {n}, role {role} of layer {layer}")
-            self.tensors[role, layer] = read_tensor(reader, kind, rows, cols, group, layout)
+            self.tensors[role, layer] = read_tensor(reader, kind, rows, cols, group, has_bias, layout)
         check(reader.at == len(section), "D6: bytes behind the last tensor")
 
     def tensor(self, role, layer=0):

@@ -95,44 +95,83 @@ def limited(scale):
     return power(40) if scale > power(40) else scale
 
 
-# 2.4: RMS norm.
+# 2.4: RMS norm and layer norm.
+
+def norm_factor(a, epsilon):
+    """f of a vector quantised without groups."""
+    mean = ((a.scale * a.scale) * to_float((a.q * a.q).sum())) * (F(1) / to_float(len(a.q)))
+    return F(1) / np.sqrt(mean + epsilon)
+
+
+def scaled(activation, f):
+    activation.scale = limited(activation.scale * f)
+    return activation
+
 
 def rms_norm(x, gain, epsilon, group):
     block = block_float(x)
     if block.M == 0:
         return zero_activation(len(x))
-    a = quantise(block)
-    mean = ((a.scale * a.scale) * to_float((a.q * a.q).sum())) * (F(1) / to_float(len(x)))
-    f = F(1) / np.sqrt(mean + epsilon)
-    result = quantise(block if gain is None else block_float(x * gain), group)
-    result.scale = limited(result.scale * f)
-    return result
+    f = norm_factor(quantise(block), epsilon)
+    return scaled(quantise(block if gain is None else block_float(x * gain), group), f)
 
 
-# 2.5: gated activation.
+def shifted(s, M):
+    """s and M brought to 15 bits, and by how many places to the left."""
+    L = 15 - M.bit_length()
+    return (s << L, M << L, L) if L >= 0 else (s >> -L, M >> -L, L)
 
-LOGISTIC = np.array([round(32767 / (1 + math.exp(-j / 16))) for j in range(257)], np.int64)
+
+def layer_norm(x, gain, bias, epsilon, group):
+    n, block = len(x), block_float(x)
+    centred = block.s - (2 * int(block.s.sum()) + n) // (2 * n)
+    C = int(np.abs(centred).max()) if block.M else 0
+    if C == 0:
+        return zero_activation(n) if bias is None else quantise(block_float(bias), group)
+    c, M, L = shifted(centred, C)
+    block = Block(c, block.e - L, M)
+    f = norm_factor(quantise(block), epsilon)
+    if gain is None and bias is None:
+        return scaled(quantise(block, group), f)
+    y = to_float(c) * (power(block.e - 15) * f)
+    if gain is not None:
+        y = y * gain
+    if bias is not None:
+        y = y + bias
+    return quantise(block_float(y), group)
 
 
-def gated(gate, up, group):
-    a, b = block_float(gate), block_float(up)
-    if a.M == 0 or b.M == 0:
+# 2.5: activations.
+
+RELU, GELU_TANH, GELU_ERF, SILU = range(4)
+SHARE = {RELU: lambda a: 1,
+         GELU_TANH: lambda a: (1 + math.tanh(math.sqrt(2 / math.pi) * (a + 0.044715 * a ** 3))) / 2,
+         GELU_ERF: lambda a: (1 + math.erf(a / math.sqrt(2))) / 2,
+         SILU: lambda a: 1 / (1 + math.exp(-a))}
+FACTOR = {activation: np.array([round(32767 * share(j / 16)) for j in range(257)], np.int64)
+          for activation, share in SHARE.items()}
+
+
+def gated(gate, up, activation, group):
+    """up is None without a gate; gate is then what the activation works on."""
+    a, b = block_float(gate), None if up is None else block_float(up)
+    if a.M == 0 or (b is not None and b.M == 0):
         return zero_activation(len(gate))
+    S = FACTOR[activation]
     t = np.abs(a.s)
     t = t << min(a.e - 3, 16) if a.e >= 3 else t >> (3 - a.e)
     t = np.minimum(t, 65535)
     j, r = t >> 8, t & 255
-    f = LOGISTIC[j] + (((LOGISTIC[j + 1] - LOGISTIC[j]) * r + 128) >> 8)
+    f = S[j] + (((S[j + 1] - S[j]) * r + 128) >> 8)
     f = np.where(a.s < 0, 32767 - f, f)
-    h = ((a.s * f + 2 ** 14) >> 15) * b.s
+    h, e = (a.s * f + 2 ** 14) >> 15, a.e
+    if b is not None:
+        h, e = h * b.s, a.e + b.e - 15
     H = int(np.abs(h).max())
     if H == 0:
         return zero_activation(len(gate))
-    L = 15 - H.bit_length()
-    s, M = (h << L, H << L) if L >= 0 else (h >> -L, H >> -L)
-    result = quantise(Block(s, a.e + b.e - 15 - L, M), group)
-    result.scale = limited(result.scale)
-    return result
+    s, M, L = shifted(h, H)
+    return scaled(quantise(Block(s, e - L, M), group), F(1))
 
 
 # 2.6: powers of two.
@@ -219,17 +258,17 @@ def attend_block(query, cache, keys, attention_scale):
     u = ((cache.key[keys] @ query.q) * cache.m[keys]) >> np.minimum(K - k, 31)
     U = int(u.max())
     f = (query.scale * (attention_scale * LOG2E)) * power(K)
-    r = np.clip(to_float(U) * f, -power(20), power(20))
-    ref = int(np.ceil(r))
     y = f * power(25)
-    n = g = 0
+    r, n, g = F(0), 0, 0
     if y >= power(-40):
+        r = np.clip(to_float(U) * f, -power(20), power(20))
         mantissa, x = np.frexp(y) if np.isfinite(y) else (F(0.5), 129)
         n = 15 - int(x)
         g = (int(mantissa * power(24)) + 256) >> 9
         if g > 32767 or n < 0:
             g = 32767
         n = min(max(n, 0), 31)
+    ref = int(np.ceil(r))
     z = int(np.rint((to_float(ref) - r) * F(1024))) + 2 + 1024
     d = np.minimum((U - u) >> n, 32767)
     t = ((d * g + 2 ** 14) >> 15) + z
@@ -257,7 +296,12 @@ def attend(query, cache, length, attention_scale):
 
 def product(matrix, a):
     acc = matrix.weights @ (a.q << a.p)
-    return to_float(acc) * (matrix.scale * a.scale)
+    y = to_float(acc) * (matrix.scale * a.scale)
+    return y if matrix.bias is None else y + matrix.bias
+
+
+def embedding(matrix, row):
+    return to_float(matrix.weights[row]) * matrix.scale[row]
 
 
 # 2.10: the decoder.
@@ -267,18 +311,27 @@ class Decoder:
         c = image.config
         self.image, self.config, self.position = image, c, 0
         self.epsilon, self.attention_scale = F(c.norm_epsilon), F(c.attention_scale)
-        self.phases = image.tensor(1).astype(np.int64)
+        self.phases = image.tensor(1).astype(np.int64) if c.position == 3 else None
         self.unembedding = image.tensor(0 if c.tied_unembedding else 13)
         self.caches = [[Cache(positions, c.head_dim) for _ in range(c.n_kv_heads)] for _ in range(c.n_layers)]
 
-    def norm(self, x, gain, site):
-        return rms_norm(x, gain, self.epsilon, self.config.groups[site])
+    def norm(self, x, gain, bias, site):
+        c = self.config
+        if c.norm == 0:
+            return rms_norm(x, gain, self.epsilon, c.groups[site])
+        return layer_norm(x, gain, bias, self.epsilon, c.groups[site])
+
+    def turned(self, block):
+        """A head of query or key at this position."""
+        if self.phases is None:
+            return block
+        return rotate(block, self.phases * self.position, self.config.rotary_pairing)
 
     def store(self, layer, head, key, value):
         """key, value: floats of one head."""
         block = block_float(key)
         was_zero = block.M == 0
-        block = rotate(block, self.phases * self.position, self.config.rotary_pairing)
+        block = self.turned(block)
         offset = self.image.tensor(7, layer)
         if offset:
             block = subtract_offset(block, was_zero, offset[0][head], int(offset[1][head]))
@@ -293,7 +346,7 @@ class Decoder:
             self.store(layer, head, key[head], value[head])
         outputs = []
         for head in range(c.n_heads):
-            block = rotate(block_float(query[head]), self.phases * self.position, c.rotary_pairing)
+            block = self.turned(block_float(query[head]))
             cache = self.caches[layer][head // (c.n_heads // c.n_kv_heads)]
             outputs.append(attend(quantise(normalise(block)), cache, self.position + 1, self.attention_scale))
         return np.concatenate(outputs)
@@ -301,16 +354,19 @@ class Decoder:
     def step(self, token):
         """The logits behind one more token."""
         c, tensor = self.config, self.image.tensor
-        embedding = tensor(0)
-        x = to_float(embedding.weights[token]) * embedding.scale[token]
+        x = embedding(tensor(0), token)
+        if c.position == 1:
+            x = x + embedding(tensor(14), self.position)
         for n in range(c.n_layers):
-            heads = self.attention(n, self.norm(x, tensor(2, n), ATTENTION_INPUT))
+            heads = self.attention(n, self.norm(x, tensor(2, n), tensor(15, n), ATTENTION_INPUT))
             x = x + product(tensor(6, n), quantise(block_float(heads), c.groups[VALUE_UP_INPUT]))
-            h = self.norm(x, tensor(8, n), FFN_INPUT)
-            a = gated(product(tensor(9, n), h), product(tensor(10, n), h), c.groups[DOWN_INPUT])
-            x = x + product(tensor(11, n), a)
+            h = self.norm(x, tensor(8, n), tensor(16, n), FFN_INPUT)
+            gate, up = product(tensor(10, n), h), None
+            if c.gated:
+                gate, up = product(tensor(9, n), h), gate
+            x = x + product(tensor(11, n), gated(gate, up, c.activation, c.groups[DOWN_INPUT]))
         self.position += 1
-        return product(self.unembedding, self.norm(x, tensor(12), UNEMBEDDING_INPUT))
+        return product(self.unembedding, self.norm(x, tensor(12), tensor(17), UNEMBEDDING_INPUT))
 
 
 def logits_bytes(logits):
