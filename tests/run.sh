@@ -77,6 +77,14 @@ for preset in $presets; do
   skipped=$((skipped + none))
   [ $status = 0 ] || [ "$bad" -gt 0 ] || failed=$((failed + 1))
 done
+if [ $full = 1 ] && [ -z "$only" ] && [ -f "${HEED_TEST_DATA:-}/stories260K/stories260K.bin" ]; then
+  echo "== story firmware: flash, stack, instructions and digest"
+  if python3 tests/firmware/measure.py --check --source "$HEED_TEST_DATA/stories260K/stories260K.bin"; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+  fi
+fi
 echo "$passed passed, $failed failed, $skipped skipped"
 if [ "${HEED_REQUIRE_DATA:-0}" = 1 ] && [ $skipped -gt 0 ]; then
   echo "run.sh: HEED_REQUIRE_DATA=1 and $skipped tests were skipped" >&2
