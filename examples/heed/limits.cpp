@@ -38,13 +38,19 @@ double best_rate(const Parallel& parallel, double work, Task task) {
 
 // ---- Reading --------------------------------------------------------------------------------------------------
 
-typedef std::uint64_t Line __attribute__((vector_size(64)));
+// Vectors of `kWidth` bytes; a compiler makes poor code of wider ones than the CPU has.
+template <int kWidth>
+struct Vector {
+  typedef std::uint64_t Type __attribute__((vector_size(kWidth), may_alias));
+};
 
-// Inlined into functions for different instruction sets, which load as widely as those can. `bytes` % 256 == 0.
-inline __attribute__((always_inline)) std::uint64_t read_lines(const std::uint8_t* p, std::uint64_t bytes) {
-  Line a{}, b{}, c{}, d{};
-  for (std::uint64_t i = 0; i < bytes; i += 256) {
-    const auto* line = reinterpret_cast<const Line*>(p + i);
+// Inlined into functions for different instruction sets. `bytes` % 256 == 0.
+template <int kWidth>
+inline __attribute__((always_inline)) std::uint64_t read_vectors(const std::uint8_t* p, std::uint64_t bytes) {
+  using V = typename Vector<kWidth>::Type;
+  V a{}, b{}, c{}, d{};
+  for (std::uint64_t i = 0; i < bytes; i += 4 * kWidth) {
+    const auto* line = reinterpret_cast<const V*>(p + i);
     a |= line[0];
     b |= line[1];
     c |= line[2];
@@ -52,20 +58,20 @@ inline __attribute__((always_inline)) std::uint64_t read_lines(const std::uint8_
   }
   a |= b | c | d;
   std::uint64_t all = 0;
-  for (int i = 0; i < 8; ++i) all |= a[i];
+  for (int i = 0; i < kWidth / 8; ++i) all |= a[i];
   return all;
 }
 
-std::uint64_t read_baseline(const std::uint8_t* p, std::uint64_t bytes) { return read_lines(p, bytes); }
+std::uint64_t read_baseline(const std::uint8_t* p, std::uint64_t bytes) { return read_vectors<16>(p, bytes); }
 
 using Reader = std::uint64_t (*)(const std::uint8_t*, std::uint64_t);
 
 #if defined(__x86_64__)
 __attribute__((target("avx2"))) std::uint64_t read_avx2(const std::uint8_t* p, std::uint64_t bytes) {
-  return read_lines(p, bytes);
+  return read_vectors<32>(p, bytes);
 }
 __attribute__((target("avx512f"))) std::uint64_t read_avx512(const std::uint8_t* p, std::uint64_t bytes) {
-  return read_lines(p, bytes);
+  return read_vectors<64>(p, bytes);
 }
 Reader reader_of(const char* isa) {
   if (std::strcmp(isa, "avx512vnni") == 0) return read_avx512;
@@ -100,6 +106,7 @@ __attribute__((target("avx2"))) void multiply_avx2(std::uint64_t iterations) {
 __attribute__((target("avx512f,avx512vnni"))) void multiply_avx512vnni(std::uint64_t iterations) {
   __m512i sums[kAccumulators] = {};
   const __m512i u = _mm512_set1_epi8(3), s = _mm512_set1_epi8(-5);
+  for (__m512i& sum : sums) __asm__("" : "+v"(sum));  // or the compiler sees that they are all the same
   for (std::uint64_t i = 0; i < iterations; ++i)
     for (__m512i& sum : sums) sum = _mm512_dpbusd_epi32(sum, u, s);
   for (const __m512i& sum : sums) __asm__ volatile("" : : "v"(sum));
