@@ -24,7 +24,7 @@ struct KernelTraits {
   Layout preferred;                       // the layout to quantise for
   std::uint8_t activation_element_bytes;  // bytes that hold one prepared int8 activation: 1 or 2
   std::uint8_t alignment;                 // of every buffer in the arena, a power of two
-  std::uint16_t slack;                    // readable bytes needed behind the last buffer
+  std::uint16_t slack;                    // bytes that kernels may read behind a buffer, so also behind the last one
   std::uint16_t default_chunk;            // tokens that a prefill takes through the layers together
 };
 
@@ -32,12 +32,12 @@ struct KernelTraits {
 struct Activations {
   std::int8_t* values;        // [n, value_stride bytes]
   float* scales;              // [n]
-  std::int32_t* sums;         // [n, sum_count]: per group, what the table wants to know of it
+  std::int32_t* sums;         // [n, sum_count]: per group, what the table wants to know of it, such as -128 * sum
   std::uint8_t* exponents;    // [n, groups], 0..3; unused without groups
   std::uint32_t value_stride; // bytes
   std::uint32_t cols;
   std::uint16_t groups;       // 0 = none
-  std::uint16_t group;        // columns per group
+  std::uint16_t group;        // columns per group: 32, 64, 128 or 256
 
   constexpr std::uint32_t sum_count() const { return groups ? groups : 1u; }
 };
@@ -123,8 +123,8 @@ struct Kernels {
   // The same for the norm of src; `src` is not changed.
   void (*norm_s8r_f32)(const Activations& dst, std::uint32_t index, const float* src, const NormWeights& weights);
 
-  // The same for gate * F(gate) * up, where F is a table of activation_factor; `gate` is overwritten. up may be null
-  // (no factor).
+  // The same for gate * F(gate) * up, where F is one of numerics.hpp's tables [257], at most 32767; `gate` is
+  // overwritten. up may be null (no factor).
   void (*gate_s8r_f32)(const Activations& dst, std::uint32_t index, float* gate, const float* up,
                        const std::uint16_t* factor);
 
