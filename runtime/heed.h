@@ -147,7 +147,7 @@ typedef struct heed_plan {
 } heed_plan;
 
 // Integer arithmetic; touches no memory but the plan. `limits` may be null: all defaults.
-// Fails with bad_argument, context_too_long, bad_config or feature_not_built.
+// Fails with bad_argument or context_too_long.
 HEED_CHECKED heed_status heed_plan_make(heed_plan* plan, const heed_model* model, const heed_kernels* kernels,
                                         const heed_limits* limits);
 
@@ -250,7 +250,7 @@ typedef struct heed_tokenizer {
 // Fails with bad_argument, bad_tokenizer (also when the image has no tokenizer) or feature_not_built.
 HEED_CHECKED heed_status heed_tokenizer_open(heed_tokenizer* tokenizer, const heed_model* model);
 
-// The tokens in front of a text and behind it; HEED_NO_TOKEN if there is none, and for null.
+// The tokens in front of a text and behind it; HEED_NO_TOKEN if there is none, for null and before a successful open.
 heed_token heed_tokenizer_bos(const heed_tokenizer* tokenizer);
 heed_token heed_tokenizer_eos(const heed_tokenizer* tokenizer);
 

@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0
+// heed_c.cpp: heed.h in terms of the C++ headers: views of the caller's storage, null checks, and nothing else. No part
+// of the runtime refers to this file, so that programs without C do not carry it.
+#include <cstring>
+#include <type_traits>
+
+#include "runtime/heed.h"
+#include "runtime/runtime.hpp"
+
+namespace heed {
+
+// platform/select.hpp, of which runtime/ includes nothing.
+const Kernels& best_kernels();
+#if !defined(HEED_SINGLE_TABLE)
+const Kernels* find_kernels(const char* name);
+#endif
+
+namespace {
+
+// What a pick must know beside what the sampler keeps to itself.
+struct SizedSampler {
+  Sampler sampler;
+  std::uint32_t vocab_size;
+};
+
+// A zeroed StreamDecoder would go on behind token 0.
+struct BegunDecoder {
+  StreamDecoder stream;
+  bool begun;
+};
+
+template <class T, class C>
+constexpr bool fits() {
+  // Zeroing and copying the storage is all that C does to an object.
+  return sizeof(T) <= sizeof(C) && alignof(T) <= alignof(C) && std::is_trivially_copyable_v<T> &&
+         std::is_trivially_destructible_v<T>;
+}
+static_assert(fits<Model, heed_model>() && fits<Plan, heed_plan>() && fits<Session, heed_session>());
+static_assert(fits<SizedSampler, heed_sampler>() && fits<Tokenizer, heed_tokenizer>());
+static_assert(fits<BegunDecoder, heed_decoder>() && fits<Digest, heed_digest>());
+
+// clang-format off
+Model& of(heed_model* m) { return *reinterpret_cast<Model*>(m); }
+const Model& of(const heed_model* m) { return *reinterpret_cast<const Model*>(m); }
+Plan& of(heed_plan* p) { return *reinterpret_cast<Plan*>(p); }
+const Plan& of(const heed_plan* p) { return *reinterpret_cast<const Plan*>(p); }
+Session& of(heed_session* s) { return *reinterpret_cast<Session*>(s); }
+const Session& of(const heed_session* s) { return *reinterpret_cast<const Session*>(s); }
+SizedSampler& of(heed_sampler* s) { return *reinterpret_cast<SizedSampler*>(s); }
+Tokenizer& of(heed_tokenizer* t) { return *reinterpret_cast<Tokenizer*>(t); }
+const Tokenizer& of(const heed_tokenizer* t) { return *reinterpret_cast<const Tokenizer*>(t); }
+BegunDecoder& of(heed_decoder* d) { return *reinterpret_cast<BegunDecoder*>(d); }
+Digest& of(heed_digest* d) { return *reinterpret_cast<Digest*>(d); }
+const Digest& of(const heed_digest* d) { return *reinterpret_cast<const Digest*>(d); }
+const Kernels& of(const heed_kernels* k) { return *reinterpret_cast<const Kernels*>(k); }
+const heed_kernels* for_c(const Kernels* k) { return reinterpret_cast<const heed_kernels*>(k); }
+heed_status for_c(Status s) { return static_cast<heed_status>(s); }
+
+bool created(const heed_model* m) { return m && of(m).image().data(); }
+bool created(const heed_session* s) { return s && of(s).plan().arena_bytes; }
+bool created(const heed_tokenizer* t) { return t && of(t).vocab_size(); }
+// clang-format on
+
+// What creating an object came to; refused, it is zeroed.
+template <class C>
+heed_status finish(C* object, Status status) {
+  if (status != Status::ok) std::memset(object, 0, sizeof *object);
+  return for_c(status);
+}
+
+bool all_zero(const void* data, std::size_t bytes) {
+  const auto* p = static_cast<const unsigned char*>(data);
+  unsigned any = 0;
+  for (std::size_t i = 0; i < bytes; ++i) any |= p[i];
+  return any == 0;
+}
+
+Span<std::byte> memory(void* data, std::size_t bytes) { return {static_cast<std::byte*>(data), bytes}; }
+
+const ModelConfig& config_of(const heed_model* model) {
+  static constexpr ModelConfig kNone{};  // its sizes are 0
+  return created(model) ? of(model).config() : kNone;
+}
+
+static_assert(HEED_OK == static_cast<int>(Status::ok) && HEED_BAD_ARGUMENT == static_cast<int>(Status::bad_argument) &&
+              HEED_MISALIGNED == static_cast<int>(Status::misaligned) &&
+              HEED_TRUNCATED == static_cast<int>(Status::truncated) &&
+              HEED_NOT_AN_IMAGE == static_cast<int>(Status::not_an_image) &&
+              HEED_VERSION_UNSUPPORTED == static_cast<int>(Status::version_unsupported) &&
+              HEED_BAD_SECTION == static_cast<int>(Status::bad_section) &&
+              HEED_BAD_CONFIG == static_cast<int>(Status::bad_config) &&
+              HEED_BAD_TENSOR == static_cast<int>(Status::bad_tensor) &&
+              HEED_BAD_VALUE == static_cast<int>(Status::bad_value) &&
+              HEED_BAD_CHECKSUM == static_cast<int>(Status::bad_checksum) &&
+              HEED_BAD_TOKENIZER == static_cast<int>(Status::bad_tokenizer) &&
+              HEED_FEATURE_NOT_BUILT == static_cast<int>(Status::feature_not_built) &&
+              HEED_LAYOUT_UNSUPPORTED == static_cast<int>(Status::layout_unsupported) &&
+              HEED_CONTEXT_TOO_LONG == static_cast<int>(Status::context_too_long) &&
+              HEED_ARENA_TOO_SMALL == static_cast<int>(Status::arena_too_small) &&
+              HEED_ROUNDING_MODE == static_cast<int>(Status::rounding_mode) &&
+              HEED_CONTEXT_FULL == static_cast<int>(Status::context_full) &&
+              HEED_BAD_TOKEN == static_cast<int>(Status::bad_token) &&
+              HEED_NO_ROOM == static_cast<int>(Status::no_room) &&
+              HEED_TEXT_NOT_EXPRESSIBLE == static_cast<int>(Status::text_not_expressible));
+static_assert(sizeof(heed_status) == 4);
+static_assert(std::is_same_v<heed_token, Token> && HEED_NO_TOKEN == kNoToken);
+static_assert(HEED_DECODE_BYTES == 3 * (kMaxPieceBytes + 1));
+
+constexpr bool same_sizes(std::size_t n) {
+  return HEED_SAMPLER_SCRATCH_BYTES(n) == Sampler::scratch_bytes(n) && HEED_MAX_TOKENS(n) == Tokenizer::max_tokens(n) &&
+         HEED_ENCODE_SCRATCH_BYTES(n) == Tokenizer::scratch_bytes(n);
+}
+static_assert(same_sizes(0) && same_sizes(62) && same_sizes(63) && same_sizes(64) && same_sizes(1000));
+
+}  // namespace
+}  // namespace heed
+
+using namespace heed;
+
+extern "C" {
+
+std::uint32_t heed_version() { return HEED_VERSION; }
+
+const char* heed_status_text(heed_status status) {
+  const auto number = static_cast<unsigned>(status);
+  return to_string(static_cast<Status>(number < 0xFFu ? number : 0xFFu));
+}
+
+// ---- Kernels ---------------------------------------------------------------------------------------------------
+
+const heed_kernels* heed_best_kernels() { return for_c(&best_kernels()); }
+
+const heed_kernels* heed_find_kernels(const char* name) {
+  if (!name) return nullptr;
+#if defined(HEED_SINGLE_TABLE)
+  const Kernels& only = best_kernels();
+  return std::strcmp(only.traits.name, name) == 0 ? for_c(&only) : nullptr;
+#else
+  return for_c(find_kernels(name));
+#endif
+}
+
+const char* heed_kernels_name(const heed_kernels* kernels) { return kernels ? of(kernels).traits.name : nullptr; }
+
+// ---- Model -----------------------------------------------------------------------------------------------------
+
+heed_status heed_model_open(heed_model* model, const void* image, std::size_t image_bytes,
+                            const heed_kernels* kernels) {
+  if (!model) return HEED_BAD_ARGUMENT;
+  if (!image || !kernels) return finish(model, Status::bad_argument);
+  return finish(model, open(of(model), {static_cast<const std::uint8_t*>(image), image_bytes}, of(kernels)));
+}
+
+heed_status heed_model_verify(const heed_model* model, const heed_kernels* kernels) {
+  if (!created(model) || !kernels) return HEED_BAD_ARGUMENT;
+  return for_c(verify(of(model), of(kernels)));
+}
+
+std::uint32_t heed_model_vocab_size(const heed_model* model) { return config_of(model).vocab_size; }
+std::uint32_t heed_model_max_seq(const heed_model* model) { return config_of(model).max_seq; }
+std::uint32_t heed_model_d_model(const heed_model* model) { return config_of(model).d_model; }
+std::uint32_t heed_model_d_ff(const heed_model* model) { return config_of(model).d_ff; }
+std::uint32_t heed_model_n_layers(const heed_model* model) { return config_of(model).n_layers; }
+std::uint32_t heed_model_n_heads(const heed_model* model) { return config_of(model).n_heads; }
+std::uint32_t heed_model_n_kv_heads(const heed_model* model) { return config_of(model).n_kv_heads; }
+std::uint32_t heed_model_head_dim(const heed_model* model) { return config_of(model).head_dim; }
+
+std::size_t heed_model_image_bytes(const heed_model* model) { return model ? of(model).image().size() : 0; }
+
+const char* heed_model_metadata(const heed_model* model, std::size_t* metadata_bytes) {
+  const Span<const std::uint8_t> metadata = model ? of(model).metadata() : Span<const std::uint8_t>();
+  if (metadata_bytes) *metadata_bytes = metadata.size();
+  return reinterpret_cast<const char*>(metadata.data());
+}
+
+// ---- Plan ------------------------------------------------------------------------------------------------------
+
+heed_status heed_plan_make(heed_plan* plan, const heed_model* model, const heed_kernels* kernels,
+                           const heed_limits* limits) {
+  if (!plan) return HEED_BAD_ARGUMENT;
+  if (!created(model) || !kernels) return finish(plan, Status::bad_argument);
+  Limits asked;
+  if (limits) {
+    if (!all_zero(limits->reserved, sizeof limits->reserved)) return finish(plan, Status::bad_argument);
+    asked = {limits->max_seq, limits->chunk};
+  }
+  return finish(plan, make_plan(of(plan), of(model).config(), of(kernels).traits, asked));
+}
+
+std::uint64_t heed_plan_arena_bytes(const heed_plan* plan) { return plan ? of(plan).arena_bytes : 0; }
+std::uint32_t heed_plan_arena_align(const heed_plan* plan) { return plan ? of(plan).arena_align : 0; }
+std::uint32_t heed_plan_max_seq(const heed_plan* plan) { return plan ? of(plan).max_seq : 0; }
+std::uint32_t heed_plan_chunk(const heed_plan* plan) { return plan ? of(plan).chunk : 0; }
+
+// ---- Session ---------------------------------------------------------------------------------------------------
+
+heed_status heed_session_create(heed_session* session, const heed_model* model, const heed_plan* plan,
+                                const heed_kernels* kernels, void* arena, std::size_t arena_bytes) {
+  if (!session) return HEED_BAD_ARGUMENT;
+  if (!created(model) || !plan || !kernels) return finish(session, Status::bad_argument);
+  return finish(session, create(of(session), of(model), of(plan), of(kernels), memory(arena, arena_bytes)));
+}
+
+heed_status heed_session_prefill(heed_session* session, const float** logits, const heed_token* prompt,
+                                 std::size_t n_prompt) {
+  if (!created(session) || !logits || !prompt) return HEED_BAD_ARGUMENT;
+  Span<const float> row;
+  const Status status = of(session).prefill(row, {prompt, n_prompt});
+  if (status == Status::ok) *logits = row.data();
+  return for_c(status);
+}
+
+heed_status heed_session_step(heed_session* session, const float** logits, heed_token token) {
+  return heed_session_prefill(session, logits, &token, 1);
+}
+
+heed_status heed_session_evaluate(heed_session* session, const heed_token* tokens, std::size_t n_tokens,
+                                  heed_take_logits take, void* context) {
+  if (!created(session) || !tokens || !take) return HEED_BAD_ARGUMENT;
+  struct Caller {
+    heed_take_logits take;
+    void* context;
+  } caller{take, context};
+  const LogitsSink sink{[](void* user, std::uint32_t position, Span<const float> logits) {
+                          const auto& c = *static_cast<const Caller*>(user);
+                          c.take(c.context, position, logits.data(), static_cast<std::uint32_t>(logits.size()));
+                        },
+                        &caller};
+  return for_c(of(session).evaluate({tokens, n_tokens}, sink));
+}
+
+std::uint32_t heed_session_position(const heed_session* session) { return session ? of(session).position() : 0; }
+std::uint32_t heed_session_max_seq(const heed_session* session) { return session ? of(session).max_seq() : 0; }
+
+heed_status heed_session_rewind(heed_session* session, std::uint32_t position) {
+  return created(session) ? for_c(of(session).rewind(position)) : HEED_BAD_ARGUMENT;
+}
+
+heed_status heed_session_set_parallel(heed_session* session, const heed_parallel* parallel) {
+  if (!created(session) || (parallel && (!parallel->run || parallel->threads == 0))) return HEED_BAD_ARGUMENT;
+  Parallel lent;
+  if (parallel) lent = {parallel->run, parallel->context, parallel->threads, parallel->threshold};
+  of(session).set_parallel(lent);
+  return HEED_OK;
+}
+
+// ---- Sampler ---------------------------------------------------------------------------------------------------
+
+heed_status heed_sampler_create(heed_sampler* sampler, const heed_sampler_config* config, std::uint32_t vocab_size,
+                                const heed_kernels* kernels, void* scratch, std::size_t scratch_bytes) {
+  if (!sampler) return HEED_BAD_ARGUMENT;
+  if (!kernels || (!scratch && scratch_bytes)) return finish(sampler, Status::bad_argument);
+  SamplerConfig asked;
+  if (config) {
+    if (config->reserved0 || !all_zero(config->reserved, sizeof config->reserved))
+      return finish(sampler, Status::bad_argument);
+    asked = {config->temperature, config->top_k, config->top_p, config->seed};
+  }
+  of(sampler).vocab_size = vocab_size;
+  return finish(sampler, create(of(sampler).sampler, asked, vocab_size, of(kernels), memory(scratch, scratch_bytes)));
+}
+
+heed_status heed_sampler_pick(heed_sampler* sampler, heed_token* token, const float* logits) {
+  if (!sampler || !token || !logits) return HEED_BAD_ARGUMENT;
+  SizedSampler& s = of(sampler);
+  return for_c(s.sampler.pick(*token, {logits, s.vocab_size}));
+}
+
+// ---- Tokenizer -------------------------------------------------------------------------------------------------
+
+heed_status heed_tokenizer_open(heed_tokenizer* tokenizer, const heed_model* model) {
+  if (!tokenizer) return HEED_BAD_ARGUMENT;
+  if (!created(model)) return finish(tokenizer, Status::bad_argument);
+  return finish(tokenizer, open(of(tokenizer), of(model).tokenizer(), of(model).config().vocab_size));
+}
+
+heed_token heed_tokenizer_bos(const heed_tokenizer* tokenizer) {
+  return created(tokenizer) ? of(tokenizer).bos() : kNoToken;
+}
+heed_token heed_tokenizer_eos(const heed_tokenizer* tokenizer) {
+  return created(tokenizer) ? of(tokenizer).eos() : kNoToken;
+}
+
+heed_status heed_tokenizer_encode(const heed_tokenizer* tokenizer, std::uint32_t* n_tokens, heed_token* tokens,
+                                  std::size_t max_tokens, const char* text, std::size_t text_bytes, std::uint32_t flags,
+                                  void* scratch, std::size_t scratch_bytes) {
+  if (!created(tokenizer) || !n_tokens || (!tokens && max_tokens) || (!text && text_bytes) || !scratch ||
+      (flags & ~(HEED_ADD_BOS | HEED_ADD_EOS)))
+    return HEED_BAD_ARGUMENT;
+  const EncodeOptions options{(flags & HEED_ADD_BOS) != 0, (flags & HEED_ADD_EOS) != 0};
+  return for_c(of(tokenizer).encode(*n_tokens, {text, text_bytes}, options, {tokens, max_tokens},
+                                    memory(scratch, scratch_bytes)));
+}
+
+heed_status heed_tokenizer_decode(const heed_tokenizer* tokenizer, const char** bytes, std::uint32_t* n_bytes,
+                                  heed_token previous, heed_token token) {
+  if (!created(tokenizer) || !bytes || !n_bytes) return HEED_BAD_ARGUMENT;
+  Span<const char> piece;
+  const Status status = of(tokenizer).decode(piece, previous, token);
+  if (status != Status::ok) return for_c(status);
+  *bytes = piece.data();
+  *n_bytes = static_cast<std::uint32_t>(piece.size());
+  return HEED_OK;
+}
+
+// ---- Stream decoder --------------------------------------------------------------------------------------------
+
+void heed_decoder_begin(heed_decoder* decoder, heed_token previous) {
+  if (decoder) of(decoder) = {StreamDecoder(previous), true};
+}
+
+heed_status heed_decoder_push(heed_decoder* decoder, std::uint32_t* n_bytes, char* text, std::size_t text_bytes,
+                              const heed_tokenizer* tokenizer, heed_token token) {
+  if (!decoder || !of(decoder).begun || !n_bytes || !text || !created(tokenizer)) return HEED_BAD_ARGUMENT;
+  return for_c(of(decoder).stream.push(*n_bytes, of(tokenizer), token, {text, text_bytes}));
+}
+
+std::uint32_t heed_decoder_flush(heed_decoder* decoder, char* text) {
+  if (!decoder || !text) return 0;
+  char rest[3];
+  const std::uint32_t n = of(decoder).stream.flush(rest);
+  std::memcpy(text, rest, n);
+  return n;
+}
+
+// ---- Digest ----------------------------------------------------------------------------------------------------
+
+void heed_digest_begin(heed_digest* digest) {
+  if (digest) of(digest) = Digest();
+}
+
+void heed_digest_add(heed_digest* digest, heed_token token, const float* logits, std::uint32_t vocab_size,
+                     const heed_kernels* kernels) {
+  if (digest && logits && kernels) of(digest).add(of(kernels), token, {logits, vocab_size});
+}
+
+std::uint32_t heed_digest_value(const heed_digest* digest) { return digest ? of(digest).value() : 0; }
+int heed_digest_saw_nan(const heed_digest* digest) { return digest && of(digest).saw_nan() ? 1 : 0; }
+
+}  // extern "C"
