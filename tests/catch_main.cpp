@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // catch_main.cpp: main() of every test program that uses Catch2; says at the end how much was skipped.
 #define CATCH_CONFIG_RUNNER
-#include "tests/support/catch.hpp"
-
 #include <cstdio>
 
+#include "tests/support/catch.hpp"
 #include "tests/support/test_data.hpp"
 
 int main(int argc, char* argv[]) {

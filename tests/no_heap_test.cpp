@@ -24,8 +24,8 @@ void count() {
 // What operator new and new[] do ends in malloc or aligned_alloc.
 #if defined(HEED_TEST_ASAN)
 #include <sanitizer/allocator_interface.h>
-static const int installed = __sanitizer_install_malloc_and_free_hooks([](const volatile void*, std::size_t) { count(); },
-                                                                       [](const volatile void*) { count(); });
+static const int installed = __sanitizer_install_malloc_and_free_hooks(
+    [](const volatile void*, std::size_t) { count(); }, [](const volatile void*) { count(); });
 #elif defined(__GLIBC__)
 static const int installed = 1;
 extern "C" {
@@ -81,7 +81,8 @@ struct Heapless {
 
 // Everything between open and the last token. All memory exists before.
 Heapless tell(const Kernels& kernels, Span<const std::uint8_t> image, const Parallel& parallel, Span<std::byte> arena,
-              Span<std::byte> sampler_scratch, Span<std::byte> tokenizer_scratch, Span<Token> prompt_room, Span<char> out) {
+              Span<std::byte> sampler_scratch, Span<std::byte> tokenizer_scratch, Span<Token> prompt_room,
+              Span<char> out) {
   Heapless result;
   const auto run = [&]() -> Status {
     Model model;
@@ -96,10 +97,12 @@ Heapless tell(const Kernels& kernels, Span<const std::uint8_t> image, const Para
     session.set_parallel(parallel);
     Sampler sampler;
     const SamplerConfig warm = warm_sampler();
-    if (const Status s = create(sampler, warm, model.config().vocab_size, kernels, sampler_scratch); s != Status::ok) return s;
+    if (const Status s = create(sampler, warm, model.config().vocab_size, kernels, sampler_scratch); s != Status::ok)
+      return s;
     std::uint32_t n_prompt = 0;
     const char text[] = "the rain in Spain stays mainly in the plain";
-    if (const Status s = tokenizer.encode(n_prompt, {text, sizeof text - 1}, {}, prompt_room, tokenizer_scratch); s != Status::ok)
+    if (const Status s = tokenizer.encode(n_prompt, {text, sizeof text - 1}, {}, prompt_room, tokenizer_scratch);
+        s != Status::ok)
       return s;
     Span<const float> logits;
     if (const Status s = session.prefill(logits, prompt_room.subspan(0, n_prompt)); s != Status::ok) return s;
@@ -143,7 +146,8 @@ void check_no_heap(const quant::ImageBytes& image) {
       Parallel parallel = pool.parallel();
       parallel.threshold = 0;
       const Heapless result =
-          tell(*k, bytes(image), parallel, arena.span(), {reinterpret_cast<std::byte*>(sampler_scratch.data()), sampler_scratch.size() * 4},
+          tell(*k, bytes(image), parallel, arena.span(),
+               {reinterpret_cast<std::byte*>(sampler_scratch.data()), sampler_scratch.size() * 4},
                {reinterpret_cast<std::byte*>(tokenizer_scratch.data()), tokenizer_scratch.size() * 4}, prompt, out);
       CHECK(result.status == Status::ok);
       CHECK(result.calls == 0);

@@ -16,8 +16,8 @@ void require(bool condition) {
 
 // Bytes on the heap, aligned and not one more.
 struct Aligned {
-  explicit Aligned(std::size_t n) : p(static_cast<std::uint8_t*>(::operator new(n, std::align_val_t{64}))) {}
-  ~Aligned() { ::operator delete(p, std::align_val_t{64}); }
+  explicit Aligned(std::size_t n) : p(static_cast<std::uint8_t*>(::operator new (n, std::align_val_t{64}))) {}
+  ~Aligned() { ::operator delete (p, std::align_val_t{64}); }
   Aligned(const Aligned&) = delete;
   std::uint8_t* p;
 };

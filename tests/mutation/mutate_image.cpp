@@ -26,7 +26,8 @@ struct Outcomes {
 };
 
 [[noreturn]] void fail(const char* what, std::uint64_t seed, long index) {
-  std::fprintf(stderr, "mutate_image: %s at --seed %llu, mutation %ld\n", what, static_cast<unsigned long long>(seed), index);
+  std::fprintf(stderr, "mutate_image: %s at --seed %llu, mutation %ld\n", what, static_cast<unsigned long long>(seed),
+               index);
   std::exit(1);
 }
 
@@ -43,8 +44,9 @@ void mutate(ImageBytes& image, Random& random) {
       case 2: image[at] = random.below(2) ? 0xFF : 0x00; break;
       case 3: image[at] = static_cast<std::uint8_t>(image[at] + (random.below(2) ? 1 : 255)); break;
       case 4: {  // a whole aligned word: something extreme
-        constexpr std::uint32_t kWords[] = {0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x7F800000, 0x7FC00000, 0x00000001,
-                                            0x2B800000, 0x53800000, 0x40, 0x100, 0x10000, 0x100000};
+        constexpr std::uint32_t kWords[] = {0,          1,          0x7FFFFFFF, 0x80000000, 0xFFFFFFFF,
+                                            0x7F800000, 0x7FC00000, 0x00000001, 0x2B800000, 0x53800000,
+                                            0x40,       0x100,      0x10000,    0x100000};
         const std::uint32_t word = kWords[random.below(sizeof kWords / sizeof kWords[0])];
         if (at / 4 * 4 + 4 <= size) std::memcpy(image.data() + at / 4 * 4, &word, 4);
         break;
@@ -61,7 +63,8 @@ void mutate(ImageBytes& image, Random& random) {
       }
       default: {  // a field of the configuration
         const std::size_t config = 192 + random.below(192);
-        if (config < image.size()) image[config] = static_cast<std::uint8_t>(random.below(4) ? random.below(70) : random.next());
+        if (config < image.size())
+          image[config] = static_cast<std::uint8_t>(random.below(4) ? random.below(70) : random.next());
         break;
       }
     }
@@ -122,7 +125,8 @@ void open_and_run(ImageBytes& image, Outcomes& outcomes, std::uint64_t seed, lon
       std::uint32_t n = 0;
       std::vector<Token> tokens(Tokenizer::max_tokens(12));
       std::vector<std::uint32_t> scratch(Tokenizer::scratch_bytes(12) / 4);
-      (void)tokenizer.encode(n, {"hello there!", 12}, {}, tokens, {reinterpret_cast<std::byte*>(scratch.data()), scratch.size() * 4});
+      (void)tokenizer.encode(n, {"hello there!", 12}, {}, tokens,
+                             {reinterpret_cast<std::byte*>(scratch.data()), scratch.size() * 4});
     }
   }
   const std::uint32_t digest = run_model(model, portable, seed, index);
@@ -141,24 +145,37 @@ void open_and_run(ImageBytes& image, Outcomes& outcomes, std::uint64_t seed, lon
 }  // namespace
 
 int main(int argc, char** argv) {
-  long count = 4000;
+  long count = 20000;
   std::uint64_t seed = 1;
   for (int i = 1; i < argc; ++i) {
-    if (std::strcmp(argv[i], "--full") == 0) count = 100000;
-    else if (std::strcmp(argv[i], "--count") == 0 && i + 1 < argc) count = std::atol(argv[++i]);
-    else if (std::strcmp(argv[i], "--seed") == 0 && i + 1 < argc) seed = std::strtoull(argv[++i], nullptr, 10);
-    else return std::fprintf(stderr, "usage: mutate_image [--full | --count N] [--seed S]\n"), 2;
+    if (std::strcmp(argv[i], "--full") == 0)
+      count = 100000;
+    else if (std::strcmp(argv[i], "--count") == 0 && i + 1 < argc)
+      count = std::atol(argv[++i]);
+    else if (std::strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
+      seed = std::strtoull(argv[++i], nullptr, 10);
+    else
+      return std::fprintf(stderr, "usage: mutate_image [--full | --count N] [--seed S]\n"), 2;
   }
   // Small ones with everything an image can have.
   ModelConfig grouped = llama_config(24, 40, 1, 2, 1, 8, 280, 90);
   grouped.groups[static_cast<int>(Site::down_in)] = 32;
   grouped.flags = kKeyOffset;
   grouped.tied_unembedding = 0;
+  ModelConfig gpt2 = llama_config(20, 24, 1, 2, 2, 10, 13, 84);
+  gpt2.norm = Norm::layer;
+  gpt2.activation = Activation::gelu_tanh;
+  gpt2.gated = 0;
+  gpt2.position = Position::learned;
+  gpt2.rotary_dims = 0;
+  gpt2.tied_unembedding = 0;
+  gpt2.biases = kKnownBiases;
   const ImageBytes bases[] = {
       random_image(llama_config(16, 20, 1, 2, 2, 6, 11, 80), Layout::packed, 1),
       random_image(grouped, Layout::packed, 2, bytes(small_tokenizer(280))),
       random_image(llama_config(12, 16, 2, 3, 3, 4, 9, 100), Layout::packed, 3),
       random_image(llama_config(16, 16, 1, 1, 1, 8, 9, 80), Layout::pair, 4),
+      random_image(gpt2, Layout::packed, 5),
   };
 
   Outcomes outcomes;
@@ -167,7 +184,8 @@ int main(int argc, char** argv) {
     for (std::size_t n = 0; n < base.size(); ++n, ++truncations) {
       ImageBytes cut(base.begin(), base.begin() + static_cast<std::ptrdiff_t>(n));
       Model model;
-      if (open(model, bytes(cut), best_kernels()) == Status::ok) fail("a truncated image opens", seed, static_cast<long>(n));
+      if (open(model, bytes(cut), best_kernels()) == Status::ok)
+        fail("a truncated image opens", seed, static_cast<long>(n));
     }
   }
   Random random(seed);
@@ -180,11 +198,12 @@ int main(int argc, char** argv) {
 #endif
     open_and_run(image, outcomes, seed, i);
   }
-  std::printf("%ld truncations refused; %ld mutations: %ld refused, %ld opened and ran, %ld opened and too large to run here\n",
-              truncations, count, outcomes.refused, outcomes.ran, outcomes.too_large);
+  std::printf(
+      "%ld truncations refused; %ld mutations: %ld refused, %ld opened and ran, %ld opened and too large to run here\n",
+      truncations, count, outcomes.refused, outcomes.ran, outcomes.too_large);
   for (int s = 0; s < 32; ++s)
     if (outcomes.by_status[s]) std::printf("  %6ld %s\n", outcomes.by_status[s], to_string(static_cast<Status>(s)));
-  const bool enough = count < 4000 || (outcomes.refused > 1000 && outcomes.ran > 1000);
+  const bool enough = count < 20000 || (outcomes.refused > 1000 && outcomes.ran > 1000);
   if (!enough) std::fprintf(stderr, "mutate_image: each outcome must come more than 1,000 times\n");
   return enough ? 0 : 1;
 }

@@ -3,8 +3,8 @@
 // pieces, tapped, and refused.
 #include <cmath>
 #include <cstdio>
-#include <functional>
 #include <cstring>
+#include <functional>
 
 #include "platform/linux/thread_pool.hpp"
 #include "quant/file.hpp"
@@ -103,7 +103,8 @@ double long_context_error(const Kernels& kernels, double gap, Tail tail, std::ui
   const KvShape shape{1, kDim, kKeys, kernels.traits.alignment};
   GuardedArena cache_memory(shape.layer_bytes() + kernels.traits.slack, kernels.traits.alignment);
   const KvCache cache{shape, cache_memory.span().data()};
-  GuardedArena query_memory(activations_bytes(kernels.traits, kDim, 0, 1) + kernels.traits.slack, kernels.traits.alignment);
+  GuardedArena query_memory(activations_bytes(kernels.traits, kDim, 0, 1) + kernels.traits.slack,
+                            kernels.traits.alignment);
   const Activations queries = make_activations(query_memory.span().data(), kernels.traits, kDim, 0, 1);
   kernels.query_s8r_f32(queries, 0, query.data(), {nullptr, 0, false});
   const PlainVector q = plain_query(query);
@@ -210,7 +211,8 @@ struct Layer {
       quant::QuantizedMatrix m;
       m.rows = rows;
       m.cols = cols;
-      for (std::uint32_t i = 0; i < rows * cols; ++i) m.weights.push_back(static_cast<std::int8_t>(random.between(-127, 127)));
+      for (std::uint32_t i = 0; i < rows * cols; ++i)
+        m.weights.push_back(static_cast<std::int8_t>(random.between(-127, 127)));
       for (std::uint32_t i = 0; i < rows; ++i)
         m.scales.push_back(gain * (1.0f + 0.5f * random.uniform()) / (73.0f * std::sqrt(static_cast<float>(cols))));
       matrices.push_back(m);
@@ -224,7 +226,8 @@ struct Layer {
       packed.emplace_back(static_cast<std::size_t>(tensor_bytes(layout, m.rows, m.cols, 0, false).total));
       quant::pack(packed.back().data(), m, layout);
     }
-    for (std::size_t i = 0; i < matrices.size(); ++i) views.push_back(quant::view(packed[i].data(), matrices[i], layout));
+    for (std::size_t i = 0; i < matrices.size(); ++i)
+      views.push_back(quant::view(packed[i].data(), matrices[i], layout));
     weights.w_query = views[0];
     weights.w_key = views[1];
     weights.w_value_down = views[2];
@@ -232,7 +235,8 @@ struct Layer {
     for (std::uint32_t i = 0; i < c.rotary_dims / 2; ++i) phases.push_back(683565276u >> i);
     if (c.rotary_dims) weights.rotary_phases = phases.data();
     if (with_offsets) {
-      for (std::uint32_t i = 0; i < dk; ++i) offsets.push_back(static_cast<std::int16_t>(random.between(-20000, 20000)));
+      for (std::uint32_t i = 0; i < dk; ++i)
+        offsets.push_back(static_cast<std::int16_t>(random.between(-20000, 20000)));
       offset_exponents.assign(c.n_kv_heads, 1);
       weights.key_offsets = offsets.data();
       weights.key_offset_exponents = offset_exponents.data();
@@ -283,7 +287,8 @@ struct RunningLayer {
 };
 
 std::vector<std::uint32_t> forward_in_pieces(const Layer& layer, const Kernels& kernels, const std::vector<float>& x,
-                                             std::size_t piece, std::uint32_t chunk, const Parallel* parallel = nullptr) {
+                                             std::size_t piece, std::uint32_t chunk,
+                                             const Parallel* parallel = nullptr) {
   RunningLayer r(layer, kernels, chunk);
   if (parallel) r.attention.set_parallel(*parallel);
   std::vector<float> change(x.size());
@@ -309,7 +314,8 @@ std::vector<double> exact_attention(const Layer& layer, const std::vector<float>
     const std::uint32_t pairs = c.rotary_dims / 2;
     for (std::size_t head = 0; head < v.size() / c.head_dim; ++head) {
       for (std::uint32_t i = 0; i < pairs; ++i) {
-        const double angle = static_cast<double>(static_cast<std::uint32_t>(layer.phases[i] * position)) * 6.283185307179586 / 4294967296.0;
+        const double angle = static_cast<double>(static_cast<std::uint32_t>(layer.phases[i] * position)) *
+                             6.283185307179586 / 4294967296.0;
         const bool halves = c.rotary_pairing == RotaryPairing::halves;
         double& a = v[head * c.head_dim + (halves ? i : 2 * i)];
         double& b = v[head * c.head_dim + (halves ? i + pairs : 2 * i + 1)];
@@ -385,7 +391,8 @@ TEST_CASE("the layer alone gives the same bits in any pieces, on any table and a
   for (const AttentionConfig& c : kLayers) {
     const std::vector<float> x = embeddings_of(c, c.max_seq, 67);
     const Layer reference(c, Layout::packed, 65, true);
-    const std::vector<std::uint32_t> expected = forward_in_pieces(reference, *find_kernels("portable"), x, c.max_seq, 0);
+    const std::vector<std::uint32_t> expected =
+        forward_in_pieces(reference, *find_kernels("portable"), x, c.max_seq, 0);
     for (const Kernels* k : runnable_kernels()) {
       INFO(k->traits.name << ", width " << c.d_model);
       const Layer layer(c, k->traits.preferred, 65, true);
@@ -474,9 +481,11 @@ TEST_CASE("the layer alone: rewind, and what is refused", "[attention]") {
       edit(config, weights, plan);
       return create(attention, config, weights, plan, *k, memory);
     };
-    CHECK(create(attention, c, layer.weights, r.memory, *k, memory.subspan(0, memory.size() - 1)) == Status::arena_too_small);
+    CHECK(create(attention, c, layer.weights, r.memory, *k, memory.subspan(0, memory.size() - 1)) ==
+          Status::arena_too_small);
     CHECK(create(attention, c, layer.weights, r.memory, *k, {}) == Status::bad_argument);
-    CHECK(create(attention, c, layer.weights, r.memory, *k, memory.subspan(4, memory.size() - 4)) == Status::misaligned);
+    CHECK(create(attention, c, layer.weights, r.memory, *k, memory.subspan(4, memory.size() - 4)) ==
+          Status::misaligned);
     CHECK(refused([](auto& config, auto&, auto&) { config.head_dim = 0; }) == Status::bad_config);
     CHECK(refused([](auto&, auto&, auto& plan) { plan.arena_bytes += 64; }) == Status::bad_argument);
     CHECK(refused([](auto&, auto&, auto& plan) { plan = {}; }) == Status::bad_argument);

@@ -2,6 +2,7 @@
 // numerics_test.cpp: the scalar pieces of SPEC.md, part 2, on every target; sweeps are pinned by a CRC, so that a
 // board and a laptop agree on every bit of them.
 #include "runtime/numerics.hpp"
+
 #include "tests/check.hpp"
 
 #if defined(__linux__)
@@ -180,7 +181,8 @@ TEST_CASE("the tables", "[numerics]") {
   for (int k = 0; k < 256; ++k) {
     const std::int32_t t = (kExp2High[k >> 4] * kExp2Low[k & 15] + (1 << 14)) >> 15;
     crc.add(static_cast<std::uint32_t>(t));
-    const std::int32_t next = k == 255 ? kExp2High[0] / 2 - 1 : (kExp2High[(k + 1) >> 4] * kExp2Low[(k + 1) & 15] + (1 << 14)) >> 15;
+    const std::int32_t next =
+        k == 255 ? kExp2High[0] / 2 - 1 : (kExp2High[(k + 1) >> 4] * kExp2Low[(k + 1) & 15] + (1 << 14)) >> 15;
     wrong += t <= next;
 #if defined(__linux__)
     wrong += std::abs(t - 32640.0 * std::exp2(-k / 256.0)) > 2.0;

@@ -27,13 +27,16 @@ enum class Fill { zeros, ones, random };
 class GuardedArena {
  public:
   GuardedArena(std::uint64_t bytes, std::uint32_t align, Fill fill = Fill::random)
-      : memory_(static_cast<std::size_t>(bytes) + 2 * kGuard + 4 * std::size_t{align}), bytes_(static_cast<std::size_t>(bytes)) {
+      : memory_(static_cast<std::size_t>(bytes) + 2 * kGuard + 4 * std::size_t{align}),
+        bytes_(static_cast<std::size_t>(bytes)) {
     for (std::size_t i = 0; i < memory_.size(); ++i) memory_[i] = guard(i);
     begin_ = kGuard;
     while (reinterpret_cast<std::uintptr_t>(memory_.data() + begin_) % (2 * align) != align) ++begin_;
     Random random(bytes + 1);
     for (std::size_t i = 0; i < bytes_; ++i) {
-      const std::uint8_t b = fill == Fill::zeros ? 0 : fill == Fill::ones ? 0xFF : static_cast<std::uint8_t>(random.next() >> 56);
+      const std::uint8_t b = fill == Fill::zeros  ? 0
+                             : fill == Fill::ones ? 0xFF
+                                                  : static_cast<std::uint8_t>(random.next() >> 56);
       memory_[begin_ + i] = std::byte{b};
     }
 #ifdef HEED_TEST_ASAN

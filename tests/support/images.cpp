@@ -34,6 +34,10 @@ quant::QuantizedMatrix random_matrix(Random& random, const TensorSlot& slot, flo
     m.scales.push_back(kind.kind ? kind.magnitude(random) : usual * (1.0f + 0.5f * random.uniform()));
   for (std::size_t i = 0; i < std::size_t{m.rows} * group_count(m.cols, m.group); ++i)
     m.multipliers.push_back(static_cast<std::uint8_t>(random.between(1, 15)));
+  if (slot.bias)
+    for (std::uint32_t r = 0; r < m.rows; ++r)
+      m.bias.push_back(kind.kind ? (random.below(2) ? -1.0f : 1.0f) * kind.magnitude(random)
+                                 : 0.25f * random.uniform());
   return m;
 }
 
@@ -54,7 +58,9 @@ quant::ImageBytes make_image(ModelConfig config, Layout layout, std::uint64_t se
     } else if (slot.type == ElementType::f32) {
       std::vector<float> gain;
       for (std::uint32_t i = 0; i < slot.cols; ++i)
-        gain.push_back(kind.kind ? (random.below(2) ? -1.0f : 1.0f) * kind.magnitude(random) : 1.0f + 0.5f * random.uniform());
+        gain.push_back(kind.kind                             ? (random.below(2) ? -1.0f : 1.0f) * kind.magnitude(random)
+                       : e.role >= Role::attention_norm_bias ? 0.25f * random.uniform()
+                                                             : 1.0f + 0.5f * random.uniform());
       tensors.put_floats(e.role, e.layer, gain.data());
     } else if (slot.type == ElementType::u32) {
       std::vector<std::uint32_t> phases;
@@ -67,7 +73,9 @@ quant::ImageBytes make_image(ModelConfig config, Layout layout, std::uint64_t se
       for (std::uint32_t i = 0; i < slot.rows * slot.cols; ++i)
         values.push_back(static_cast<std::int16_t>(random.between(-32767, 32767)));
       for (std::uint32_t i = 0; i < slot.rows; ++i)
-        exponents.push_back(static_cast<std::int8_t>(wild ? random.between(-39, 41) : kind.kind ? (kind.exponent < 0 ? -39 : 41) : random.between(-3, 1)));
+        exponents.push_back(static_cast<std::int8_t>(wild        ? random.between(-39, 41)
+                                                     : kind.kind ? (kind.exponent < 0 ? -39 : 41)
+                                                                 : random.between(-3, 1)));
       tensors.put_key_offset(e.layer, values, exponents);
     }
   }
@@ -103,6 +111,40 @@ ModelConfig plain_offset() {
   return c;
 }
 
+// GPT-2's block: layer norm with biases, GELU, learned positions, biases everywhere.
+ModelConfig gpt2() {
+  ModelConfig c = llama_config(48, 100, 2, 3, 3, 16, 37, 150);
+  c.norm = Norm::layer;
+  c.activation = Activation::gelu_tanh;
+  c.gated = 0;
+  c.position = Position::learned;
+  c.rotary_dims = 0;
+  c.tied_unembedding = 0;
+  c.biases = kKnownBiases;
+  c.groups[static_cast<int>(Site::down_in)] = 32;
+  return c;
+}
+
+// What is left over: no positions, ReLU, layer norm without biases; then erf-GELU, gated.
+ModelConfig relu() {
+  ModelConfig c = llama_config(20, 50, 1, 2, 1, 10, 23, 90);
+  c.norm = Norm::layer;
+  c.activation = Activation::relu;
+  c.gated = 0;
+  c.position = Position::none;
+  c.rotary_dims = 0;
+  return c;
+}
+ModelConfig gated_gelu() {
+  ModelConfig c = llama_config(36, 70, 1, 2, 2, 18, 29, 80);
+  c.norm = Norm::layer;
+  c.activation = Activation::gelu_erf;
+  c.biases = kBiasNorm | kBiasFfnIn;
+  c.flags = kFfnGainFolded;
+  c.groups[static_cast<int>(Site::ffn_in)] = 32;
+  return c;
+}
+
 ModelConfig tiny_odd() {
   ModelConfig c = llama_config(33, 7, 1, 1, 1, 5, 19, 77);
   c.flags = kAttentionGainFolded | kFfnGainFolded;
@@ -119,6 +161,9 @@ Span<const NamedConfig> edge_configs() {
       {"rows of 1,300 columns", long_rows()},
       {"odd widths", tiny_odd()},
       {"head of 256", llama_config(64, 96, 1, 2, 1, 256, 43, 130)},
+      {"GPT-2", gpt2()},
+      {"ReLU, no positions", relu()},
+      {"gated erf-GELU", gated_gelu()},
       {"one position", llama_config(16, 16, 1, 1, 1, 2, 5, 1)},
   };
   return configs;

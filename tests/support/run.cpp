@@ -30,7 +30,8 @@ Running::~Running() {
 bool operator==(const RunResult& a, const RunResult& b) { return a.tokens == b.tokens && a.digest == b.digest; }
 
 std::ostream& operator<<(std::ostream& out, const RunResult& r) {
-  return out << r.tokens.size() << " tokens, digest " << std::hex << std::setw(8) << std::setfill('0') << r.digest << std::dec;
+  return out << r.tokens.size() << " tokens, digest " << std::hex << std::setw(8) << std::setfill('0') << r.digest
+             << std::dec;
 }
 
 RunResult run(const Kernels& kernels, Span<const std::uint8_t> image, Span<const Token> prompt,

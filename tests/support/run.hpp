@@ -27,10 +27,10 @@ struct Running {
 
 struct RunOptions {
   Limits limits;
-  std::size_t piece = 0;        // tokens per call of prefill, 0 = all
+  std::size_t piece = 0;  // tokens per call of prefill, 0 = all
   const Parallel* parallel = nullptr;
   Fill fill = Fill::random;
-  SamplerConfig sampler;        // greedy
+  SamplerConfig sampler;  // greedy
   std::uint32_t generate = 200;
 };
 
@@ -60,7 +60,9 @@ inline std::vector<Token> random_prompt(const Model& model, std::size_t n, std::
 SamplerConfig warm_sampler();
 
 template <class V>
-Span<const std::uint8_t> bytes(const V& v) { return {v.data(), v.size()}; }
+Span<const std::uint8_t> bytes(const V& v) {
+  return {v.data(), v.size()};
+}
 
 // A copy of logits, to compare bits later.
 inline std::vector<std::uint32_t> bits(Span<const float> x) {

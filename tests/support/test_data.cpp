@@ -27,7 +27,8 @@ std::string data_path(const std::string& name) {
     return path;
   }
   const char* require = std::getenv("HEED_REQUIRE_DATA");
-  if (require && std::string(require) == "1") throw std::runtime_error("HEED_REQUIRE_DATA=1, and no " + name + " in HEED_TEST_DATA");
+  if (require && std::string(require) == "1")
+    throw std::runtime_error("HEED_REQUIRE_DATA=1, and no " + name + " in HEED_TEST_DATA");
   skip(name + " needs HEED_TEST_DATA");
   return {};
 }
