@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// story_c99.c: the story firmware in C99, with nothing but heed.h: model in flash, everything else in .bss, no heap.
+//
+// Words of the command line (QEMU's -append): -n TOKENS, -t TEMPERATURE in hundredths, -s SEED, -p PROMPT to the end.
+#include "runtime/heed.h"
+
+// The bytes of the model, aligned to 64; model.cpp puts them into flash.
+extern const uint8_t heed_model_image[], heed_model_image_end[];
+
+#ifndef HEED_ARENA_BYTES
+#define HEED_ARENA_BYTES (256 * 1024)
+#endif
+enum { kMaxPromptBytes = 1024, kMaxPromptTokens = 512, kMaxVocabSize = 4096 };
+
+static uint8_t arena[HEED_ARENA_BYTES] __attribute__((aligned(64), section(".heed_arena")));
+// The tokenizer works before the first token, the sampler after it, so they share one scratch.
+static union {
+  uint32_t sample[HEED_SAMPLER_SCRATCH_BYTES(kMaxVocabSize) / 4];
+  uint32_t encode[HEED_ENCODE_SCRATCH_BYTES(kMaxPromptBytes) / 4];
+} scratch;
+static heed_token prompt[kMaxPromptTokens];
+static char line[kMaxPromptBytes];
+
+static heed_model model;
+static heed_plan plan;
+static heed_session session;
+static heed_sampler sampler;
+static heed_tokenizer tokenizer;
+static heed_decoder decoder;
+static heed_digest digest;
+
+// ---- The console: Arm semihosting. A product has its own. ----------------------------------------------------------
+
+enum { kWriteText = 0x04, kCommandLine = 0x15, kExitExtended = 0x20 };
+
+static int32_t call(uint32_t operation, const void* arguments) {
+  register uint32_t r0 __asm__("r0") = operation;
+  register const void* r1 __asm__("r1") = arguments;
+  __asm__ volatile("bkpt 0xAB" : "+r"(r0) : "r"(r1) : "memory", "cc");
+  return (int32_t)r0;
+}
+
+static void put_text(const char* text) { call(kWriteText, text); }
+
+// In pieces of a few bytes, because semihosting wants a terminating zero.
+static void put_bytes(const char* bytes, uint32_t n) {
+  char text[33];
+  for (uint32_t at = 0; at < n;) {
+    uint32_t k = 0;
+    while (k < 32 && at < n) text[k++] = bytes[at++];
+    text[k] = '\0';
+    put_text(text);
+  }
+}
+
+static void put_decimal(const char* name, uint32_t value) {
+  char text[12] = {0}, *at = text + 10;
+  *at = '\n';
+  do *--at = (char)('0' + value % 10);
+  while (value /= 10);
+  put_text(name);
+  put_text(at);
+}
+
+static void put_hex(const char* name, uint32_t value) {
+  char text[10] = {0};
+  for (int i = 0; i < 8; ++i) text[i] = "0123456789abcdef"[value >> (28 - 4 * i) & 15];
+  text[8] = '\n';
+  put_text(name);
+  put_text(text);
+}
+
+static void require(heed_status status, const char* what) {
+  if (status == HEED_OK) return;
+  put_text(what);
+  // The number in heed.h; heed_status_text would cost a kilobyte of flash.
+  put_decimal(" refused, status ", (uint32_t)status);
+  const uint32_t block[2] = {0x20026, 1};
+  for (;;) call(kExitExtended, block);
+}
+
+// ---- The story -----------------------------------------------------------------------------------------------------
+
+struct arguments {
+  uint32_t n_tokens, hundredths, seed;
+  const char* prompt;
+  uint32_t prompt_bytes;
+};
+
+// The line after the kernel's file name, read where it lies.
+static void read_arguments(struct arguments* a) {
+  const uintptr_t block[2] = {(uintptr_t)line, sizeof line};
+  if (call(kCommandLine, block) != 0) return;
+  const char* at = line;
+  while (*at && *at != ' ') ++at;
+  for (; *at; ++at) {
+    if (at[0] != '-' || at[1] == '\0') continue;
+    const char option = at[1];
+    at += 2;
+    while (*at == ' ') ++at;
+    if (option == 'p') {
+      a->prompt = at;
+      while (at[a->prompt_bytes]) ++a->prompt_bytes;
+      return;
+    }
+    uint32_t n = 0;
+    for (; *at >= '0' && *at <= '9'; ++at) n = n * 10 + (uint32_t)(*at - '0');
+    *(option == 'n' ? &a->n_tokens : option == 't' ? &a->hundredths : &a->seed) = n;
+    --at;
+  }
+}
+
+int main(void) {
+  struct arguments arguments = {200, 0, 1, "", 0};
+  read_arguments(&arguments);
+
+  const heed_kernels* kernels = heed_best_kernels();
+  const size_t image_bytes = (size_t)(heed_model_image_end - heed_model_image);
+  require(heed_model_open(&model, heed_model_image, image_bytes, kernels), "open");
+  require(heed_tokenizer_open(&tokenizer, &model), "tokenizer");
+  heed_limits limits = {0};
+#ifdef HEED_MAX_SEQ
+  limits.max_seq = heed_model_max_seq(&model) < HEED_MAX_SEQ ? 0 : HEED_MAX_SEQ;
+#endif
+  require(heed_plan_make(&plan, &model, kernels, &limits), "plan");
+  require(heed_session_create(&session, &model, &plan, kernels, arena, sizeof arena), "create");
+  heed_sampler_config sampling = {0};
+  sampling.temperature = (float)arguments.hundredths / 100.0f;
+  sampling.seed = arguments.seed;
+  const uint32_t vocab_size = heed_model_vocab_size(&model);
+  require(heed_sampler_create(&sampler, &sampling, vocab_size, kernels, scratch.sample, sizeof scratch.sample),
+          "sampler");
+
+  uint32_t n_prompt = 0;
+  require(heed_tokenizer_encode(&tokenizer, &n_prompt, prompt, kMaxPromptTokens, arguments.prompt,
+                                arguments.prompt_bytes, HEED_ADD_BOS, scratch.encode, sizeof scratch.encode),
+          "prompt");
+  const float* logits = NULL;  // [vocab_size], valid until the next step
+  require(heed_session_prefill(&session, &logits, prompt, n_prompt), "prefill");
+  put_bytes(arguments.prompt, arguments.prompt_bytes);
+
+  heed_decoder_begin(&decoder, prompt[n_prompt - 1]);
+  uint32_t generated = 0;
+  while (generated < arguments.n_tokens) {
+    heed_token token;
+    require(heed_sampler_pick(&sampler, &token, logits), "pick");
+    heed_digest_add(&digest, token, logits, vocab_size, kernels);
+    ++generated;
+    char text[HEED_DECODE_BYTES];
+    uint32_t n;
+    require(heed_decoder_push(&decoder, &n, text, sizeof text, &tokenizer, token), "decode");
+    put_bytes(text, n);
+    if (generated == arguments.n_tokens || heed_session_position(&session) == heed_session_max_seq(&session)) break;
+    require(heed_session_step(&session, &logits, token), "step");
+  }
+
+  put_text("\n\nkernels ");
+  put_text(heed_kernels_name(kernels));
+  put_decimal("\ntokens ", generated);
+  put_hex("digest ", heed_digest_value(&digest));
+  put_decimal("image bytes ", (uint32_t)image_bytes);
+  put_decimal("arena bytes ", (uint32_t)heed_plan_arena_bytes(&plan));
+  return heed_digest_saw_nan(&digest);
+}
