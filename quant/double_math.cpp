@@ -23,6 +23,21 @@ double log_double(double x) {
   return n * 0x1.62e42fee00000p-1 + (2.0 * s * p + n * 0x1.a39ef35793c76p-33);
 }
 
+double tanh_double(double x) { return 1.0 - 2.0 / (exp_double(2.0 * x) + 1.0); }
+
+double erf_double(double x) {
+  const double size = x < 0.0 ? -x : x;
+  if (!(size < 6.0)) return x < 0.0 ? -1.0 : 1.0;
+  // 2/sqrt(pi) * exp(-x^2) * (x + 2 x^3 / 3 + 4 x^5 / 15 + ...), all of one sign (Abramowitz and Stegun, 7.1.6).
+  double term = size, sum = size;
+  for (int n = 1; term > sum * 1e-17; ++n) {
+    term *= 2.0 * size * size / (2 * n + 1);
+    sum += term;
+  }
+  const double y = 1.1283791670955126 * exp_double(-size * size) * sum;
+  return x < 0.0 ? -y : y;
+}
+
 SinCosDouble sin_cos_double(std::uint32_t phase) {
   // To the nearest quarter turn, so that |x| <= pi/4.
   const std::uint32_t quarter = (phase + 0x20000000u) >> 30;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// double_math.hpp: exp, log, sine and cosine that give the same bits on every host, which libm does not promise.
+// double_math.hpp: exp, log, tanh, erf, sine and cosine that give the same bits on every host, which libm does not promise.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -33,6 +33,10 @@ inline double exp_double(double x) {
   std::memcpy(&p, &bits, sizeof p);
   return p;
 }
+
+// Absolute errors below 1e-15.
+double tanh_double(double x);
+double erf_double(double x);
 
 // Natural logarithm of a normal x > 0; absolute error below 1e-15 near 1, relative elsewhere.
 double log_double(double x);

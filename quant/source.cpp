@@ -6,21 +6,28 @@
 
 namespace heed::quant {
 
-const float*& FloatModel::slot(Role role, std::uint32_t layer) {
+const float*& FloatModel::slot(Table& table, Role role, std::uint32_t layer) {
   const std::size_t i = std::size_t{layer} * kRoleCount + static_cast<std::size_t>(role);
-  if (i >= tensors_.size()) tensors_.resize((std::size_t{layer} + 1) * kRoleCount, nullptr);
-  return tensors_[i];
+  if (i >= table.size()) table.resize((std::size_t{layer} + 1) * kRoleCount, nullptr);
+  return table[i];
 }
 
 void FloatModel::own(Role role, std::uint32_t layer, std::vector<float> data) {
   owned_.push_back(std::move(data));
-  slot(role, layer) = owned_.back().data();
+  map(role, layer, owned_.back().data());
+}
+
+void FloatModel::own_bias(Role role, std::uint32_t layer, std::vector<float> data) {
+  owned_.push_back(std::move(data));
+  map_bias(role, layer, owned_.back().data());
 }
 
 const char* name_of(Role role) {
   static constexpr const char* kNames[kRoleCount] = {
-      "token_embedding", "rotary_phases", "attention_gain", "w_query", "w_key",  "w_value_down", "w_value_up",
-      "key_offset",      "ffn_gain",      "w_gate",         "w_up",    "w_down", "final_gain",   "unembedding"};
+      "token_embedding", "rotary_phases", "attention_gain",     "w_query",             "w_key",
+      "w_value_down",    "w_value_up",    "key_offset",         "ffn_gain",            "w_gate",
+      "w_up",            "w_down",        "final_gain",         "unembedding",         "position_embedding",
+      "attention_norm_bias",              "ffn_norm_bias",      "final_norm_bias"};
   return static_cast<int>(role) < kRoleCount ? kNames[static_cast<int>(role)] : "unknown";
 }
 
@@ -35,7 +42,9 @@ const char* name_of(Layout layout) {
 }
 
 std::string describe(Role role, std::uint32_t layer) {
-  const bool global = role <= Role::rotary_phases || role >= Role::final_gain;
+  constexpr std::uint32_t kGlobal = kRolesBeforeLayers | role_bit(Role::final_gain) | role_bit(Role::unembedding) |
+                                    role_bit(Role::final_norm_bias);
+  const bool global = static_cast<int>(role) >= kRoleCount || (kGlobal & role_bit(role));
   return global ? std::string(name_of(role)) : std::string(name_of(role)) + " of layer " + std::to_string(layer);
 }
 
@@ -63,6 +72,14 @@ void for_each_slot(const ModelConfig& c, Visit visit) {
       if ((layers >> role) & 1u) visit(tensor_slot(c, static_cast<Role>(role), layer));
 }
 
+Error check_floats(const float* x, std::size_t n, const std::string& name) {
+  if (!x) return Error(name + " is missing");
+  for (std::size_t i = 0; i < n; ++i)
+    if (magnitude_bits(x[i]) != (bits_of(x[i]) & 0x7FFFFFFFu) || magnitude_bits(x[i]) > bits_of(kLargest))
+      return Error(name + ": number " + std::to_string(i) + " is not finite or above 2^40");
+  return {};
+}
+
 }  // namespace
 
 std::uint64_t parameter_count(const ModelConfig& config) {
@@ -70,7 +87,7 @@ std::uint64_t parameter_count(const ModelConfig& config) {
   c.flags &= static_cast<std::uint16_t>(~(kAttentionGainFolded | kFfnGainFolded | kFinalGainFolded | kKeyOffset));
   std::uint64_t n = 0;
   for_each_slot(c, [&](const TensorSlot& s) {
-    if (s.role != Role::rotary_phases) n += std::uint64_t{s.rows} * s.cols;
+    if (s.role != Role::rotary_phases) n += std::uint64_t{s.rows} * s.cols + (s.bias ? s.rows : 0);
   });
   return n;
 }
@@ -87,18 +104,9 @@ Error check(const FloatModel& model) {
   Error error;
   for_each_slot(c, [&](const TensorSlot& s) {
     if (error || s.role == Role::rotary_phases) return;
-    const float* x = model.floats(s.role, s.layer);
-    if (!x) {
-      error = Error(describe(s.role, s.layer) + " is missing");
-      return;
-    }
-    const std::size_t n = std::size_t{s.rows} * s.cols;
-    for (std::size_t i = 0; i < n; ++i) {
-      if (magnitude_bits(x[i]) != (bits_of(x[i]) & 0x7FFFFFFFu) || magnitude_bits(x[i]) > bits_of(kLargest)) {
-        error = Error(describe(s.role, s.layer) + ": number " + std::to_string(i) + " is not finite or above 2^40");
-        return;
-      }
-    }
+    const std::string name = describe(s.role, s.layer);
+    error = check_floats(model.floats(s.role, s.layer), std::size_t{s.rows} * s.cols, name);
+    if (!error && s.bias) error = check_floats(model.bias(s.role, s.layer), s.rows, "the bias of " + name);
   });
   return error;
 }

@@ -11,8 +11,12 @@
 
 namespace heed::quant {
 
-// Tensors have the roles and shapes of runtime/model.hpp, all as row-major float32. Movable, not copyable: the
-// tensors point into `file` or into memory that the model owns.
+// A token that a model does not have.
+inline constexpr std::uint32_t kNoSourceToken = 0xFFFFFFFF;
+
+// Tensors have the roles and shapes of runtime/model.hpp, all as row-major float32, and a matrix whose bit in
+// config.biases is set has a bias beside it. Movable, not copyable: the tensors point into `file` or into memory that
+// the model owns.
 class FloatModel {
  public:
   FloatModel() = default;
@@ -22,23 +26,28 @@ class FloatModel {
   ModelConfig config;                        // nothing folded, no key offset, no groups
   std::vector<std::uint32_t> rotary_phases;  // [rotary_dims / 2], with rotary positions
   std::string format;                        // what was read, e.g. "llama2.c version 0"
-  std::uint32_t bos = 1, eos = 2;            // tokens that begin and end a text
+  std::uint32_t bos = 1, eos = 2;            // tokens that begin and end a text, or kNoSourceToken
   SourceFile file;                           // what mapped tensors point into
 
   // Readers: set `config` first. Mapped data must be 4-byte aligned and lie in `file`.
-  void map(Role role, std::uint32_t layer, const float* data) { slot(role, layer) = data; }
+  void map(Role role, std::uint32_t layer, const float* data) { slot(tensors_, role, layer) = data; }
   void own(Role role, std::uint32_t layer, std::vector<float> data);
+  void map_bias(Role role, std::uint32_t layer, const float* data) { slot(biases_, role, layer) = data; }
+  void own_bias(Role role, std::uint32_t layer, std::vector<float> data);
 
-  // Null where the model has no such tensor.
-  const float* floats(Role role, std::uint32_t layer) const {
-    const std::size_t i = std::size_t{layer} * kRoleCount + static_cast<std::size_t>(role);
-    return i < tensors_.size() ? tensors_[i] : nullptr;
-  }
+  // Null where the model has no such tensor, or the matrix no bias.
+  const float* floats(Role role, std::uint32_t layer) const { return find(tensors_, role, layer); }
+  const float* bias(Role role, std::uint32_t layer) const { return find(biases_, role, layer); }
 
  private:
-  const float*& slot(Role role, std::uint32_t layer);
+  using Table = std::vector<const float*>;   // [n_layers, kRoleCount], globals as layer 0
+  static const float*& slot(Table& table, Role role, std::uint32_t layer);
+  static const float* find(const Table& table, Role role, std::uint32_t layer) {
+    const std::size_t i = std::size_t{layer} * kRoleCount + static_cast<std::size_t>(role);
+    return i < table.size() ? table[i] : nullptr;
+  }
 
-  std::vector<const float*> tensors_;        // [n_layers, kRoleCount], globals as layer 0
+  Table tensors_, biases_;
   std::vector<std::vector<float>> owned_;
 };
 
@@ -51,7 +60,7 @@ std::string describe(Role role, std::uint32_t layer);
 // The matrices that a site feeds; the unembedding of a tied model is its token_embedding.
 std::vector<Role> matrices_of(const ModelConfig& config, Site site);
 
-// Number of weights, gains included, key offsets not.
+// Number of weights, gains and biases included, key offsets not. An image may have gained biases by folding.
 std::uint64_t parameter_count(const ModelConfig& config);
 
 // Readers call it last: the configuration is one that the runtime can express, every tensor is there, and every

@@ -2,6 +2,8 @@
 // attention.cpp: queries meet keys block by block, and the weighted values move the embeddings.
 #include "runtime/attention.hpp"
 
+#include "runtime/numerics.hpp"
+
 namespace heed {
 namespace {
 

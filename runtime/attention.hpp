@@ -91,7 +91,7 @@ constexpr Status check_attention(const AttentionConfig& c) {
       c.n_heads > 1024 || c.n_kv_heads == 0 || c.n_heads % c.n_kv_heads != 0 || c.n_heads * c.head_dim > kMaxCols ||
       c.max_seq == 0 || c.max_seq > 1u << 20 || c.rotary_dims % 2 != 0 || c.rotary_dims > c.head_dim)
     return Status::bad_config;
-  return c.scale == 0.0f || in_range(c.scale) ? Status::ok : Status::bad_config;
+  return bits_of(c.scale) == 0 || in_range(c.scale) ? Status::ok : Status::bad_config;
 }
 
 // chunk: positions taken through the layer together; 0 = the table's default. Fails with bad_config.

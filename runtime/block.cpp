@@ -2,6 +2,8 @@
 // block.cpp: the forward pass of one block; with attention.cpp beside it, the whole transformer.
 #include "runtime/block.hpp"
 
+#include "runtime/numerics.hpp"
+
 namespace heed {
 
 AttentionWeights attention_weights(const Model& model, std::uint32_t layer) {

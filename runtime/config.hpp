@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // config.hpp: one description for every transformer that an image can hold; its 128 bytes are those of the image.
 #pragma once
+#include "runtime/bits.hpp"
 #include "runtime/features.hpp"
 #include "runtime/status.hpp"
 #include "runtime/tensor.hpp"
@@ -74,8 +75,6 @@ struct ModelConfig {
 };
 static_assert(sizeof(ModelConfig) == 128, "the image holds these bytes");
 
-constexpr bool in_range(float x) { return x >= 9.094947017729282e-13f && x <= 1.099511627776e12f; }
-
 // Everything a configuration must satisfy on its own (SPEC.md, C1 to C12), then what this build can run.
 constexpr Status check_config(const ModelConfig& c) {
   const auto between = [](std::uint32_t v, std::uint32_t low, std::uint32_t high) { return v >= low && v <= high; };
@@ -107,7 +106,7 @@ constexpr Status check_config(const ModelConfig& c) {
   if ((c.biases & kBiasNorm) && c.norm != Norm::layer) return Status::bad_config;
   if (c.architecture != Architecture::decoder || c.input != Input::tokens || c.output != Output::logits ||
       c.norm_placement != NormPlacement::before || c.mask != Mask::causal || c.window != 0 || c.n_sinks != 0 ||
-      c.n_encoder_layers != 0 || (c.flags & kQueryKeyNorm) || c.embedding_scale != 1.0f ||
+      c.n_encoder_layers != 0 || (c.flags & kQueryKeyNorm) || bits_of(c.embedding_scale) != bits_of(1.0f) ||
       (c.tied_unembedding && (c.biases & kBiasHead)) ||
       (c.position != Position::rotary && c.position != Position::learned && c.position != Position::none))
     return Status::feature_not_built;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // digest.hpp: one number for a whole run, equal on every target when the answer is (SPEC.md, part 2).
 #pragma once
+#include "runtime/bits.hpp"
 #include "runtime/kernels.hpp"
 #include "runtime/span.hpp"
 #include "runtime/token.hpp"

@@ -6,7 +6,6 @@
 // per row. Outputs come first. Preconditions are the caller's; nothing here can fail.
 #pragma once
 #include "runtime/features.hpp"
-#include "runtime/numerics.hpp"
 #include "runtime/tensor.hpp"
 
 namespace heed {

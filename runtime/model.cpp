@@ -2,6 +2,8 @@
 // model.cpp: opening and verifying an image. Rule numbers are those of SPEC.md, part 5.
 #include "runtime/model.hpp"
 
+#include "runtime/numerics.hpp"
+
 namespace heed {
 namespace {
 

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "runtime/bits.hpp"
+
 #ifdef __FAST_MATH__
 #error "heed's answer is one only without -ffast-math; see SPEC.md, part 2"
 #endif
@@ -20,18 +22,6 @@ inline constexpr float kSmallestScale = 8.881784197001252e-16f;  // 2^-50
 inline constexpr float kInverse127 = 1.0f / 127.0f;
 inline constexpr float kRoundToInt = 12582912.0f;           // 1.5 * 2^23
 inline constexpr std::int32_t kMaxS16 = 32767;
-
-inline std::uint32_t bits_of(float x) {
-  std::uint32_t u;
-  std::memcpy(&u, &x, sizeof u);
-  return u;
-}
-
-inline float float_of(std::uint32_t u) {
-  float x;
-  std::memcpy(&x, &u, sizeof x);
-  return x;
-}
 
 // 2^e, for -126 <= e <= 127.
 inline float pow2(int e) { return float_of(static_cast<std::uint32_t>(e + 127) << 23); }

@@ -2,6 +2,8 @@
 // sampler.cpp: temperature, top-k, top-p and one draw, in integers (SPEC.md, sampler).
 #include "runtime/sampler.hpp"
 
+#include "runtime/numerics.hpp"
+
 namespace heed {
 namespace {
 

@@ -2,6 +2,8 @@
 // session.cpp: tokens become embeddings, the blocks move them, the last one is unembedded.
 #include "runtime/session.hpp"
 
+#include "runtime/numerics.hpp"
+
 namespace heed {
 
 Status create(Session& session, const Model& model, const Plan& plan, const Kernels& kernels,

@@ -3,6 +3,7 @@
 // multiplies: Core::scores fills dot products of one query with the visible keys, Core::weigh the weighted values.
 #pragma once
 #include "runtime/kernels.hpp"
+#include "runtime/numerics.hpp"
 
 namespace heed::portable {
 

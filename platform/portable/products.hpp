@@ -2,6 +2,7 @@
 // products.hpp: integer products and the sampler's rows in plain C++; the slow, general form that eats every layout.
 #pragma once
 #include "runtime/kernels.hpp"
+#include "runtime/numerics.hpp"
 
 namespace heed::portable {
 

@@ -3,6 +3,7 @@
 // of one position. Templates over `Prepare`, which turns int8 activations into the form that a table multiplies.
 #pragma once
 #include "runtime/kernels.hpp"
+#include "runtime/numerics.hpp"
 
 namespace heed::portable {
 
