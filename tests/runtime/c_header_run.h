@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* c_header_run.h: what c_header_test.cpp asks of c_header_run.c. */
+#ifndef HEED_TESTS_C_HEADER_RUN_H
+#define HEED_TESTS_C_HEADER_RUN_H
+
+#include "runtime/heed.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct c_memory {
+  void *arena, *scratch;
+  size_t arena_bytes, scratch_bytes;
+};
+
+struct c_run {
+  const char* kernels; /* in: a name */
+  float temperature, top_p;
+  uint32_t top_k, max_tokens;
+  uint64_t seed;
+  uint64_t arena_bytes; /* out */
+  uint32_t n_tokens, digest;
+  size_t text_bytes;
+  char text[4096];
+};
+
+/* open, verify, plan, create, then "a banana" and max_tokens more. The first status that is not ok. */
+heed_status run_through_c(struct c_run* run, const void* image, size_t image_bytes, const struct c_memory* memory);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
