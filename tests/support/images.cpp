@@ -65,7 +65,7 @@ quant::ImageBytes make_image(ModelConfig config, Layout layout, std::uint64_t se
     } else if (slot.type == ElementType::u32) {
       std::vector<std::uint32_t> phases;
       for (std::uint32_t i = 0; i < slot.cols; ++i)
-        phases.push_back(wild ? static_cast<std::uint32_t>(random.next()) : 683565276u >> i);
+        phases.push_back(wild ? static_cast<std::uint32_t>(random.next()) : i < 32 ? 683565276u >> i : 0);
       tensors.put_phases(phases);
     } else {
       std::vector<std::int16_t> values;
