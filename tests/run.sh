@@ -50,8 +50,11 @@ for preset in $presets; do
       if [ -x build/host/bin/heed ] && [ -f "${HEED_TEST_DATA:-}/stories260K/stories260K.bin" ]; then
         cpu=$preset
         image=build/stories260K-$cpu.heed
-        build/host/bin/heed quantize "$HEED_TEST_DATA/stories260K/stories260K.bin" --target "$cpu" -o "$image" >/dev/null
-        model_args="-DHEED_FIRMWARE_MODEL=$here/$image"
+        source=$HEED_TEST_DATA/stories260K/stories260K.bin
+        build/host/bin/heed quantize "$source" --target "$cpu" -o "$image" >/dev/null 2>&1
+        build/host/bin/heed quantize "$source" -o build/stories260K.heed >/dev/null 2>&1
+        model_args="-DHEED_FIRMWARE_MODEL=$here/$image -DHEED_HOST_HEED=$here/build/host/bin/heed"
+        model_args="$model_args -DHEED_HOST_MODEL=$here/build/stories260K.heed"
       fi ;;
     *) model_args="" ;;
   esac
