@@ -7,6 +7,7 @@ namespace {
 
 constexpr std::uint64_t kSeed = 1;
 constexpr std::uint64_t kLargeModel = 50'000'000;
+constexpr std::uint32_t kTextsWithoutBos = 4;
 
 // SplitMix64 (Steele, Lea and Flood, 2014).
 class Generator {
@@ -37,9 +38,11 @@ std::uint32_t pick(const std::vector<double>& p, double u) {
 
 Calibration calibrate(const FloatModel& model) {
   const ModelConfig& c = model.config;
-  const bool large = parameter_count(c) > kLargeModel;
+  const bool large = parameter_count(c) > kLargeModel, has_bos = model.bos < c.vocab_size;
   const std::uint32_t wanted = large ? 64 : 256, positions = c.max_seq < wanted ? c.max_seq : wanted;
-  const std::uint32_t every = round_up(positions, large ? 4 : 16) / (large ? 4 : 16);
+  std::uint32_t texts = has_bos ? 1 : (wanted + positions - 1) / positions;
+  if (!has_bos && texts < kTextsWithoutBos) texts = kTextsWithoutBos;
+  const std::uint32_t total = texts * positions, every = round_up(total, large ? 4 : 16) / (large ? 4 : 16);
 
   Calibration result;
   FloatReference reference(model, positions);
@@ -47,31 +50,32 @@ Calibration calibrate(const FloatModel& model) {
   std::vector<std::vector<float>> seen[kSiteCount];
   for (auto& site : seen) site.resize(c.n_layers);
   reference.watch = [&](Site site, std::uint32_t layer, Span<const float> x) {
-    if (reference.position() % every != every - 1) return;
+    if ((result.tokens.size() - 1) % every != every - 1) return;
     auto& list = seen[static_cast<int>(site)][layer];
     list.insert(list.end(), x.begin(), x.end());
   };
 
   Generator generator;
   std::vector<double> p, log_p;
-  std::uint32_t token = model.bos < c.vocab_size ? model.bos : 0;
-  for (std::uint32_t i = 0; i < positions; ++i) {
-    result.tokens.push_back(token);
-    softmax(p, log_p, reference.step(token));
-    token = pick(p, generator.uniform());
+  result.key_means.assign(std::size_t{c.n_layers} * c.d_key_value(), 0.0);
+  for (std::uint32_t text = 0; text < texts; ++text) {
+    reference.restart();
+    auto token = has_bos ? model.bos : static_cast<std::uint32_t>(std::uint64_t{text} * c.vocab_size / texts);
+    for (std::uint32_t i = 0; i < positions; ++i) {
+      result.tokens.push_back(token);
+      softmax(p, log_p, reference.step(token));
+      token = pick(p, generator.uniform());
+    }
+    double* sum = result.key_means.data();
+    for (std::uint32_t layer = 0; layer < c.n_layers; ++layer)
+      for (std::uint32_t head = 0; head < c.n_kv_heads; ++head)
+        for (std::uint32_t d = 0; d < c.head_dim; ++d, ++sum)
+          for (std::uint32_t i = 0; i < positions; ++i) *sum += reference.key(layer, head, d, i);
   }
-  result.samples = positions / every;
+  for (double& mean : result.key_means) mean /= total;
+  result.samples = total / every;
   for (int site = 0; site < kSiteCount; ++site)
     for (const auto& list : seen[site]) result.inputs[site].insert(result.inputs[site].end(), list.begin(), list.end());
-
-  result.key_means.reserve(std::size_t{c.n_layers} * c.d_key_value());
-  for (std::uint32_t layer = 0; layer < c.n_layers; ++layer)
-    for (std::uint32_t head = 0; head < c.n_kv_heads; ++head)
-      for (std::uint32_t d = 0; d < c.head_dim; ++d) {
-        double sum = 0.0;
-        for (std::uint32_t i = 0; i < positions; ++i) sum += reference.key(layer, head, d, i);
-        result.key_means.push_back(sum / positions);
-      }
   return result;
 }
 

@@ -4,7 +4,9 @@
 
 #include <charconv>
 #include <cstring>
+#include <filesystem>
 
+#include "quant/readers/huggingface.hpp"
 #include "quant/readers/llama2c.hpp"
 #include "quant/readers/llama2c_tokenizer.hpp"
 #include "quant/tokenizer_tables.hpp"
@@ -68,8 +70,8 @@ Metadata describe_model(const FloatModel& model, const QuantizeReport& report, c
   m.emplace_back("source_file", file_name(source));
   m.emplace_back("source_crc32c", hex(kernels.crc32c(0, model.file.bytes().data(), model.file.bytes().size())));
   m.emplace_back("parameters", std::to_string(parameter_count(model.config)));
-  m.emplace_back("bos", std::to_string(model.bos));
-  m.emplace_back("eos", std::to_string(model.eos));
+  if (model.bos != kNoSourceToken) m.emplace_back("bos", std::to_string(model.bos));
+  if (model.eos != kNoSourceToken) m.emplace_back("eos", std::to_string(model.eos));
   std::string groups;
   for (int i = 0; i < kSiteCount; ++i) {
     const std::uint32_t group = report.sites[i].group;
@@ -106,12 +108,22 @@ Metadata parse_metadata(Span<const std::uint8_t> section) {
   return m;
 }
 
+// A shorter context needs fewer position embeddings.
+QuantizedMatrix first_rows(QuantizedMatrix m, std::uint32_t rows) {
+  m.rows = rows;
+  m.weights.resize(std::size_t{rows} * m.cols);
+  m.scales.resize(rows);
+  m.multipliers.resize(std::size_t{rows} * group_count(m.cols, m.group));
+  if (!m.bias.empty()) m.bias.resize(rows);
+  return m;
+}
+
 Error relayout_with(ImageBytes& image, const Model& model, const ModelConfig& config, Layout layout,
                     const Kernels& kernels) {
   TensorSection tensors(config, layout);
   for (const TensorEntry& e : tensors.directory()) {
     switch (e.type) {
-      case ElementType::s8: tensors.put(e.role, e.layer, unpack(model.tensor(e.role, e.layer))); break;
+      case ElementType::s8: tensors.put(e.role, e.layer, first_rows(unpack(model.tensor(e.role, e.layer)), e.rows)); break;
       case ElementType::f32: tensors.put_bytes(e.role, e.layer, model.floats(e.role, e.layer)); break;
       case ElementType::u32: tensors.put_bytes(e.role, e.layer, model.rotary_phases()); break;
       case ElementType::s16: tensors.put_bytes(e.role, e.layer, model.key_offset(e.layer, 0).values); break;
@@ -143,12 +155,22 @@ Error relayout(ImageBytes& image, const Model& model, Layout layout, const Kerne
   return relayout_with(image, model, model.config(), layout, kernels);
 }
 
+namespace {
+
+bool is_folder(const std::string& path) {
+  std::error_code code;
+  return std::filesystem::is_directory(path, code);
+}
+
+}  // namespace
+
 Error read_model(FloatModel& model, const std::string& path) {
+  if (is_folder(path)) return read_huggingface(model, path);
   if (Error error = model.file.open(path)) return error;
   if (is_image(model.file.bytes()))
     return Error(path + ": a heed image has no floats; give the model it was made from");
   if (is_llama2c(model.file.bytes())) return read_llama2c(model).about(path);
-  return Error(path + ": not a model that heed can read (llama2.c checkpoints, versions 0 and 1)");
+  return Error(path + ": not a model that heed can read (llama2.c checkpoints of versions 0 and 1, Hugging Face folders)");
 }
 
 Error convert(ImageBytes& image, ConvertReport& report, const std::string& source, const std::string& tokenizer,
@@ -156,7 +178,8 @@ Error convert(ImageBytes& image, ConvertReport& report, const std::string& sourc
   report = ConvertReport{};
   report.layout = options.layout;
   SourceFile file;
-  if (Error error = file.open(source)) return error;
+  if (!is_folder(source))
+    if (Error error = file.open(source)) return error;
   report.source_bytes = file.bytes().size();
   if (is_image(file.bytes())) {
     if (!tokenizer.empty()) return Error(source + ": an image keeps its tokenizer; convert the float model again");
@@ -167,11 +190,14 @@ Error convert(ImageBytes& image, ConvertReport& report, const std::string& sourc
 
   FloatModel model;
   if (Error error = read_model(model, source)) return error;
+  report.source_bytes = model.file.bytes().size();
   std::vector<std::uint8_t> section;
   if (!tokenizer.empty())
     if (Error error = build_tokenizer(section, model, tokenizer)) return error;
   ModelConfig limited = model.config;
   if (Error error = set_context(limited, options.context)) return error.about(source);
+  // Elsewhere calibration may use more positions than the image will have.
+  if (model.config.position == Position::learned) model.config.max_seq = limited.max_seq;
   QuantizedModel quantized;
   if (Error error = quantize_model(quantized, report.quantize, model, options.layout, options.quantize, kernels))
     return error.about(source);

@@ -16,7 +16,7 @@ struct ConvertOptions {
 };
 
 struct ConvertReport {
-  std::string format;          // of the source: "llama2.c version 0", "heed"
+  std::string format;          // of the source: "llama2.c version 0", "heed", "Hugging Face GPT2LMHeadModel"
   std::uint64_t source_bytes = 0, image_bytes = 0, parameters = 0;
   ModelConfig config;
   Layout layout = Layout::row;
@@ -25,10 +25,10 @@ struct ConvertReport {
   Metadata metadata;           // as written
 };
 
-// Reads a float model. Today's formats: llama2.c versions 0 and 1.
+// Reads a float model. Today's formats: llama2.c versions 0 and 1, and Hugging Face folders of the GPT-2 family.
 Error read_model(FloatModel& model, const std::string& path);
 
-// Converts `source` (a llama2.c checkpoint, or an image for another layout) with the vocabulary in `tokenizer` (empty =
+// Converts `source` (what read_model takes, or an image for another layout) with the vocabulary in `tokenizer` (empty =
 // an image without tokenizer) to an image that `open` and `verify` accept. The same inputs give the same bytes on
 // every host. `kernels` is any table.
 Error convert(ImageBytes& image, ConvertReport& report, const std::string& source, const std::string& tokenizer,

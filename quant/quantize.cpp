@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// quantize.cpp: rows, groups, folded gains, key offsets, and the measurements that choose between them.
+// quantize.cpp: rows, groups, folded gains and biases, key offsets, and the measurements that choose between them.
 #include "quant/quantize.hpp"
 
 #include "quant/double_math.hpp"
@@ -23,11 +23,40 @@ Role gain_of(Site site) {
   return site == Site::attention_in ? Role::attention_gain : site == Site::ffn_in ? Role::ffn_gain : Role::final_gain;
 }
 bool has_gain(Site site) { return site == Site::attention_in || site == Site::ffn_in || site == Site::unembed_in; }
+Role norm_bias_of(Site site) {
+  return site == Site::attention_in ? Role::attention_norm_bias
+         : site == Site::ffn_in     ? Role::ffn_norm_bias
+                                    : Role::final_norm_bias;
+}
+// The bias of the matrices behind a norm, which a folded norm bias becomes a part of.
+std::uint16_t matrix_bias(Site site) {
+  return site == Site::attention_in ? kBiasQueryKeyValue : site == Site::ffn_in ? kBiasFfnIn : kBiasHead;
+}
 std::uint16_t folded_flag(Site site) {
   return site == Site::attention_in ? kAttentionGainFolded : site == Site::ffn_in ? kFfnGainFolded : kFinalGainFolded;
 }
 
-// Outputs of one site on the calibration's inputs, int8 against float, over all layers.
+// Gain and bias of the norm before a matrix; null where there is none.
+struct NormBefore {
+  const float* gain = nullptr;
+  const float* bias = nullptr;
+};
+
+NormBefore norm_before(const FloatModel& model, Site site, std::uint32_t layer) {
+  if (!has_gain(site)) return {};
+  return {model.floats(gain_of(site), layer), model.floats(norm_bias_of(site), layer)};
+}
+
+// W * bias of the norm, row by row.
+std::vector<double> shifted_by(const float* weights, const float* norm_bias, std::uint32_t rows, std::uint32_t cols) {
+  std::vector<double> shift(rows, 0.0);
+  for (std::size_t r = 0; r < rows && norm_bias; ++r)
+    for (std::uint32_t k = 0; k < cols; ++k) shift[r] += double{weights[r * cols + k]} * norm_bias[k];
+  return shift;
+}
+
+// Outputs of one site on the calibration's inputs, int8 against float, over all layers. The matrices' own biases are
+// exact on both sides and left out.
 double site_error(const FloatModel& model, const Calibration& calibration, Site site, std::uint32_t group, bool fold,
                   const Kernels& kernels) {
   const ModelConfig& c = model.config;
@@ -35,7 +64,8 @@ double site_error(const FloatModel& model, const Calibration& calibration, Site 
   const std::uint32_t n = calibration.samples, layers = per_layer ? c.n_layers : 1;
   SquaredError sum;
   for (std::uint32_t layer = 0; layer < layers; ++layer) {
-    const float* gain = has_gain(site) ? model.floats(gain_of(site), layer) : nullptr;
+    const NormBefore norm = norm_before(model, site, layer);
+    const float* gain = norm.gain;
     for (const Role role : matrices_of(c, site)) {
       const TensorSlot slot = tensor_slot(c, role, layer);
       const float* x = calibration.inputs[static_cast<int>(site)].data() + std::size_t{layer} * n * slot.cols;
@@ -49,6 +79,7 @@ double site_error(const FloatModel& model, const Calibration& calibration, Site 
         for (std::uint32_t k = 0; k < slot.cols; ++k) {
           const float v = x[std::size_t{i} * slot.cols + k];
           gained_x[k] = gain && !fold ? v * gain[k] : v;
+          if (norm.bias && !fold) gained_x[k] += norm.bias[k];
         }
         kernels.quantize_s8r_f32(inputs, i, gained_x.data());
       }
@@ -61,12 +92,14 @@ double site_error(const FloatModel& model, const Calibration& calibration, Site 
       std::vector<float> y(std::size_t{n} * rows);
       kernels.matmul_f32_s8r_s8c(y.data(), inputs, view(packed.data(), matrix, layout), {n, 0, rows, rows, false});
 
+      const std::vector<double> shift = shifted_by(weights, norm.bias, slot.rows, slot.cols);
       for (std::uint32_t i = 0; i < n; ++i) {
         for (std::uint32_t r = 0; r < slot.rows; ++r) {
           double exact = 0.0;
           for (std::uint32_t k = 0; k < slot.cols; ++k)
             exact += gained(weights, gain, r, slot.cols, k) * x[std::size_t{i} * slot.cols + k];
-          const double off = y[std::size_t{i} * rows + r] - exact;
+          if (norm.bias) exact += shift[r];
+          const double off = y[std::size_t{i} * rows + r] + (fold ? shift[r] : 0.0) - exact;
           sum.error += off * off;
           sum.reference += exact * exact;
         }
@@ -76,17 +109,27 @@ double site_error(const FloatModel& model, const Calibration& calibration, Site 
   return sum.relative();
 }
 
-// A gain that the image can hold: what is too small to matter counts as zero.
-std::vector<float> storable_gain(const float* gain, std::uint32_t n) {
-  std::vector<float> result(gain, gain + n);
-  for (float& g : result) g = snap(g);
+// Gains and biases that the image can hold: what is too small to matter counts as zero.
+std::vector<float> storable(const float* x, std::uint32_t n) {
+  std::vector<float> result(x, x + n);
+  for (float& v : result) v = snap(v);
   return result;
 }
 
-Error check_scales(const QuantizedMatrix& matrix, Role role, std::uint32_t layer) {
-  for (const float s : matrix.scales)
-    if (!in_range(s)) return Error(describe(role, layer) + ": its numbers are too large for an image");
-  return {};
+// The matrix's bias in the image: its own, and the norm's where that is folded.
+std::vector<float> folded_bias(const float* weights, const float* own, const float* norm_bias, std::uint32_t rows,
+                               std::uint32_t cols) {
+  std::vector<double> sum = shifted_by(weights, norm_bias, rows, cols);
+  std::vector<float> result(rows);
+  for (std::uint32_t r = 0; r < rows; ++r) result[r] = snap(static_cast<float>(own ? sum[r] + own[r] : sum[r]));
+  return result;
+}
+
+Error check_numbers(const QuantizedMatrix& matrix, Role role, std::uint32_t layer) {
+  bool good = true;
+  for (const float s : matrix.scales) good = good && in_range(s);
+  for (const float b : matrix.bias) good = good && magnitude_of(b) <= double{kLargest};
+  return good ? Error() : Error(describe(role, layer) + ": its numbers are too large for an image");
 }
 
 void put_key_offsets(TensorSection& tensors, const ModelConfig& c, const Calibration& calibration) {
@@ -206,7 +249,10 @@ Error quantize_model(QuantizedModel& result, QuantizeReport& report, const Float
       fold = folded <= s.row_error * kFoldingMayCost;
       if (fold) s.row_error = folded;
     }
-    if (fold) c.flags |= folded_flag(site);
+    if (fold) {
+      c.flags |= folded_flag(site);
+      if (c.biases & kBiasNorm) c.biases |= matrix_bias(site);
+    }
     s.error = s.row_error;
     if (options.group) {
       s.group = *options.group;
@@ -232,21 +278,23 @@ Error quantize_model(QuantizedModel& result, QuantizeReport& report, const Float
     TensorReport t{e.role, e.layer, tensors.bytes_of(e.role, e.layer), 0.0};
     const float* x = model.floats(e.role, e.layer);
     if (e.type == ElementType::s8) {
-      const float* gain = nullptr;
+      NormBefore folded;
       for (int i = 0; i < kSiteCount; ++i) {
         const auto site = static_cast<Site>(i);
         if (!has_gain(site) || !(c.flags & folded_flag(site))) continue;
         for (const Role role : matrices_of(c, site))
-          if (role == e.role) gain = model.floats(gain_of(site), e.layer);
+          if (role == e.role) folded = norm_before(model, site, e.layer);
       }
-      const QuantizedMatrix matrix = quantize_matrix(x, gain, e.rows, e.cols, e.group);
-      if (Error error = check_scales(matrix, e.role, e.layer)) return error;
-      const SquaredError off = matrix_error(matrix, x, gain);
+      QuantizedMatrix matrix = quantize_matrix(x, folded.gain, e.rows, e.cols, e.group);
+      if (tensor_slot(c, e.role, e.layer).bias)
+        matrix.bias = folded_bias(x, model.bias(e.role, e.layer), folded.bias, e.rows, e.cols);
+      if (Error error = check_numbers(matrix, e.role, e.layer)) return error;
+      const SquaredError off = matrix_error(matrix, x, folded.gain);
       t.error = off.relative();
       all += off;
       tensors.put(e.role, e.layer, matrix);
     } else if (e.type == ElementType::f32) {
-      tensors.put_floats(e.role, e.layer, storable_gain(x, e.cols).data());
+      tensors.put_floats(e.role, e.layer, storable(x, e.cols).data());
     } else if (e.type == ElementType::u32) {
       tensors.put_phases(model.rotary_phases);
     }

@@ -19,7 +19,7 @@ struct TensorReport {
   Role role;
   std::uint32_t layer;
   std::uint64_t bytes;  // in the image
-  double error;         // rms of (int8 - float) / rms of float, gains folded as in the image; 0 for other types
+  double error;         // rms of (int8 - float) / rms of float weights, gains folded as in the image; 0 for other types
 };
 
 struct SiteReport {
@@ -62,7 +62,7 @@ std::int8_t encode_key_offset(std::int16_t* values, const double* means, std::ui
 
 // A quantised model, ready for write_image.
 struct QuantizedModel {
-  ModelConfig config;  // with groups and flags as decided
+  ModelConfig config;  // with groups, flags and biases as decided: folding a norm's bias gives the matrices behind it one
   std::optional<TensorSection> tensors;
 };
 

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// safetensors.hpp: reads safetensors files (huggingface/safetensors): u64 length of a JSON header, the header, the
+// tensors' bytes behind each other.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "quant/error.hpp"
+#include "runtime/span.hpp"
+
+namespace heed::quant {
+
+struct SafeTensor {
+  std::string name, dtype;
+  std::vector<std::uint64_t> shape;
+  Span<const std::uint8_t> bytes;  // inside the file, at no particular alignment
+  std::uint64_t elements = 0;
+};
+
+// "[48, 192]"
+std::string shape_text(const std::vector<std::uint64_t>& shape);
+
+// A view of a file, which must outlive it.
+class SafeTensors {
+ public:
+  // The bytes are not trusted: sizes, types and offsets of all tensors are checked, and they must fill the file without
+  // holes or overlaps. Headers above 16 MiB are refused.
+  Error open(Span<const std::uint8_t> file);
+
+  // In the order of their bytes.
+  const std::vector<SafeTensor>& tensors() const { return tensors_; }
+  // Null where there is none.
+  const SafeTensor* find(const std::string& name) const;
+
+ private:
+  std::vector<SafeTensor> tensors_;
+  std::map<std::string, std::size_t> by_name_;
+};
+
+// The numbers of a tensor in a type that is read: F32. Others are refused by name.
+Error read_floats(std::vector<float>& x, const SafeTensor& tensor);
+
+}  // namespace heed::quant
