@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every function of the Cortex-M table that this target links gives the bits of portable, on edge shapes.
+#include <cstring>
 #include <initializer_list>
 
 #include "platform/tables.hpp"
+#include "runtime/numerics.hpp"
 #include "tests/check.hpp"
 
 namespace heed {

@@ -13,6 +13,7 @@
 #include <xmmintrin.h>
 #endif
 
+#include "runtime/numerics.hpp"
 #include "tests/platform/runnable_kernels.hpp"
 #include "tests/support/catch.hpp"
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "runtime/digest.hpp"
+#include "runtime/numerics.hpp"
 #include "runtime/sampler.hpp"
 #include "tests/reference/sampler_golden.hpp"
 
