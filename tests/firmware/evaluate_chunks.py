@@ -35,11 +35,13 @@ def main():
     parser.add_argument("--heed", required=True, help="the host's heed command line")
     parser.add_argument("--model", required=True, help="an image that the host's kernels eat, of the firmware's model")
     parser.add_argument("--firmware", required=True, help="the evaluate firmware")
-    parser.add_argument("--text", required=True)
+    parser.add_argument("--text", help="default: text/tinystories.txt of the test data, HEED_TEST_DATA")
     parser.add_argument("--chunk-bytes", type=int, default=900)
     parser.add_argument("--chunks", type=int, default=2)
     parser.add_argument("emulator", nargs=argparse.REMAINDER, help="-- and the emulator's words, up to -kernel")
     args = parser.parse_args()
+    if not args.text:
+        args.text = os.path.join(os.environ["HEED_TEST_DATA"], "text", "tinystories.txt")
     emulator = [word for word in args.emulator if word != "--"]
     with open(args.text, "rb") as f:
         data = f.read(args.chunk_bytes * args.chunks)
