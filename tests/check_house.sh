@@ -44,7 +44,7 @@ awk '{ split($1, a, "/"); split($2, b, "/"); from = a[1]; to = b[1] }
 require_none "includes against the arrow examples -> quant -> runtime -> kernel interface <- platform" "$work/bad"
 # What platform/ may know of runtime/: the kernel interface. The test programs of tests/ link whatever they like.
 awk '$1 ~ /^platform\// && $2 ~ /^runtime\// &&
-  $2 !~ /^runtime\/(kernels|tensor|numerics|span|parallel|status)\.hpp$/ { print }' "$work/includes" > "$work/bad"
+  $2 !~ /^runtime\/(kernels|tensor|numerics|bits|span|parallel|status)\.hpp$/ { print }' "$work/includes" > "$work/bad"
 require_none "platform/ includes more of runtime/ than the kernel interface" "$work/bad"
 
 # -- Words that runtime/ and platform/ do not use; platform/linux has an operating system ---------------------------

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "platform/select.hpp"
+#include "runtime/bits.hpp"
 #include "runtime/runtime.hpp"
 #include "tests/support/arena.hpp"
 
