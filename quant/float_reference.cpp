@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "quant/double_math.hpp"
+#include "runtime/numerics.hpp"
 
 namespace heed::quant {
 namespace {

@@ -3,6 +3,7 @@
 #include "quant/source.hpp"
 
 #include "quant/double_math.hpp"
+#include "runtime/numerics.hpp"
 
 namespace heed::quant {
 

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "quant/readers/huggingface.hpp"
+#include "runtime/numerics.hpp"
 
 namespace heed::quant {
 namespace {

@@ -4,6 +4,8 @@
 
 #include <cstring>
 
+#include "runtime/numerics.hpp"
+
 namespace heed::quant {
 namespace {
 
