@@ -16,8 +16,9 @@ inline constexpr KernelTraits kNeon = {"neon", eats(Layout::packed), Layout::pac
 inline constexpr KernelTraits kCortexM0 = {"cortex-m0", eats(Layout::row), Layout::row, 1, 8, 0, 4};
 inline constexpr KernelTraits kCortexM3 = {"cortex-m3", eats(Layout::row), Layout::row, 2, 8, 0, 4};
 inline constexpr KernelTraits kCortexM4 = {"cortex-m4", eats(Layout::pair), Layout::pair, 2, 8, 16, 4};
+inline constexpr KernelTraits kCortexM55 = {"cortex-m55", eats(Layout::block64), Layout::block64, 1, 8, 16, 4};
 
 inline constexpr const KernelTraits* kAll[] = {&kPortable, &kAvx2,     &kAvx512Vnni, &kNeon,
-                                               &kCortexM0, &kCortexM3, &kCortexM4};
+                                               &kCortexM0, &kCortexM3, &kCortexM4, &kCortexM55};
 
 }  // namespace heed::traits

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// kernels_m55.cpp: the kernel table for ARMv8.1-M with Helium (Cortex-M55, M85): sixteen multiplies per instruction.
+//
+// Hot loops are inline assembly with low-overhead branches, because GCC 12 finds neither these nor tail predication.
+// Helium flushes denormal numbers; none can matter (SPEC.md 2.1). Division and square root are scalar.
+#if !defined(__ARM_FEATURE_MVE) || !(__ARM_FEATURE_MVE & 2)
+#error "kernels_m55.cpp needs a core with floating-point Helium, such as -mcpu=cortex-m55"
+#endif
+#include "platform/cortex_m/helium_attend.hpp"
+#include "platform/cortex_m/helium_products.hpp"
+#include "platform/cortex_m/helium_rows.hpp"
+#include "platform/portable/products.hpp"
+#include "platform/tables.hpp"
+
+namespace heed {
+namespace {
+
+static_assert(traits::kCortexM55.slack >= 16, "loads reach behind a row");
+
+void embed_f32_s8c(float* dst, const Tensor& rhs, std::uint32_t row) {
+  const std::uint32_t groups = group_count(rhs.cols, rhs.group);
+  if (groups) return portable::embed_from<Layout::block64>(dst, rhs, row);
+  const std::uint32_t scale = bits_of(rhs.scales[row]), all = padded_cols(Layout::block64, rhs.cols);
+  const std::size_t padded = padded_rows(Layout::block64, rhs.rows);
+  for (std::uint32_t c = 0; c < rhs.cols; c += 64) {
+    const std::uint32_t width = all - c < 64 ? all - c : 64, n = rhs.cols - c < 64 ? rhs.cols - c : 64;
+    const std::int8_t* w = rhs.weights + c * padded + row * width;
+    __asm__ volatile(
+        "dlstp.32 lr, %[n]\n\t"
+        "1:\n\t"
+        "vldrb.s32 q0, [%[w]], #4\n\t"
+        "vcvt.f32.s32 q0, q0\n\t"
+        "vmul.f32 q0, q0, %[scale]\n\t"
+        "vstrw.32 q0, [%[dst]], #16\n\t"
+        "letp lr, 1b"
+        : [dst] "+r"(dst), [w] "+r"(w)
+        : [scale] "r"(scale), [n] "r"(n)
+        : "lr", "q0", "memory");
+  }
+}
+
+void store_key(const KvBlock& dst, std::uint32_t slot, const float* src, const Rotation& rotation,
+               const KeyOffset& offset) {
+  alignas(8) std::int8_t q[kMaxHeadDim];
+  helium::quantize_key(q, dst, slot, src, rotation, offset);
+  const std::uint32_t columns = round_up(dst.head_dim, 4);
+  for (std::uint32_t c = 0; c < columns; c += 64) {
+    const std::uint32_t width = columns - c < 64 ? columns - c : 64;
+    std::memcpy(dst.keys + std::size_t{c} * dst.capacity + slot * width, q + c, width);
+  }
+}
+
+void store_value(const KvBlock& dst, std::uint32_t slot, const float* src) {
+  alignas(8) std::int8_t q[kMaxHeadDim];
+  helium::quantize_value(q, dst, slot, src);
+  for (std::uint32_t d = 0; d < dst.head_dim; ++d) dst.values[helium::value_index(dst, slot, d)] = q[d];
+}
+
+}  // namespace
+
+extern const Kernels kernels_cortex_m55;
+const Kernels kernels_cortex_m55 = {
+    traits::kCortexM55,
+    portable::crc32c,
+    embed_f32_s8c,
+    helium::quantize_s8r_f32,
+    helium::norm_s8r_f32,
+    helium::gate_s8r_f32,
+    helium::matmul_f32_s8r_s8c,
+    helium::query_s8r_f32,
+    store_key,
+    store_value,
+    helium::attend_block,
+    helium::attend_finish,
+    portable::argmax,
+    portable::sample_weights,
+};
+
+}  // namespace heed
