@@ -6,6 +6,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "quant/readers/characters.hpp"
 #include "quant/readers/huggingface.hpp"
 #include "quant/readers/llama2c.hpp"
 #include "quant/readers/llama2c_tokenizer.hpp"
@@ -47,15 +48,22 @@ Error set_context(ModelConfig& config, std::uint32_t context) {
   return {};
 }
 
-Error build_tokenizer(std::vector<std::uint8_t>& section, FloatModel& model, const std::string& path) {
+Error read_vocabulary(Vocabulary& vocabulary, const std::string& tokenizer, std::uint32_t vocab_size) {
+  if (is_character_vocabulary(tokenizer)) return read_characters(vocabulary, tokenizer, vocab_size);
   SourceFile file;
-  if (Error error = file.open(path)) return error;
+  if (Error error = file.open(tokenizer)) return error;
+  const std::string refused = read_llama2c_tokenizer(vocabulary, file.bytes(), vocab_size);
+  return refused.empty() ? Error() : Error(tokenizer + ": " + refused);
+}
+
+Error build_tokenizer(std::vector<std::uint8_t>& section, FloatModel& model, const std::string& path) {
   Vocabulary vocabulary;
-  std::string refused = read_llama2c_tokenizer(vocabulary, file.bytes(), model.config.vocab_size);
-  if (refused.empty()) refused = build_tokenizer_section(section, vocabulary);
-  if (!refused.empty()) return Error(path + ": " + refused);
-  if (vocabulary.bos != kNoToken) model.bos = static_cast<std::uint32_t>(vocabulary.bos);
-  if (vocabulary.eos != kNoToken) model.eos = static_cast<std::uint32_t>(vocabulary.eos);
+  if (Error error = read_vocabulary(vocabulary, path, model.config.vocab_size)) return error;
+  if (const std::string refused = build_tokenizer_section(section, vocabulary); !refused.empty())
+    return Error(path + ": " + refused);
+  static_assert(kNoSourceToken == static_cast<std::uint32_t>(kNoToken));
+  model.bos = static_cast<std::uint32_t>(vocabulary.bos);
+  model.eos = static_cast<std::uint32_t>(vocabulary.eos);
   Tokenizer tokenizer;
   const Status status = open(tokenizer, {section.data(), section.size()}, model.config.vocab_size);
   return status == Status::ok ? Error() : Error(path + ": " + to_string(status));

@@ -101,6 +101,14 @@ std::uint64_t decoded_bytes(const Tokenizer& tokenizer, Span<const Token> tokens
   return n;
 }
 
+// The cut at or before byte `at` that leaves every character whole: a part of one may have no token.
+std::size_t whole_characters(Span<const char> text, std::size_t at) {
+  if (at >= text.size()) return text.size();
+  std::size_t begin = at;
+  while (begin > 0 && at - begin < 3 && (text[begin] & 0xC0) == 0x80) --begin;
+  return (text[begin] & 0xC0) == 0x80 ? at : begin;
+}
+
 void print(const Sums& sums, const Options& options, const HostSession& host, const LoadedModel& loaded) {
   const double loss = sums.per_token(sums.nats);
   if (options.json) {
@@ -152,9 +160,9 @@ void eval(const Options& options) {
   Sums sums;
   Progress progress("eval", n_chunks);
   for (std::size_t i = 0; i < n_chunks; ++i) {
-    const std::size_t first = i * options.chunk_bytes;
-    const auto chunk = text.subspan(first, std::min(options.chunk_bytes, text.size() - first));
-    std::vector<Token> tokens = encode(tokenizer, chunk, options.text);
+    const std::size_t first = whole_characters(text, i * options.chunk_bytes);
+    const auto chunk = text.subspan(first, whole_characters(text, (i + 1) * options.chunk_bytes) - first);
+    std::vector<Token> tokens = encode(tokenizer, chunk, options.text, first);
     // The last token is only predicted, so it needs no position.
     const std::size_t room = std::size_t{host->session.max_seq()} + 1;
     const bool cut = tokens.size() > room;

@@ -11,6 +11,7 @@
 #include "examples/heed/output.hpp"
 #include "examples/heed/refusal.hpp"
 #include "platform/tables.hpp"
+#include "quant/readers/characters.hpp"
 #include "quant/source.hpp"
 
 namespace heed::tool {
@@ -99,14 +100,18 @@ Tokenizer tokenizer_of(const LoadedModel& loaded) {
   return tokenizer;
 }
 
-std::vector<Token> encode(const Tokenizer& tokenizer, Span<const char> text, const std::string& subject) {
+std::vector<Token> encode(const Tokenizer& tokenizer, Span<const char> text, const std::string& subject,
+                          std::size_t first) {
   std::vector<Token> tokens(Tokenizer::max_tokens(text.size()));
   std::vector<std::uint32_t> scratch(Tokenizer::scratch_bytes(text.size()) / sizeof(std::uint32_t) + 1);
   std::uint32_t n = 0;
   const Status status =
       tokenizer.encode(n, text, {}, tokens, {reinterpret_cast<std::byte*>(scratch.data()), scratch.size() * 4});
-  if (status == Status::text_not_expressible)
-    refuse(subject, std::string(to_string(status)) + ", from byte " + std::to_string(n) + " on");
+  if (status == Status::text_not_expressible) {
+    std::size_t at = n;
+    const std::string character = quant::describe_character(text, at);
+    refuse(subject, "the vocabulary has no token for " + character + " at byte " + std::to_string(first + at));
+  }
   require(status, subject);
   tokens.resize(n);
   return tokens;

@@ -32,7 +32,8 @@ void map(MappedFile& file, const std::string& path);
 
 // Refuses an image without a tokenizer.
 Tokenizer tokenizer_of(const LoadedModel& loaded);
-std::vector<Token> encode(const Tokenizer& tokenizer, Span<const char> text, const std::string& subject);
+std::vector<Token> encode(const Tokenizer& tokenizer, Span<const char> text, const std::string& subject,
+                          std::size_t first = 0);
 
 // What commands that run a model let the user choose; 0 and "" = the default.
 struct SessionOptions {

@@ -156,7 +156,9 @@ void add_quantize(CLI::App& app) {
   command->add_option("-o,--output", options->output, "The image to write")->type_name("MODEL.heed")->required();
   command
       ->add_option("--tokenizer", options->tokenizer,
-                   "llama2.c's tokenizer file; `none` for none (default: the one beside SOURCE)")
+                   "llama2.c's tokenizer file; `bytes`: a token per byte; `chars:ABC`: a token per character, in "
+                   "this order; `chars-file:PATH`: one character per line, \\n for a newline, or <bos>, <eos>, "
+                   "<bos/eos>, <unused>; `none` for none (default: the one beside SOURCE)")
       ->type_name("F");
   command->add_option("--group", options->group, "Columns that share a multiplier; auto measures what each site needs")
       ->capture_default_str()
@@ -174,6 +176,7 @@ void add_quantize(CLI::App& app) {
   command->add_flag("--json", options->json, "Print sizes and errors as JSON");
   command->footer(
       "Example:\n  heed quantize stories260K.bin -o stories.heed --tokenizer tok512.bin\n"
+      "  heed quantize letters.bin -o letters.heed --tokenizer chars:ABC\n"
       "  heed quantize stories.heed -o stories_m4.heed --target cortex-m4");
   command->callback([options] { quantize(*options); });
 }
