@@ -43,6 +43,10 @@ has() {
   checks=$((checks + 1))
   grep -q -e "$1" out || fail "no '$1' on standard output"
 }
+says() {
+  checks=$((checks + 1))
+  grep -q -e "$1" err || fail "no '$1' on standard error"
+}
 # The JSON keys that the last command must have printed.
 keys() {
   for key in "$@"; do has "\"$key\":"; done
@@ -184,6 +188,11 @@ test_without_data() {
   refuses tiny.heed bench tiny.heed -p 100000 --isa portable
   refuses tiny.heed eval tiny.heed text.txt --isa portable --reference tiny.heed
   refuses nothing.txt eval tiny.heed nothing.txt
+  refuses prompt run tiny.heed --isa portable -p "ab🙂a"
+  says "no token for '🙂' (U+1F642) at byte 2$"
+  printf 'abba \303\251' > accent.txt
+  refuses accent.txt eval tiny.heed accent.txt --isa portable --chunk-bytes 6  # which would cut the character in two
+  says "no token for 'é' (U+00E9) at byte 5$"
   refuses tiny.heed run tiny.heed --isa portable -p "$(head -c 400 /dev/zero | tr '\0' a)"
   refuses "no/such/folder" quantize tiny.heed -o no/such/folder/out.heed
   checks=$((checks + 1))
