@@ -2,7 +2,7 @@
 // gpt2.cpp: GPT2LMHeadModel (transformers/models/gpt2). Its matrices are Conv1D: [in, out], the transpose of ours.
 #include <set>
 
-#include "quant/readers/huggingface.hpp"
+#include "quant/readers/family.hpp"
 #include "runtime/numerics.hpp"
 
 namespace heed::quant {

@@ -4,6 +4,8 @@
 
 #include <filesystem>
 
+#include "quant/readers/family.hpp"
+
 namespace heed::quant {
 namespace {
 
@@ -72,30 +74,35 @@ std::string ConfigReader::text_or(const char* name, const char* fallback) {
   return fallback;
 }
 
-Error read_huggingface(FloatModel& model, const std::string& folder) {
-  const std::string path = folder + "/config.json";
-  if (!exists(path)) return Error(folder + ": a folder without config.json is no Hugging Face model");
-  SourceFile file;
-  if (Error error = file.open(path)) return error;
-  if (file.bytes().size() > kMaxConfigBytes) return Error(path + ": longer than 1 MiB");
+Error read_huggingface(FloatModel& model, Span<const std::uint8_t> config_json,
+                       Span<const std::uint8_t> safetensors) {
   Json config;
-  if (Error error = parse_json(config, file.bytes(), 32)) return error.about(path);
+  if (Error error = parse_json(config, config_json, 32)) return error.about("config.json");
   if (!config.contains("architectures") || !config["architectures"].is_array() || config["architectures"].size() != 1 ||
       !config["architectures"][0].is_string())
-    return Error(path + ": architectures is not a list of one name");
+    return Error("config.json: architectures is not a list of one name");
   const auto architecture = config["architectures"][0].get<std::string>();
   if (config.contains("quantization_config"))
-    return Error(path + ": quantization_config: quantised models are not read; give the float model");
-
+    return Error("config.json: quantization_config: quantised models are not read; give the float model");
   Error (*read)(FloatModel&, const Json&, const SafeTensors&) = nullptr;
   if (architecture == "GPT2LMHeadModel") read = read_gpt2;
   if (!read)
-    return Error(path + ": architectures [\"" + printable(architecture) + "\"] is not supported (GPT2LMHeadModel is)");
-  if (Error error = open_tensors(model.file, folder)) return error;
+    return Error("config.json: architectures [\"" + printable(architecture) +
+                 "\"] is not supported (GPT2LMHeadModel is)");
   SafeTensors tensors;
-  if (Error error = tensors.open(model.file.bytes())) return error.about(folder + "/model.safetensors");
+  if (Error error = tensors.open(safetensors)) return error.about("model.safetensors");
   model.format = "Hugging Face " + architecture;
-  return read(model, config, tensors).about(folder);
+  return read(model, config, tensors);
+}
+
+Error read_huggingface(FloatModel& model, const std::string& folder) {
+  const std::string path = folder + "/config.json";
+  if (!exists(path)) return Error(folder + ": a folder without config.json is no Hugging Face model");
+  SourceFile config;
+  if (Error error = config.open(path)) return error;
+  if (config.bytes().size() > kMaxConfigBytes) return Error(path + ": longer than 1 MiB");
+  if (Error error = open_tensors(model.file, folder)) return error;
+  return read_huggingface(model, config.bytes(), model.file.bytes()).about(folder);
 }
 
 }  // namespace heed::quant
