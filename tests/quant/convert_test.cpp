@@ -147,7 +147,7 @@ TEST_CASE("refusals name the file and the reason") {
            sentence.find('\n') == std::string::npos;
   };
   CHECK(names(refusal(folder.file("absent.bin")), folder.file("absent.bin"), "no such file"));
-  CHECK(names(refusal(folder.file("")), folder.file(""), "not a regular file"));
+  CHECK(names(refusal(folder.file("")), folder.file(""), "a folder without config.json"));
   save(other, {});
   CHECK(names(refusal(other), other, "empty"));
   save(other, {'G', 'G', 'U', 'F', 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});

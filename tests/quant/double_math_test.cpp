@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// double_math_test.cpp: our own exp, log, sine and cosine against libm.
+// double_math_test.cpp: our own exp, log, tanh, erf, sine and cosine against libm.
 #include "quant/double_math.hpp"
 
 #include <cmath>
@@ -16,6 +16,24 @@ TEST_CASE("exp_double is libm's to the last bits, and saturates") {
   CHECK(exp_double(0.0) == 1.0);
   CHECK(exp_double(-1e300) == exp_double(-700.0));
   CHECK(exp_double(1e300) == exp_double(700.0));
+}
+
+TEST_CASE("tanh_double and erf_double are libm's to 1e-15, odd, and saturate") {
+  double worst = 0.0;
+  for (double x = -8.0; x < 8.0; x += 0.000737) {
+    worst = std::fmax(worst, std::fabs(tanh_double(x) - std::tanh(x)));
+    worst = std::fmax(worst, std::fabs(erf_double(x) - std::erf(x)));
+  }
+  CHECK(worst < 2e-15);
+  CHECK(erf_double(0.0) == 0.0);
+  CHECK(erf_double(-1.25) == -erf_double(1.25));
+  CHECK(tanh_double(0.0) == 0.0);
+  for (const double x : {1e3, 1e300}) {
+    CHECK(tanh_double(x) == 1.0);
+    CHECK(tanh_double(-x) == -1.0);
+    CHECK(erf_double(x) == 1.0);
+    CHECK(erf_double(-x) == -1.0);
+  }
 }
 
 TEST_CASE("log_double is libm's to the last bits") {

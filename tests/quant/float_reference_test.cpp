@@ -20,34 +20,51 @@ namespace {
 std::vector<double> naive_logits(const FloatModel& model, const std::vector<std::uint32_t>& tokens) {
   const ModelConfig& c = model.config;
   using Vector = std::vector<double>;
-  const auto multiply = [](const float* w, const Vector& x, std::size_t rows) {
-    Vector y(rows, 0.0);
+  const auto multiply = [&](Role role, std::uint32_t layer, const Vector& x, std::size_t rows) {
+    const float *w = model.floats(role, layer), *bias = model.bias(role, layer);
+    Vector y(bias ? Vector(bias, bias + rows) : Vector(rows, 0.0));
     for (std::size_t r = 0; r < rows; ++r)
       for (std::size_t k = 0; k < x.size(); ++k) y[r] += double{w[r * x.size() + k]} * x[k];
     return y;
   };
-  const auto norm = [&](const Vector& x, const float* gain) {
-    double mean = 0.0;
-    for (const double v : x) mean += v * v / static_cast<double>(x.size());
+  const auto norm = [&](const Vector& x, const float* gain, const float* bias) {
+    const auto n = static_cast<double>(x.size());
+    double mean = 0.0, square = 0.0;
+    if (c.norm == Norm::layer)
+      for (const double v : x) mean += v / n;
+    for (const double v : x) square += (v - mean) * (v - mean) / n;
     Vector y(x.size());
-    for (std::size_t i = 0; i < x.size(); ++i) y[i] = x[i] / std::sqrt(mean + double{c.norm_epsilon}) * gain[i];
+    for (std::size_t i = 0; i < x.size(); ++i)
+      y[i] = (x[i] - mean) / std::sqrt(square + double{c.norm_epsilon}) * gain[i] + (bias ? double{bias[i]} : 0.0);
     return y;
+  };
+  const auto activate = [&](double v) {
+    switch (c.activation) {
+      case Activation::relu: return std::fmax(v, 0.0);
+      case Activation::gelu_tanh:
+        return 0.5 * v * (1.0 + std::tanh(std::sqrt(2.0 / 3.141592653589793) * (v + 0.044715 * v * v * v)));
+      case Activation::gelu_erf: return 0.5 * v * (1.0 + std::erf(v / std::sqrt(2.0)));
+      case Activation::silu: break;
+    }
+    return v / (1.0 + std::exp(-v));
   };
   const std::size_t n = tokens.size(), head_dim = c.head_dim;
   std::vector<Vector> x(n);
   for (std::size_t t = 0; t < n; ++t) {
     const float* row = model.floats(Role::token_embedding, 0) + std::size_t{tokens[t]} * c.d_model;
     x[t].assign(row, row + c.d_model);
+    if (const float* position = model.floats(Role::position_embedding, 0))
+      for (std::size_t i = 0; i < c.d_model; ++i) x[t][i] += position[t * c.d_model + i];
   }
   for (std::uint32_t layer = 0; layer < c.n_layers; ++layer) {
     std::vector<Vector> q(n), k(n), v(n);
     for (std::size_t t = 0; t < n; ++t) {
-      const Vector h = norm(x[t], model.floats(Role::attention_gain, layer));
-      q[t] = multiply(model.floats(Role::w_query, layer), h, c.d_query());
-      k[t] = multiply(model.floats(Role::w_key, layer), h, c.d_key_value());
-      v[t] = multiply(model.floats(Role::w_value_down, layer), h, c.d_key_value());
+      const Vector h = norm(x[t], model.floats(Role::attention_gain, layer), model.floats(Role::attention_norm_bias, layer));
+      q[t] = multiply(Role::w_query, layer, h, c.d_query());
+      k[t] = multiply(Role::w_key, layer, h, c.d_key_value());
+      v[t] = multiply(Role::w_value_down, layer, h, c.d_key_value());
       for (Vector* heads : {&q[t], &k[t]}) {
-        for (std::size_t i = 0; i < heads->size(); i += 2) {
+        for (std::size_t i = 0; i < heads->size() && c.position == Position::rotary; i += 2) {
           const double angle = static_cast<double>(t) *
                                std::pow(10000.0, -static_cast<double>(i % head_dim) / static_cast<double>(head_dim));
           const double a = (*heads)[i], b = (*heads)[i + 1];
@@ -70,25 +87,69 @@ std::vector<double> naive_logits(const FloatModel& model, const std::vector<std:
         }
         for (std::size_t d = 0; d < head_dim; ++d) gathered[head * head_dim + d] /= sum;
       }
-      const Vector up = multiply(model.floats(Role::w_value_up, layer), gathered, c.d_model);
+      const Vector up = multiply(Role::w_value_up, layer, gathered, c.d_model);
       for (std::size_t i = 0; i < up.size(); ++i) x[t][i] += up[i];
-      const Vector h = norm(x[t], model.floats(Role::ffn_gain, layer));
-      Vector gate = multiply(model.floats(Role::w_gate, layer), h, c.d_ff);
-      const Vector raised = multiply(model.floats(Role::w_up, layer), h, c.d_ff);
-      for (std::size_t i = 0; i < gate.size(); ++i) gate[i] = gate[i] / (1.0 + std::exp(-gate[i])) * raised[i];
-      const Vector down = multiply(model.floats(Role::w_down, layer), gate, c.d_model);
+      const Vector h = norm(x[t], model.floats(Role::ffn_gain, layer), model.floats(Role::ffn_norm_bias, layer));
+      Vector raised = multiply(Role::w_up, layer, h, c.d_ff);
+      const Vector gate = c.gated ? multiply(Role::w_gate, layer, h, c.d_ff) : Vector();
+      for (std::size_t i = 0; i < raised.size(); ++i)
+        raised[i] = c.gated ? activate(gate[i]) * raised[i] : activate(raised[i]);
+      const Vector down = multiply(Role::w_down, layer, raised, c.d_model);
       for (std::size_t i = 0; i < down.size(); ++i) x[t][i] += down[i];
     }
   }
-  return multiply(model.floats(c.tied_unembedding ? Role::token_embedding : Role::unembedding, 0),
-                  norm(x.back(), model.floats(Role::final_gain, 0)), c.vocab_size);
+  return multiply(c.tied_unembedding ? Role::token_embedding : Role::unembedding, 0,
+                  norm(x.back(), model.floats(Role::final_gain, 0), model.floats(Role::final_norm_bias, 0)),
+                  c.vocab_size);
+}
+
+}  // namespace
+
+namespace {
+
+// The Llama family, then everything else, mixed.
+std::vector<ModelConfig> configs_to_compare() {
+  std::vector<ModelConfig> list = {test::small_config(true), test::small_config(false)};
+  for (const Activation activation :
+       {Activation::relu, Activation::gelu_tanh, Activation::gelu_erf, Activation::silu}) {
+    for (const bool gated : {false, true}) {
+      ModelConfig c = test::small_config(gated);
+      c.activation = activation;
+      c.gated = gated;
+      c.norm = Norm::layer;
+      c.position = gated ? Position::none : Position::learned;
+      c.rotary_dims = 0;
+      c.biases = gated ? kBiasFfnIn | kBiasNorm : 63;
+      list.push_back(c);
+    }
+  }
+  return list;
+}
+
+FloatModel with_biases(const ModelConfig& config) {
+  FloatModel model = golden::numbered_model(config, 11);
+  golden::Numbers numbers(12);
+  for (int r = 0; r < kRoleCount; ++r) {
+    const auto role = static_cast<Role>(r);
+    const bool global = (global_roles(config) & role_bit(role)) != 0;
+    if (!global && !(layer_roles(config) & role_bit(role))) continue;
+    for (std::uint32_t layer = 0; layer < (global ? 1 : config.n_layers); ++layer) {
+      const TensorSlot slot = tensor_slot(config, role, layer);
+      if (!slot.bias) continue;
+      std::vector<float> bias(slot.rows);
+      for (float& b : bias) b = numbers.next();
+      model.own_bias(role, layer, std::move(bias));
+    }
+  }
+  return model;
 }
 
 }  // namespace
 
 TEST_CASE("the float reference agrees with the formulas written down twice") {
-  for (const bool tied : {true, false}) {
-    const FloatModel model = golden::numbered_model(test::small_config(tied), 11);
+  for (const ModelConfig& config : configs_to_compare()) {
+    const FloatModel model = with_biases(config);
+    REQUIRE_FALSE(check(model));
     const std::vector<std::uint32_t> tokens = {1, 29, 4, 4, 17, 0, 8, 21, 3, 12, 30 - 1, 6, 6, 6, 2, 9};
     FloatReference reference(model, model.config.max_seq);
     for (int round = 0; round < 2; ++round) {

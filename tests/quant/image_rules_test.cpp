@@ -8,6 +8,7 @@
 #include "quant/image_writer.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/images.hpp"
+#include "runtime/numerics.hpp"
 
 namespace heed {
 extern const Kernels kernels_portable;
@@ -42,18 +43,26 @@ struct Edited {
     const TensorEntry& e = tensor_entry(role);
     return reinterpret_cast<float*>(tensor(role) + tensor_bytes(e.layout, e.rows, e.cols, e.group, false).scales);
   }
+  // Of a matrix that has one.
+  float* bias(Role role) {
+    const TensorEntry& e = tensor_entry(role);
+    return reinterpret_cast<float*>(tensor(role) + tensor_bytes(e.layout, e.rows, e.cols, e.group, true).bias);
+  }
   std::uint8_t* multipliers(Role role) {
     const TensorEntry& e = tensor_entry(role);
-    return tensor(role) + tensor_bytes(e.layout, e.rows, e.cols, e.group, false).multipliers;
+    return tensor(role) + tensor_bytes(e.layout, e.rows, e.cols, e.group, true).multipliers;
   }
 };
 
-// Untied, a separate final gain, groups of 32 at one site, key offsets: something for every rule.
+// Untied, separate gains and norm biases behind the first norm, biases on every matrix, groups of 32 at one site, key
+// offsets: something for every rule.
 ModelConfig config_with_everything() {
   ModelConfig c = test::llama_config(40, 36, 2, 4, 2, 10, 21, 64);
   c.tied_unembedding = 0;
   c.flags = kKeyOffset | kAttentionGainFolded;
   c.groups[static_cast<int>(Site::ffn_in)] = 32;
+  c.norm = Norm::layer;
+  c.biases = kKnownBiases;
   return c;
 }
 
@@ -292,6 +301,10 @@ TEST_CASE("C2: flags and biases") {
           Status::bad_config);
 }
 
+TEST_CASE("C2: a norm bias goes with layer norm only") {
+  CHECK(configured([](ModelConfig& c) { c.norm = Norm::rms; }) == Status::bad_config);
+}
+
 TEST_CASE("C3: reserved fields") {
   CHECK(configured([](ModelConfig& c) { c.reserved0 = 1; }) == Status::bad_config);
   CHECK(configured([](ModelConfig& c) { c.reserved1 = 1; }) == Status::bad_config);
@@ -377,12 +390,19 @@ TEST_CASE("C12: what this version does not carry") {
   CHECK(refused([](ModelConfig& c) { c.n_encoder_layers = 1; }));
   CHECK(refused([](ModelConfig& c) { c.flags |= kQueryKeyNorm; }));
   CHECK(refused([](ModelConfig& c) { c.embedding_scale = 2.0f; }));
+  CHECK(refused([](ModelConfig& c) { c.tied_unembedding = 1; }));  // with a bias
 }
 
 TEST_CASE("D1: the directory has an entry for each tensor") {
   CHECK(configured([](ModelConfig& c) { c.n_layers = 1; }) == Status::bad_tensor);
   CHECK(configured([](ModelConfig& c) { c.n_layers = 4096; }) == Status::bad_tensor);
-  CHECK(configured([](ModelConfig& c) { c.tied_unembedding = 1; }) == Status::bad_tensor);
+  CHECK(configured([](ModelConfig& c) { c.tied_unembedding = 1, c.biases = kKnownBiases - kBiasHead; }) ==
+        Status::bad_tensor);
+  // Each bias makes its matrices longer, and those of the norms are tensors.
+  // (Without theirs the gate's multipliers stand elsewhere, and are looked at first.)
+  for (int bit = 0; bit < 6; ++bit)
+    CHECK(configured([bit](ModelConfig& c) { c.biases ^= static_cast<std::uint16_t>(1 << bit); }) ==
+          (1 << bit == kBiasFfnIn ? Status::bad_value : Status::bad_tensor));
   for (const int by : {32, 1, -1, -32}) {
     std::vector<Part> parts = whole_parts();
     parts[1].second.resize(parts[1].second.size() + static_cast<std::size_t>(by));
@@ -465,9 +485,9 @@ TEST_CASE("D6: tensors stand behind each other to the end of their section") {
   CHECK(resize(-64) == Status::bad_tensor);
 }
 
-TEST_CASE("V1: gains") {
+TEST_CASE("V1: gains, and biases of norms") {
   const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
-  for (const Role role : {Role::ffn_gain, Role::final_gain}) {
+  for (const Role role : {Role::ffn_gain, Role::final_gain, Role::ffn_norm_bias, Role::final_norm_bias}) {
     const auto gain = [role](float x) {
       return opened([=](Edited& image) { reinterpret_cast<float*>(image.tensor(role))[39] = x; });
     };
@@ -485,6 +505,19 @@ TEST_CASE("V2: scales") {
       const auto scale = [=](float x) { return opened([=](Edited& image) { image.scales(role)[row] = x; }); };
       for (const float x : {0.0f, -1.0f, kBelow, kAbove, nan, infinity}) CHECK(scale(x) == Status::bad_value);
       for (const float x : {kSmallest, kLargest}) CHECK(scale(x) == Status::ok);
+    }
+  }
+}
+
+TEST_CASE("V2: biases") {
+  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+  for (const Role role : {Role::w_query, Role::w_key, Role::w_value_down, Role::w_value_up, Role::w_gate, Role::w_up,
+                          Role::w_down, Role::unembedding}) {
+    for (const std::uint32_t row : {0u, role == Role::unembedding ? 23u : 19u}) {  // 23 is padding
+      const auto bias = [=](float x) { return opened([=](Edited& image) { image.bias(role)[row] = x; }); };
+      for (const float x : {kBelow, -kBelow, 1e-45f, kAbove, -kAbove, nan, infinity, -infinity})
+        CHECK(bias(x) == Status::bad_value);
+      for (const float x : {0.0f, -0.0f, kSmallest, -kSmallest, kLargest, -kLargest}) CHECK(bias(x) == Status::ok);
     }
   }
 }
