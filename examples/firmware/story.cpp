@@ -15,12 +15,23 @@ extern "C" const std::uint8_t heed_model_image_end[];
 
 namespace {
 
+// What a board may say otherwise; CMakeLists.txt has the defaults of those that are emulated.
 #ifndef HEED_ARENA_BYTES
 #define HEED_ARENA_BYTES (256 * 1024)
 #endif
-constexpr std::uint32_t kMaxPromptBytes = 1024, kMaxPromptTokens = 512, kMaxVocabSize = 4096;
+#ifndef HEED_ARENA_SECTION
+#define HEED_ARENA_SECTION ".heed_arena"
+#endif
+#ifndef HEED_MAX_PROMPT_BYTES
+#define HEED_MAX_PROMPT_BYTES 1024
+#endif
+#ifndef HEED_MAX_VOCAB_SIZE
+#define HEED_MAX_VOCAB_SIZE 4096
+#endif
+constexpr std::uint32_t kMaxPromptBytes = HEED_MAX_PROMPT_BYTES, kMaxPromptTokens = kMaxPromptBytes / 2;
+constexpr std::uint32_t kMaxVocabSize = HEED_MAX_VOCAB_SIZE;
 
-alignas(64) __attribute__((section(".heed_arena"))) std::byte g_arena[HEED_ARENA_BYTES];
+alignas(64) __attribute__((section(HEED_ARENA_SECTION))) std::byte g_arena[HEED_ARENA_BYTES];
 // The tokenizer works before the first token, the sampler after it, so they share one scratch.
 union Scratch {
   std::uint32_t words[kMaxVocabSize];

@@ -10,7 +10,17 @@ extern const uint8_t heed_model_image[], heed_model_image_end[];
 #ifndef HEED_ARENA_BYTES
 #define HEED_ARENA_BYTES (256 * 1024)
 #endif
-enum { kMaxPromptBytes = 1024, kMaxPromptTokens = 512, kMaxVocabSize = 4096 };
+#ifndef HEED_MAX_PROMPT_BYTES
+#define HEED_MAX_PROMPT_BYTES 1024
+#endif
+#ifndef HEED_MAX_VOCAB_SIZE
+#define HEED_MAX_VOCAB_SIZE 4096
+#endif
+enum {
+  kMaxPromptBytes = HEED_MAX_PROMPT_BYTES,
+  kMaxPromptTokens = kMaxPromptBytes / 2,
+  kMaxVocabSize = HEED_MAX_VOCAB_SIZE
+};
 
 static uint8_t arena[HEED_ARENA_BYTES] __attribute__((aligned(64), section(".heed_arena")));
 // The tokenizer works before the first token, the sampler after it, so they share one scratch.

@@ -41,7 +41,7 @@ __attribute__((noinline)) inline std::int32_t scale_scores(std::int32_t* scores,
       "vstrw.32 q0, [%[scores]], #16\n\t"
       "letp lr, 1b\n\t"
       "vmaxv.s32 %[max], q3"
-      : [max] "+r"(max), [scores] "+r"(scores), [mantissas] "+r"(mantissas), [exponents] "+r"(exponents)
+      : [max] "+r"(max), [scores] "+r"(scores), [mantissas] "+l"(mantissas), [exponents] "+l"(exponents)
       : [exponent] "r"(exponent), [n] "r"(visible)
       : "lr", "q0", "q1", "q2", "q3", "memory");
   return max;
@@ -90,7 +90,7 @@ __attribute__((noinline)) inline std::uint32_t weigh_keys(std::int8_t* folded, c
       "beq 3f\n\t"
       "vctp.16 lr\n\t" HEED_EIGHT_KEYS("1")
       "3:"
-      : [sum] "+r"(sum), [u] "+r"(scores), [f] "+r"(folded), [x] "+r"(value_exponents)
+      : [sum] "+r"(sum), [u] "+r"(scores), [f] "+l"(folded), [x] "+l"(value_exponents)
       : [max] "r"(max), [shift] "r"(-scale.shift), [mantissa] "r"(scale.mantissa), [start] "r"(1023 - scale.start),
         [exp2] "r"(kExp2.values), [ve] "r"(value_exponent), [n] "r"(visible)
       : "lr", "cc", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "memory");

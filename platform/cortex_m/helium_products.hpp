@@ -127,7 +127,7 @@ __attribute__((noinline)) inline void add_group(std::int32_t* totals, const std:
       "vadd.i32 q0, q0, q2\n\t"
       "vstrw.32 q0, [%[totals]], #16\n\t"
       "le lr, 1b"
-      : [totals] "+r"(totals), [sums] "+r"(sums), [multipliers] "+r"(multipliers)
+      : [totals] "+r"(totals), [sums] "+r"(sums), [multipliers] "+l"(multipliers)
       : [n] "r"(quads), [step] "r"(step), [exponent] "r"(exponent)
       : "lr", "q0", "q1", "q2", "memory");
 }

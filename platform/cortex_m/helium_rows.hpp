@@ -131,7 +131,7 @@ __attribute__((noinline)) inline std::int32_t finish(std::int8_t* to, const std:
       "vmladava.s16 %[squares], q0, q0\n\t"
       "vstrb.16 q0, [%[to]], #8\n\t"
       "le lr, 1b"
-      : [squares] "+r"(squares), [to] "+r"(to), [src] "+r"(src)
+      : [squares] "+r"(squares), [to] "+l"(to), [src] "+r"(src)
       : [n] "r"((n + 7) / 8), [reciprocal] "r"(reciprocal), [shift] "r"(16 - shift)
       : "lr", "q0", "q1", "memory");
   return squares;
@@ -159,7 +159,7 @@ __attribute__((noinline)) inline std::int32_t convert_and_finish(std::int8_t* to
       "vmladava.s16 %[squares], q2, q2\n\t"
       "vstrb.16 q2, [%[to]], #8\n\t"
       "le lr, 1b"
-      : [squares] "+r"(squares), [to] "+r"(to), [src] "+r"(src)
+      : [squares] "+r"(squares), [to] "+l"(to), [src] "+r"(src)
       : [n] "r"(n / 8), [reciprocal] "r"(reciprocal), [scale] "r"(bits_of(scale))
       : "lr", "q0", "q1", "q2", "q4", "memory");
   return squares;

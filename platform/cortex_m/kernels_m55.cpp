@@ -33,7 +33,7 @@ void embed_f32_s8c(float* dst, const Tensor& rhs, std::uint32_t row) {
         "vmul.f32 q0, q0, %[scale]\n\t"
         "vstrw.32 q0, [%[dst]], #16\n\t"
         "letp lr, 1b"
-        : [dst] "+r"(dst), [w] "+r"(w)
+        : [dst] "+r"(dst), [w] "+l"(w)
         : [scale] "r"(scale), [n] "r"(n)
         : "lr", "q0", "memory");
   }
