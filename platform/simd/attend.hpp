@@ -69,7 +69,7 @@ struct Attend : Lanes<Arch> {
     I max(INT32_MIN);
     for (std::uint32_t k = 0; k < visible; k += kLanes) {
       const I shift = key_exponent - I(W::widen_s8(block.key_exponents + k));
-      const I u = W::shift_right_each(I(W::load(scores + k)) * I(W::widen_u8(block.key_mantissas + k)), shift);
+      const I u = W::shift_right_each(W::multiply32(W::load(scores + k), W::widen_u8(block.key_mantissas + k)), shift);
       W::store(scores + k, u);
       const I seen = xsimd::select(I(static_cast<std::int32_t>(visible - k)) > lane, u, I(INT32_MIN));
       max = Base::max(max, seen);
@@ -81,9 +81,8 @@ struct Attend : Lanes<Arch> {
   static std::uint32_t exp2(typename Dot::Folded& folded, const std::int32_t* scores, std::int32_t max,
                             const portable::ScoreScale& scale, const KvBlock& block, std::uint32_t visible,
                             std::uint16_t* weights) {
-    const auto high = W::table(kExp2High);
-    const auto low = W::table(kExp2Low);
-    const S16 mantissa = W::set16(scale.mantissa), start = W::set16(scale.start), nibble = W::set16(15);
+    const auto tables = W::exp2_tables();
+    const S16 mantissa = W::set16(scale.mantissa), start = W::set16(scale.start);
     const S16 value_exponent = W::set16(block.value_exponent_maxima[visible - 1]);
     const I largest(max);
     I sum(0);
@@ -92,8 +91,7 @@ struct Attend : Lanes<Arch> {
       const I b = W::shift_right(largest - I(W::load(scores + k + kLanes)), scale.shift);
       // The distance saturates at 32767 as it narrows; so does t, where the weight is 0 long since.
       const S16 t = W::add_saturate16(W::multiply_round16(W::narrow(a, b), mantissa), start);
-      const S16 v = W::multiply_round16(W::look_up(high, W::and16(W::shift_right16(t, 6), nibble)),
-                                        W::look_up(low, W::and16(W::shift_right16(t, 2), nibble)));
+      const S16 v = W::exp2(tables, W::shift_right16(t, 2));
       // (2 v + 2^(n - 1)) >> n is v >> (n - 1), rounded.
       S16 e = W::shift_right_round_each16(v, W::sub16(W::shift_right16(t, 10), W::set16(1)));
       e = W::keep_first16(e, static_cast<int>(visible - k));

@@ -34,6 +34,8 @@ struct Heads : Rows<Arch, Dot> {
   HEED_INLINE static I low_half(I x) { return W::shift_right(W::shift_left(x, 16), 16); }
   HEED_INLINE static I high_half(I x) { return W::shift_right(x, 16); }
 
+  HEED_INLINE static I product(I x, I y) { return W::multiply32(x, y); }
+
   static void rotate(Head& head, const float* src, std::uint32_t n, const Rotation& rotation) {
     const BlockFloat b = Base::range_of(src, n).block;
     head.exponent = b.exponent;
@@ -58,8 +60,8 @@ struct Heads : Rows<Arch, Dot> {
           x = low_half(both);
           y = high_half(both);
         }
-        const I u = W::shift_right(x * c - y * s + I(1 << 15), 16);
-        const I v = W::shift_right(x * s + y * c + I(1 << 15), 16);
+        const I u = W::shift_right(product(x, c) - product(y, s) + I(1 << 15), 16);
+        const I v = W::shift_right(product(x, s) + product(y, c) + I(1 << 15), 16);
         if (rotation.halves) {
           store_first16(head.values + i, u, left);
           W::store_narrow(head.values + pairs + i, v);

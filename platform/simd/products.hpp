@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // products.hpp: int8 matrix products over the packed layout (16 rows x 4 columns), and the lookup of a row.
 #pragma once
+#include <type_traits>
+
 #include "platform/simd/lanes.hpp"
 
 namespace heed::simd {
@@ -27,56 +29,91 @@ struct Products : Lanes<Arch> {
 
   enum class Part { whole, last };
 
+  // body(integral constant) for 0 .. kPieces - 1, because lanes of an instruction are constants.
+  template <std::uint32_t kPieces, std::uint32_t kFirst = 0, class Body>
+  HEED_INLINE static void for_pieces(Body body) {
+    body(std::integral_constant<std::uint32_t, kFirst>{});
+    if constexpr (kFirst + 1 < kPieces) for_pieces<kPieces, kFirst + 1>(body);
+  }
+
   // sums[u][t] = columns of U units times T vectors; the activations of vector t add up to what starts[] says.
   template <std::uint32_t U, std::uint32_t T, Source kSource>
   HEED_INLINE static void dots(S32 (&sums)[U][T], const std::int8_t* w, std::size_t panel_bytes, const std::int8_t* x,
                                std::size_t x_stride, std::uint32_t columns, const std::int32_t* starts,
                                std::size_t start_stride) {
     using D = typename Dot::template Tile<T>;
+    constexpr std::uint32_t kAccs = T / D::kTokens, kPieces = D::kColumns / D::kPieceColumns;
+    static_assert(kAccs * D::kTokens == T);
     // Small tiles add to two sets of accumulators in turn, to hide the latency.
     constexpr std::uint32_t kSets = D::kColumns == 4 && U * T <= 2 ? 2 : 1;
-    typename D::Acc acc[kSets][U][T];
+    typename D::Acc acc[kSets][U][kAccs];
     typename D::Acc correction[U];
 #pragma GCC unroll 8
     for (std::uint32_t u = 0; u < U; ++u) {
       correction[u] = D::start(0);
 #pragma GCC unroll 8
-      for (std::uint32_t t = 0; t < T; ++t) {
+      for (std::uint32_t t = 0; t < kAccs; ++t) {
         acc[0][u][t] = D::start(D::kNeedsSums ? starts[t * start_stride] : 0);
         acc[kSets - 1][u][t] = kSets == 1 ? acc[0][u][t] : D::start(0);
       }
     }
-    const auto step = [&](std::size_t c, std::uint32_t set, Part part) HEED_LAMBDA {
-      typename D::Operand operands[U];
-#pragma GCC unroll 8
-      for (std::uint32_t u = 0; u < U; ++u) {
-        const std::int8_t* at = w + unit_offset(u, panel_bytes) + c * 16;
-        operands[u] = part == Part::last          ? D::load_last_keys(at)
-                      : kSource == Source::weights ? D::load_weights(at)
-                                                   : D::load_keys(at);
-        if constexpr (D::kCorrects) D::correct(correction[u], operands[u]);
-      }
-#pragma GCC unroll 8
-      for (std::uint32_t t = 0; t < T; ++t) {
-        const typename D::Activation a = D::broadcast(x + t * x_stride + c);
-#pragma GCC unroll 8
-        for (std::uint32_t u = 0; u < U; ++u) D::multiply(acc[set][u][t], operands[u], a);
+    const auto load = [&](std::uint32_t u, std::size_t c, Part part) HEED_LAMBDA {
+      const std::int8_t* at = w + unit_offset(u, panel_bytes) + c * 16;
+      if constexpr (kSource == Source::weights) {
+        return D::load_weights(at);
+      } else {
+        // Keys have their columns in fours.
+        if constexpr (D::kPieceColumns == 8)
+          if (part == Part::last && c + 8 > columns) return D::load_last_keys(at);
+        return D::load_keys(at);
       }
     };
+    const auto step = [&](std::size_t c, std::uint32_t set, Part part) HEED_LAMBDA {
+      if constexpr (kPieces == 1) {
+        typename D::Operand operands[U];
+#pragma GCC unroll 8
+        for (std::uint32_t u = 0; u < U; ++u) {
+          operands[u] = load(u, c, part);
+          if constexpr (D::kCorrects) D::correct(correction[u], operands[u]);
+        }
+#pragma GCC unroll 8
+        for (std::uint32_t t = 0; t < kAccs; ++t) {
+          const typename D::Activation a = D::activation(x + t * D::kTokens * x_stride + c, x_stride);
+#pragma GCC unroll 8
+          for (std::uint32_t u = 0; u < U; ++u) D::multiply(acc[set][u][t], operands[u], a);
+        }
+      } else {
+        typename D::Activation a[kAccs];
+#pragma GCC unroll 8
+        for (std::uint32_t t = 0; t < kAccs; ++t) a[t] = D::activation(x + t * D::kTokens * x_stride + c, x_stride);
+        for_pieces<kPieces>([&](auto piece) HEED_LAMBDA {
+          constexpr std::uint32_t kPiece = decltype(piece)::value;
+          const std::size_t column = c + kPiece * D::kPieceColumns;
+          if (part == Part::last && column >= columns) return;
+#pragma GCC unroll 8
+          for (std::uint32_t u = 0; u < U; ++u) {
+            const typename D::Operand operand = load(u, column, part);
+#pragma GCC unroll 8
+            for (std::uint32_t t = 0; t < kAccs; ++t) D::template multiply<kPiece>(acc[set][u][t], operand, a[t]);
+          }
+        });
+      }
+    };
+    constexpr std::uint32_t kStep = D::kColumns == 4 ? 8 : D::kColumns;
     std::size_t c = 0;
-    for (; c + 8 <= columns; c += 8) {
+    for (; c + kStep <= columns; c += kStep) {
       step(c, 0, Part::whole);
       if constexpr (D::kColumns == 4) step(c + 4, kSets - 1, Part::whole);
     }
-    // Weights have their columns in eights, keys in fours.
-    if (kSource == Source::keys && c < columns) step(c, 0, D::kColumns == 8 ? Part::last : Part::whole);
+    if (kSource == Source::keys || kStep > 8)
+      if (c < columns) step(c, 0, Part::last);
 #pragma GCC unroll 8
     for (std::uint32_t u = 0; u < U; ++u)
 #pragma GCC unroll 8
       for (std::uint32_t t = 0; t < T; ++t) {
-        I sum = D::result(acc[0][u][t]);
-        if constexpr (kSets == 2) sum = sum + I(D::result(acc[1][u][t]));
-        if constexpr (D::kCorrects) sum = sum - I(D::result(correction[u]));
+        I sum = D::result(acc[0][u][t / D::kTokens], t % D::kTokens);
+        if constexpr (kSets == 2) sum = sum + I(D::result(acc[1][u][t], 0));
+        if constexpr (D::kCorrects) sum = sum - I(D::result(correction[u], 0));
         sums[u][t] = sum;
       }
   }
@@ -144,7 +181,7 @@ struct Products : Lanes<Arch> {
         for (std::uint32_t t = 0; t < T; ++t) {
           const int exponent = lhs.exponents[std::size_t{token + t} * groups + g];
           std::int32_t* total = totals[u][t];
-          W::store(total, I(W::load(total)) + I(sums[u][t]) * I(W::shift_left(factors, exponent)));
+          W::store(total, I(W::load(total)) + I(W::multiply32(sums[u][t], W::shift_left(factors, exponent))));
         }
       }
       if (wide && (first + rhs.group) % kGroupedColsInS32 == 0) {
@@ -208,7 +245,7 @@ struct Products : Lanes<Arch> {
         alignas(64) std::int8_t q[16] = {};
         const std::uint32_t n = end - c < kLanes ? end - c : kLanes;
         for (std::uint32_t i = 0; i < n; i += 4) std::memcpy(q + i, w + std::size_t{c + i} * 16, 4);
-        const F y = F(W::to_float(I(W::widen_s8(q)) * multiplier)) * scale;
+        const F y = F(W::to_float(W::multiply32(W::widen_s8(q), multiplier))) * scale;
         Lanes<Arch>::store(dst + c, y, n);
       }
     }

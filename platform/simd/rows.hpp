@@ -274,29 +274,36 @@ struct Rows : Lanes<Arch> {
     });
   }
 
-  // First the largest value, then where it is.
+  // Floats in the order of integers: zeros are equal, a NaN is the smallest of all. Floats are not compared, because
+  // some CPUs take denormals for zeros.
+  HEED_INLINE static I order(F x) {
+    const I b = Base::bits(x);
+    const I key = xsimd::select(I(0) > b, I(INT32_MIN) - b, b);
+    return xsimd::select((b & I(0x7FFFFFFF)) > I(0x7F800000), I(INT32_MIN), key);
+  }
+  HEED_INLINE static std::int32_t order(float x) {
+    const std::uint32_t b = bits_of(x), size = b & 0x7FFFFFFFu;
+    return size > 0x7F800000u ? INT32_MIN : static_cast<std::int32_t>(b == size ? b : 0u - size);
+  }
+
+  // First the largest value, then where it is. A NaN in front counts as the smallest finite number.
   static std::uint32_t argmax(const float* logits, std::uint32_t n) {
-    const float first = logits[0] == logits[0] ? logits[0] : -3.402823466e38f;
-    F largest(first);
+    const std::int32_t front = order(logits[0]);
+    const std::int32_t first = front == INT32_MIN ? order(-3.402823466e38f) : front;
+    I largest(first);
     std::uint32_t i = 0;
-    for (; i + kLanes <= n; i += kLanes) {
-      const F x = F::load_unaligned(logits + i);
-      largest = xsimd::select(x > largest, x, largest);
-    }
-    float values[kLanes];
-    largest.store_unaligned(values);
-    float max = first;
-    for (const float v : values) max = v > max ? v : max;
-    for (; i < n; ++i) max = logits[i] > max ? logits[i] : max;
-    if (!(max > first)) return 0;
+    for (; i + kLanes <= n; i += kLanes) largest = Base::max(largest, order(F::load_unaligned(logits + i)));
+    std::int32_t max = W::largest(largest);
+    for (; i < n; ++i) max = order(logits[i]) > max ? order(logits[i]) : max;
+    if (max == first) return 0;
     constexpr std::uint32_t kStep = 4 * kLanes;
     for (i = 0; i + kStep <= n; i += kStep) {
-      F found(0.0f);
+      I found(0);
       for (std::uint32_t j = 0; j < kStep; j += kLanes)
-        found = xsimd::select(F::load_unaligned(logits + i + j) == F(max), F(1.0f), found);
-      if (W::largest(Base::bits(found)) != 0) break;
+        found = xsimd::select(order(F::load_unaligned(logits + i + j)) == I(max), I(1), found);
+      if (W::largest(found) != 0) break;
     }
-    while (!(logits[i] == max)) ++i;
+    while (order(logits[i]) != max) ++i;
     return i;
   }
 

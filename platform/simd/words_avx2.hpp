@@ -36,6 +36,7 @@ struct Words<xsimd::avx2> {
   // y > high ? high : y, then y < low ? low : y; a NaN stays one.
   HEED_INLINE static F32 clamp(F32 y, F32 low, F32 high) { return _mm256_max_ps(low, _mm256_min_ps(high, y)); }
   HEED_INLINE static S32 max32(S32 a, S32 b) { return _mm256_max_epi32(a, b); }
+  HEED_INLINE static S32 multiply32(S32 a, S32 b) { return _mm256_mullo_epi32(a, b); }
   HEED_INLINE static S32 magnitude32(S32 a) { return _mm256_abs_epi32(a); }
   HEED_INLINE static S32 bits(F32 x) { return _mm256_castps_si256(x); }
   HEED_INLINE static F32 floats(S32 x) { return _mm256_castsi256_ps(x); }
@@ -152,6 +153,15 @@ struct Words<xsimd::avx2> {
     const __m256i low = _mm256_shuffle_epi8(t.low, _mm256_or_si256(index, set16(0x8000)));
     const __m256i high = _mm256_shuffle_epi8(t.high, _mm256_or_si256(_mm256_slli_epi16(index, 8), set16(0x80)));
     return _mm256_or_si256(low, high);
+  }
+  // 2^-((index & 255) / 256) in Q15, from numerics.hpp's factors.
+  struct Exp2Tables {
+    Table high, low;
+  };
+  HEED_INLINE static Exp2Tables exp2_tables() { return {table(kExp2High), table(kExp2Low)}; }
+  HEED_INLINE static S16 exp2(const Exp2Tables& t, S16 index) {
+    const S16 nibble = set16(15);
+    return multiply_round16(look_up(t.high, and16(shift_right16(index, 4), nibble)), look_up(t.low, and16(index, nibble)));
   }
   // 2^15 >> n, 0 <= n <= 31: AVX2 has no shift of 16-bit lanes by lanes, so that shifts are multiplications.
   HEED_INLINE static S16 power(S16 n) {

@@ -33,6 +33,7 @@ struct Words<xsimd::avx512f> {
   // y > high ? high : y, then y < low ? low : y; a NaN stays one.
   HEED_INLINE static F32 clamp(F32 y, F32 low, F32 high) { return _mm512_max_ps(low, _mm512_min_ps(high, y)); }
   HEED_INLINE static S32 max32(S32 a, S32 b) { return _mm512_max_epi32(a, b); }
+  HEED_INLINE static S32 multiply32(S32 a, S32 b) { return _mm512_mullo_epi32(a, b); }
   HEED_INLINE static S32 magnitude32(S32 a) { return _mm512_abs_epi32(a); }
   HEED_INLINE static S32 bits(F32 x) { return _mm512_castps_si512(x); }
   HEED_INLINE static F32 floats(S32 x) { return _mm512_castsi512_ps(x); }
@@ -133,6 +134,15 @@ struct Words<xsimd::avx512f> {
     return {_mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(values)))};
   }
   HEED_INLINE static S16 look_up(const Table& t, S16 index) { return _mm512_permutexvar_epi16(index, t.values); }
+  // 2^-((index & 255) / 256) in Q15, from numerics.hpp's factors.
+  struct Exp2Tables {
+    Table high, low;
+  };
+  HEED_INLINE static Exp2Tables exp2_tables() { return {table(kExp2High), table(kExp2Low)}; }
+  HEED_INLINE static S16 exp2(const Exp2Tables& t, S16 index) {
+    const S16 nibble = set16(15);
+    return multiply_round16(look_up(t.high, and16(shift_right16(index, 4), nibble)), look_up(t.low, and16(index, nibble)));
+  }
   // x >> n for 0 <= x < 2^15, 0 <= n <= 31
   HEED_INLINE static S16 shift_right_each16(S16 x, S16 n) { return _mm512_srlv_epi16(x, n); }
   // The same, rounded.

@@ -1,14 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// words_neon.hpp: 8-, 16- and 32-bit integer lanes of NEON (AArch64) that xsimd lacks.
+// words_neon.hpp: 8-, 16- and 32-bit integer lanes of NEON that xsimd lacks, on 64-bit and 32-bit Arm.
 #pragma once
 #include <arm_neon.h>
 
 #include "platform/simd/lanes.hpp"
+#if !defined(__aarch64__)
+#include "platform/simd/neon32.hpp"
+#endif
 
 namespace heed::simd {
 
+#if defined(__aarch64__)
+using NeonArch = xsimd::neon64;
+#else
+using NeonArch = xsimd::neon;
+#endif
+
 template <>
-struct Words<xsimd::neon64> {
+struct Words<NeonArch> {
   using F32 = float32x4_t;
   using S32 = int32x4_t;
   using S16 = int16x8_t;
@@ -37,6 +46,7 @@ struct Words<xsimd::neon64> {
   // y > high ? high : y, then y < low ? low : y; a NaN stays one.
   HEED_INLINE static F32 clamp(F32 y, F32 low, F32 high) { return vmaxq_f32(low, vminq_f32(high, y)); }
   HEED_INLINE static S32 max32(S32 a, S32 b) { return vmaxq_s32(a, b); }
+  HEED_INLINE static S32 multiply32(S32 a, S32 b) { return vmulq_s32(a, b); }
   HEED_INLINE static S32 magnitude32(S32 a) { return vabsq_s32(a); }
   HEED_INLINE static S32 bits(F32 x) { return vreinterpretq_s32_f32(x); }
   HEED_INLINE static F32 floats(S32 x) { return vreinterpretq_f32_s32(x); }
@@ -131,6 +141,15 @@ struct Words<xsimd::neon64> {
   HEED_INLINE static S16 look_up(const Table& t, S16 index) {
     const S16 bytes = vmlaq_s16(set16(0x0100), index, set16(0x0202));
     return vreinterpretq_s16_u8(vqtbl2q_u8(t, vreinterpretq_u8_s16(bytes)));
+  }
+  // 2^-((index & 255) / 256) in Q15, from numerics.hpp's factors.
+  struct Exp2Tables {
+    Table high, low;
+  };
+  HEED_INLINE static Exp2Tables exp2_tables() { return {table(kExp2High), table(kExp2Low)}; }
+  HEED_INLINE static S16 exp2(const Exp2Tables& t, S16 index) {
+    const S16 nibble = set16(15);
+    return multiply_round16(look_up(t.high, and16(shift_right16(index, 4), nibble)), look_up(t.low, and16(index, nibble)));
   }
   // x >> n for 0 <= x < 2^15, 0 <= n <= 31
   HEED_INLINE static S16 shift_right_each16(S16 x, S16 n) { return vshlq_s16(x, vnegq_s16(n)); }

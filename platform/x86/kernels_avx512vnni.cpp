@@ -11,6 +11,6 @@ namespace heed {
 
 extern const Kernels kernels_avx512vnni;
 constexpr Kernels kernels_avx512vnni =
-    simd::make_kernels<xsimd::avx512f, simd::DotAvx512Vnni>(traits::kAvx512Vnni);
+    simd::make_kernels<xsimd::avx512f, simd::DotVnni<simd::Zmm>>(traits::kAvx512Vnni);
 
 }  // namespace heed
