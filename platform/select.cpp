@@ -4,7 +4,8 @@
 
 #include <cstring>
 
-#if defined(__aarch64__) && defined(__linux__)
+#if (defined(__aarch64__) || defined(__arm__)) && defined(__linux__)
+#include <asm/hwcap.h>
 #include <sys/auxv.h>
 #endif
 
@@ -20,9 +21,15 @@ const Kernels& best_kernels() { return HEED_SINGLE_TABLE; }
 // One line per table here and one in kTables: that is all a new instruction set needs.
 extern const Kernels kernels_portable;
 #if defined(__x86_64__)
+extern const Kernels kernels_sse2;
 extern const Kernels kernels_avx2;
+extern const Kernels kernels_avxvnni;
 extern const Kernels kernels_avx512vnni;
 #elif defined(__aarch64__)
+extern const Kernels kernels_neon;
+extern const Kernels kernels_dotprod;
+extern const Kernels kernels_i8mm;
+#elif defined(__arm__)
 extern const Kernels kernels_neon;
 #endif
 
@@ -37,19 +44,31 @@ bool always() { return true; }
 
 #if defined(__x86_64__)
 bool has_avx2() { return __builtin_cpu_supports("avx2"); }
+bool has_avxvnni() { return has_avx2() && __builtin_cpu_supports("avxvnni"); }
 bool has_avx512vnni() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 }
+#elif defined(__aarch64__)
+bool has_dotprod() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
+bool has_i8mm() { return has_dotprod() && (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0; }
+#elif defined(__arm__)
+bool has_neon() { return (getauxval(AT_HWCAP) & HWCAP_NEON) != 0; }
 #endif
 
 constexpr Entry kTables[] = {
     {&kernels_portable, always},
 #if defined(__x86_64__)
+    {&kernels_sse2, always},
     {&kernels_avx2, has_avx2},
+    {&kernels_avxvnni, has_avxvnni},
     {&kernels_avx512vnni, has_avx512vnni},
 #elif defined(__aarch64__)
     {&kernels_neon, always},
+    {&kernels_dotprod, has_dotprod},
+    {&kernels_i8mm, has_i8mm},
+#elif defined(__arm__)
+    {&kernels_neon, has_neon},
 #endif
 };
 constexpr std::size_t kCount = sizeof kTables / sizeof kTables[0];

@@ -10,15 +10,20 @@ inline constexpr std::uint8_t kEatsAll = 15;
 
 // name, layouts, preferred layout, bytes per prepared activation, alignment, slack, tokens per prefill chunk
 inline constexpr KernelTraits kPortable = {"portable", kEatsAll, Layout::packed, 1, 16, 0, 64};
+inline constexpr KernelTraits kSse2 = {"sse2", eats(Layout::packed), Layout::packed, 1, 16, 16, 64};
 inline constexpr KernelTraits kAvx2 = {"avx2", eats(Layout::packed), Layout::packed, 1, 64, 64, 64};
+inline constexpr KernelTraits kAvxVnni = {"avxvnni", eats(Layout::packed), Layout::packed, 1, 64, 64, 64};
 inline constexpr KernelTraits kAvx512Vnni = {"avx512vnni", eats(Layout::packed), Layout::packed, 1, 64, 64, 64};
 inline constexpr KernelTraits kNeon = {"neon", eats(Layout::packed), Layout::packed, 1, 16, 16, 64};
+inline constexpr KernelTraits kDotprod = {"dotprod", eats(Layout::packed), Layout::packed, 1, 16, 16, 64};
+inline constexpr KernelTraits kI8mm = {"i8mm", eats(Layout::packed), Layout::packed, 1, 16, 32, 64};
 inline constexpr KernelTraits kCortexM0 = {"cortex-m0", eats(Layout::row), Layout::row, 1, 8, 0, 4};
 inline constexpr KernelTraits kCortexM3 = {"cortex-m3", eats(Layout::row), Layout::row, 2, 8, 0, 4};
 inline constexpr KernelTraits kCortexM4 = {"cortex-m4", eats(Layout::pair), Layout::pair, 2, 8, 16, 4};
 inline constexpr KernelTraits kCortexM55 = {"cortex-m55", eats(Layout::block64), Layout::block64, 1, 8, 16, 4};
 
-inline constexpr const KernelTraits* kAll[] = {&kPortable, &kAvx2,     &kAvx512Vnni, &kNeon,
+inline constexpr const KernelTraits* kAll[] = {&kPortable, &kSse2, &kAvx2, &kAvxVnni, &kAvx512Vnni, &kNeon,
+                                               &kDotprod, &kI8mm,
                                                &kCortexM0, &kCortexM3, &kCortexM4, &kCortexM55};
 
 }  // namespace heed::traits
