@@ -12,7 +12,7 @@ struct Calibration {
   std::vector<std::uint32_t> tokens;       // sampled at temperature 1, beginning with BOS; several texts without one
   std::vector<double> key_means;           // [n_layers, n_kv_heads, head_dim], after rotation
   std::uint32_t samples = 0;               // positions, evenly spaced, whose vectors were kept
-  std::vector<float> inputs[kSiteCount];   // [n_layers (1 at unembed_in), samples, cols], before the norm's gain and bias
+  std::vector<float> inputs[kSiteCount];   // [n_layers (1 at unembed_in), samples, cols], before gain and bias
 };
 
 // The same on every host. Takes 256 positions, 64 for models above 50 million parameters, fewer if the context is

@@ -131,7 +131,9 @@ Error relayout_with(ImageBytes& image, const Model& model, const ModelConfig& co
   TensorSection tensors(config, layout);
   for (const TensorEntry& e : tensors.directory()) {
     switch (e.type) {
-      case ElementType::s8: tensors.put(e.role, e.layer, first_rows(unpack(model.tensor(e.role, e.layer)), e.rows)); break;
+      case ElementType::s8:
+        tensors.put(e.role, e.layer, first_rows(unpack(model.tensor(e.role, e.layer)), e.rows));
+        break;
       case ElementType::f32: tensors.put_bytes(e.role, e.layer, model.floats(e.role, e.layer)); break;
       case ElementType::u32: tensors.put_bytes(e.role, e.layer, model.rotary_phases()); break;
       case ElementType::s16: tensors.put_bytes(e.role, e.layer, model.key_offset(e.layer, 0).values); break;
@@ -178,7 +180,8 @@ Error read_model(FloatModel& model, const std::string& path) {
   if (is_image(model.file.bytes()))
     return Error(path + ": a heed image has no floats; give the model it was made from");
   if (is_llama2c(model.file.bytes())) return read_llama2c(model).about(path);
-  return Error(path + ": not a model that heed can read (llama2.c checkpoints of versions 0 and 1, Hugging Face folders)");
+  return Error(path +
+               ": not a model that heed can read (llama2.c checkpoints of versions 0 and 1, Hugging Face folders)");
 }
 
 Error convert(ImageBytes& image, ConvertReport& report, const std::string& source, const std::string& tokenizer,

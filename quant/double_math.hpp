@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// double_math.hpp: exp, log, tanh, erf, sine and cosine that give the same bits on every host, which libm does not promise.
+// double_math.hpp: exp, log, tanh, erf, sine and cosine with the same bits on every host, which libm does not promise.
 #pragma once
 #include <cstdint>
 #include <cstring>

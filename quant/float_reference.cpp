@@ -129,8 +129,7 @@ void FloatReference::norm(Site site, std::uint32_t layer, Role gain_role, Role b
     const auto mean = static_cast<float>(sum / static_cast<double>(x_.size()));
     for (float& x : normed_) x -= mean;
   }
-  const float square =
-      dot(normed_.data(), normed_.data(), model_.config.d_model) / static_cast<float>(normed_.size());
+  const float square = dot(normed_.data(), normed_.data(), model_.config.d_model) / static_cast<float>(normed_.size());
   const float factor = 1.0f / square_root(square + model_.config.norm_epsilon);
   for (float& x : normed_) x *= factor;
   see(site, layer, normed_);

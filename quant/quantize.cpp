@@ -148,9 +148,7 @@ void put_key_offsets(TensorSection& tensors, const ModelConfig& c, const Calibra
 
 }  // namespace
 
-double SquaredError::relative() const {
-  return reference > 0.0 ? __builtin_sqrt(error / reference) : 0.0;
-}
+double SquaredError::relative() const { return reference > 0.0 ? __builtin_sqrt(error / reference) : 0.0; }
 
 QuantizedMatrix quantize_matrix(const float* weights, const float* gain, std::uint32_t rows, std::uint32_t cols,
                                 std::uint32_t group) {

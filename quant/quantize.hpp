@@ -32,7 +32,7 @@ struct QuantizeReport {
   SiteReport sites[kSiteCount];
   std::vector<TensorReport> tensors;  // in directory order
   std::uint32_t calibration_tokens = 0;
-  double matrix_error = 0.0;          // of all matrices together
+  double matrix_error = 0.0;  // of all matrices together
 };
 
 // Outputs further off than this, with one scale per row, make the measured choice look at groups. stories260K stays
@@ -62,7 +62,8 @@ std::int8_t encode_key_offset(std::int16_t* values, const double* means, std::ui
 
 // A quantised model, ready for write_image.
 struct QuantizedModel {
-  ModelConfig config;  // with groups, flags and biases as decided: folding a norm's bias gives the matrices behind it one
+  // With groups, flags and biases as decided: folding a norm's bias gives the matrices behind it one.
+  ModelConfig config;
   std::optional<TensorSection> tensors;
 };
 

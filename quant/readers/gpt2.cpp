@@ -19,11 +19,16 @@ Error read_config(FloatModel& model, const Json& json) {
   c.gated = 0;
   c.biases = kBiasQueryKeyValue | kBiasValueUp | kBiasFfnIn | kBiasDown | kBiasNorm;
   const std::string activation = in.text_or("activation_function", "gelu_new");
-  if (activation == "gelu_new" || activation == "gelu_pytorch_tanh") c.activation = Activation::gelu_tanh;
-  else if (activation == "gelu") c.activation = Activation::gelu_erf;
-  else if (activation == "relu") c.activation = Activation::relu;
-  else if (activation == "silu" || activation == "swish") c.activation = Activation::silu;
-  else in.refuse("activation_function");
+  if (activation == "gelu_new" || activation == "gelu_pytorch_tanh")
+    c.activation = Activation::gelu_tanh;
+  else if (activation == "gelu")
+    c.activation = Activation::gelu_erf;
+  else if (activation == "relu")
+    c.activation = Activation::relu;
+  else if (activation == "silu" || activation == "swish")
+    c.activation = Activation::silu;
+  else
+    in.refuse("activation_function");
   c.d_model = in.size("n_embd", 1, 65536);
   c.n_layers = in.size("n_layer", 1, 4096);
   c.n_heads = c.n_kv_heads = in.size("n_head", 1, 1024);
@@ -37,7 +42,8 @@ Error read_config(FloatModel& model, const Json& json) {
   c.vocab_size = in.size("vocab_size", 1, 1u << 20);
   c.norm_epsilon = in.number_or("layer_norm_epsilon", 1e-5f);
   c.tied_unembedding = in.flag_or("tie_word_embeddings", true);
-  c.attention_scale = in.flag_or("scale_attn_weights", true) ? 1.0f / square_root(static_cast<float>(c.head_dim)) : 1.0f;
+  c.attention_scale =
+      in.flag_or("scale_attn_weights", true) ? 1.0f / square_root(static_cast<float>(c.head_dim)) : 1.0f;
   if (in.flag_or("scale_attn_by_inverse_layer_idx", false)) in.refuse("scale_attn_by_inverse_layer_idx");
   if (in.flag_or("add_cross_attention", false)) in.refuse("add_cross_attention");
   if (json.contains("rope_scaling") && !json["rope_scaling"].is_null()) in.refuse("rope_scaling");
@@ -65,10 +71,12 @@ class Taker {
   const float* take_whole(const std::string& name, const std::vector<std::uint64_t>& shape) {
     if (error_) return nullptr;
     const SafeTensor* t = tensors_.find(name);
-    if (!t) error_ = Error("tensor " + name + " is missing");
+    if (!t)
+      error_ = Error("tensor " + name + " is missing");
     else if (t->shape != shape)
       error_ = Error("tensor " + name + " has the shape " + shape_text(t->shape) + ", not " + shape_text(shape));
-    else error_ = read_floats(floats_, *t);
+    else
+      error_ = read_floats(floats_, *t);
     taken_.insert(name);
     return error_ ? nullptr : floats_.data();
   }

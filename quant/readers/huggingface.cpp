@@ -22,7 +22,8 @@ Error open_tensors(SourceFile& file, const std::string& folder) {
   if (exists(path + ".index.json"))
     return Error(path + ".index.json: models in several files are not read yet; save the model in one");
   if (exists(folder + "/pytorch_model.bin"))
-    return Error(folder + "/pytorch_model.bin: PyTorch files are programs and are not read; save the model as safetensors");
+    return Error(folder +
+                 "/pytorch_model.bin: PyTorch files are programs and are not read; save the model as safetensors");
   return Error(path + ": no such file");
 }
 
@@ -74,8 +75,7 @@ std::string ConfigReader::text_or(const char* name, const char* fallback) {
   return fallback;
 }
 
-Error read_huggingface(FloatModel& model, Span<const std::uint8_t> config_json,
-                       Span<const std::uint8_t> safetensors) {
+Error read_huggingface(FloatModel& model, Span<const std::uint8_t> config_json, Span<const std::uint8_t> safetensors) {
   Json config;
   if (Error error = parse_json(config, config_json, 32)) return error.about("config.json");
   if (!config.contains("architectures") || !config["architectures"].is_array() || config["architectures"].size() != 1 ||

@@ -32,7 +32,8 @@ Error read_entry(SafeTensor& t, const Json& entry, Span<const std::uint8_t> data
     return Error("its dtype " + printable(dtype.dump()) + " is unknown");
   t.dtype = dtype.get<std::string>();
   if (!shape.is_array() || shape.size() > kMaxDims) return Error("its shape is not a list of at most 8 sizes");
-  if (!offsets.is_array() || offsets.size() != 2 || !offsets[0].is_number_unsigned() || !offsets[1].is_number_unsigned())
+  if (!offsets.is_array() || offsets.size() != 2 || !offsets[0].is_number_unsigned() ||
+      !offsets[1].is_number_unsigned())
     return Error("its data_offsets are not two sizes");
   const auto begin = offsets[0].get<std::uint64_t>(), end = offsets[1].get<std::uint64_t>();
   if (begin > end || end > data.size()) return Error("its data_offsets leave the file");

@@ -59,7 +59,8 @@ std::vector<double> naive_logits(const FloatModel& model, const std::vector<std:
   for (std::uint32_t layer = 0; layer < c.n_layers; ++layer) {
     std::vector<Vector> q(n), k(n), v(n);
     for (std::size_t t = 0; t < n; ++t) {
-      const Vector h = norm(x[t], model.floats(Role::attention_gain, layer), model.floats(Role::attention_norm_bias, layer));
+      const Vector h =
+          norm(x[t], model.floats(Role::attention_gain, layer), model.floats(Role::attention_norm_bias, layer));
       q[t] = multiply(Role::w_query, layer, h, c.d_query());
       k[t] = multiply(Role::w_key, layer, h, c.d_key_value());
       v[t] = multiply(Role::w_value_down, layer, h, c.d_key_value());

@@ -28,7 +28,8 @@ using namespace heed::quant;
 
 namespace {
 
-// ---- The partials: tensors [batch, position, n], or [batch, head, position, n] ---------------------------------------
+// ---- The partials: tensors [batch, position, n], or [batch, head, position, n]
+// ---------------------------------------
 
 using Numbers = std::vector<float>;
 constexpr std::uint32_t kBatch = 3, kPositions = 11, kHeads = 3;
@@ -121,17 +122,29 @@ Numbers probabilities(Span<const float> logits) {
   return Numbers(p.begin(), p.end());
 }
 
-// ---- The float reference's side ---------------------------------------------------------------------------------------
+// ---- The float reference's side
+// ---------------------------------------------------------------------------------------
 
 Partials float_partials(const Sort& sort) {
-  static const std::map<Stage, std::string> kFirstLayer = {
-      {Stage::token_embedding, "tok_emb"}, {Stage::position_embedding, "pos_emb"}, {Stage::embedding, "x"},
-      {Stage::attention_norm, "ln1"},      {Stage::query, "q"},                    {Stage::key, "k"},
-      {Stage::value, "v"},                 {Stage::scores, "att"},                 {Stage::weights, "attSm"},
-      {Stage::gathered, "y"},              {Stage::attention_change, "yProj"},     {Stage::after_attention, "attnResid"},
-      {Stage::ffn_norm, "ln2"},            {Stage::up, "fc"},                      {Stage::activated, "gelu"},
-      {Stage::ffn_change, "mlp"},          {Stage::after_ffn, "mlpResid"},         {Stage::final_norm, "ln_f"},
-      {Stage::logits, "lm_head"}};
+  static const std::map<Stage, std::string> kFirstLayer = {{Stage::token_embedding, "tok_emb"},
+                                                           {Stage::position_embedding, "pos_emb"},
+                                                           {Stage::embedding, "x"},
+                                                           {Stage::attention_norm, "ln1"},
+                                                           {Stage::query, "q"},
+                                                           {Stage::key, "k"},
+                                                           {Stage::value, "v"},
+                                                           {Stage::scores, "att"},
+                                                           {Stage::weights, "attSm"},
+                                                           {Stage::gathered, "y"},
+                                                           {Stage::attention_change, "yProj"},
+                                                           {Stage::after_attention, "attnResid"},
+                                                           {Stage::ffn_norm, "ln2"},
+                                                           {Stage::up, "fc"},
+                                                           {Stage::activated, "gelu"},
+                                                           {Stage::ffn_change, "mlp"},
+                                                           {Stage::after_ffn, "mlpResid"},
+                                                           {Stage::final_norm, "ln_f"},
+                                                           {Stage::logits, "lm_head"}};
   Partials out = sort.partials.same_shapes();
   FloatReference reference(sort.model, kPositions);
   for (std::uint32_t b = 0; b < kBatch; ++b) {
@@ -149,12 +162,14 @@ Partials float_partials(const Sort& sort) {
         qkv.insert(qkv.end(), x.begin(), x.end());
       if (stage == Stage::value) out.put("qkv", b, t, qkv);
     };
-    for (std::uint32_t t = 0; t < kPositions; ++t) out.put("probs", b, t, probabilities(reference.step(sort.tokens[b][t])));
+    for (std::uint32_t t = 0; t < kPositions; ++t)
+      out.put("probs", b, t, probabilities(reference.step(sort.tokens[b][t])));
   }
   return out;
 }
 
-// ---- heed's side: the same steps with the runtime's own parts, each looked at as it passes -----------------------------
+// ---- heed's side: the same steps with the runtime's own parts, each looked at as it passes
+// -----------------------------
 
 class Int8Walk {
  public:
@@ -172,8 +187,8 @@ class Int8Walk {
     embed();
     std::byte* base = arena_->span().data();
     AttentionLayer a;
-    a.config = {c_.d_model, c_.n_heads, c_.n_kv_heads, c_.head_dim, plan_.max_seq, 0, c_.rotary_pairing,
-                c_.attention_scale};
+    a.config = {c_.d_model,    c_.n_heads, c_.n_kv_heads,     c_.head_dim,
+                plan_.max_seq, 0,          c_.rotary_pairing, c_.attention_scale};
     a.cache.shape = {c_.n_kv_heads, c_.head_dim, plan_.max_seq, k_.traits.alignment};
     a.scratch = attention_scratch(plan_.attention, base, c_.n_heads, c_.n_kv_heads, c_.head_dim);
     const Parallel alone;
@@ -255,7 +270,8 @@ class Int8Walk {
   Numbers product(const Activations& a, Role role, std::uint32_t layer) {
     const Tensor w = model_.tensor(role, layer);
     Numbers y(n_ * stride(w.rows));
-    k_.matmul_f32_s8r_s8c(y.data(), a, w, {n_, 0, padded_rows(w.layout, w.rows), static_cast<std::uint32_t>(stride(w.rows)), false});
+    k_.matmul_f32_s8r_s8c(y.data(), a, w,
+                          {n_, 0, padded_rows(w.layout, w.rows), static_cast<std::uint32_t>(stride(w.rows)), false});
     return y;
   }
 
@@ -268,8 +284,9 @@ class Int8Walk {
         Numbers scores(t + 1, 0.0f);
         for (std::uint32_t s = 0; s <= t; ++s) {
           for (std::uint32_t d = 0; d < c_.head_dim; ++d) {
-            float key = std::ldexp(static_cast<float>(block.keys[s * round_up(c_.head_dim, 4) + d] * block.key_mantissas[s]),
-                                   block.key_exponents[s]);
+            float key =
+                std::ldexp(static_cast<float>(block.keys[s * round_up(c_.head_dim, 4) + d] * block.key_mantissas[s]),
+                           block.key_exponents[s]);
             // The offset moves all scores of a query alike.
             if (a.weights.key_offsets)
               key += std::ldexp(static_cast<float>(a.weights.key_offsets[head * c_.head_dim + d]),
@@ -341,7 +358,8 @@ class Int8Walk {
   Numbers x_;  // [n, padded d_model], the residual stream
 };
 
-// ---- Comparisons ------------------------------------------------------------------------------------------------------
+// ---- Comparisons
+// ------------------------------------------------------------------------------------------------------
 
 double cosine(const Numbers& a, const Numbers& b) {
   double ab = 0.0, aa = 0.0, bb = 0.0;
@@ -385,10 +403,10 @@ TEST_CASE("gpt_sort: all of PyTorch's intermediates within 1e-4 of the float ref
   if (!sort.found) return;
   std::set<std::string> names;
   for (const auto& [name, p] : sort.partials.tensors) names.insert(name);
-  CHECK(names == std::set<std::string>{"att",  "attSm", "attnResid", "block0",   "block1",  "block2", "fc", "gelu",
-                                       "k",    "lm_head", "ln1",     "ln2",      "ln_f",    "mlp",    "mlpResid",
-                                       "pos_emb", "probs", "q",      "qkv",      "tok_emb", "v",      "x",  "y",
-                                       "yProj"});
+  CHECK(names == std::set<std::string>{"att",  "attSm",   "attnResid", "block0",  "block1", "block2",
+                                       "fc",   "gelu",    "k",         "lm_head", "ln1",    "ln2",
+                                       "ln_f", "mlp",     "mlpResid",  "pos_emb", "probs",  "q",
+                                       "qkv",  "tok_emb", "v",         "x",       "y",      "yProj"});
   const Partials ours = float_partials(sort);
   double worst = 0.0;
   std::size_t count = 0;
@@ -443,7 +461,8 @@ TEST_CASE("gpt_sort: of 729 answers at least 726 are the float model's, on every
   const std::vector<const Kernels*> tables = test::runnable_kernels();
   std::vector<std::unique_ptr<test::Running>> sessions;
   for (const Kernels* k : tables)
-    sessions.push_back(std::make_unique<test::Running>(*k, Span<const std::uint8_t>{sort.image.data(), sort.image.size()}));
+    sessions.push_back(
+        std::make_unique<test::Running>(*k, Span<const std::uint8_t>{sort.image.data(), sort.image.size()}));
   FloatReference reference(sort.model, kPositions);
   int agree = 0, right = 0, right_float = 0;
   for (std::uint32_t n = 0; n < 729; ++n) {
@@ -472,7 +491,8 @@ TEST_CASE("gpt_sort: of 729 answers at least 726 are the float model's, on every
   CHECK(agree >= 726);
 }
 
-// ---- Random models of the family --------------------------------------------------------------------------------------
+// ---- Random models of the family
+// --------------------------------------------------------------------------------------
 
 namespace {
 
@@ -501,11 +521,14 @@ FloatModel family_model(const ModelConfig& config, std::uint32_t seed, float odd
     for (std::size_t i = 0; i < x.size(); ++i) {
       const bool odd = i % slot.cols % 2 == 1;
       const bool embedding = role == Role::token_embedding || role == Role::position_embedding;
-      if (role >= Role::attention_norm_bias) x[i] = 0.3f * numbers.next();
-      else if (slot.type == ElementType::f32 && odd) x[i] *= odd_gain;
+      if (role >= Role::attention_norm_bias)
+        x[i] = 0.3f * numbers.next();
+      else if (slot.type == ElementType::f32 && odd)
+        x[i] *= odd_gain;
       else if (embedding && odd_gain != 1.0f)
         x[i] = i % slot.cols == 0 ? 0.9921875f : odd ? std::floor(4.0f * x[i]) / 128.0f : std::fmax(x[i], -0.9921875f);
-      else if (slot.type == ElementType::s8 && !embedding) x[i] *= 0.3f;
+      else if (slot.type == ElementType::s8 && !embedding)
+        x[i] *= 0.3f;
     }
     model.own(role, layer, std::move(x));
     if (!slot.bias) return;
@@ -544,7 +567,8 @@ double lowest_cosine(ModelConfig& config, const FloatModel& model, const Quantiz
     Span<const float> logits;
     REQUIRE(running.session.step(logits, static_cast<Token>(token)) == Status::ok);
     const Span<const float> expected = reference.step(token);
-    lowest = std::fmin(lowest, cosine(Numbers(expected.begin(), expected.end()), Numbers(logits.begin(), logits.end())));
+    lowest =
+        std::fmin(lowest, cosine(Numbers(expected.begin(), expected.end()), Numbers(logits.begin(), logits.end())));
   }
   return lowest;
 }
@@ -590,7 +614,8 @@ TEST_CASE("every activation, gated or not, with groups and without, learned, rot
       config.gated = gated;
       config.norm = gated ? Norm::rms : Norm::layer;
       config.biases = gated ? kBiasFfnIn | kBiasHead : 63;
-      config.position = gated ? (activation == Activation::silu ? Position::none : Position::rotary) : Position::learned;
+      config.position =
+          gated ? (activation == Activation::silu ? Position::none : Position::rotary) : Position::learned;
       config.rotary_dims = config.position == Position::rotary ? 12 : 0;
       ModelConfig c;
       QuantizeOptions options;

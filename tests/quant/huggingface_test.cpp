@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// huggingface_test.cpp: safetensors and GPT-2 folders: the model that was written, or a refusal that names what is wrong.
+// huggingface_test.cpp: safetensors and GPT-2 folders: the model that was written, or a refusal that names what is
+// wrong.
+#include <unistd.h>
+
 #include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <map>
-#include <unistd.h>
 
 #include "quant/convert.hpp"
 #include "quant/readers/safetensors.hpp"
@@ -53,9 +55,14 @@ struct Folder {
     std::vector<float> x;
     std::string dtype = "F32";
   };
-  std::map<std::string, std::string> config = {
-      {"architectures", "[\"GPT2LMHeadModel\"]"}, {"activation_function", "\"gelu_new\""}, {"n_embd", "12"},
-      {"n_head", "3"}, {"n_layer", "2"}, {"n_positions", "9"}, {"vocab_size", "7"}, {"layer_norm_epsilon", "1e-05"}};
+  std::map<std::string, std::string> config = {{"architectures", "[\"GPT2LMHeadModel\"]"},
+                                               {"activation_function", "\"gelu_new\""},
+                                               {"n_embd", "12"},
+                                               {"n_head", "3"},
+                                               {"n_layer", "2"},
+                                               {"n_positions", "9"},
+                                               {"vocab_size", "7"},
+                                               {"layer_norm_epsilon", "1e-05"}};
   std::map<std::string, Entry> tensors;
   std::string path = (std::filesystem::temp_directory_path() / ("heed_gpt2_" + std::to_string(::getpid()))).string();
 
@@ -86,7 +93,8 @@ struct Folder {
     std::filesystem::create_directories(path);
     std::ofstream json(path + "/config.json");
     json << "{";
-    for (const auto& [name, value] : config) json << (name == config.begin()->first ? "" : ",") << '"' << name << "\":" << value;
+    for (const auto& [name, value] : config)
+      json << (name == config.begin()->first ? "" : ",") << '"' << name << "\":" << value;
     json << "}";
     std::string header = "{\"__metadata__\":{\"format\":\"pt\"}", data;
     for (const auto& [name, e] : tensors) {
@@ -136,7 +144,9 @@ TEST_CASE("safetensors: what is written is what is read") {
 }
 
 TEST_CASE("safetensors: hostile files are refused with one sentence") {
-  const auto one = [](const std::string& entry, std::size_t bytes = 8) { return refusal("{\"t\":" + entry + "}", bytes); };
+  const auto one = [](const std::string& entry, std::size_t bytes = 8) {
+    return refusal("{\"t\":" + entry + "}", bytes);
+  };
   CHECK(one(R"({"dtype":"F32","shape":[2],"data_offsets":[0,8]})").empty());
   CHECK(says(one(R"({"dtype":"F32","shape":[2],"data_offsets":[0,9]})"), "leave the file"));
   CHECK(says(one(R"({"dtype":"F32","shape":[2],"data_offsets":[8,0]})"), "leave the file"));
@@ -154,9 +164,13 @@ TEST_CASE("safetensors: hostile files are refused with one sentence") {
   CHECK(says(one("[]"), "exactly dtype"));
   CHECK(says(one(R"({"dtype":"F32","shape":[2],"data_offsets":[0,8]})", 9), "behind the last tensor"));
   CHECK(says(one(R"({"dtype":"F32","shape":[1],"data_offsets":[4,8]})"), "does not begin where"));
-  CHECK(says(refusal(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8),
+  CHECK(says(refusal(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
+                     R"("b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",
+                     8),
              "does not begin where"));
-  CHECK(says(refusal(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 8),
+  CHECK(says(refusal(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
+                     R"("a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
+                     8),
              "a name twice"));
   CHECK(says(refusal("{\"t\\n\\u0007\":3}", 0), "tensor t??"));
   CHECK(says(refusal("[]", 0), "no JSON object"));
@@ -187,7 +201,8 @@ TEST_CASE("a GPT-2 folder gives the model that was written, matrices turned and 
     CHECK((c.norm == Norm::layer && c.position == Position::learned && c.activation == Activation::gelu_tanh));
     CHECK((c.d_ff == 48 && c.head_dim == 4 && c.max_seq == 9 && c.tied_unembedding == 1 && c.gated == 0));
     CHECK(model.bos == kNoSourceToken);  // 50256 is not among 7 tokens
-    CHECK(parameter_count(c) == 7 * 12 + 9 * 12 + 2 * (4 * 12 + 12 * 36 + 36 + 12 * 12 + 12 + 2 * 12 * 48 + 48 + 12) + 24);
+    CHECK(parameter_count(c) ==
+          7 * 12 + 9 * 12 + 2 * (4 * 12 + 12 * 36 + 36 + 12 * 12 + 12 + 2 * 12 * 48 + 48 + 12) + 24);
     const std::string prefix = prefixed ? "transformer." : "";
     const auto& attn = folder.tensors[prefix + "h.1.attn.c_attn.weight"].x;
     const auto& bias = folder.tensors[prefix + "h.1.attn.c_attn.bias"].x;
@@ -219,11 +234,14 @@ TEST_CASE("a GPT-2 folder becomes an image, also with a shorter context and in a
   CHECK(report.format == "Hugging Face GPT2LMHeadModel");
   CHECK(report.source_bytes == std::filesystem::file_size(folder.path + "/model.safetensors"));
   CHECK(report.config.max_seq == 6);
-  CHECK(metadata_value([&] {
-          Model model;
-          REQUIRE(open(model, {image.data(), image.size()}, kernels_portable) == Status::ok);
-          return model.metadata();
-        }(), "bos").empty());
+  CHECK(metadata_value(
+            [&] {
+              Model model;
+              REQUIRE(open(model, {image.data(), image.size()}, kernels_portable) == Status::ok);
+              return model.metadata();
+            }(),
+            "bos")
+            .empty());
   // From the image: fewer positions still, and another order of the weights.
   const std::string path = folder.path + "/m.heed";
   REQUIRE_FALSE(write_file(path, {image.data(), image.size()}));
@@ -233,7 +251,8 @@ TEST_CASE("a GPT-2 folder becomes an image, also with a shorter context and in a
   Model a, b;
   REQUIRE(open(a, {image.data(), image.size()}, kernels_portable) == Status::ok);
   REQUIRE(open(b, {again.data(), again.size()}, kernels_portable) == Status::ok);
-  const QuantizedMatrix six = unpack(a.tensor(Role::position_embedding, 0)), four = unpack(b.tensor(Role::position_embedding, 0));
+  const QuantizedMatrix six = unpack(a.tensor(Role::position_embedding, 0)),
+                        four = unpack(b.tensor(Role::position_embedding, 0));
   CHECK(four.rows == 4);
   CHECK(std::memcmp(six.weights.data(), four.weights.data(), 4 * 12) == 0);
   CHECK(unpack(a.tensor(Role::w_up, 1)).bias == unpack(b.tensor(Role::w_up, 1)).bias);
@@ -270,7 +289,8 @@ TEST_CASE("a GPT-2 folder: what heed cannot run is refused with the field and it
   CHECK(says(config("bos_token_id", "7"), "bos_token_id 7"));
   CHECK(says(refused([](Folder& f) { f.config.erase("n_embd"); }), "n_embd is missing"));
   CHECK(says(refused([](Folder& f) { f.tensors["wte.weight"].dtype = "I32"; }), "wte.weight is I32; only F32"));
-  CHECK(says(refused([](Folder& f) { f.tensors["wte.weight"].x[5] = NAN; }), "token_embedding: number 5 is not finite"));
+  CHECK(
+      says(refused([](Folder& f) { f.tensors["wte.weight"].x[5] = NAN; }), "token_embedding: number 5 is not finite"));
   CHECK(says(refused([](Folder& f) { f.tensors["h.1.mlp.c_fc.bias"].x[2] = INFINITY; }),
              "the bias of w_up of layer 1: number 2 is not finite"));
   CHECK(says(refused([](Folder& f) { f.add("h.0.crossattention.c_attn.weight", {2}); }), "is not part of a GPT-2"));
