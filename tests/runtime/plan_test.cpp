@@ -49,9 +49,10 @@ struct Pinned {
 
 // Changes here are changes of every user's memory: they belong in the changelog.
 constexpr Pinned kPinned[] = {
-    {traits::kPortable, 336384, 30800}, {traits::kAvx2, 337472, 31040},     {traits::kAvx512Vnni, 337472, 31040},
-    {traits::kNeon, 336400, 30816},     {traits::kCortexM0, 224544, 30792}, {traits::kCortexM3, 225248, 30968},
-    {traits::kCortexM4, 225264, 30984},
+    {traits::kPortable, 336384, 30800}, {traits::kSse2, 336400, 30816},       {traits::kAvx2, 337472, 31040},
+    {traits::kAvxVnni, 337472, 31040},  {traits::kAvx512Vnni, 337472, 31040}, {traits::kNeon, 336400, 30816},
+    {traits::kDotprod, 336400, 30816},  {traits::kI8mm, 336416, 30832},       {traits::kCortexM0, 224544, 30792},
+    {traits::kCortexM3, 225248, 30968}, {traits::kCortexM4, 225264, 30984},   {traits::kCortexM55, 224560, 30808},
 };
 
 // Slices that live at the same time.
