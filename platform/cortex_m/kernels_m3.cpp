@@ -18,7 +18,7 @@ namespace {
 constexpr std::uint32_t kElementBytes = 2;
 static_assert(traits::kCortexM3.activation_element_bytes == kElementBytes, "platform/tables.hpp");
 
-struct Conversions {
+struct Conversions : cortex_m::Armv7Loops {
   // By integers: there is no FPU. The power of two leaves at least one bit behind the point; what is 2^40 or more
   // saturates, and goes through the library's floats.
   static std::int32_t to_s16(float x, const BlockFloat& b) {
@@ -90,9 +90,8 @@ __attribute__((noinline)) void dot4(std::int32_t* sums, const std::int8_t* w, st
 #undef HEED_COLUMN
 
 // The cache as rows: keys [slot, round_up(head_dim, 4)], values transposed [head_dim, capacity].
-struct Core {
+struct Core : cortex_m::Armv7Softmax<0> {
   static constexpr std::uint32_t kSegment = kMaxCols, kElementBytes = heed::kElementBytes, kKeyStep = 4;
-  static constexpr int kScoreShift = 0;
 
   static float scaled_sum(std::int32_t sum, float row_scale, float x_scale) {
     return cortex_m::scaled_sum(sum, row_scale, x_scale);

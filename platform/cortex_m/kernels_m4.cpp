@@ -28,7 +28,7 @@ inline int16x2_t odd_bytes(std::uint32_t w) {
   return r;
 }
 
-struct Conversions {
+struct Conversions : cortex_m::Armv7Loops {
   // VCVTR rounds to even, saturates, and makes NaN 0.
   static std::int32_t to_s16(float x, const BlockFloat& b) {
     std::int32_t y;
@@ -265,9 +265,8 @@ void raw_sums(std::int32_t* sums, const std::int8_t* weights, const std::int8_t*
   run_pairs(job);
 }
 
-struct Core {
+struct Core : cortex_m::Armv7Softmax<8> {
   static constexpr std::uint32_t kSegment = 512, kElementBytes = 2, kKeyStep = 8;
-  static constexpr int kScoreShift = 8;
 
   static float scaled_sum(std::int32_t sum, float row_scale, float x_scale) {
     return static_cast<float>(sum) * (row_scale * x_scale);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // rows.hpp: what happens to one vector at a time on Cortex-M, with the bits of portable/rows.hpp. A vector is first
 // written as s16 where its prepared form will be, two bytes per element, and quantised there, so that each step exists
-// once. `Core` converts and quantises runs: to_s16 of one float, convert of floats in fours, and finish.
+// once. `Core` converts and quantises runs: max_bits, to_s16 of one float, convert of floats in fours, gate_products
+// and finish.
 #pragma once
 #include "platform/portable/rows.hpp"
 
@@ -11,76 +12,79 @@ inline std::int16_t* s16_row(const Activations& a, std::uint32_t index) {
   return reinterpret_cast<std::int16_t*>(a.values + std::size_t{index} * a.value_stride);
 }
 
-// The magnitude bits of the largest |x| or |x * gain|; NaN counts as 0.
-__attribute__((noinline)) inline std::uint32_t max_bits(const float* x, const float* gain, std::uint32_t n) {
-  std::uint32_t max = 0;  // of twice the bits, which drops the sign
-  if (!gain) {
-    const float *at = x, *const end = x + n;
-    std::uint32_t u;
+// The loops over a vector that need nothing but ARMv7-M.
+struct Armv7Loops {
+  // The magnitude bits of the largest |x| or |x * gain|; NaN counts as 0.
+  __attribute__((noinline)) static std::uint32_t max_bits(const float* x, const float* gain, std::uint32_t n) {
+    std::uint32_t max = 0;  // of twice the bits, which drops the sign
+    if (!gain) {
+      const float *at = x, *const end = x + n;
+      std::uint32_t u;
+      __asm__ volatile(
+          "1:\n\t"
+          "ldr %[u], [%[at]], #4\n\t"
+          "cmp %[max], %[u], lsl #1\n\t"
+          "it lo\n\t"
+          "lsllo %[max], %[u], #1\n\t"
+          "cmp %[at], %[end]\n\t"
+          "bne 1b"
+          : [at] "+r"(at), [max] "+r"(max), [u] "=&r"(u)
+          : [end] "r"(end)
+          : "cc", "memory");
+      if (max <= 0xFF000000u) return max >> 1;
+      max = 0;  // there is a NaN
+    }
+    for (std::uint32_t i = 0; i < n; ++i) {
+      const std::uint32_t u = bits_of(gain ? x[i] * gain[i] : x[i]) << 1;
+      max = u > max && u <= 0xFF000000u ? u : max;
+    }
+    return max >> 1;
+  }
+
+  // h = gate * F(gate) * up of s16 values (SPEC.md 2.5); returns the largest |h|. The gate is brought to Q12 by a shift
+  // to the left and one to the right.
+  __attribute__((noinline)) static std::int32_t gate_products(std::int32_t* h, const std::int16_t* gate,
+                                                              const std::int16_t* up, std::uint32_t n, int to_left,
+                                                              int to_right, const std::uint16_t* factor) {
+    const std::int32_t* const end = h + n;
+    std::int32_t max = 0, g, t, f, d;
     __asm__ volatile(
         "1:\n\t"
-        "ldr %[u], [%[at]], #4\n\t"
-        "cmp %[max], %[u], lsl #1\n\t"
-        "it lo\n\t"
-        "lsllo %[max], %[u], #1\n\t"
-        "cmp %[at], %[end]\n\t"
+        "ldrsh %[g], [%[gate]], #2\n\t"
+        "eor %[t], %[g], %[g], asr #31\n\t"
+        "sub %[t], %[t], %[g], asr #31\n\t"
+        "lsl %[t], %[t], %[left]\n\t"
+        "lsr %[t], %[t], %[right]\n\t"
+        "usat %[t], #16, %[t]\n\t"
+        "lsr %[f], %[t], #8\n\t"
+        "ldr %[d], [%[factor], %[f], lsl #1]\n\t"  // F at both ends of the interval
+        "uxtb %[t], %[t]\n\t"
+        "uxth %[f], %[d]\n\t"
+        "rsb %[d], %[f], %[d], lsr #16\n\t"
+        "mul %[t], %[t], %[d]\n\t"
+        "add %[t], %[t], #128\n\t"
+        "add %[f], %[f], %[t], asr #8\n\t"
+        "eor %[f], %[f], %[g], lsr #17\n\t"  // F(-a) = 32767 - F(a)
+        "mul %[t], %[g], %[f]\n\t"
+        "add %[t], %[t], #16384\n\t"
+        "asr %[t], %[t], #15\n\t"
+        "ldrsh %[f], [%[up]], #2\n\t"
+        "mul %[t], %[t], %[f]\n\t"
+        "str %[t], [%[h]], #4\n\t"
+        "eor %[f], %[t], %[t], asr #31\n\t"
+        "sub %[f], %[f], %[t], asr #31\n\t"
+        "cmp %[f], %[max]\n\t"
+        "it gt\n\t"
+        "movgt %[max], %[f]\n\t"
+        "cmp %[h], %[end]\n\t"
         "bne 1b"
-        : [at] "+r"(at), [max] "+r"(max), [u] "=&r"(u)
-        : [end] "r"(end)
+        : [h] "+r"(h), [gate] "+r"(gate), [up] "+r"(up), [max] "+r"(max), [g] "=&r"(g), [t] "=&r"(t), [f] "=&r"(f),
+          [d] "=&r"(d)
+        : [left] "r"(to_left), [right] "r"(to_right), [factor] "r"(factor), [end] "r"(end)
         : "cc", "memory");
-    if (max <= 0xFF000000u) return max >> 1;
-    max = 0;  // there is a NaN
+    return max;
   }
-  for (std::uint32_t i = 0; i < n; ++i) {
-    const std::uint32_t u = bits_of(gain ? x[i] * gain[i] : x[i]) << 1;
-    max = u > max && u <= 0xFF000000u ? u : max;
-  }
-  return max >> 1;
-}
-
-// h = gate * F(gate) * up of s16 values (SPEC.md 2.5); returns the largest |h|. The gate is brought to Q12 by a shift
-// to the left and one to the right.
-__attribute__((noinline)) inline std::int32_t gate_products(std::int32_t* h, const std::int16_t* gate,
-                                                            const std::int16_t* up, std::uint32_t n, int to_left,
-                                                            int to_right, const std::uint16_t* factor) {
-  const std::int32_t* const end = h + n;
-  std::int32_t max = 0, g, t, f, d;
-  __asm__ volatile(
-      "1:\n\t"
-      "ldrsh %[g], [%[gate]], #2\n\t"
-      "eor %[t], %[g], %[g], asr #31\n\t"
-      "sub %[t], %[t], %[g], asr #31\n\t"
-      "lsl %[t], %[t], %[left]\n\t"
-      "lsr %[t], %[t], %[right]\n\t"
-      "usat %[t], #16, %[t]\n\t"
-      "lsr %[f], %[t], #8\n\t"
-      "ldr %[d], [%[factor], %[f], lsl #1]\n\t"  // F at both ends of the interval
-      "uxtb %[t], %[t]\n\t"
-      "uxth %[f], %[d]\n\t"
-      "rsb %[d], %[f], %[d], lsr #16\n\t"
-      "mul %[t], %[t], %[d]\n\t"
-      "add %[t], %[t], #128\n\t"
-      "add %[f], %[f], %[t], asr #8\n\t"
-      "eor %[f], %[f], %[g], lsr #17\n\t"  // F(-a) = 32767 - F(a)
-      "mul %[t], %[g], %[f]\n\t"
-      "add %[t], %[t], #16384\n\t"
-      "asr %[t], %[t], #15\n\t"
-      "ldrsh %[f], [%[up]], #2\n\t"
-      "mul %[t], %[t], %[f]\n\t"
-      "str %[t], [%[h]], #4\n\t"
-      "eor %[f], %[t], %[t], asr #31\n\t"
-      "sub %[f], %[f], %[t], asr #31\n\t"
-      "cmp %[f], %[max]\n\t"
-      "it gt\n\t"
-      "movgt %[max], %[f]\n\t"
-      "cmp %[h], %[end]\n\t"
-      "bne 1b"
-      : [h] "+r"(h), [gate] "+r"(gate), [up] "+r"(up), [max] "+r"(max), [g] "=&r"(g), [t] "=&r"(t), [f] "=&r"(f),
-        [d] "=&r"(d)
-      : [left] "r"(to_left), [right] "r"(to_right), [factor] "r"(factor), [end] "r"(end)
-      : "cc", "memory");
-  return max;
-}
+};
 
 template <class Core>
 struct Rows {
@@ -125,7 +129,7 @@ struct Rows {
   }
 
   static void quantize_s8r_f32(const Activations& dst, std::uint32_t index, const float* src) {
-    const BlockFloat b = block_float(max_bits(src, nullptr, dst.cols));
+    const BlockFloat b = block_float(Core::max_bits(src, nullptr, dst.cols));
     if (b.zero) return store_zero(dst, index);
     convert(s16_row(dst, index), src, nullptr, dst.cols, b);
     quantize(dst, index, b.max, dst.groups);
@@ -135,7 +139,7 @@ struct Rows {
   // The steps of portable::layer_norm; a row is converted again where quantising has overwritten it.
   __attribute__((noinline)) static void layer_norm(const Activations& dst, std::uint32_t index, const float* src,
                                                    const NormWeights& weights) {
-    const BlockFloat b = block_float(max_bits(src, nullptr, dst.cols));
+    const BlockFloat b = block_float(Core::max_bits(src, nullptr, dst.cols));
     std::int16_t* const row = s16_row(dst, index);
     portable::Centred c{0, 0, 0, 0.0f};
     std::int32_t max = 0;
@@ -182,7 +186,7 @@ struct Rows {
 
   static void norm_s8r_f32(const Activations& dst, std::uint32_t index, const float* src, const NormWeights& weights) {
     if (kBuiltFeatures.layer_norm && weights.centred) return layer_norm(dst, index, src, weights);
-    BlockFloat b = block_float(max_bits(src, nullptr, dst.cols));
+    BlockFloat b = block_float(Core::max_bits(src, nullptr, dst.cols));
     if (b.zero) return store_zero(dst, index);
     std::int16_t* const row = s16_row(dst, index);
     convert(row, src, nullptr, dst.cols, b);
@@ -190,7 +194,7 @@ struct Rows {
     const float s = portable::row_scale(b.max, b.exponent, false);
     const float mean = s * s * static_cast<float>(squares) * (1.0f / static_cast<float>(dst.cols));
     const float factor = 1.0f / square_root(mean + weights.epsilon);
-    if (weights.gain) b = block_float(max_bits(src, weights.gain, dst.cols));
+    if (weights.gain) b = block_float(Core::max_bits(src, weights.gain, dst.cols));
     if (b.zero) return store_zero(dst, index);
     if (weights.gain || dst.groups) {
       convert(row, src, weights.gain, dst.cols, b);
@@ -202,8 +206,8 @@ struct Rows {
   static void gate_s8r_f32(const Activations& dst, std::uint32_t index, float* gate, const float* up,
                            const std::uint16_t* factor) {
     const std::uint32_t n = dst.cols;
-    const BlockFloat bg = block_float(max_bits(gate, nullptr, n));
-    const BlockFloat bu = up ? block_float(max_bits(up, nullptr, n)) : BlockFloat{false, 15, 1.0f, 0};
+    const BlockFloat bg = block_float(Core::max_bits(gate, nullptr, n));
+    const BlockFloat bu = up ? block_float(Core::max_bits(up, nullptr, n)) : BlockFloat{false, 15, 1.0f, 0};
     if (bg.zero || bu.zero) return store_zero(dst, index);
     // To Q12: one of the shifts is 0.
     const int shift = bg.exponent - 3;
@@ -218,7 +222,7 @@ struct Rows {
     } else {
       for (std::uint32_t i = 0; i < n; ++i) ups[i] = 1;
     }
-    std::int32_t max = gate_products(products, row, ups, n, to_left, to_right, factor);
+    std::int32_t max = Core::gate_products(products, row, ups, n, to_left, to_right, factor);
     if (max == 0) return store_zero(dst, index);
     const int left = 15 - bit_length(static_cast<std::uint32_t>(max));
     const int right = left < 0 ? -left : 0, up_shift = left < 0 ? 0 : left;
@@ -233,7 +237,7 @@ struct Rows {
   // portable::rotate_head.
   __attribute__((noinline)) static void rotate_head(portable::HeadS16& head, const float* src, std::uint32_t n,
                                                     const Rotation& rotation) {
-    const BlockFloat b = block_float(max_bits(src, nullptr, n));
+    const BlockFloat b = block_float(Core::max_bits(src, nullptr, n));
     head.exponent = b.exponent;
     head.max = 0;
     if (b.zero) return;
@@ -285,7 +289,7 @@ struct Rows {
 
   template <class Store>
   static void store_value(const KvBlock& dst, std::uint32_t slot, const float* src, Store store) {
-    const BlockFloat b = block_float(max_bits(src, nullptr, dst.head_dim));
+    const BlockFloat b = block_float(Core::max_bits(src, nullptr, dst.head_dim));
     const int shift = ((b.max + 128) >> 8) <= 127 ? 8 : 9;
     for (std::uint32_t i = 0; i < dst.head_dim; ++i)
       store(i, b.zero ? 0 : (Core::to_s16(src[i], b) + (1 << (shift - 1))) >> shift);
