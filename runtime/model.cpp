@@ -220,9 +220,13 @@ Status verify(const Model& model, const Kernels& kernels) {
     if (e.type != ElementType::s8) continue;
     const std::uint8_t* w = model.tensors_ + std::size_t{e.offset64} * 64;
     const std::size_t n = std::size_t{padded_rows(e.layout, e.rows)} * padded_cols(e.layout, e.cols);
+    if (e.layout != Layout::pair) {
+      if (std::memchr(w, 0x80, n)) return Status::bad_value;
+      continue;
+    }
     for (std::size_t k = 0; k < n; ++k) {
-      // In `pair` an odd byte of -128 stands for -127 beside a negative even one, and one of 127 would stand for 128.
-      const bool borrowed = e.layout == Layout::pair && (k & 1) && w[k - 1] >= 128;
+      // An odd byte of -128 stands for -127 beside a negative even one, and one of 127 would stand for 128.
+      const bool borrowed = (k & 1) && w[k - 1] >= 128;
       if (borrowed ? w[k] == 0x7F : w[k] == 0x80) return Status::bad_value;
     }
   }

@@ -25,6 +25,12 @@ std::size_t strlen(const char* text) {
   return static_cast<std::size_t>(end - text);
 }
 
+void* memchr(const void* bytes, int value, std::size_t n) {
+  for (const auto* at = static_cast<const std::uint8_t*>(bytes); n; --n, ++at)
+    if (*at == static_cast<std::uint8_t>(value)) return const_cast<std::uint8_t*>(at);
+  return nullptr;
+}
+
 int memcmp(const void* a, const void* b, std::size_t n) {
   const auto* x = static_cast<const std::uint8_t*>(a);
   const auto* y = static_cast<const std::uint8_t*>(b);
