@@ -151,7 +151,7 @@ bool count_tokens() {
     const Token token = static_cast<Token>(1 + position % (model.config().vocab_size - 1));
     const bool counted = position % 16 == 0;
     if (counted) {
-      put("token", position, 0, 0, position);
+      put("token", position + 1, 0, 0, position + 1);
       icount::start_region();
     }
     if (session.step(logits, token) != Status::ok) return false;

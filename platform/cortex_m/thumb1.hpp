@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+// thumb1.hpp: the loops of ARMv6-M (Cortex-M0), which computes in eight registers only: dot products of four rows that
+// share each activation, softmax, and floats taken apart by integers, because each call of the library's floats costs
+// more than a hundred instructions. No branch depends on data but for special numbers. GCC still has the assembler's old
+// syntax here, hence the first line of each loop.
+#pragma once
+#include "platform/portable/exp2.hpp"
+#include "platform/portable/rows.hpp"
+
+namespace heed::thumb1 {
+
+// sums[i] = dot of row i, `stride` bytes apart, with x of int8 (kBytes 1) or s16 (kBytes 2); columns is a multiple of 4.
+// All addresses are base plus one negative index, which reaches 0; where x has two bytes, its base moves as well.
+template <int kBytes>
+__attribute__((noinline)) void dot4(std::int32_t* sums, const std::int8_t* rows, std::uint32_t row_stride, const void* x,
+                                    std::uint32_t columns) {
+  register std::int32_t* to __asm__("r0") = sums;
+  register const std::int8_t* w __asm__("r1") = rows;
+  register std::uint32_t stride __asm__("r2") = row_stride;
+  register const void* vector __asm__("r3") = x;
+  register std::uint32_t n __asm__("r4") = columns;
+#define HEED_ROW(w, a) "ldrsb r2, [" w ", r4]\n\tmuls r2, r0\n\tadd " a ", r2\n\t"
+#define HEED_COLUMN                                                                                     \
+  ".if %c[bytes] == 1\n\tldrsb r0, [r3, r4]\n\t.else\n\tldrsh r0, [r3, r4]\n\tadds r3, #1\n\t.endif\n\t" \
+  HEED_ROW("r1", "r8") HEED_ROW("r5", "r9") HEED_ROW("r6", "r10") HEED_ROW("r7", "r11")                   \
+  "adds r4, #1\n\t"
+  __asm__ volatile(
+      ".syntax unified\n\t"
+      "mov r12, r0\n\t"
+      "adds r3, r3, r4\n\t"
+      "adds r1, r1, r4\n\t"
+      "adds r5, r1, r2\n\t"
+      "adds r6, r5, r2\n\t"
+      "adds r7, r6, r2\n\t"
+      "rsbs r4, r4, #0\n\t"
+      "movs r0, #0\n\t"
+      "mov r8, r0\n\tmov r9, r0\n\tmov r10, r0\n\tmov r11, r0\n\t"
+      "1:\n\t" HEED_COLUMN HEED_COLUMN HEED_COLUMN HEED_COLUMN
+      "bne 1b\n\t"
+      "mov r0, r12\n\t"
+      "mov r1, r8\n\tmov r2, r9\n\tmov r3, r10\n\tmov r4, r11\n\t"
+      "stmia r0!, {r1-r4}"
+      : "+r"(to), "+r"(w), "+r"(stride), "+r"(vector), "+r"(n)
+      : [bytes] "i"(kBytes)
+      : "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "cc", "memory");
+#undef HEED_COLUMN
+#undef HEED_ROW
+}
+
+struct Softmax {
+  // Brings the dot products in `scores` to the block's exponent; returns the largest.
+  __attribute__((noinline)) static std::int32_t scale_scores(std::int32_t* scores, const KvBlock& block,
+                                                             std::uint32_t visible) {
+    register std::int32_t* s __asm__("r0") = scores;
+    register const std::uint8_t* mantissas __asm__("r1") = block.key_mantissas;
+    register std::int32_t to_exponents __asm__("r2") =
+        static_cast<std::int32_t>(reinterpret_cast<std::uintptr_t>(block.key_exponents) -
+                                  reinterpret_cast<std::uintptr_t>(block.key_mantissas));
+    register std::int32_t exponent __asm__("r3") = block.key_exponent_maxima[visible - 1];
+    register std::int32_t max __asm__("r4") = -(1 << 30);  // no score is smaller
+    register const std::int32_t* end __asm__("r12") = scores + visible;
+    __asm__ volatile(
+        ".syntax unified\n\t"
+        "1:\n\t"
+        "ldr r5, [r0]\n\t"
+        "ldrb r6, [r1]\n\t"
+        "muls r5, r6\n\t"
+        "ldrsb r6, [r1, r2]\n\t"
+        "adds r1, #1\n\t"
+        "subs r6, r3, r6\n\t"
+        "asrs r5, r6\n\t"
+        "subs r6, r5, r4\n\t"
+        "asrs r7, r6, #31\n\t"
+        "bics r6, r7\n\t"
+        "adds r4, r4, r6\n\t"
+        "stmia r0!, {r5}\n\t"
+        "cmp r0, r12\n\t"
+        "bne 1b"
+        : "+r"(s), "+r"(mantissas), "+r"(max)
+        : "r"(to_exponents), "r"(exponent), "r"(end)
+        : "r5", "r6", "r7", "cc", "memory");
+    return max;
+  }
+
+  // As Armv7Softmax::weigh_keys. A distance of more than 15 bits has the weight 0, since a mantissa is at least 2^14;
+  // where it is 0, all scores are equal, and a shift by 32 makes all distances 0.
+  __attribute__((noinline)) static std::uint32_t weigh_keys(std::int16_t* folded, const std::int32_t* scores,
+                                                            std::int32_t max, const portable::ScoreScale& scale,
+                                                            const std::int8_t* value_exponents,
+                                                            std::int32_t value_exponent, std::uint32_t visible) {
+    register std::int16_t* f __asm__("r0") = folded;
+    register const std::int32_t* u __asm__("r1") = scores;
+    register const std::int8_t* x __asm__("r2") = value_exponents;
+    register std::int32_t mantissa __asm__("r3") = scale.mantissa;
+    register const std::uint16_t* exp2 __asm__("r4") = portable::kExp2.values;
+    register std::int32_t top __asm__("r8") = max;
+    register std::int32_t shift __asm__("r9") = scale.mantissa ? scale.shift : 32;
+    register std::int32_t start __asm__("r10") = (scale.start << 15) + (1 << 14);
+    register std::int32_t ve __asm__("r11") = value_exponent;
+    register std::uint32_t sum __asm__("r12") = 0;
+    register const std::int8_t* end __asm__("lr") = value_exponents + visible;
+    __asm__ volatile(
+        ".syntax unified\n\t"
+        "1:\n\t"
+        "ldmia r1!, {r5}\n\t"
+        "mov r6, r8\n\t"
+        "subs r5, r6, r5\n\t"
+        "mov r6, r9\n\t"
+        "lsrs r5, r6\n\t"
+        "lsrs r6, r5, #15\n\t"
+        "rsbs r6, r6, #0\n\t"
+        "sbcs r6, r6\n\t"  // all ones if more than 15 bits
+        "muls r5, r3\n\t"
+        "add r5, r10\n\t"
+        "orrs r5, r6\n\t"
+        "lsls r6, r5, #7\n\t"
+        "lsrs r6, r6, #24\n\t"
+        "lsls r6, r6, #1\n\t"
+        "ldrh r6, [r4, r6]\n\t"
+        "lsrs r5, r5, #25\n\t"
+        "lsrs r6, r5\n\t"
+        "movs r5, #0\n\t"
+        "adcs r6, r5\n\t"
+        "add r12, r6\n\t"
+        "ldrsb r5, [r2, r5]\n\t"
+        "adds r2, #1\n\t"
+        "mov r7, r11\n\t"
+        "subs r5, r7, r5\n\t"
+        "lsrs r6, r5\n\t"
+        "strh r6, [r0]\n\t"
+        "adds r0, #2\n\t"
+        "cmp r2, lr\n\t"
+        "bne 1b"
+        : "+r"(f), "+r"(u), "+r"(x), "+r"(sum)
+        : "r"(mantissa), "r"(exp2), "r"(top), "r"(shift), "r"(start), "r"(ve), "r"(end)
+        : "r5", "r6", "r7", "cc", "memory");
+    return sum;
+  }
+};
+
+// The upper 24 bits of the product of two mantissas of 24 bits, rounded to even, and its exponent, as a float. Operands
+// are magnitudes of normal numbers whose product is normal.
+__attribute__((noinline, optimize("O2"))) inline std::uint32_t multiply_magnitudes(std::uint32_t a, std::uint32_t b) {
+  const std::uint32_t exponent = (a >> 23) + (b >> 23) - 127;
+  a = (a & 0x7FFFFFu) | 0x800000u;
+  b = (b & 0x7FFFFFu) | 0x800000u;
+  const std::uint32_t ah = a >> 12, al = a & 0xFFFu, bh = b >> 12, bl = b & 0xFFFu;
+  const std::uint32_t middle = ah * bl + al * bh;
+  const std::uint32_t low = al * bl + (middle << 20 >> 8);
+  std::uint32_t high = ah * bh + (middle >> 12) + (low >> 24);  // in 2^22 .. 2^24
+  std::uint32_t behind = low << 8;
+  // At 2^23 and above the product has one bit more in front.
+  const std::uint32_t small = (high >> 23) ^ 1u;
+  const std::uint32_t more = behind >> 31 & small;
+  high = (high << small) + more;
+  behind <<= small;
+  high += behind + (high & 1u) > 0x80000000u;
+  return high + ((exponent - small) << 23);
+}
+
+// float(sum) * (row_scale * x_scale) for row_scale > 0 and x_scale >= 0.
+__attribute__((noinline, optimize("O2"))) inline float scaled_sum(std::int32_t sum, float row_scale, float x_scale) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(sum) & 0x80000000u;
+  if (sum == 0 || bits_of(x_scale) == 0) return float_of(sign);
+  const std::uint32_t scale = multiply_magnitudes(bits_of(row_scale), bits_of(x_scale));
+  std::uint32_t m = static_cast<std::uint32_t>(magnitude(sum)), exponent = 158;
+  if (!(m >> 16)) m <<= 16, exponent -= 16;
+  if (!(m >> 24)) m <<= 8, exponent -= 8;
+  if (!(m >> 28)) m <<= 4, exponent -= 4;
+  if (!(m >> 30)) m <<= 2, exponent -= 2;
+  if (!(m >> 31)) m <<= 1, exponent -= 1;
+  const std::uint32_t behind = (m << 24) + (m >> 8 & 1u);
+  const std::uint32_t x = (m >> 8) + (behind > 0x80000000u) + ((exponent - 1) << 23);
+  return float_of(multiply_magnitudes(x, scale) | sign);
+}
+
+// x * factor, neither infinite nor NaN nor denormal, with a product that is neither.
+inline float multiply(float x, float factor) {
+  const std::uint32_t a = bits_of(x), b = bits_of(factor), sign = (a ^ b) & 0x80000000u;
+  if (a << 1 == 0 || b << 1 == 0) return float_of(sign);
+  return float_of(multiply_magnitudes(a & 0x7FFFFFFFu, b & 0x7FFFFFFFu) | sign);
+}
+
+// s16 of n floats (SPEC.md 2.2), n not 0: the mantissa's upper bits, rounded to even by what is shifted out.
+__attribute__((noinline)) inline void convert(std::int16_t* dst, const float* src, std::uint32_t n, const BlockFloat& b) {
+  if (b.exponent > 40) {  // what is 2^40 or more saturates
+    for (std::uint32_t i = 0; i < n; ++i) dst[i] = static_cast<std::int16_t>(to_s16(src[i], b.to_s16_scale));
+    return;
+  }
+  register const float* x __asm__("r0") = src;
+  register std::int16_t* to __asm__("r1") = dst;
+  register std::uint32_t one __asm__("r2") = 0x80000000u;
+  register std::int32_t shift __asm__("r8") = b.exponent + 143;
+  register std::uint32_t half __asm__("r9") = 0x80000001u;
+  register const float* end __asm__("r12") = src + n;
+  __asm__ volatile(
+      ".syntax unified\n\t"
+      "1:\n\t"
+      "ldmia r0!, {r3}\n\t"
+      "lsls r4, r3, #1\n\t"
+      "lsrs r4, r4, #24\n\t"
+      "lsls r5, r3, #8\n\t"
+      "orrs r5, r2\n\t"
+      "mov r6, r8\n\t"
+      "subs r4, r6, r4\n\t"  // 17 at least; more than 32 and, of a NaN, more than 128 leave nothing
+      "movs r6, #32\n\t"
+      "subs r6, r6, r4\n\t"
+      "movs r7, r5\n\t"
+      "lsrs r7, r4\n\t"
+      "lsls r5, r6\n\t"
+      "movs r6, #1\n\t"
+      "ands r6, r7\n\t"
+      "adds r5, r5, r6\n\t"
+      "cmp r5, r9\n\t"
+      "movs r6, #0\n\t"
+      "adcs r7, r6\n\t"
+      "lsrs r6, r7, #15\n\t"
+      "subs r7, r7, r6\n\t"
+      "asrs r3, r3, #31\n\t"
+      "eors r7, r3\n\t"
+      "subs r7, r7, r3\n\t"
+      "strh r7, [r1]\n\t"
+      "adds r1, #2\n\t"
+      "cmp r0, r12\n\t"
+      "bne 1b"
+      : "+r"(x), "+r"(to)
+      : "r"(one), "r"(shift), "r"(half), "r"(end)
+      : "r3", "r4", "r5", "r6", "r7", "cc", "memory");
+}
+
+// int8 values of n s16 values (SPEC.md 2.3); returns the sum of the squares.
+__attribute__((noinline, optimize("O2"))) inline std::int32_t finish(std::int8_t* dst, const std::int16_t* src,
+                                                                     std::uint32_t n, std::int32_t reciprocal,
+                                                                     int shift) {
+  std::int32_t squares = 0;
+  const std::int32_t half = 1 << (shift - 1);
+  for (const std::int16_t* const end = src + n; src != end; ++src, ++dst) {
+    const std::int32_t q = (*src * reciprocal + half) >> shift;
+    *dst = static_cast<std::int8_t>(q);
+    squares += q * q;
+  }
+  return squares;
+}
+
+// The magnitude bits of the largest |x|; NaN counts as 0.
+__attribute__((noinline, optimize("O2"))) inline std::uint32_t max_bits(const float* x, std::uint32_t n) {
+  std::uint32_t max = 0;
+  for (std::uint32_t i = 0; i < n; ++i) {
+    const std::uint32_t u = bits_of(x[i]) << 1;
+    max = u > max ? u : max;
+  }
+  if (max <= 0xFF000000u) return max >> 1;
+  return portable::max_magnitude_bits(x, n);
+}
+
+}  // namespace heed::thumb1
