@@ -11,8 +11,8 @@ prompt="Once upon a time"
 while [ $# -gt 0 ]; do
   case "$1" in
     --no-install) export HEED_NO_INSTALL=1 ;;
-    --model) model=$2; shift ;;
-    --prompt) prompt=$2; shift ;;
+    --model) model=${2:?--model needs a file}; shift ;;
+    --prompt) prompt=${2:?--prompt needs a text}; shift ;;
     -h|--help) sed -n '3,6s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "quickstart.sh: unknown option $1" >&2; exit 2 ;;
   esac
@@ -23,8 +23,10 @@ cd "$here"
 # shellcheck disable=SC2086
 heed_install_packages $heed_packages_build
 
-cmake --preset host -DHEED_TESTS=OFF
-cmake --build --preset host
+mkdir -p build
+echo "building heed (build/quickstart.txt has the details)"
+{ cmake --preset host -DHEED_TESTS=OFF && cmake --build --preset host --target heed_command_line; } \
+  > build/quickstart.txt 2>&1 || { tail -40 build/quickstart.txt >&2; exit 1; }
 
 data=${HEED_TEST_DATA:-$here/../shared/data}
 if [ -z "$model" ]; then

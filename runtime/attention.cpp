@@ -177,8 +177,8 @@ Status create(Attention& attention, const AttentionConfig& config, const Attenti
   AttentionMemory expected;
   if (const Status s = make_attention_plan(expected, config, kernels.traits, plan.chunk); s != Status::ok) return s;
   if (plan.arena_bytes != expected.arena_bytes || !arena.data()) return Status::bad_argument;
-  if (reinterpret_cast<std::uintptr_t>(arena.data()) % plan.arena_align) return Status::misaligned;
-  if (arena.size() < plan.arena_bytes) return Status::arena_too_small;
+  if (reinterpret_cast<std::uintptr_t>(arena.data()) % expected.arena_align) return Status::misaligned;
+  if (arena.size() < expected.arena_bytes) return Status::arena_too_small;
   if (!float_mode_is_default()) return Status::rounding_mode;
   const std::uint32_t dq = config.n_heads * config.head_dim, dk = config.n_kv_heads * config.head_dim;
   const struct { const Tensor* t; std::uint32_t rows, cols; } matrices[] = {{&weights.w_query, dq, config.d_model},

@@ -94,7 +94,8 @@ constexpr Status check_attention(const AttentionConfig& c) {
   return bits_of(c.scale) == 0 || in_range(c.scale) ? Status::ok : Status::bad_config;
 }
 
-// chunk: positions taken through the layer together; 0 = the table's default. Fails with bad_config.
+// chunk: positions taken through the layer together; 0 = the table's default. Fails with bad_config, or bad_argument for a
+// chunk above 4096.
 constexpr Status make_attention_plan(AttentionMemory& plan, const AttentionConfig& c, const KernelTraits& traits,
                                      std::uint32_t chunk = 0) {
   if (const Status s = check_attention(c); s != Status::ok) return s;

@@ -9,7 +9,7 @@ namespace heed {
 // The buffers that every block of a forward pass works in.
 struct BlockScratch {
   float* residual = nullptr;                // [chunk, residual_stride], the embeddings that the blocks move
-  const std::int16_t* rotation = nullptr;   // [chunk, rotary_dims]
+  std::int16_t* rotation = nullptr;         // [chunk, rotary_dims]
   void* activations = nullptr;
   float* gate = nullptr;                    // [chunk, ffn_stride], in the bytes of the attention scratch
   float* up = nullptr;                      // [chunk, ffn_stride]

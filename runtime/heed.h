@@ -64,7 +64,7 @@ typedef enum heed_status {
   HEED_LAYOUT_UNSUPPORTED = 13,    // these kernels cannot eat the weight layout of the image
   HEED_CONTEXT_TOO_LONG = 14,      // limits ask for more positions than the model has
   HEED_ARENA_TOO_SMALL = 15,       // the arena has fewer bytes than the plan says
-  HEED_ROUNDING_MODE = 16,         // floating point does not round to nearest even, or flushes normal numbers
+  HEED_ROUNDING_MODE = 16,         // floating point does not round to nearest even
   HEED_CONTEXT_FULL = 17,          // no position left; the session is unchanged
   HEED_BAD_TOKEN = 18,             // a token outside the vocabulary; the session is unchanged
   HEED_NO_ROOM = 19,               // the caller's output is too small

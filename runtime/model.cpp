@@ -27,12 +27,12 @@ std::uint32_t header_crc(const std::uint8_t* image, std::uint32_t n_sections, co
   return kernels.crc32c(crc, image + sizeof header, n_sections * sizeof(SectionEntry));
 }
 
+// By bits, so that no float mode changes what is refused.
 bool all_in_range(const float* x, std::uint32_t n, bool may_be_zero_or_negative) {
   for (std::uint32_t i = 0; i < n; ++i) {
-    const float v = x[i];
-    const float m = may_be_zero_or_negative && v < 0.0f ? -v : v;
-    if (may_be_zero_or_negative && m == 0.0f) continue;
-    if (!in_range(m)) return false;
+    const std::uint32_t u = may_be_zero_or_negative ? bits_of(x[i]) & 0x7FFFFFFFu : bits_of(x[i]);
+    if (may_be_zero_or_negative && u == 0) continue;
+    if (!in_range(float_of(u))) return false;
   }
   return true;
 }

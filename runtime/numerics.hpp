@@ -113,7 +113,7 @@ SinCos sin_cos(std::uint32_t phase);
 // e^x for sampling: relative error below 2e-7; x below -87 counts as -87, NaN as well.
 float exp_f32(float x);
 
-// True when floats round to nearest even. (Whether denormals are flushed cannot matter: none arises.)
+// True when floats round to nearest even. (Whether denormals are flushed changes no result.)
 bool float_mode_is_default();
 
 // kExp2High[i] * kExp2Low[j] is 2^-((16 i + j)/256) in Q15; SPEC.md 2.6.

@@ -13,7 +13,7 @@ struct Parallel {
   void (*run)(void* context, std::uint32_t count, void (*task)(void* argument, std::uint32_t index), void* argument) =
       nullptr;
   void* context = nullptr;
-  std::uint32_t threads = 1;
+  std::uint32_t threads = 1;  // more than kMaxParts are not used
   // Multiply-adds below which work is not split: some microseconds, against the price of waking a thread. 0 splits all.
   std::uint32_t threshold = 1u << 20;
 };
@@ -29,11 +29,15 @@ void for_each_part(const Parallel& parallel, std::uint32_t count, F f) {
   }
 }
 
+// Work is cut into at most this many parts, so that items * parts fits 32 bits.
+inline constexpr std::uint32_t kMaxParts = 64;
+
 // How many parts to cut `items` into, each worth `macs_per_item` multiply-adds.
 inline std::uint32_t part_count(const Parallel& parallel, std::uint32_t items, std::uint64_t macs_per_item) {
   if (!kBuiltFeatures.threads || !parallel.run || parallel.threads < 2 || items < 2) return 1;
   if (macs_per_item * items < parallel.threshold) return 1;
-  return items < parallel.threads ? items : parallel.threads;
+  const std::uint32_t most = parallel.threads < kMaxParts ? parallel.threads : kMaxParts;
+  return items < most ? items : most;
 }
 
 }  // namespace heed

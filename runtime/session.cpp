@@ -10,7 +10,7 @@ Status create(Session& session, const Model& model, const Plan& plan, const Kern
               Span<std::byte> arena) {
   Plan expected;
   const ModelConfig& c = model.config();
-  if (const Status s = make_plan(expected, c, kernels.traits, {plan.max_seq, plan.chunk}); s != Status::ok) return s;
+  if (make_plan(expected, c, kernels.traits, {plan.max_seq, plan.chunk}) != Status::ok) return Status::bad_argument;
   if (plan.arena_bytes != expected.arena_bytes || !arena.data()) return Status::bad_argument;
   if (reinterpret_cast<std::uintptr_t>(arena.data()) % expected.arena_align) return Status::misaligned;
   if (arena.size() < expected.arena_bytes) return Status::arena_too_small;
@@ -32,7 +32,7 @@ Status create(Session& session, const Model& model, const Plan& plan, const Kern
 
   BlockScratch& b = session.scratch_;
   b.residual = reinterpret_cast<float*>(at(expected.residual));
-  b.rotation = reinterpret_cast<const std::int16_t*>(at(expected.rotation));
+  b.rotation = reinterpret_cast<std::int16_t*>(at(expected.rotation));
   b.activations = at(expected.activations);
   b.gate = reinterpret_cast<float*>(at(expected.gate));
   b.up = reinterpret_cast<float*>(at(expected.up));
@@ -69,7 +69,7 @@ void Session::forward(Span<const Token> tokens) {
     }
   }
   if (c.rotary_dims)
-    fill_rotation(const_cast<std::int16_t*>(scratch_.rotation), model_.rotary_phases(), c.rotary_dims / 2, position_, n);
+    fill_rotation(scratch_.rotation, model_.rotary_phases(), c.rotary_dims / 2, position_, n);
   attention_.parallel = &parallel_;
   for (std::uint32_t layer = 0; layer < c.n_layers; ++layer) {
     attention_.index = layer;

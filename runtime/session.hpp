@@ -51,8 +51,8 @@ class Session {
 };
 
 // `model`'s image and `arena` must outlive the session; `plan` must come from model.config() and kernels.traits.
-// `arena` needs plan.arena_bytes, aligned to plan.arena_align; its content does not matter. Fails with bad_argument,
-// misaligned, arena_too_small, layout_unsupported or rounding_mode.
+// `arena` needs plan.arena_bytes, aligned to plan.arena_align; its content does not matter. Fails with bad_argument (a plan
+// of another model or table, a null arena), misaligned, arena_too_small, layout_unsupported or rounding_mode.
 Status create(Session& session, const Model& model, const Plan& plan, const Kernels& kernels,
               Span<std::byte> arena);
 

@@ -5,7 +5,7 @@
 
 namespace heed {
 
-// A call that does not return `ok` has changed nothing that the caller can still use.
+// What a call that does not return `ok` has left behind is said at its declaration; a session is unchanged.
 enum class [[nodiscard]] Status : std::uint8_t {
   ok = 0,
   bad_argument,        // a null pointer, an empty span, or a number outside its documented range
@@ -23,7 +23,7 @@ enum class [[nodiscard]] Status : std::uint8_t {
   layout_unsupported,  // this kernel table cannot eat the weight layout of the image
   context_too_long,    // limits ask for more positions than the model has
   arena_too_small,     // the arena has fewer bytes than the plan says
-  rounding_mode,       // floating point does not round to nearest even, or flushes normal numbers
+  rounding_mode,       // floating point does not round to nearest even
   context_full,        // no position left; the session is unchanged
   bad_token,           // a token id outside the vocabulary; the session is unchanged
   no_room,             // the caller's output span is too small

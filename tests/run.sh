@@ -3,7 +3,7 @@
 # run.sh: installs what is missing, builds, and passes every test that this machine can run or emulate.
 #   --no-install   refuse to install packages
 #   --full         add sanitizers, fuzz replays and the slow matrix (what CI runs)
-#   --only PRESET  one preset only (host, host-asan, aarch64, armv7, cortex-m3, cortex-m4)
+#   --only PRESET  one preset only (host, host-asan, aarch64, armv7, cortex-m0, -m3, -m4, -m7, -m33, -m55)
 # HEED_TEST_DATA names the folder of test data; tests that need it are skipped without it, and fail instead with
 # HEED_REQUIRE_DATA=1.
 set -eu
@@ -14,7 +14,7 @@ while [ $# -gt 0 ]; do
   case "$1" in
     --no-install) export HEED_NO_INSTALL=1 ;;
     --full) full=1 ;;
-    --only) only=$2; shift ;;
+    --only) only=${2:?--only needs a preset}; shift ;;
     -h|--help) sed -n '3,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "run.sh: unknown option $1" >&2; exit 2 ;;
   esac
@@ -32,8 +32,9 @@ esac
 # shellcheck disable=SC2086
 heed_install_packages $packages
 
-presets="host aarch64 armv7 cortex-m3 cortex-m4"
-[ $full = 0 ] || presets="host host-asan aarch64 armv7 cortex-m3 cortex-m4"
+boards="cortex-m0 cortex-m3 cortex-m4 cortex-m7 cortex-m33 cortex-m55"
+presets="host aarch64 armv7 $boards"
+[ $full = 0 ] || presets="host host-asan aarch64 armv7 $boards"
 [ -z "$only" ] || presets=$only
 export HEED_FULL=$full
 
