@@ -74,25 +74,48 @@ void count_product(const char* name, std::uint32_t n, std::uint32_t rows, std::u
 }
 
 constexpr std::uint32_t kHeadDim = 32;
-alignas(16) std::int8_t block_memory[kv_block_bytes(kBlockKeys, kHeadDim) + 16];
+alignas(16) std::int8_t block_memory[kv_block_bytes(kBlockKeys, 2 * kHeadDim) + 16];
 
-// One head of 64 tokens, from its floats to its output, rotation left out.
-void count_head(bool causal) {
+KvBlock key_block(std::uint32_t head_dim) {
   KvBlock b{};
   b.capacity = kBlockKeys;
-  b.head_dim = kHeadDim;
+  b.head_dim = head_dim;
   b.keys = block_memory;
-  b.values = b.keys + kBlockKeys * kHeadDim;
-  b.key_mantissas = reinterpret_cast<std::uint8_t*>(b.values + kBlockKeys * kHeadDim);
-  b.key_exponents = b.values + kBlockKeys * (kHeadDim + 1);
+  b.values = b.keys + kBlockKeys * head_dim;
+  b.key_mantissas = reinterpret_cast<std::uint8_t*>(b.values + kBlockKeys * head_dim);
+  b.key_exponents = b.values + kBlockKeys * (head_dim + 1);
   b.key_exponent_maxima = b.key_exponents + kBlockKeys;
   b.value_exponents = b.key_exponent_maxima + kBlockKeys;
   b.value_exponent_maxima = b.value_exponents + kBlockKeys;
+  return b;
+}
+
+// The scores of 64 keys and their softmax, without values: what the tap asks for.
+void count_scores(std::uint32_t head_dim) {
+  const KvBlock b = key_block(head_dim);
+  const Activations q = make_activations(query_memory, table.traits, head_dim, 0, 1);
+  std::uint16_t key_weights[kBlockKeys];
+  std::int32_t reference = 0;
+  table.query_s8r_f32(q, 0, x, {});
+  for (std::uint32_t i = 0; i < kBlockKeys; ++i) {
+    table.store_key(b, i, x + i * head_dim, {}, {});
+    table.store_value(b, i, x + i * head_dim);
+  }
+  put("scores", kBlockKeys, head_dim, 0, kBlockKeys * head_dim);
+  icount::start_region();
+  table.attend_block({nullptr, nullptr, nullptr}, {q, 0, 1, 1, kBlockKeys, kBlockKeys, 0.25f}, b, key_weights, &reference);
+  icount::stop_region();
+}
+
+// One head of 64 tokens, from its floats to its output, rotation left out.
+void count_head(bool causal) {
+  const KvBlock b = key_block(kHeadDim);
   const Activations q = make_activations(query_memory, table.traits, kHeadDim, 0, kBlockKeys);
   float* const numerators = y;
   static float denominators[kBlockKeys];
   static std::int32_t references[kBlockKeys];
-  put(causal ? "head-causal" : "head", kBlockKeys, kHeadDim, 0, causal ? kBlockKeys * (kBlockKeys + 1) / 2 : kBlockKeys * kBlockKeys);
+  put(causal ? "head-causal" : "head", kBlockKeys, kHeadDim, 0,
+      causal ? kBlockKeys * (kBlockKeys + 1) / 2 : kBlockKeys * kBlockKeys);
   icount::start_region();
   for (std::uint32_t i = 0; i < kBlockKeys; ++i) {
     table.store_key(b, i, x + i * kHeadDim, {}, {});
@@ -170,7 +193,13 @@ int main() {
   for (float& v : row_scales) v = 0.01f;
   for (std::uint8_t& v : multipliers) v = static_cast<std::uint8_t>(1 + (random_bits() >> 8) % 15);
   for (std::int8_t& v : weights) v = static_cast<std::int8_t>(static_cast<std::int32_t>((random_bits() >> 8) % 255) - 127);
+  // Two widths each: the difference is nothing but multiply-adds (dot_instruction.py).
+  count_product("matvec", 1, 64, 128, 0);
   count_product("matvec", 1, 64, 64, 0);
+  if (kBuiltFeatures.pattern_tap) {
+    count_scores(2 * kHeadDim);
+    count_scores(kHeadDim);
+  }
   count_product("matvec", 1, 172, 64, 0);
   count_product("matvec", 1, 64, 172, 0);
   count_product("matvec", 1, 288, 288, 0);

@@ -15,7 +15,9 @@ import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BOARDS = {"cortex-m3": "mps2-an385", "cortex-m4": "mps2-an386"}
+BOARDS = {"cortex-m0": "mps2-an385", "cortex-m3": "mps2-an385", "cortex-m4": "mps2-an386", "cortex-m7": "mps2-an500",
+          "cortex-m33": "mps2-an505", "cortex-m55": "mps3-an547"}
+LAYOUTS = {"cortex-m0": "row", "cortex-m3": "row", "cortex-m55": "block64"}  # the others: pair
 FLASH_LIMIT = {"cortex-m4": 20 * 1024}
 COLUMNS = ["model", "core", "text", "data", "bss", "stack", "arena", "instructions_per_token", "digest"]
 BEGIN, END = "<!-- firmware table begins -->", "<!-- firmware table ends -->"
@@ -48,7 +50,7 @@ def measure(core, board, heed, source, name, plugin, build):
     folder = os.path.join(build, core)
     os.makedirs(folder, exist_ok=True)
     image = os.path.join(folder, "model.heed")
-    output(heed, "quantize", source, "--target", core, "-o", image)
+    output(heed, "quantize", source, "--layout", LAYOUTS.get(core, "pair"), "-o", image)
     configure = ["cmake", "-S", ROOT, "--preset", core, "-B", folder, "-DHEED_TESTS=OFF",
                  "-DHEED_FEATURES=kLlamaFeatures", f"-DHEED_FIRMWARE_MODEL={image}"]
     subprocess.run(configure, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
@@ -85,13 +87,15 @@ def main():
     parser.add_argument("--name", default="stories260K")
     parser.add_argument("--build", default=os.path.join(ROOT, "build", "firmware"))
     parser.add_argument("--digest", help="what every core must print")
+    parser.add_argument("--core", action="append", choices=list(BOARDS), help="only this core; nothing is written then")
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
     os.makedirs(args.build, exist_ok=True)
     plugin = os.path.join(args.build, "libicount.so")
     subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", plugin, os.path.join(ROOT, "tests/icount/icount_plugin.c")],
                    check=True)
-    rows = [measure(core, board, args.heed, args.source, args.name, plugin, args.build) for core, board in BOARDS.items()]
+    rows = [measure(core, board, args.heed, args.source, args.name, plugin, args.build) for core, board in BOARDS.items()
+            if not args.core or core in args.core]
     print(table(rows))
     errors = []
     for r in rows:
@@ -111,7 +115,7 @@ def main():
             for key in ("text", "data", "bss", "stack", "arena", "instructions_per_token"):
                 if old and r[key] > 1.02 * int(old[key]):
                     errors.append(f"{r['core']}: {key} grew from {old[key]} to {r[key]}; run this script without --check")
-    elif not errors:
+    elif not errors and not args.core:
         with open(path, "w", newline="", encoding="utf-8") as f:
             writer = csv.DictWriter(f, COLUMNS, lineterminator="\n")
             writer.writeheader()
