@@ -3,6 +3,8 @@
 // column blocks of 64, the slots of a block behind each other. A weight of 15 bits is split into two signed bytes,
 // 256 * high + low, so that values are multiplied sixteen at a time.
 #pragma once
+#include <arm_mve.h>
+
 #include "platform/cortex_m/helium_products.hpp"
 #include "platform/portable/attend.hpp"
 
@@ -220,8 +222,9 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
       *reference = scale.reference;
     } else {
       // Zeros behind the last visible key, up to a multiple of sixteen.
-      for (std::uint32_t half = 0; half < 2 * kBlockKeys; half += kBlockKeys)
-        std::memset(folded + half + ((visible - 1) & ~15u), 0, 16);
+      std::int8_t* const tail = folded + ((visible - 1) & ~15u);
+      vst1q_s8(tail, vdupq_n_s8(0));
+      vst1q_s8(tail + kBlockKeys, vdupq_n_s8(0));
       const std::uint32_t denominator =
           weigh_keys(folded, scores, max, scale, block.value_exponents, value_exponent, visible);
       std::int32_t& old_reference = sums.references[index];

@@ -64,6 +64,85 @@ inline void sum_matrix(std::int32_t* sums, const std::int8_t* weights, std::uint
     sum_rows<4, false, false>(sums, weights + std::size_t{c} * padded + row * 64, x + c, quads, 0);
 }
 
+// Two tokens at once: eight sums in the eight even registers, so that each load of weights is used twice.
+struct PairJob {
+  const std::int8_t* last_w;     //  0 the last, possibly narrow column block; both pointers to weights stand at 120
+  const std::int8_t* w;          //  4 column block 0
+  const std::int8_t* last_x[2];  //  8 of both tokens
+  const std::int8_t* x[2];       // 16
+  const std::int8_t* end;        // 24 of the whole blocks of the first token
+  std::uint32_t step;            // 28 bytes from column block to column block
+  std::int32_t* sums;            // 32 of the first token; the second's kRowsTogether behind
+  std::int32_t* sums_end;        // 36
+};
+constexpr std::uint32_t kRowsTogether = 128;
+
+template <int kSteps>
+__attribute__((noinline)) void sum_pairs(PairJob& job) {
+  register PairJob* r7 __asm__("r7") = &job;
+#define HEED_ROW(a, b, k, row, bytes, acc)                                  \
+  "vldrb.u8 q2, [r1, #" #row " * " bytes " + " #k " * 16 - 120]\n\t"       \
+  "vmladav" acc ".s8 " a ", q0, q2\n\tvmladav" acc ".s8 " b ", q1, q2\n\t"
+#define HEED_STEP(k, bytes, acc)                                            \
+  "vldrb.u8 q0, [r3], #16\n\tvldrb.u8 q1, [r5], #16\n\t"                   \
+  HEED_ROW("r0", "r8", k, 0, bytes, acc) HEED_ROW("r2", "r10", k, 1, bytes, acc) \
+  HEED_ROW("r4", "r12", k, 2, bytes, acc) HEED_ROW("r6", "lr", k, 3, bytes, acc)
+#define HEED_BLOCK HEED_STEP(0, "64", "a") HEED_STEP(1, "64", "a") HEED_STEP(2, "64", "a") HEED_STEP(3, "64", "a")
+  __asm__ volatile(
+      "1:\n\t"  // four rows
+      "ldrd r1, r9, [r7]\n\t"
+      "ldrd r3, r5, [r7, #8]\n\t"
+      HEED_STEP(0, "(%c[steps] * 16)", "")
+      ".if %c[steps] > 1\n\t" HEED_STEP(1, "(%c[steps] * 16)", "a") ".endif\n\t"
+      ".if %c[steps] > 2\n\t" HEED_STEP(2, "(%c[steps] * 16)", "a") ".endif\n\t"
+      ".if %c[steps] > 3\n\t" HEED_STEP(3, "(%c[steps] * 16)", "a") ".endif\n\t"
+      "add r3, r1, %c[steps] * 64\n\t"
+      "add r5, r9, #256\n\t"
+      "mov r1, r9\n\t"
+      "strd r3, r5, [r7]\n\t"
+      "ldrd r3, r5, [r7, #16]\n\t"
+      "ldrd r9, r11, [r7, #24]\n\t"
+      "cmp r3, r9\n\t"
+      "beq 3f\n\t"
+      "2:\n\t" HEED_BLOCK
+      "add r1, r11\n\t"
+      "cmp r3, r9\n\t"
+      "beq 3f\n\t" HEED_BLOCK
+      "add r1, r11\n\t"
+      "cmp r3, r9\n\t"
+      "bne.w 2b\n\t"
+      "3:\n\t"
+      "ldrd r1, r9, [r7, #32]\n\t"
+      "stm r1!, {r0, r2, r4, r6}\n\t"
+      "add r3, r1, %c[behind]\n\t"
+      "stm r3, {r8, r10, r12, lr}\n\t"
+      "str r1, [r7, #32]\n\t"
+      "cmp r1, r9\n\t"
+      "bne.w 1b"
+      : "+r"(r7)
+      : [steps] "i"(kSteps), [behind] "i"(4 * kRowsTogether - 16)
+      : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "q0", "q1", "q2", "cc", "memory");
+#undef HEED_BLOCK
+#undef HEED_STEP
+#undef HEED_ROW
+}
+
+// Sums of 4 * quads rows for two tokens whose activations lie `x_stride` bytes apart.
+inline void sum_matrix_pairs(std::int32_t* sums, const std::int8_t* weights, std::uint32_t padded, std::uint32_t row,
+                             const std::int8_t* x, std::uint32_t x_stride, std::uint32_t columns, std::uint32_t quads) {
+  const std::uint32_t last = (columns - 1) & ~63u, width = columns - last;
+  PairJob job{weights + std::size_t{last} * padded + row * width + 120,
+              weights + std::size_t{row} * 64 + 120,
+              {x + last, x + last + x_stride},
+              {x, x + x_stride},
+              x + last,
+              64 * padded,
+              sums,
+              sums + 4 * quads};
+  static constexpr void (*kSums[])(PairJob&) = {sum_pairs<1>, sum_pairs<2>, sum_pairs<3>, sum_pairs<4>};
+  kSums[width / 16 - 1](job);
+}
+
 // dst = (or +=) float(sum) * (row scale * x scale) of 4 * quads rows.
 __attribute__((noinline)) inline void scale_sums(float* dst, const std::int32_t* sums, const float* scales,
                                                  const float* bias, float x_scale, std::uint32_t quads,
@@ -111,8 +190,9 @@ __attribute__((noinline)) inline void scale_sums(float* dst, const std::int32_t*
 #undef HEED_SCALE
 }
 
-// totals += sums * multiplier << exponent; the multipliers of a quad of rows lie `step` bytes apart.
-__attribute__((noinline)) inline void add_group(std::int32_t* totals, const std::int32_t* sums,
+// totals = (kFirst) or += sums * multiplier << exponent; the multipliers of a quad of rows lie `step` bytes apart.
+template <bool kFirst>
+__attribute__((noinline)) void add_group(std::int32_t* totals, const std::int32_t* sums,
                                                 const std::uint8_t* multipliers, std::uint32_t step, int exponent,
                                                 std::uint32_t quads) {
   __asm__ volatile(
@@ -121,18 +201,16 @@ __attribute__((noinline)) inline void add_group(std::int32_t* totals, const std:
       "vldrb.u32 q1, [%[multipliers]]\n\t"
       "vldrw.u32 q0, [%[sums]], #16\n\t"
       "vshl.s32 q1, %[exponent]\n\t"
-      "vldrw.u32 q2, [%[totals]]\n\t"
+      ".if %c[first] == 0\n\tvldrw.u32 q2, [%[totals]]\n\t.endif\n\t"
       "vmul.i32 q0, q0, q1\n\t"
       "add %[multipliers], %[step]\n\t"
-      "vadd.i32 q0, q0, q2\n\t"
+      ".if %c[first] == 0\n\tvadd.i32 q0, q0, q2\n\t.endif\n\t"
       "vstrw.32 q0, [%[totals]], #16\n\t"
       "le lr, 1b"
       : [totals] "+r"(totals), [sums] "+r"(sums), [multipliers] "+l"(multipliers)
-      : [n] "r"(quads), [step] "r"(step), [exponent] "r"(exponent)
+      : [n] "r"(quads), [step] "r"(step), [exponent] "r"(exponent), [first] "i"(kFirst ? 1 : 0)
       : "lr", "q0", "q1", "q2", "memory");
 }
-
-constexpr std::uint32_t kRowsTogether = 128;
 
 // Sums of rows whose columns come in groups, up to kGroupedColsInS32 columns.
 inline void sum_groups(std::int32_t* totals, const Activations& lhs, std::uint32_t token, const Tensor& rhs,
@@ -141,7 +219,6 @@ inline void sum_groups(std::int32_t* totals, const Activations& lhs, std::uint32
   const std::uint8_t* multipliers = rhs.multipliers + std::size_t{row} * groups;
   const std::uint8_t* exponents = lhs.exponents + std::size_t{token} * lhs.groups;
   std::int32_t sums[kRowsTogether];
-  for (std::uint32_t i = 0; i < 4 * quads; ++i) totals[i] = 0;
   for (std::uint32_t first = 0; first < columns; first += rhs.group, multipliers += 4) {
     const std::uint32_t end = first + rhs.group < columns ? first + rhs.group : columns;
     for (std::uint32_t c = first; c < end; c += 64) {
@@ -155,7 +232,7 @@ inline void sum_groups(std::int32_t* totals, const Activations& lhs, std::uint32
         for (std::uint32_t at = c; at < end; at += 16)
           sum_rows<1, false, true>(sums, w + at - c, x + at, quads, width - 16);
     }
-    add_group(totals, sums, multipliers, 4 * groups, *exponents++, quads);
+    (first == 0 ? add_group<true> : add_group<false>)(totals, sums, multipliers, 4 * groups, *exponents++, quads);
   }
 }
 
@@ -182,17 +259,21 @@ inline void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor&
   const std::uint32_t padded = padded_rows(Layout::block64, rhs.rows);
   if (kBuiltFeatures.groups && groups && columns > kGroupedColsInS32)
     return cortex_m::matmul<WideCore>(dst, lhs, rhs, range);
-  std::int32_t sums[kRowsTogether];
-  for (std::uint32_t t = 0; t < range.n; ++t) {
+  std::int32_t sums[2 * kRowsTogether];
+  for (std::uint32_t t = 0, tokens; t < range.n; t += tokens) {
     const std::int8_t* const x = lhs.values + std::size_t{t} * lhs.value_stride;
+    tokens = groups == 0 && range.n - t >= 2 ? 2 : 1;
     for (std::uint32_t row = range.row_begin, n; row < range.row_end; row += n) {
       n = range.row_end - row < kRowsTogether ? range.row_end - row : kRowsTogether;
       if (groups)
         sum_groups(sums, lhs, t, rhs, row, x, columns, n / 4);
+      else if (tokens == 2)
+        sum_matrix_pairs(sums, rhs.weights, padded, row, x, lhs.value_stride, columns, n / 4);
       else
         sum_matrix(sums, rhs.weights, padded, row, x, columns, n / 4);
-      scale_sums(dst + std::size_t{t} * range.dst_stride + row, sums, rhs.scales + row,
-                 rhs.bias ? rhs.bias + row : nullptr, lhs.scales[t], n / 4, range.accumulate);
+      for (std::uint32_t i = 0; i < tokens; ++i)
+        scale_sums(dst + std::size_t{t + i} * range.dst_stride + row, sums + i * kRowsTogether, rhs.scales + row,
+                   rhs.bias ? rhs.bias + row : nullptr, lhs.scales[t + i], n / 4, range.accumulate);
     }
   }
 }

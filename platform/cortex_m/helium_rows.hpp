@@ -137,6 +137,11 @@ __attribute__((noinline)) inline std::int32_t finish(std::int8_t* to, const std:
   return squares;
 }
 
+// Zeros from the last multiple of sixteen on, before the values in front of them are written.
+inline void zero_last(std::int8_t* q, std::uint32_t n) {
+  if (n % 16) vst1q_s8(q + (n & ~15u), vdupq_n_s8(0));
+}
+
 // Both steps of a row without groups: the values need no memory in between. n is a multiple of eight.
 __attribute__((noinline)) inline std::int32_t convert_and_finish(std::int8_t* to, const float* src, std::uint32_t n,
                                                                  float scale, std::int32_t reciprocal) {
@@ -172,6 +177,7 @@ __attribute__((noinline)) inline std::int32_t quantize_floats(const Activations&
   std::int8_t* q = portable::activation_row(dst, index);
   const std::int32_t reciprocal = reciprocal_127(b.max);
   const std::uint32_t n = dst.cols;
+  zero_last(q, n);
   if (groups == 0) {
     std::int32_t squares = 0;
     std::uint32_t i = 0;
@@ -185,7 +191,6 @@ __attribute__((noinline)) inline std::int32_t quantize_floats(const Activations&
       convert(s, src + i, gain ? gain + i : nullptr, m, b.to_s16_scale);
       squares += finish(q + i, s, 8, reciprocal, 22);
     }
-    portable::zero_tail(q, n);
     return squares;
   }
   std::uint8_t* exponents = dst.exponents + std::size_t{index} * groups;
@@ -199,7 +204,6 @@ __attribute__((noinline)) inline std::int32_t quantize_floats(const Activations&
     *exponents = portable::group_exponent(max, b.max);
     finish(q + first, s, m, reciprocal, 19 + *exponents);
   }
-  portable::zero_tail(q, n);
   return 0;
 }
 
@@ -365,8 +369,8 @@ inline void query_s8r_f32(const Activations& dst, std::uint32_t index, const flo
   if (head.max == 0) return portable::store_zero<PlainActivations>(dst, index);
   helium::normalize_head(head, dst.cols);
   std::int8_t* const q = portable::activation_row(dst, index);
+  zero_last(q, dst.cols);
   finish(q, head.values, dst.cols, reciprocal_127(head.max), 22);
-  portable::zero_tail(q, dst.cols);
   dst.scales[index] = portable::row_scale(head.max, head.exponent, false);
 }
 
@@ -392,12 +396,14 @@ inline void quantize_key(std::int8_t* q, const KvBlock& dst, std::uint32_t slot,
   store_exponent(dst.key_exponents, dst.key_exponent_maxima, slot, key.exponent);
 }
 
-// The same of a value; portable::store_value_with.
-inline void quantize_value(std::int8_t* q, const KvBlock& dst, std::uint32_t slot, const float* src) {
+// The same of a value, eight at a time: store(values, first index); portable::store_value_with.
+template <class Store>
+inline void quantize_value(const KvBlock& dst, std::uint32_t slot, const float* src, Store store) {
   const BlockFloat b = block_float(max_bits(src, nullptr, dst.head_dim));
   const int shift = ((b.max + 128) >> 8) <= 127 ? 8 : 9;
+  const float scale = b.zero ? 0.0f : b.to_s16_scale;
   in_eights(src, dst.head_dim, [&](const float* x, std::uint32_t i) {
-    vstrbq_s16(q + i, vrshlq_n_s16(clamped_s16_of(x, b.zero ? 0.0f : b.to_s16_scale), -shift));
+    store(vrshlq_n_s16(clamped_s16_of(x, scale), -shift), i);
   });
   store_exponent(dst.value_exponents, dst.value_exponent_maxima, slot, b.zero ? -46 : b.exponent - 15 + shift);
 }
