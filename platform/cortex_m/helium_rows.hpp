@@ -229,21 +229,75 @@ inline void norm_s8r_f32(const Activations& dst, std::uint32_t index, const floa
   dst.scales[index] = activation_scale(portable::row_scale(b.max, b.exponent, groups != 0) * factor);
 }
 
-// h = gate * F(gate) * up of eight s16 values (SPEC.md 2.5) as its even and odd elements.
-inline int32x4x2_t gate_products(int16x8_t g, int16x8_t u, int shift, const std::uint16_t* factor) {
-  const uint16x8_t t = vqshlq_r_u16(vreinterpretq_u16_s16(vabsq_s16(g)), shift);
-  const uint16x8_t interval = vshrq_n_u16(t, 8);
-  const int16x8_t low = vreinterpretq_s16_u16(vldrhq_gather_shifted_offset_u16(factor, interval));
-  const int16x8_t high = vreinterpretq_s16_u16(vldrhq_gather_shifted_offset_u16(factor + 1, interval));
-  const int16x8_t part = vreinterpretq_s16_u16(vshrq_n_u16(vshlq_n_u16(t, 8), 1));
-  int16x8_t f = vaddq_s16(low, vqrdmulhq_s16(vsubq_s16(high, low), part));
-  // F(-a) = 32767 - F(a)
-  f = veorq_s16(f, vreinterpretq_s16_u16(vshrq_n_u16(vreinterpretq_u16_s16(vshrq_n_s16(g, 15)), 1)));
-  const int16x8_t h = vqrdmulhq_s16(g, f);
-  int32x4x2_t product;
-  product.val[0] = vmullbq_int_s16(h, u);
-  product.val[1] = vmulltq_int_s16(h, u);
-  return product;
+// h = gate * F(gate) * up (SPEC.md 2.5) of n elements, a multiple of eight and not 0, in place; returns the largest |h|.
+// Without kUp there is no factor `up`. By hand, because GCC 12 keeps half of it on the stack.
+template <bool kUp>
+__attribute__((noinline)) std::uint32_t gate_products(float* gate, const float* up, std::uint32_t n, float gate_scale,
+                                                      float up_scale, int shift, const std::uint16_t* factor) {
+  std::uint32_t max = 0;
+#define HEED_TO_S16(q, from, scale)                                                      \
+  "vld20.32 {q0, q1}, [" from "]\n\tvld21.32 {q0, q1}, [" from "]\n\t"                   \
+  "vmul.f32 q0, q0, " scale "\n\tvmul.f32 q1, q1, " scale "\n\t"                         \
+  "vcvtn.s32.f32 q0, q0\n\tvcvtn.s32.f32 q1, q1\n\t"                                     \
+  "vqmovnb.s32 " q ", q0\n\tvqmovnt.s32 " q ", q1\n\tvmax.s16 " q ", " q ", q7\n\t"
+  __asm__ volatile(
+      "vdup.16 q7, %[min]\n\t"
+      "vmov.i32 q6, #0\n\t"
+      "vmov.i16 q3, #1\n\t"
+      "dls lr, %[n]\n\t"
+      "1:\n\t" HEED_TO_S16("q2", "%[gate]", "%[gate_scale]")
+      ".if %c[has_up]\n\t" HEED_TO_S16("q3", "%[up]", "%[up_scale]") "adds %[up], #32\n\t.endif\n\t"
+      "vabs.s16 q0, q2\n\t"
+      "vqshl.u16 q0, %[shift]\n\t"
+      "vshr.u16 q1, q0, #8\n\t"
+      "vshl.i16 q0, q0, #8\n\t"
+      "vldrh.u16 q4, [%[low], q1, uxtw #1]\n\t"
+      "vldrh.u16 q5, [%[high], q1, uxtw #1]\n\t"
+      "vshr.u16 q0, q0, #1\n\t"
+      "vsub.i16 q5, q5, q4\n\t"
+      "vqrdmulh.s16 q5, q5, q0\n\t"
+      "vshr.s16 q0, q2, #15\n\t"
+      "vadd.i16 q4, q4, q5\n\t"
+      "vshr.u16 q0, q0, #1\n\t"
+      "veor q4, q4, q0\n\t"  // F(-a) = 32767 - F(a)
+      "vqrdmulh.s16 q4, q4, q2\n\t"
+      "vmullb.s16 q0, q4, q3\n\t"
+      "vmullt.s16 q1, q4, q3\n\t"
+      "vmaxa.s32 q6, q0\n\t"
+      "vmaxa.s32 q6, q1\n\t"
+      "vst20.32 {q0, q1}, [%[gate]]\n\t"
+      "vst21.32 {q0, q1}, [%[gate]]!\n\t"
+      "le lr, 1b\n\t"
+      "vmaxv.u32 %[max], q6"
+      : [gate] "+l"(gate), [up] "+l"(up), [max] "+r"(max)
+      : [n] "r"(n / 8), [min] "r"(-kMaxS16), [gate_scale] "r"(bits_of(gate_scale)), [up_scale] "r"(bits_of(up_scale)),
+        [shift] "r"(shift), [low] "r"(factor), [high] "r"(factor + 1), [has_up] "i"(kUp ? 1 : 0)
+      : "lr", "cc", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "memory");
+#undef HEED_TO_S16
+  return max;
+}
+
+// s16 = products shifted left (or right, if negative), and their int8 values where there are no groups; n is a multiple
+// of eight and not 0.
+__attribute__((noinline)) inline void finish_products(std::int8_t* to, const std::int32_t* products, std::uint32_t n,
+                                                      int left, std::int32_t reciprocal) {
+  __asm__ volatile(
+      "vdup.16 q3, %[reciprocal]\n\t"
+      "dls lr, %[n]\n\t"
+      "1:\n\t"
+      "vld20.32 {q0, q1}, [%[products]]\n\t"
+      "vld21.32 {q0, q1}, [%[products]]!\n\t"
+      "vshl.s32 q0, %[left]\n\t"
+      "vshl.s32 q1, %[left]\n\t"
+      "vmovnb.i32 q2, q0\n\t"
+      "vmovnt.i32 q2, q1\n\t"
+      "vmulh.s16 q2, q2, q3\n\t"
+      "vrshr.s16 q2, q2, #6\n\t"
+      "vstrb.16 q2, [%[to]], #8\n\t"
+      "le lr, 1b"
+      : [to] "+l"(to), [products] "+r"(products)
+      : [n] "r"(n / 8), [left] "r"(left), [reciprocal] "r"(reciprocal)
+      : "lr", "q0", "q1", "q2", "q3", "memory");
 }
 
 inline void gate_s8r_f32(const Activations& dst, std::uint32_t index, float* gate, const float* up,
@@ -254,16 +308,12 @@ inline void gate_s8r_f32(const Activations& dst, std::uint32_t index, float* gat
   if (bg.zero || bu.zero) return portable::store_zero<PlainActivations>(dst, index);
   int shift = bg.exponent - 3;  // to Q12
   shift = shift > 16 ? 16 : shift < -31 ? -31 : shift;
-  uint32x4_t largest = vdupq_n_u32(0);
   auto* const products = reinterpret_cast<std::int32_t*>(gate);  // in place: the floats are spent
-  std::uint32_t i = 0;
-  for (; i + 8 <= n; i += 8) {
-    const int16x8_t u = up ? clamped_s16_of(up + i, bu.to_s16_scale) : vdupq_n_s16(1);
-    const int32x4x2_t h = gate_products(clamped_s16_of(gate + i, bg.to_s16_scale), u, shift, factor);
-    largest = vmaxaq_s32(vmaxaq_s32(largest, h.val[0]), h.val[1]);
-    vst2q_s32(products + i, h);
-  }
-  std::uint32_t max = vmaxvq_u32(0, largest);
+  const std::uint32_t eights = n & ~7u;
+  std::uint32_t i = eights, max = 0;
+  if (eights)
+    max = (up ? gate_products<true> : gate_products<false>)(gate, up, eights, bg.to_s16_scale, bu.to_s16_scale, shift,
+                                                            factor);
   for (; i < n; ++i) {
     const std::int32_t g = to_s16(gate[i], bg.to_s16_scale);
     std::int32_t h = (g * portable::gate_factor(g, bg.exponent, factor) + (1 << 14)) >> 15;
@@ -273,39 +323,32 @@ inline void gate_s8r_f32(const Activations& dst, std::uint32_t index, float* gat
   }
   if (max == 0) return portable::store_zero<PlainActivations>(dst, index);
   const int left = 15 - bit_length(max);
-  // Shorter numbers from the beginning on never overtake the longer ones.
-  auto* const s = reinterpret_cast<std::int16_t*>(gate);
-  for (i = 0; i + 8 <= n; i += 8) {
-    const int32x4x2_t h = vld2q_s32(products + i);
-    vst1q_s16(s + i, vmovntq_s32(vmovnbq_s32(vuninitializedq_s16(), vshlq_r_s32(h.val[0], left)),
-                                 vshlq_r_s32(h.val[1], left)));
-  }
   const int right = left < 0 ? -left : 0, more = left < 0 ? 0 : left;
-  for (; i < n; ++i) {
-    std::int32_t h;
-    std::memcpy(&h, products + i, sizeof h);
-    s[i] = static_cast<std::int16_t>((h >> right) * (1 << more));
-  }
-  max = (max >> right) << more;
   std::int8_t* q = portable::activation_row(dst, index);
-  const std::int32_t reciprocal = reciprocal_127(static_cast<std::int32_t>(max));
+  const auto row_max = static_cast<std::int32_t>((max >> right) << more);
+  const std::int32_t reciprocal = reciprocal_127(row_max);
+  zero_last(q, n);
+  const auto shifted = [=](std::uint32_t k) { return (products[k] >> right) * (1 << more); };
   if (!kBuiltFeatures.groups || dst.groups == 0) {
-    finish(q, s, n, reciprocal, 22);
+    if (eights) finish_products(q, products, eights, left, reciprocal);
+    for (i = eights; i < n; ++i) q[i] = static_cast<std::int8_t>(quantize_s16(shifted(i), reciprocal));
   } else {
     std::uint8_t* exponents = dst.exponents + std::size_t{index} * dst.groups;
     for (std::uint32_t first = 0; first < n; first += dst.group, ++exponents) {
+      alignas(8) std::int16_t s[256];
       const std::uint32_t m = n - first < dst.group ? n - first : dst.group;
-      std::uint16_t group_max = 0;
-      for (i = 0; i + 8 <= m; i += 8) group_max = vmaxavq_s16(group_max, vld1q_s16(s + first + i));
-      for (; i < m; ++i)
-        group_max = magnitude(s[first + i]) > group_max ? static_cast<std::uint16_t>(magnitude(s[first + i])) : group_max;
-      *exponents = portable::group_exponent(group_max, static_cast<std::int32_t>(max));
-      finish(q + first, s + first, m, reciprocal, 19 + *exponents);
+      std::int32_t group_max = 0;
+      for (i = 0; i < m; ++i) {
+        s[i] = static_cast<std::int16_t>(shifted(first + i));
+        group_max = magnitude(s[i]) > group_max ? magnitude(s[i]) : group_max;
+      }
+      for (; i < round_up(m, 8); ++i) s[i] = 0;
+      *exponents = portable::group_exponent(group_max, row_max);
+      finish(q + first, s, m, reciprocal, 19 + *exponents);
     }
   }
-  portable::zero_tail(q, n);
-  dst.scales[index] = activation_scale(
-      portable::row_scale(static_cast<std::int32_t>(max), bg.exponent + bu.exponent - 15 - left, dst.groups != 0));
+  dst.scales[index] =
+      activation_scale(portable::row_scale(row_max, bg.exponent + bu.exponent - 15 - left, dst.groups != 0));
 }
 
 // portable::rotate_head; `head` has zeros up to a multiple of eight.
