@@ -51,8 +51,8 @@ void fill(float* x, std::uint32_t n, Fill how) {
   }
   if (how != Fill::special) return;
   constexpr std::uint32_t kSpecial[] = {0x7FC00000, 0x7F800000, 0xFF800000, 0x7F7FFFFF,
-                                        0x00000001, 0x80000000, 0x2B7FFFFF, 0xFFFFFFFF};
-  for (std::uint32_t i = 0; i < n; i += 1 + random_below(8)) x[i] = float_of(kSpecial[random_below(8)]);
+                                        0x00000001, 0x80000000, 0x2B7FFFFF, 0xFFFFFFFF, 0x7F800001};
+  for (std::uint32_t i = 0; i < n; i += 1 + random_below(8)) x[i] = float_of(kSpecial[random_below(9)]);
 }
 
 bool same(float a, float b) { return bits_of(a) == bits_of(b); }
