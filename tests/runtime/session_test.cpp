@@ -395,7 +395,7 @@ TEST_CASE("a session is created only in a block that holds it", "[session]") {
       Plan other = plan;
       other.arena_bytes -= 1;
       CHECK(create(session, model, other, *k, memory) == Status::bad_argument);
-      CHECK(create(session, Model{}, plan, *k, memory) == Status::bad_config);
+      CHECK(create(session, Model{}, plan, *k, memory) == Status::bad_argument);
       CHECK(session.position() == 0);
       Span<const float> logits;
       CHECK(session.step(logits, 0) == Status::bad_argument);  // never created
