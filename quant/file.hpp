@@ -55,7 +55,13 @@ class SourceFile {
   ImageBytes owned_;
 };
 
-// Writes beside `path` and renames, so that a failure leaves what was there.
+// Refuses, with the sentence of write_file, what write_file would refuse before its first byte: for what takes long to
+// compute.
+Error check_writable(const std::string& path);
+
+// Replaces a regular file, or the one that a symbolic link leads to, or makes a new one; its permissions are kept. The
+// bytes go to a temporary file beside it, which is renamed, so that a failure leaves what was there and nothing else.
+// Refuses what is not a regular file, may not be written, or is a link to nothing.
 Error write_file(const std::string& path, Span<const std::uint8_t> bytes);
 
 // The last component of a path, and the same without its extension.

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 
 #include "runtime/tokenizer.hpp"
 #include "tests/quant/checkpoints.hpp"
@@ -187,8 +188,31 @@ TEST_CASE("a failed write leaves the old file, and nothing beside it") {
   std::filesystem::create_directory(taken);
   CHECK(write_file(taken, new_bytes).sentence().find(taken) == 0);
   CHECK(std::filesystem::is_directory(taken));
-  CHECK_FALSE(std::filesystem::exists(taken + ".part"));
+  CHECK(check_writable(taken).sentence() == write_file(taken, new_bytes).sentence());
   CHECK(write_file(folder.file("no/such/folder"), new_bytes).sentence().find("cannot be written") != std::string::npos);
+}
+
+TEST_CASE("a file is written through a link, with its permissions, past what others keep beside it") {
+  namespace fs = std::filesystem;
+  const Folder folder;
+  const std::string path = folder.file("real"), link = folder.file("link"), others = path + ".part";
+  const std::uint8_t old_bytes[3] = {1, 2, 3}, new_bytes[2] = {4, 5};
+  const fs::perms mode = fs::perms::owner_read | fs::perms::owner_write | fs::perms::group_read;
+  REQUIRE_FALSE(write_file(path, old_bytes));
+  REQUIRE_FALSE(write_file(others, old_bytes));
+  fs::permissions(path, mode);
+  fs::create_symlink("real", link);
+  REQUIRE_FALSE(write_file(link, new_bytes));
+  CHECK(fs::is_symlink(link));
+  CHECK(fs::file_size(path) == 2);
+  CHECK(fs::status(path).permissions() == mode);
+  CHECK(fs::file_size(others) == 3);
+
+  fs::remove(path);
+  CHECK(write_file(link, new_bytes).sentence() == link + ": cannot be written: it is a symbolic link to nothing");
+  CHECK_FALSE(fs::exists(path));
+  CHECK(std::distance(fs::directory_iterator(fs::path(path).parent_path()), {}) == 2);  // the link and the others'
+  CHECK(write_file("", new_bytes).sentence() == "an empty path cannot be written");
 }
 
 TEST_CASE("metadata is lines, whatever is put into it") {
