@@ -8,6 +8,7 @@
 #include "examples/heed/counts.hpp"
 #include "examples/heed/host_session.hpp"
 #include "examples/heed/limits.hpp"
+#include "examples/heed/numbers.hpp"
 #include "examples/heed/output.hpp"
 #include "examples/heed/progress.hpp"
 #include "examples/heed/refusal.hpp"
@@ -182,7 +183,8 @@ std::string percent(double share) {
 
 void print_as_text(const std::vector<Measurement>& rows, const Limits& limits, const HostSession& host,
                    const LoadedModel& loaded) {
-  std::printf("%s on %s, %u threads\n", loaded.path.c_str(), host.kernels.traits.name, host.pool.threads());
+  std::printf("%s on %s, %s\n", loaded.path.c_str(), host.kernels.traits.name,
+              counted(host.pool.threads(), "thread").c_str());
   std::puts("                 tokens/s    multiply-adds/s  of peak      bytes/s  of bandwidth");
   for (const Measurement& m : rows)
     std::printf("%-8s %5u %11s %18s %8s %12s %13s\n", m.phase, m.n, engineering(m.tokens_per_s()).c_str(),
@@ -232,13 +234,14 @@ void add_bench(CLI::App& app) {
   command->add_option("-p,--prefill", options->prefill, "Prompt lengths (default: 128,512)")
       ->type_name("N,N")
       ->delimiter(',')
-      ->check(CLI::Range(1u, 1u << 20));
+      ->check(whole_number(1, 1u << 20));
   command->add_option("-n,--decode", options->decode, "Tokens to step through; 0 = none")
       ->type_name("N")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check(whole_number(0, 1u << 30));
   command->add_option("--chunk", options->session.chunk, "Tokens of a prompt taken together")
       ->type_name("N")
-      ->check(CLI::Range(1u, 4096u));
+      ->check(whole_number(1, 4096u));
   add_isa_option(*command, options->session.isa);
   command->add_flag("--json", options->json, "Print the numbers as JSON");
   command->footer("Example:\n  heed bench stories.heed -t 2 -p 128,512 -n 128");

@@ -8,6 +8,7 @@
 
 #include "examples/heed/commands.hpp"
 #include "examples/heed/host_session.hpp"
+#include "examples/heed/numbers.hpp"
 #include "examples/heed/output.hpp"
 #include "examples/heed/progress.hpp"
 #include "examples/heed/refusal.hpp"
@@ -109,6 +110,32 @@ std::size_t whole_characters(Span<const char> text, std::size_t at) {
   return (text[begin] & 0xC0) == 0x80 ? at : begin;
 }
 
+// The bytes of the UTF-8 character that `text` begins with; 0 if it begins with none (Unicode 16, table 3-7).
+std::size_t character_bytes(Span<const char> text) {
+  const auto byte = [&](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
+  const auto between = [](unsigned x, unsigned low, unsigned high) { return x >= low && x <= high; };
+  const unsigned lead = byte(0);
+  if (lead < 0x80) return text.empty() ? 0 : 1;
+  if (!between(lead, 0xC2, 0xF4)) return 0;
+  const std::size_t n = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+  const unsigned low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;   // less would be too long a form
+  const unsigned high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;  // more a surrogate, or beyond Unicode
+  if (!between(byte(1), low, high)) return 0;
+  for (std::size_t i = 2; i < n; ++i)
+    if (!between(byte(i), 0x80, 0xBF)) return 0;
+  return n;
+}
+
+// A text in another encoding still has a loss, which says little.
+void note_encoding(Span<const char> text, const std::string& path) {
+  std::size_t at = 0, n = 0;
+  while (at < text.size() && (n = character_bytes(text.subspan(at, text.size() - at))) != 0) at += n;
+  if (at == text.size()) return;
+  std::fprintf(stderr,
+               "heed: note: %s is not UTF-8 at byte %zu (0x%02X); a model of UTF-8 text is measured on UTF-8 only\n",
+               path.c_str(), at, static_cast<unsigned>(static_cast<unsigned char>(text[at])));
+}
+
 void print(const Sums& sums, const Options& options, const HostSession& host, const LoadedModel& loaded) {
   const double loss = sums.per_token(sums.nats);
   if (options.json) {
@@ -175,6 +202,7 @@ void eval(const Options& options) {
     progress.show(i + 1);
   }
   if (sums.tokens == 0) refuse(options.text, "nothing to predict in it");
+  note_encoding(text.subspan(0, whole_characters(text, n_chunks * options.chunk_bytes)), options.text);
   if (sums.cut_chunks)
     std::fprintf(stderr,
                  "heed: note: %s of %s chunks do not fit the context of %u and count up to its end; "
@@ -190,11 +218,15 @@ void add_eval(CLI::App& app) {
   auto options = std::make_shared<Options>();
   command->add_option("MODEL", options->model, "An image (.heed) with a tokenizer")->required();
   command->add_option("FILE", options->text, "A text; each chunk of it is predicted on its own")->required();
-  command->add_option("--chunk-bytes", options->chunk_bytes, "Bytes per chunk")
+  command
+      ->add_option("--chunk-bytes", options->chunk_bytes,
+                   "Bytes per chunk; at most 1 MiB, since the cost of encoding one may grow with its square")
       ->type_name("N")
       ->capture_default_str()
-      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 26));
-  command->add_option("--max-chunks", options->max_chunks, "Chunks to take (default: all)")->type_name("N");
+      ->check(whole_number(1, 1u << 20));
+  command->add_option("--max-chunks", options->max_chunks, "Chunks to take (default: all)")
+      ->type_name("N")
+      ->check(whole_number());
   command
       ->add_option("--reference", options->reference,
                    "The float source: adds its loss, the KL divergence from it "

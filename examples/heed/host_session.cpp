@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "examples/heed/counts.hpp"
+#include "examples/heed/numbers.hpp"
 #include "examples/heed/output.hpp"
 #include "examples/heed/refusal.hpp"
 #include "platform/tables.hpp"
@@ -78,6 +79,7 @@ void note_choice(const LoadedModel& loaded, const Kernels& chosen) {
 }  // namespace
 
 void map(MappedFile& file, const std::string& path) {
+  if (path.empty()) refuse("", "an empty path cannot be read");
   if (const char* error = file.open(path.c_str())) refuse(path, error);
 }
 
@@ -126,7 +128,7 @@ void add_isa_option(CLI::App& command, std::string& isa) {
 void add_threads_option(CLI::App& command, const std::string& names, std::uint32_t& threads) {
   command.add_option(names, threads, "Threads; never changes the result (default: one per CPU, 1 for small models)")
       ->type_name("N")
-      ->check(CLI::Range(1u, ThreadPool::kMaxThreads));
+      ->check(whole_number(1, ThreadPool::kMaxThreads));
 }
 
 const Kernels& choose_kernels(const LoadedModel& loaded, const std::string& isa) {
@@ -160,7 +162,8 @@ HostSession::HostSession(const LoadedModel& loaded, const SessionOptions& option
   require(create(session, loaded.model, plan, kernels, arena), loaded.path);
   const std::uint32_t threads = options.threads ? options.threads : default_threads(config);
   if (!pool.start(threads))
-    std::fprintf(stderr, "heed: note: only %u of %u threads could be started\n", pool.threads(), threads);
+    std::fprintf(stderr, "heed: note: only %u of %s could be started\n", pool.threads(),
+                 counted(threads, "thread").c_str());
   session.set_parallel(pool.parallel());
   if (options.isa.empty()) note_choice(loaded, kernels);
 }

@@ -19,6 +19,12 @@ int run(int argc, char** argv) {
   heed::tool::add_plan(app);
   heed::tool::add_inspect(app);
   heed::tool::add_bench(app);
+  // CLI11 would only say that there is none.
+  const auto is_meant = [&](const CLI::App* command) { return command->get_name() == argv[1]; };
+  if (argc > 1 && argv[1][0] != '-' && app.get_subcommands(is_meant).empty()) {
+    std::fprintf(stderr, "heed: no command is called \"%s\"; heed --help lists them\n", argv[1]);
+    return 2;
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& help) {

@@ -17,6 +17,8 @@ std::string grouped(std::uint64_t n) {
   return s;
 }
 
+std::string counted(std::uint64_t n, const char* what) { return grouped(n) + " " + what + (n == 1 ? "" : "s"); }
+
 std::string hex8(std::uint32_t n) {
   char s[9];
   std::snprintf(s, sizeof s, "%08x", static_cast<unsigned>(n));

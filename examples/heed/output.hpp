@@ -15,6 +15,8 @@ void print_json(const Json& json);
 
 // 260032 -> "260,032"
 std::string grouped(std::uint64_t n);
+// 1 -> "1 thread", 2 -> "2 threads"
+std::string counted(std::uint64_t n, const char* what);
 // 0x1a2b -> "00001a2b"
 std::string hex8(std::uint32_t n);
 // Three significant digits and a unit: 12.3 G

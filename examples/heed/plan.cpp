@@ -7,6 +7,7 @@
 #include "examples/heed/counts.hpp"
 #include "examples/heed/host_session.hpp"
 #include "examples/heed/memory_map.hpp"
+#include "examples/heed/numbers.hpp"
 #include "examples/heed/output.hpp"
 #include "examples/heed/presets.hpp"
 #include "examples/heed/refusal.hpp"
@@ -200,10 +201,10 @@ void add_plan(CLI::App& app) {
       ->check(CLI::IsMember(targets));
   command->add_option("--context", options->context, "Positions to keep (default: the model's)")
       ->type_name("N")
-      ->check(CLI::Range(1u, 1u << 20));
+      ->check(whole_number(1, 1u << 20));
   command->add_option("--chunk", options->chunk, "Tokens that a prefill takes together (default: the target's)")
       ->type_name("N")
-      ->check(CLI::Range(1u, 4096u));
+      ->check(whole_number(1, 4096u));
   command->add_flag("--json", options->json, "Print everything as JSON");
   command->footer("Example:\n  heed plan stories.heed --target cortex-m4 --context 256\n  heed plan --preset gpt-3");
   command->callback([options] { plan(*options); });

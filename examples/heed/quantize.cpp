@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "examples/heed/commands.hpp"
+#include "examples/heed/numbers.hpp"
 #include "examples/heed/output.hpp"
 #include "examples/heed/progress.hpp"
 #include "examples/heed/refusal.hpp"
@@ -60,12 +61,17 @@ void note_tokenizer(const Options& options, const std::string& chosen, bool requ
     std::fprintf(stderr, "heed: note: tokenizer %s\n", chosen.c_str());
 }
 
+// What the command line says; else an image keeps its own, and a float model gets the default.
 Layout choose_layout(const Options& options) {
   for (const KernelTraits* t : traits::kAll)
     if (options.target == t->name) return t->preferred;
   for (int i = 0; i < kLayoutCount; ++i)
     if (options.layout == quant::name_of(static_cast<Layout>(i))) return static_cast<Layout>(i);
-  return quant::ConvertOptions{}.layout;
+  quant::SourceFile file;
+  Model model;
+  if (is_image(options.source) && !file.open(options.source) && open(model, file.bytes(), best_kernels()) == Status::ok)
+    return model.layout();
+  return quant::ConvertOptions{}.layout;  // also of an image that convert will refuse
 }
 
 std::optional<std::uint32_t> choose_group(const std::string& group) {
@@ -109,7 +115,7 @@ void print(const quant::ConvertReport& report, const Options& options) {
   std::printf("parameters   %s\n", grouped(report.parameters).c_str());
   std::printf("image        %s bytes, layout %s\n", grouped(report.image_bytes).c_str(), quant::name_of(report.layout));
   if (!report.requantised) {
-    std::puts("weights      the same numbers in another order");
+    std::puts("weights      the same numbers");
     return;
   }
   std::printf("weight error %.3f %% of their rms\n", 100.0 * report.quantize.matrix_error);
@@ -123,6 +129,7 @@ void print(const quant::ConvertReport& report, const Options& options) {
 }
 
 void quantize(const Options& options) {
+  if (const quant::Error error = quant::check_writable(options.output)) refuse("", error.sentence());
   quant::ConvertOptions convert;
   convert.layout = choose_layout(options);
   convert.quantize.group = choose_group(options.group);
@@ -163,14 +170,15 @@ void add_quantize(CLI::App& app) {
   command->add_option("--group", options->group, "Columns that share a multiplier; auto measures what each site needs")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "row", "32", "64", "128", "256"}));
-  auto* layout = command->add_option("--layout", options->layout, "Order of the weights (default: packed)")
-                     ->check(CLI::IsMember(layouts));
+  auto* layout =
+      command->add_option("--layout", options->layout, "Order of the weights (default: an image's own, else packed)")
+          ->check(CLI::IsMember(layouts));
   command->add_option("--target", options->target, "The CPU to lay the weights out for")
       ->check(CLI::IsMember(targets))
       ->excludes(layout);
   command->add_option("--context", options->context, "Positions, at most the source's (default: the source's)")
       ->type_name("N")
-      ->check(CLI::Range(1u, 1u << 20));
+      ->check(whole_number(1, 1u << 20));
   command->add_option("--name", options->name, "Name in the metadata (default: SOURCE's)")->type_name("TEXT");
   command->add_option("--licence,--license", options->licence, "SPDX expression for the metadata")->type_name("TEXT");
   command->add_flag("--json", options->json, "Print sizes and errors as JSON");

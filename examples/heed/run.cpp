@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // run.cpp: `heed run`, a text and how it goes on.
 #include <cstdio>
+#include <limits>
 #include <memory>
 
 #include "examples/heed/commands.hpp"
 #include "examples/heed/host_session.hpp"
+#include "examples/heed/numbers.hpp"
 #include "examples/heed/output.hpp"
 #include "examples/heed/progress.hpp"
 #include "examples/heed/refusal.hpp"
@@ -139,11 +141,11 @@ void run(const Options& options) {
   std::puts("");
   std::fflush(stdout);
   if (result.context_full) std::fputs("heed: note: the context is full\n", stderr);
-  std::fprintf(stderr,
-               "%s: %zu + %zu tokens, prefill %s tokens/s, decode %s tokens/s, %s, %u threads, arena %s bytes\n",
+  std::fprintf(stderr, "%s: %zu + %zu tokens, prefill %s tokens/s, decode %s tokens/s, %s, %s, arena %s bytes\n",
                ("digest " + hex8(result.digest.value())).c_str(), result.prompt.size(), result.tokens.size(),
                engineering(result.prefill_rate()).c_str(), engineering(result.decode_rate()).c_str(),
-               host->kernels.traits.name, host->pool.threads(), grouped(host->plan.arena_bytes).c_str());
+               host->kernels.traits.name, counted(host->pool.threads(), "thread").c_str(),
+               grouped(host->plan.arena_bytes).c_str());
 }
 
 }  // namespace
@@ -156,29 +158,31 @@ void add_run(CLI::App& app) {
   command->add_option("-n,--tokens", options->n_tokens, "Tokens to generate at most")
       ->type_name("N")
       ->capture_default_str()
-      ->check(CLI::Range(1u, 1u << 30));
+      ->check(whole_number(1, 1u << 30));
   command->add_option("--temp", options->sampler.temperature, "Temperature; 0 takes the likeliest token")
       ->type_name("T")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 100.0));
+      ->check(number(0, 100));
   command->add_option("--top-k", options->sampler.top_k, "Sample from the K likeliest; 0 = all")
       ->type_name("K")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check(whole_number(0, std::numeric_limits<std::uint32_t>::max()));
   command->add_option("--top-p", options->sampler.top_p, "Sample from the likeliest that together reach P; 1 = all")
       ->type_name("P")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(number(0, 1));
   command->add_option("--seed", options->sampler.seed, "The same seed gives the same text on every CPU")
       ->type_name("S")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check(whole_number());
   add_threads_option(*command, "-t,--threads", options->session.threads);
   add_isa_option(*command, options->session.isa);
   command->add_option("--chunk", options->session.chunk, "Tokens of a prompt taken together; never changes the result")
       ->type_name("N")
-      ->check(CLI::Range(1u, 4096u));
+      ->check(whole_number(1, 4096u));
   command->add_option("--context", options->session.context, "Positions to keep (default: the model's)")
       ->type_name("N")
-      ->check(CLI::Range(1u, 1u << 20));
+      ->check(whole_number(1, 1u << 20));
   command->add_flag("--json", options->json, "Print text, tokens, digest and speed as JSON");
   command->footer("Example:\n  heed run stories.heed -p \"Once upon a time\" -n 200 --temp 0.8 --seed 7");
   command->callback([options] { run(*options); });

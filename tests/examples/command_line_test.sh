@@ -57,6 +57,15 @@ same() {
   checks=$((checks + 1))
   [ "$2" = "$3" ] || { echo "FAILED: $1: $2 and $3"; failures=$((failures + 1)); }
 }
+# wrong_number OPTION VALUE ARGUMENTS...: a wrong command line, and the option is named.
+wrong_number() {
+  option=$1
+  wrong=$2
+  shift 2
+  expect 2 "$* $option $wrong" "$@" "$option" "$wrong"
+  checks=$((checks + 1))
+  grep -q -e "$option" err || fail "'$option' is not named: heed $* $option $wrong"
+}
 # A refusal: status 1, one line on standard error that names the subject, nothing on standard output.
 refuses() {
   subject=$1
@@ -86,10 +95,23 @@ test_without_data() {
   expect 0 "version" --version
   expect 2 "no command"
   expect 2 "unknown command" dance
+  says dance
   expect 2 "unknown isa" run tiny.heed --isa abacus
-  expect 2 "negative count" run tiny.heed -n -1
-  expect 2 "temperature" run tiny.heed --temp 101
-  expect 2 "no number" run tiny.heed --seed many
+  wrong_number --temp 101 run tiny.heed
+  wrong_number --temp nan run tiny.heed
+  wrong_number --top-p nan run tiny.heed
+  wrong_number --seed many run tiny.heed
+  wrong_number --seed 18446744073709551616 run tiny.heed
+  for option in --tokens --top-k --seed --threads --chunk --context; do wrong_number $option -1 run tiny.heed; done
+  # 2^64 less than 1, which wraps to an ordinary number
+  for option in --chunk-bytes --max-chunks --threads; do
+    wrong_number $option -1 eval tiny.heed text.txt
+    wrong_number $option -18446744073709551615 eval tiny.heed text.txt
+  done
+  wrong_number --chunk-bytes 1048577 eval tiny.heed text.txt
+  for option in --prefill --decode --threads --chunk; do wrong_number $option -1 bench tiny.heed; done
+  for option in --context --chunk; do wrong_number $option -1 plan tiny.heed; done
+  wrong_number --context -1 quantize tiny.heed -o x.heed
   expect 2 "unknown preset" plan --preset gpt-99
   expect 2 "model and preset" plan tiny.heed --preset gpt-3
   expect 2 "unknown target" plan tiny.heed --target z80
@@ -137,6 +159,49 @@ test_without_data() {
     same "image_bytes for $target" "$(value image_bytes)" "$(wc -c < target.heed | tr -d ' ')"
   done
 
+  expect 0 "an image in its own layout" quantize pair.heed -o kept.heed
+  checks=$((checks + 1))
+  cmp -s kept.heed pair.heed || fail "the layout of an image is not kept"
+  expect 0 "a shorter context in its own layout" quantize pair.heed -o kept.heed --context 10 --json
+  same "layout with a shorter context" "$(value layout)" pair
+
+  # -- what -o names: replaced whole, through a link, with its permissions; nothing else is touched
+  mkdir outputs
+  cp tiny.heed outputs/real.heed
+  chmod 640 outputs/real.heed
+  echo mine > outputs/real.heed.part
+  ln -s outputs/real.heed link.heed
+  expect 0 "a link as output" quantize tiny.heed -o link.heed --layout pair
+  checks=$((checks + 1))
+  { [ -h link.heed ] && cmp -s outputs/real.heed pair.heed; } || fail "the link was replaced, not what it leads to"
+  case $(ls -l outputs/real.heed) in
+    -rw-r-----*) ;;
+    *) fail "permissions are not kept" ;;
+  esac
+  (umask 027; expect 0 "a new output" quantize tiny.heed -o outputs/new.heed; exit $failures) || failures=$?
+  case $(ls -l outputs/new.heed) in
+    -rw-r-----*) ;;
+    *) fail "a new file ignores the umask" ;;
+  esac
+  same "a file of somebody else" "$(cat outputs/real.heed.part)" mine
+  ln -s outputs/nothing.heed dangling.heed
+  refuses dangling.heed quantize tiny.heed -o dangling.heed
+  ln -s loop.heed loop.heed
+  refuses loop.heed quantize tiny.heed -o loop.heed
+  mkfifo outputs/pipe
+  refuses outputs/pipe quantize tiny.heed -o outputs/pipe
+  checks=$((checks + 1))
+  [ -p outputs/pipe ] || fail "a pipe was replaced"
+  refuses outputs quantize tiny.heed -o outputs
+  if [ "$(id -u)" != 0 ]; then  # who may write everything
+    chmod 440 outputs/real.heed
+    refuses outputs/real.heed quantize tiny.heed -o outputs/real.heed
+    chmod 550 outputs
+    refuses outputs/other.heed quantize tiny.heed -o outputs/other.heed
+    chmod 750 outputs
+  fi
+  same "files in the folder" "$(ls outputs | tr '\n' ' ')" "new.heed pipe real.heed real.heed.part "
+
   # -- the other commands
   printf 'abba abab baba\n' | tr '\n' ' ' > text.txt
   expect 0 "eval" eval tiny.heed text.txt --isa portable
@@ -172,6 +237,11 @@ test_without_data() {
 
   # -- refusals
   refuses nothing.heed run nothing.heed
+  for command in "run" "inspect" "plan" "bench" "eval tiny.heed" "quantize -o out.heed" "quantize tiny.heed -o"; do
+    # shellcheck disable=SC2086
+    expect 1 "$command with an empty path" $command ""
+    says "^heed: an empty path cannot be"
+  done
   refuses "$work" inspect "$work"
   : > empty.heed
   refuses empty.heed inspect empty.heed
@@ -265,6 +335,14 @@ test_with_data() {
   expect 0 "chunks beyond the context" eval stories.heed "$HEED_TEST_DATA/text/shakespeare.txt" --chunk-bytes 4000 \
     --max-chunks 2 --json
   same "cut chunks" "$(value cut_chunks)" 2
+  # A text that is not UTF-8 has a loss, and a note that says what it is worth.
+  printf 'A caf\303\251 and a dog.' > utf8.txt
+  expect 0 "eval of UTF-8" eval stories.heed utf8.txt
+  checks=$((checks + 1))
+  ! grep -q UTF-8 err || fail "UTF-8 is not recognised"
+  printf 'A caf\351 and a dog.' > latin1.txt
+  expect 0 "eval of Latin-1" eval stories.heed latin1.txt
+  says "latin1.txt is not UTF-8 at byte 5 (0xE9)"
   refuses mute.heed eval stories.heed "$HEED_TEST_DATA/text/shakespeare.txt" --max-chunks 1 --reference mute.heed
 }
 
