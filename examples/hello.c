@@ -55,7 +55,15 @@ int main(int argc, char** argv) {
   require(heed_plan_make(&plan, &model, kernels, NULL));  // integer arithmetic, no memory touched
   const size_t arena_bytes = (size_t)heed_plan_arena_bytes(&plan);
   void* arena = aligned_memory(arena_bytes);
-  require(heed_session_create(&session, &model, &plan, kernels, arena, arena_bytes));
+  const heed_status created = heed_session_create(&session, &model, &plan, kernels, arena, arena_bytes);
+  if (created == HEED_LAYOUT_UNSUPPORTED) {  // made for other kernels than this CPU's
+    fprintf(stderr,
+            "hello: laid out for another CPU; `heed quantize %s --layout packed -o packed.heed` makes one "
+            "for this\n",
+            argv[1]);
+    return 1;
+  }
+  require(created);
   const uint32_t vocab_size = heed_model_vocab_size(&model);
   const size_t scratch_bytes = HEED_SAMPLER_SCRATCH_BYTES(vocab_size);
   const heed_sampler_config sampling = {.temperature = 0.8f, .top_p = 0.9f, .seed = 1};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// hello.cpp: a model tells a story from a fixed block of memory. README.md shows these lines.
+// hello.cpp: a model tells a story from a fixed block of memory. README.md shows the heart of it.
 #include <cstdio>
 
 #include "examples/require.hpp"
@@ -24,7 +24,13 @@ int main(int argc, char** argv) {
   require(heed::open(model, file.bytes(), kernels));                     // nothing is believed before it is checked
   require(heed::open(tokenizer, model.tokenizer(), model.config().vocab_size));
   require(heed::make_plan(plan, model.config(), kernels.traits));        // integer arithmetic, no memory touched
-  require(heed::create(session, model, plan, kernels, arena));           // the last moment anything can be too small
+  const heed::Status created = heed::create(session, model, plan, kernels, arena);
+  if (created == heed::Status::layout_unsupported) {                     // made for other kernels than this CPU's
+    std::fprintf(stderr, "hello: laid out for another CPU; `heed quantize %s --layout packed -o packed.heed` makes one "
+                 "for this\n", argv[1]);
+    return 1;
+  }
+  require(created);                                                      // the last moment anything can be too small
   require(heed::create(sampler, {/*temperature=*/0.8f, /*top_k=*/0, /*top_p=*/0.9f, /*seed=*/1},
                        model.config().vocab_size, kernels, sampler_memory));
 
