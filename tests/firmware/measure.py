@@ -9,6 +9,7 @@ when flash or stack has grown by more than 2 % over sizes.csv, when the M4 firmw
 """
 import argparse
 import csv
+import json
 import os
 import re
 import subprocess
@@ -18,6 +19,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BOARDS = {"cortex-m0": "mps2-an385", "cortex-m3": "mps2-an385", "cortex-m4": "mps2-an386", "cortex-m7": "mps2-an500",
           "cortex-m33": "mps2-an505", "cortex-m55": "mps3-an547"}
 LAYOUTS = {"cortex-m0": "row", "cortex-m3": "row", "cortex-m55": "block64"}  # the others: pair
+TABLES = {"cortex-m0": "cortex-m0", "cortex-m3": "cortex-m3", "cortex-m55": "cortex-m55"}  # the others: cortex-m4
 FLASH_LIMIT = {"cortex-m4": 20 * 1024}
 COLUMNS = ["model", "core", "text", "data", "bss", "stack", "arena", "instructions_per_token", "digest"]
 BEGIN, END = "<!-- firmware table begins -->", "<!-- firmware table ends -->"
@@ -49,10 +51,13 @@ def run(board, elf, tokens, plugin, folder):
 def measure(core, board, heed, source, name, plugin, build):
     folder = os.path.join(build, core)
     os.makedirs(folder, exist_ok=True)
-    image = os.path.join(folder, "model.heed")
+    image = os.path.join(folder, f"{name.replace(' ', '_')}.heed")
     output(heed, "quantize", source, "--layout", LAYOUTS.get(core, "pair"), "-o", image)
+    # The arena has exactly the bytes that the plan, made on this machine for that core, says.
+    arena = json.loads(output(heed, "plan", image, "--target", TABLES.get(core, "cortex-m4"), "--json"))["arena_bytes"]
     configure = ["cmake", "-S", ROOT, "--preset", core, "-B", folder, "-DHEED_TESTS=OFF",
-                 "-DHEED_FEATURES=kLlamaFeatures", f"-DHEED_FIRMWARE_MODEL={image}"]
+                 "-DHEED_FEATURES=kLlamaFeatures", f"-DHEED_FIRMWARE_MODEL={image}",
+                 f"-DHEED_ARENA_BYTES={arena}"]
     subprocess.run(configure, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     subprocess.run(["cmake", "--build", folder, "--target", "story"], check=True, stdout=subprocess.DEVNULL)
     elf = os.path.join(folder, "bin", "story")
@@ -83,10 +88,9 @@ def table(rows):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--heed", default=os.path.join(ROOT, "build", "host", "bin", "heed"))
-    parser.add_argument("--source", required=True, help="the model: a llama2.c checkpoint or an image")
-    parser.add_argument("--name", default="stories260K")
+    parser.add_argument("--source", required=True, action="append", metavar="NAME=FILE",
+                        help="a model: a llama2.c checkpoint or an image; may be repeated")
     parser.add_argument("--build", default=os.path.join(ROOT, "build", "firmware"))
-    parser.add_argument("--digest", help="what every core must print")
     parser.add_argument("--core", action="append", choices=list(BOARDS), help="only this core; nothing is written then")
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
@@ -94,18 +98,21 @@ def main():
     plugin = os.path.join(args.build, "libicount.so")
     subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", plugin, os.path.join(ROOT, "tests/icount/icount_plugin.c")],
                    check=True)
-    rows = [measure(core, board, args.heed, args.source, args.name, plugin, args.build) for core, board in BOARDS.items()
-            if not args.core or core in args.core]
+    rows = [measure(core, board, args.heed, path, name, plugin, args.build)
+            for name, path in (source.split("=", 1) for source in args.source)
+            for core, board in BOARDS.items() if not args.core or core in args.core]
     print(table(rows))
+    for name, path in (source.split("=", 1) for source in args.source):
+        output(args.heed, "quantize", path, "-o", os.path.join(args.build, f"{name.replace(' ', '_')}.heed"))
     errors = []
     for r in rows:
         limit = FLASH_LIMIT.get(r["core"])
         if limit and r["text"] + r["data"] > limit:
             errors.append(f"{r['core']}: {r['text'] + r['data']} bytes of flash, the limit is {limit}")
-        if args.digest and r["digest"] != args.digest:
-            errors.append(f"{r['core']}: digest {r['digest']}, expected {args.digest}")
-    if len({r["digest"] for r in rows}) != 1:
-        errors.append("digests differ between cores")
+        host = json.loads(output(args.heed, "run", os.path.join(args.build, f"{r['model'].replace(' ', '_')}.heed"), "-p",
+                                 "", "-n", "200", "--json"))["digest"]
+        if r["digest"] != host:
+            errors.append(f"{r['model']} on {r['core']}: digest {r['digest']}, this machine has {host}")
     path = os.path.join(ROOT, "tests", "firmware", "sizes.csv")
     if args.check:
         with open(path, newline="", encoding="utf-8") as f:
@@ -114,7 +121,7 @@ def main():
             old = known.get((r["model"], r["core"]))
             for key in ("text", "data", "bss", "stack", "arena", "instructions_per_token"):
                 if old and r[key] > 1.02 * int(old[key]):
-                    errors.append(f"{r['core']}: {key} grew from {old[key]} to {r[key]}; run this script without --check")
+                    errors.append(f"{r['model']} on {r['core']}: {key} grew from {old[key]} to {r[key]}; run this script without --check")
     elif not errors and not args.core:
         with open(path, "w", newline="", encoding="utf-8") as f:
             writer = csv.DictWriter(f, COLUMNS, lineterminator="\n")
