@@ -5,11 +5,12 @@
 //   Acc         sums of kLanes rows for kTokens vectors; start(what the policy's sum() says of the activations),
 //               result(acc, token) in row order
 //   Activation  kColumns activations of each vector: activation(x, stride)
-//   Operand     kPieceColumns columns of kLanes rows, from the packed layout: load_weights, load_keys, and
-//               load_last_keys for the last four columns where a piece has eight
+//   Operand     kPieceColumns columns of kLanes rows, from the packed layout: load, or load_panel for the kUnits units of
+//               a panel, behind which the pointer is left; `half`: of eight columns only four exist
 //   multiply    adds one piece of the columns; multiply<P> where an Activation has several pieces
 //   Tile<T>     the policy for T tokens at once, where a larger tile has a better one
 //   units(T)    how many kLanes rows are multiplied by T tokens at once, as the registers allow
+//   kArranges   the tile would rather have a panel in the order of arrange()
 // and decides what the cache looks like: key_bytes() of four dimensions of a key, kValueKeys keys side by side in the
 // values [key / kValueKeys][head_dim][kValueKeys], and multiply-adds of 15-bit weights with a strip of kStripDims of them.
 #pragma once
@@ -19,6 +20,9 @@
 #include "platform/simd/lanes.hpp"
 
 namespace heed::simd {
+
+// Where operands are read from.
+enum class Source { weights, arranged, keys };
 
 // Weights of up to 64 keys, as they are; other policies keep them in a form of their own.
 struct alignas(64) FoldedWords {

@@ -18,6 +18,8 @@ struct DotAvx2 {
   static constexpr std::uint32_t kMaxTokens = 8;
   static constexpr bool kNeedsSums = false;
   static constexpr bool kCorrects = false;
+  static constexpr bool kArranges = false;
+  static constexpr std::uint32_t kUnits = 1;
   static constexpr std::uint32_t kQueries = 4;
   static constexpr std::uint32_t key_panels(std::uint32_t queries) { return queries == 1 ? 2 : 1; }
   static constexpr std::uint32_t units(std::uint32_t tokens) { return tokens == 1 ? 4 : tokens == 8 ? 1 : 2; }
@@ -26,11 +28,11 @@ struct DotAvx2 {
 
   HEED_INLINE static Acc start(std::int32_t) { return _mm256_setzero_si256(); }
   HEED_INLINE static __m256i result(Acc a, std::uint32_t) { return a; }
-  HEED_INLINE static Operand load_weights(const std::int8_t* p) {
+  template <Source>
+  HEED_INLINE static Operand load(const std::int8_t* p, bool) {
     const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     return {w, _mm256_abs_epi8(w)};
   }
-  HEED_INLINE static Operand load_keys(const std::int8_t* p) { return load_weights(p); }
   HEED_INLINE static Activation activation(const std::int8_t* x, std::size_t) {
     int word;
     std::memcpy(&word, x, sizeof word);
@@ -69,7 +71,8 @@ struct DotAvx2 {
 // For many tokens: x or its complement -x - 1, which any port can do, and the |w| too many subtracted once per tile.
 struct DotAvx2Corrected : DotAvx2 {
   static constexpr bool kCorrects = true;
-  HEED_INLINE static Operand load_weights(const std::int8_t* p) {
+  template <Source>
+  HEED_INLINE static Operand load(const std::int8_t* p, bool) {
     const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     return {_mm256_cmpgt_epi8(_mm256_setzero_si256(), w), _mm256_abs_epi8(w)};
   }

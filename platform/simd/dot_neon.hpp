@@ -6,6 +6,14 @@
 
 namespace heed::simd {
 
+// Four columns of a panel. The assembly hides the sum, so that the load itself increments the pointer.
+HEED_INLINE int8x16x4_t next_columns(const std::int8_t*& p) {
+  const int8x16x4_t x = vld1q_s8_x4(p);
+  p += 64;
+  __asm__("" : "+r"(p));
+  return x;
+}
+
 // Two products of int8 fit int16, so that eight columns cost one widening addition.
 struct DotNeon {
   struct Acc {
@@ -14,34 +22,48 @@ struct DotNeon {
   struct Operand {
     int8x16_t a, b;  // columns 0..3 and 4..7 of four rows
   };
-  struct Activation {
-    int8x16_t a, b;
-  };
-  static constexpr std::uint32_t kColumns = 8, kPieceColumns = 8, kTokens = 1;
-  static constexpr std::uint32_t kMaxTokens = 2;
+  using Activation = int8x16_t;
+  static constexpr std::uint32_t kColumns = 16, kPieceColumns = 8, kTokens = 1;
+  static constexpr std::uint32_t kMaxTokens = 1;
   static constexpr bool kNeedsSums = false;
+  static constexpr bool kCorrects = false;
+  static constexpr bool kArranges = false;
+  static constexpr std::uint32_t kUnits = sizeof(void*) == 8 ? 4 : 1;
   static constexpr std::uint32_t kQueries = 2;
   static constexpr std::uint32_t key_panels(std::uint32_t) { return 1; }
-  static constexpr bool kCorrects = false;
-  static constexpr std::uint32_t units(std::uint32_t) { return 4; }
+  // 32-bit Arm has half as many registers.
+  static constexpr std::uint32_t units(std::uint32_t) { return sizeof(void*) == 8 ? 4 : 2; }
   template <std::uint32_t T>
   using Tile = DotNeon;
 
   HEED_INLINE static Acc start(std::int32_t) { return {vdupq_n_s32(0), vdupq_n_s32(0)}; }
   HEED_INLINE static int32x4_t result(const Acc& a, std::uint32_t) { return vpaddq_s32(a.first, a.second); }
-  HEED_INLINE static Operand load_weights(const std::int8_t* p) { return {vld1q_s8(p), vld1q_s8(p + 64)}; }
-  HEED_INLINE static Operand load_keys(const std::int8_t* p) { return load_weights(p); }
-  // The last four columns of an odd number of fours.
-  HEED_INLINE static Operand load_last_keys(const std::int8_t* p) { return {vld1q_s8(p), vdupq_n_s8(0)}; }
-  HEED_INLINE static int8x16_t broadcast_four(const std::int8_t* x) {
-    return vreinterpretq_s8_u32(vdupq_n_u32(Words<NeonArch>::word(x)));
+  template <Source>
+  HEED_INLINE static Operand load(const std::int8_t* p, bool half) {
+    return {vld1q_s8(p), half ? vdupq_n_s8(0) : vld1q_s8(p + 64)};
+  }
+  template <Source>
+  HEED_INLINE static void load_panel(Operand (&operands)[4], const std::int8_t*& p, bool half) {
+    const int8x16x4_t a = next_columns(p);
+    int8x16x4_t b = {{vdupq_n_s8(0), vdupq_n_s8(0), vdupq_n_s8(0), vdupq_n_s8(0)}};
+    if (!half) b = next_columns(p);
+#pragma GCC unroll 4
+    for (std::uint32_t u = 0; u < 4; ++u) operands[u] = {a.val[u], b.val[u]};
   }
   HEED_INLINE static Activation activation(const std::int8_t* x, std::size_t) {
-    return {broadcast_four(x), broadcast_four(x + 4)};
+    Activation a = vld1q_s8(x);
+    __asm__("" : "+w"(a));  // or g++ loads it in four parts
+    return a;
   }
-  HEED_INLINE static void multiply(Acc& acc, const Operand& w, const Activation& x) {
-    const int16x8_t low = vmlal_s8(vmull_s8(vget_low_s8(w.a), vget_low_s8(x.a)), vget_low_s8(w.b), vget_low_s8(x.b));
-    const int16x8_t high = vmlal_high_s8(vmull_high_s8(w.a, x.a), w.b, x.b);
+  template <std::uint32_t kFour>
+  HEED_INLINE static int8x16_t repeat(int8x16_t x) {
+    return vreinterpretq_s8_s32(vdupq_laneq_s32(vreinterpretq_s32_s8(x), kFour));
+  }
+  template <std::uint32_t kPiece>
+  HEED_INLINE static void multiply(Acc& acc, const Operand& w, Activation x) {
+    const int8x16_t a = repeat<2 * kPiece>(x), b = repeat<2 * kPiece + 1>(x);
+    const int16x8_t low = vmlal_s8(vmull_s8(vget_low_s8(w.a), vget_low_s8(a)), vget_low_s8(w.b), vget_low_s8(b));
+    const int16x8_t high = vmlal_high_s8(vmull_high_s8(w.a, a), w.b, b);
     acc.first = vpadalq_s16(acc.first, low);
     acc.second = vpadalq_s16(acc.second, high);
   }
@@ -80,19 +102,25 @@ struct DotDotprod {
   using Operand = int8x16_t;
   using Activation = int8x16_t;
   static constexpr std::uint32_t kColumns = 16, kPieceColumns = 4, kTokens = 1;
-  static constexpr std::uint32_t kMaxTokens = 8;
+  static constexpr std::uint32_t kMaxTokens = 4;
   static constexpr bool kNeedsSums = false;
   static constexpr bool kCorrects = false;
+  static constexpr bool kArranges = false;
+  static constexpr std::uint32_t kUnits = 4;
   static constexpr std::uint32_t kQueries = 4;
   static constexpr std::uint32_t key_panels(std::uint32_t) { return 1; }
-  static constexpr std::uint32_t units(std::uint32_t tokens) { return tokens == 8 ? 2 : 4; }
+  static constexpr std::uint32_t units(std::uint32_t) { return 4; }
   template <std::uint32_t T>
   using Tile = DotDotprod;
 
   HEED_INLINE static Acc start(std::int32_t) { return vdupq_n_s32(0); }
   HEED_INLINE static int32x4_t result(Acc a, std::uint32_t) { return a; }
-  HEED_INLINE static Operand load_weights(const std::int8_t* p) { return vld1q_s8(p); }
-  HEED_INLINE static Operand load_keys(const std::int8_t* p) { return vld1q_s8(p); }
+  template <Source>
+  HEED_INLINE static void load_panel(Operand (&operands)[4], const std::int8_t*& p, bool) {
+    const int8x16x4_t x = next_columns(p);
+#pragma GCC unroll 4
+    for (std::uint32_t u = 0; u < 4; ++u) operands[u] = x.val[u];
+  }
   HEED_INLINE static Activation activation(const std::int8_t* x, std::size_t) { return vld1q_s8(x); }
   template <std::uint32_t kPiece>
   HEED_INLINE static void multiply(Acc& acc, Operand w, Activation x) {
@@ -151,6 +179,8 @@ struct DotSmmla {
   static constexpr std::uint32_t kColumns = 16, kPieceColumns = 8, kTokens = 2;
   static constexpr bool kNeedsSums = false;
   static constexpr bool kCorrects = false;
+  static constexpr bool kArranges = true;
+  static constexpr std::uint32_t kUnits = 4;
 
   HEED_INLINE static Acc start(std::int32_t) { return {vdupq_n_s32(0), vdupq_n_s32(0)}; }
   HEED_INLINE static int32x4_t result(const Acc& a, std::uint32_t token) {
@@ -160,10 +190,17 @@ struct DotSmmla {
     const int32x4_t x = vreinterpretq_s32_s8(a), y = vreinterpretq_s32_s8(b);
     return {vreinterpretq_s8_s32(vzip1q_s32(x, y)), vreinterpretq_s8_s32(vzip2q_s32(x, y))};
   }
-  HEED_INLINE static Operand load_weights(const std::int8_t* p) { return zip(vld1q_s8(p), vld1q_s8(p + 64)); }
-  HEED_INLINE static Operand load_keys(const std::int8_t* p) { return load_weights(p); }
-  // The last four columns of an odd number of fours.
-  HEED_INLINE static Operand load_last_keys(const std::int8_t* p) { return zip(vld1q_s8(p), vdupq_n_s8(0)); }
+  template <Source kSource>
+  HEED_INLINE static void load_panel(Operand (&operands)[4], const std::int8_t*& p, bool half) {
+    const int8x16x4_t a = next_columns(p);
+    int8x16x4_t b = {{vdupq_n_s8(0), vdupq_n_s8(0), vdupq_n_s8(0), vdupq_n_s8(0)}};
+    if (!half) b = next_columns(p);
+#pragma GCC unroll 4
+    for (std::uint32_t u = 0; u < 4; ++u)
+      operands[u] = kSource != Source::arranged ? zip(a.val[u], b.val[u])
+                    : u < 2                     ? Operand{a.val[2 * u], a.val[2 * u + 1]}
+                                                : Operand{b.val[2 * u - 4], b.val[2 * u - 3]};
+  }
   HEED_INLINE static Activation activation(const std::int8_t* x, std::size_t stride) {
     const int64x2_t a = vreinterpretq_s64_s8(vld1q_s8(x)), b = vreinterpretq_s64_s8(vld1q_s8(x + stride));
     return {{vreinterpretq_s8_s64(vzip1q_s64(a, b)), vreinterpretq_s8_s64(vzip2q_s64(a, b))}};
@@ -179,6 +216,16 @@ struct DotSmmla {
 struct DotI8mm : DotDotprod {
   template <std::uint32_t T>
   using Tile = std::conditional_t<T == 1, DotDotprod, DotSmmla>;
+
+  // Eight columns of a panel, zipped once for all tokens.
+  HEED_INLINE static void arrange(std::int8_t* out, const std::int8_t* panel) {
+#pragma GCC unroll 4
+    for (std::uint32_t u = 0; u < 4; ++u) {
+      const DotSmmla::Operand x = DotSmmla::zip(vld1q_s8(panel + u * 16), vld1q_s8(panel + u * 16 + 64));
+      vst1q_s8(out + u * 32, x.first);
+      vst1q_s8(out + u * 32 + 16, x.second);
+    }
+  }
 
   // Values: eight keys side by side.
   static constexpr std::uint32_t kValueKeys = 8;

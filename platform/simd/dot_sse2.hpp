@@ -17,13 +17,15 @@ struct DotSse2 {
   static constexpr std::uint32_t kMaxTokens = 4;
   static constexpr bool kNeedsSums = false;
   static constexpr bool kCorrects = false;
+  static constexpr bool kArranges = false;
+  static constexpr std::uint32_t kUnits = 1;
   static constexpr std::uint32_t kQueries = 2;
   static constexpr std::uint32_t key_panels(std::uint32_t) { return 1; }
   static constexpr std::uint32_t units(std::uint32_t tokens) { return tokens == 1 ? 4 : 2; }
   template <std::uint32_t T>
   using Tile = DotSse2;
 
-  HEED_INLINE static Pair load(const std::int8_t* p) {
+  HEED_INLINE static Pair widen(const std::int8_t* p) {
     const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
     return {_mm_srai_epi16(_mm_slli_epi16(x, 8), 8), _mm_srai_epi16(x, 8)};
   }
@@ -32,9 +34,11 @@ struct DotSse2 {
   }
   HEED_INLINE static Acc start(std::int32_t) { return _mm_setzero_si128(); }
   HEED_INLINE static __m128i result(Acc a, std::uint32_t) { return a; }
-  HEED_INLINE static Operand load_weights(const std::int8_t* p) { return load(p); }
-  HEED_INLINE static Operand load_keys(const std::int8_t* p) { return load(p); }
-  HEED_INLINE static Activation activation(const std::int8_t* x, std::size_t) { return load(x); }
+  template <Source>
+  HEED_INLINE static Operand load(const std::int8_t* p, bool) {
+    return widen(p);
+  }
+  HEED_INLINE static Activation activation(const std::int8_t* x, std::size_t) { return widen(x); }
   template <std::uint32_t kPiece>
   HEED_INLINE static void multiply(Acc& acc, const Operand& w, const Activation& x) {
     constexpr int kLane = kPiece * 0x55;
@@ -59,7 +63,7 @@ struct DotSse2 {
     return {_mm_shuffle_epi32(w, 0x00), _mm_shuffle_epi32(w, 0x55)};
   }
   HEED_INLINE static void weigh(Strip& s, const Weight& w, const std::int8_t* values) {
-    s = _mm_add_epi32(s, multiply(load(values), w));
+    s = _mm_add_epi32(s, multiply(widen(values), w));
   }
   HEED_INLINE static __m128i strip_words(Strip s, std::uint32_t) { return s; }
 };

@@ -83,6 +83,8 @@ struct DotVnni {
   static constexpr std::uint32_t kMaxTokens = R::kMaxTokens;
   static constexpr bool kNeedsSums = true;
   static constexpr bool kCorrects = false;
+  static constexpr bool kArranges = false;
+  static constexpr std::uint32_t kUnits = 1;
   static constexpr std::uint32_t kQueries = 4;
   static constexpr std::uint32_t key_panels(std::uint32_t queries) { return R::key_panels(queries); }
   static constexpr std::uint32_t units(std::uint32_t tokens) { return R::units(tokens); }
@@ -96,8 +98,10 @@ struct DotVnni {
   }
   HEED_INLINE static Acc start(std::int32_t sum) { return R::set1(sum); }
   HEED_INLINE static Vector result(Acc a, std::uint32_t) { return a; }
-  HEED_INLINE static Operand load_weights(const std::int8_t* p) { return R::flip(R::load(p)); }
-  HEED_INLINE static Operand load_keys(const std::int8_t* p) { return R::load(p); }
+  template <Source kSource>
+  HEED_INLINE static Operand load(const std::int8_t* p, bool) {
+    return kSource == Source::keys ? R::load(p) : R::flip(R::load(p));
+  }
   HEED_INLINE static Activation activation(const std::int8_t* x, std::size_t) { return repeat(x); }
   HEED_INLINE static void multiply(Acc& acc, Operand w, Activation x) { R::dpbusd(acc, w, x); }
   static constexpr std::uint32_t key_bytes(std::uint32_t four) { return four ^ 0x80808080u; }

@@ -39,4 +39,12 @@ HEED_INLINE uint8x16_t vqtbl2q_u8(uint8x16x2_t table, uint8x16_t index) {
   return vcombine_u8(vtbl4_u8(four, vget_low_u8(index)), vtbl4_u8(four, vget_high_u8(index)));
 }
 
+template <class Vector>
+HEED_INLINE int32x4_t vdupq_laneq_s32(Vector x, int lane) {
+  return lane < 2 ? vdupq_lane_s32(vget_low_s32(x), lane % 2) : vdupq_lane_s32(vget_high_s32(x), lane % 2);
+}
+HEED_INLINE int8x16x4_t vld1q_s8_x4(const std::int8_t* p) {
+  return {{vld1q_s8(p), vld1q_s8(p + 16), vld1q_s8(p + 32), vld1q_s8(p + 48)}};
+}
+
 }  // namespace heed::simd

@@ -3,12 +3,9 @@
 #pragma once
 #include <type_traits>
 
-#include "platform/simd/lanes.hpp"
+#include "platform/simd/dot.hpp"
 
 namespace heed::simd {
-
-// Where operands are read from.
-enum class Source { weights, keys };
 
 // A tile is `U` units, each of kLanes rows, times `T` vectors. A panel of 16 rows has kParts units.
 template <class Arch, class Dot>
@@ -21,6 +18,8 @@ struct Products : Lanes<Arch> {
   static constexpr std::uint32_t kParts = 16 / kLanes;
   // Panels that are multiplied by all tokens before the next ones, so that their weights stay in a cache.
   static constexpr std::uint32_t kRowBlockPanels = 12;
+  // From this many tokens on, and up to this many columns, a policy with an order of its own has a panel in that order.
+  static constexpr std::uint32_t kArrangeTokens = 8, kArrangeColumns = 2048;
 
   // Bytes from the first unit of a tile to unit u. A tile begins at a multiple of U, or of kParts if that is less.
   HEED_INLINE static std::size_t unit_offset(std::uint32_t u, std::size_t panel_bytes) {
@@ -57,23 +56,17 @@ struct Products : Lanes<Arch> {
         acc[kSets - 1][u][t] = kSets == 1 ? acc[0][u][t] : D::start(0);
       }
     }
-    const auto load = [&](std::uint32_t u, std::size_t c, Part part) HEED_LAMBDA {
+    // g++ 12 keeps the accumulators in memory if this fills an array instead.
+    const auto load = [&](std::uint32_t u, std::size_t c, bool half) HEED_LAMBDA {
       const std::int8_t* at = w + unit_offset(u, panel_bytes) + c * 16;
-      if constexpr (kSource == Source::weights) {
-        return D::load_weights(at);
-      } else {
-        // Keys have their columns in fours.
-        if constexpr (D::kPieceColumns == 8)
-          if (part == Part::last && c + 8 > columns) return D::load_last_keys(at);
-        return D::load_keys(at);
-      }
+      if constexpr (D::kUnits == 1) return D::template load<kSource>(at, half);
     };
     const auto step = [&](std::size_t c, std::uint32_t set, Part part) HEED_LAMBDA {
       if constexpr (kPieces == 1) {
         typename D::Operand operands[U];
 #pragma GCC unroll 8
         for (std::uint32_t u = 0; u < U; ++u) {
-          operands[u] = load(u, c, part);
+          operands[u] = load(u, c, false);
           if constexpr (D::kCorrects) D::correct(correction[u], operands[u]);
         }
 #pragma GCC unroll 8
@@ -90,12 +83,20 @@ struct Products : Lanes<Arch> {
           constexpr std::uint32_t kPiece = decltype(piece)::value;
           const std::size_t column = c + kPiece * D::kPieceColumns;
           if (part == Part::last && column >= columns) return;
+          // Keys have their columns in fours.
+          const bool half = kSource == Source::keys && D::kPieceColumns == 8 && part == Part::last && column + 8 > columns;
+          typename D::Operand operands[U];
+          if constexpr (D::kUnits == 1) {
 #pragma GCC unroll 8
-          for (std::uint32_t u = 0; u < U; ++u) {
-            const typename D::Operand operand = load(u, column, part);
-#pragma GCC unroll 8
-            for (std::uint32_t t = 0; t < kAccs; ++t) D::template multiply<kPiece>(acc[set][u][t], operand, a[t]);
+            for (std::uint32_t u = 0; u < U; ++u) operands[u] = load(u, column, half);
+          } else {
+            static_assert(U == D::kUnits && U == kParts);
+            D::template load_panel<kSource>(operands, w, half);
           }
+#pragma GCC unroll 8
+          for (std::uint32_t t = 0; t < kAccs; ++t)
+#pragma GCC unroll 8
+            for (std::uint32_t u = 0; u < U; ++u) D::template multiply<kPiece>(acc[set][u][t], operands[u], a[t]);
         });
       }
     };
@@ -118,47 +119,69 @@ struct Products : Lanes<Arch> {
       }
   }
 
-  // One vector of outputs from their float sums.
-  HEED_INLINE static void finish(float* out, F sum, const Tensor& rhs, std::uint32_t row, float lhs_scale,
-                                 bool accumulate) {
-    F y = sum * (F::load_unaligned(rhs.scales + row) * F(lhs_scale));
-    if (rhs.bias) y = y + F::load_unaligned(rhs.bias + row);
-    if (accumulate) y = F::load_unaligned(out) + y;
-    y.store_unaligned(out);
-  }
+  // What a call of matmul_f32_s8r_s8c multiplies. `arranged`, if not null, is the panel that `unit` lies in, in the order
+  // of Dot::arrange.
+  struct Product {
+    float* dst;
+    const Activations& lhs;
+    const Tensor& rhs;
+    const MatmulRange& range;
+    std::uint32_t columns;
+    std::size_t panel_bytes;
+    const std::int8_t* arranged;
 
-  HEED_INLINE static const std::int8_t* unit_weights(const Tensor& rhs, std::uint32_t unit, std::size_t panel_bytes) {
-    return rhs.weights + unit / kParts * panel_bytes + unit % kParts * kLanes * 4;
-  }
+    HEED_INLINE const std::int8_t* activations(std::uint32_t token) const {
+      return lhs.values + std::size_t{token} * lhs.value_stride;
+    }
+    template <Source kSource>
+    HEED_INLINE const std::int8_t* weights(std::uint32_t unit) const {
+      if (kSource == Source::arranged) return arranged;
+      return rhs.weights + unit / kParts * panel_bytes + unit % kParts * kLanes * 4;
+    }
+  };
 
-  template <std::uint32_t U, std::uint32_t T>
-  static void tile(float* dst, const Activations& lhs, std::uint32_t token, const Tensor& rhs, std::uint32_t unit,
-                   const MatmulRange& range) {
-    const std::uint32_t columns = padded_cols(Layout::packed, rhs.cols);
-    const std::size_t panel_bytes = std::size_t{columns} * 16;
-    S32 sums[U][T];
-    dots<U, T, Source::weights>(sums, unit_weights(rhs, unit, panel_bytes), panel_bytes,
-                                lhs.values + std::size_t{token} * lhs.value_stride, lhs.value_stride, columns,
-                                lhs.sums + token, 1);
+  // The outputs of a tile from sum(u, t), its sums as floats.
+  template <std::uint32_t U, std::uint32_t T, class Sum>
+  HEED_INLINE static void finish(const Product& p, std::uint32_t token, std::uint32_t unit, Sum sum) {
+    const std::uint32_t row = unit * kLanes, stride = p.range.dst_stride;
+    const float* bias = p.rhs.bias ? p.rhs.bias + row : nullptr;
+    const bool accumulate = p.range.accumulate;
+    float* out = p.dst + std::size_t{token} * stride + row;
+    F scales[U];
+    float lhs_scales[T];
+#pragma GCC unroll 8
+    for (std::uint32_t u = 0; u < U; ++u) scales[u] = F::load_unaligned(p.rhs.scales + row + u * kLanes);
+#pragma GCC unroll 8
+    for (std::uint32_t t = 0; t < T; ++t) lhs_scales[t] = p.lhs.scales[token + t];
 #pragma GCC unroll 8
     for (std::uint32_t t = 0; t < T; ++t)
 #pragma GCC unroll 8
       for (std::uint32_t u = 0; u < U; ++u) {
-        const std::uint32_t row = (unit + u) * kLanes;
-        finish(dst + std::size_t{token + t} * range.dst_stride + row, W::to_float(sums[u][t]), rhs, row,
-               lhs.scales[token + t], range.accumulate);
+        F y = sum(u, t) * (scales[u] * F(lhs_scales[t]));
+        if (bias) y = y + F::load_unaligned(bias + u * kLanes);
+        float* at = out + std::size_t{t} * stride + u * kLanes;
+        if (accumulate) y = F::load_unaligned(at) + y;
+        y.store_unaligned(at);
       }
   }
 
+  template <std::uint32_t U, std::uint32_t T, Source kSource>
+  static void tile(const Product& p, std::uint32_t token, std::uint32_t unit) {
+    S32 sums[U][T];
+    dots<U, T, kSource>(sums, p.template weights<kSource>(unit), p.panel_bytes, p.activations(token),
+                        p.lhs.value_stride, p.columns, p.lhs.sums + token, 1);
+    finish<U, T>(p, token, unit,
+                 [&](std::uint32_t u, std::uint32_t t) HEED_LAMBDA { return F(W::to_float(sums[u][t])); });
+  }
+
   // Totals stay in memory between groups: registers belong to the accumulators.
-  template <std::uint32_t U, std::uint32_t T>
-  static void grouped_tile(float* dst, const Activations& lhs, std::uint32_t token, const Tensor& rhs,
-                           std::uint32_t unit, const MatmulRange& range) {
-    const std::uint32_t columns = padded_cols(Layout::packed, rhs.cols);
-    const std::size_t panel_bytes = std::size_t{columns} * 16;
+  template <std::uint32_t U, std::uint32_t T, Source kSource>
+  static void grouped_tile(const Product& p, std::uint32_t token, std::uint32_t unit) {
+    const Activations& lhs = p.lhs;
+    const Tensor& rhs = p.rhs;
     const std::uint32_t groups = lhs.groups;
-    const std::int8_t* x = lhs.values + std::size_t{token} * lhs.value_stride;
-    const std::int8_t* w = unit_weights(rhs, unit, panel_bytes);
+    const std::int8_t* x = p.activations(token);
+    const std::int8_t* w = p.template weights<kSource>(unit);
     const std::uint8_t* multipliers[U];
     for (std::uint32_t u = 0; u < U; ++u)
       multipliers[u] =
@@ -170,10 +193,10 @@ struct Products : Lanes<Arch> {
     if (wide) std::memset(wide_totals, 0, sizeof wide_totals);
     for (std::uint32_t g = 0; g < groups; ++g) {
       const std::uint32_t first = g * rhs.group;
-      const std::uint32_t width = first + rhs.group <= columns ? rhs.group : columns - first;
+      const std::uint32_t width = first + rhs.group <= p.columns ? rhs.group : p.columns - first;
       S32 sums[U][T];
-      dots<U, T, Source::weights>(sums, w + std::size_t{first} * 16, panel_bytes, x + first, lhs.value_stride, width,
-                                  lhs.sums + std::size_t{token} * groups + g, groups);
+      dots<U, T, kSource>(sums, w + std::size_t{first} * 16, p.panel_bytes, x + first, lhs.value_stride, width,
+                          lhs.sums + std::size_t{token} * groups + g, groups);
 #pragma GCC unroll 8
       for (std::uint32_t u = 0; u < U; ++u) {
         const I factors = W::widen_u8(multipliers[u] + std::size_t{g} * 16);
@@ -189,46 +212,55 @@ struct Products : Lanes<Arch> {
         std::memset(totals, 0, sizeof totals);
       }
     }
-    for (std::uint32_t t = 0; t < T; ++t)
-      for (std::uint32_t u = 0; u < U; ++u) {
-        float converted[kLanes];
-        for (std::uint32_t r = 0; wide && r < kLanes; ++r)
-          converted[r] = static_cast<float>(wide_totals[u][t][r] + totals[u][t][r]);
-        const F sum = wide ? F::load_unaligned(converted) : F(W::to_float(W::load(totals[u][t])));
-        const std::uint32_t row = (unit + u) * kLanes;
-        finish(dst + std::size_t{token + t} * range.dst_stride + row, sum, rhs, row, lhs.scales[token + t],
-               range.accumulate);
-      }
+    finish<U, T>(p, token, unit, [&](std::uint32_t u, std::uint32_t t) HEED_LAMBDA {
+      if (!wide) return F(W::to_float(W::load(totals[u][t])));
+      float converted[kLanes];
+      for (std::uint32_t r = 0; r < kLanes; ++r)
+        converted[r] = static_cast<float>(wide_totals[u][t][r] + totals[u][t][r]);
+      return F::load_unaligned(converted);
+    });
   }
 
   // T tokens times the units [unit, end), in tiles of U units and then of less.
-  template <std::uint32_t T, std::uint32_t U>
-  static void rows(float* dst, const Activations& lhs, std::uint32_t token, const Tensor& rhs, std::uint32_t unit,
-                   std::uint32_t end, const MatmulRange& range) {
+  template <std::uint32_t T, std::uint32_t U, Source kSource>
+  static void rows(const Product& p, std::uint32_t token, std::uint32_t unit, std::uint32_t end) {
     for (; unit + U <= end; unit += U) {
-      if (lhs.groups)
-        grouped_tile<U, T>(dst, lhs, token, rhs, unit, range);
+      if (p.lhs.groups)
+        grouped_tile<U, T, kSource>(p, token, unit);
       else
-        tile<U, T>(dst, lhs, token, rhs, unit, range);
+        tile<U, T, kSource>(p, token, unit);
     }
     if constexpr (U > kParts)
-      if (unit < end) rows<T, (U + 1) / 2>(dst, lhs, token, rhs, unit, end, range);
+      if (unit < end) rows<T, (U + 1) / 2, kSource>(p, token, unit, end);
   }
 
   // The tokens from `token` on, in tiles of T and then of less.
-  template <std::uint32_t T>
-  HEED_INLINE static void tokens(float* dst, const Activations& lhs, std::uint32_t token, const Tensor& rhs,
-                                 std::uint32_t unit, std::uint32_t end, const MatmulRange& range) {
-    for (; token + T <= range.n; token += T) rows<T, Dot::units(T)>(dst, lhs, token, rhs, unit, end, range);
+  template <std::uint32_t T, Source kSource>
+  HEED_INLINE static void tokens(const Product& p, std::uint32_t token, std::uint32_t unit, std::uint32_t end) {
+    constexpr Source kTileSource = Dot::template Tile<T>::kArranges ? kSource : Source::weights;
+    for (; token + T <= p.range.n; token += T) rows<T, Dot::units(T), kTileSource>(p, token, unit, end);
     if constexpr (T > 1)
-      if (token < range.n) tokens<T / 2>(dst, lhs, token, rhs, unit, end, range);
+      if (token < p.range.n) tokens<T / 2, kSource>(p, token, unit, end);
   }
 
   static void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor& rhs, const MatmulRange& range) {
-    const std::uint32_t last = (range.row_end + 15) / 16;
-    for (std::uint32_t panel = range.row_begin / 16; panel < last; panel += kRowBlockPanels) {
+    const std::uint32_t columns = padded_cols(Layout::packed, rhs.cols), last = (range.row_end + 15) / 16;
+    Product p = {dst, lhs, rhs, range, columns, std::size_t{columns} * 16, nullptr};
+    std::uint32_t panel = range.row_begin / 16;
+    if constexpr (Dot::template Tile<Dot::kMaxTokens>::kArranges)
+      if (range.n >= kArrangeTokens && columns <= kArrangeColumns) {
+        alignas(64) std::int8_t arranged[16 * kArrangeColumns];
+        p.arranged = arranged;
+        for (; panel < last; ++panel) {
+          const std::int8_t* weights = rhs.weights + panel * p.panel_bytes;
+          for (std::uint32_t c = 0; c < columns; c += 8) Dot::arrange(arranged + 16 * c, weights + 16 * c);
+          tokens<Dot::kMaxTokens, Source::arranged>(p, 0, panel * kParts, (panel + 1) * kParts);
+        }
+        return;
+      }
+    for (; panel < last; panel += kRowBlockPanels) {
       const std::uint32_t end = panel + kRowBlockPanels < last ? panel + kRowBlockPanels : last;
-      tokens<Dot::kMaxTokens>(dst, lhs, 0, rhs, panel * kParts, end * kParts, range);
+      tokens<Dot::kMaxTokens, Source::weights>(p, 0, panel * kParts, end * kParts);
     }
   }
 
