@@ -163,8 +163,18 @@ struct Heads : Rows<Arch, Dot> {
       W::store_s8(q + i, b.zero ? W::set16(0)
                                 : W::multiply_round16(Base::template chunk_s16<false>(i, n - i, F(b.to_s16_scale), load), half));
     constexpr std::uint32_t kKeys = Dot::kValueKeys;
-    std::int8_t* out = dst.values + std::size_t{slot / kKeys} * n * kKeys + slot % kKeys;
-    for (std::uint32_t i = 0; i < n; ++i) out[std::size_t{i} * kKeys] = q[i];
+    std::int8_t* out = dst.values + std::size_t{slot / kKeys} * n * kKeys;
+    std::uint32_t d = 0;
+    if constexpr (kKeys == 4) {  // a byte of each word
+      const int shift = static_cast<int>(slot % 4 * 8);
+      const I byte(static_cast<std::int32_t>(255u << shift)), others(static_cast<std::int32_t>(~(255u << shift)));
+      for (; d + kLanes <= n; d += kLanes) {
+        auto* words = reinterpret_cast<std::int32_t*>(out) + d;
+        const I value = I(W::shift_left(W::widen_s8(q + d), shift)) & byte;
+        W::store(words, (I(W::load(words)) & others) | value);
+      }
+    }
+    for (; d < n; ++d) out[std::size_t{d} * kKeys + slot % kKeys] = q[d];
     store_exponent(dst.value_exponents, dst.value_exponent_maxima, slot,
                    static_cast<std::int8_t>(b.zero ? -46 : b.exponent - 15 + shift));
   }

@@ -4,7 +4,6 @@
 #pragma once
 #include <type_traits>
 
-#include "platform/portable/layer_norm.hpp"
 #include "platform/portable/rows.hpp"
 #include "platform/simd/lanes.hpp"
 
@@ -152,13 +151,8 @@ struct Rows : Lanes<Arch> {
     dst.scales[index] = portable::row_scale(range.block.max, range.block.exponent, dst.groups != 0);
   }
 
+  // RMS norm.
   static void norm_s8r_f32(const Activations& dst, std::uint32_t index, const float* src, const NormWeights& weights) {
-    if (weights.centred) {
-      portable::layer_norm_s8r_f32(dst, index, src, weights);
-      // The sums read whole chunks; portable writes zeros up to a multiple of 16 only.
-      std::memset(vector(dst, index) + dst.cols, 0, round_up(dst.cols, kChunk) - dst.cols);
-      return finish(dst, index);
-    }
     Range range = range_of(src, dst.cols);
     if (range.block.zero) return store_zero(dst, index);
     const F scale(range.block.to_s16_scale);

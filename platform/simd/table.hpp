@@ -5,6 +5,7 @@
 #include "platform/simd/crc.hpp"
 #include "platform/simd/dot.hpp"
 #include "platform/simd/heads.hpp"
+#include "platform/simd/layer_norm.hpp"
 #include "platform/simd/products.hpp"
 #include "platform/simd/rows.hpp"
 #include "platform/tables.hpp"
@@ -18,7 +19,7 @@ constexpr Kernels make_kernels(const KernelTraits& traits) {
       Crc<Arch, Dot>::crc32c,
       Products<Arch, Dot>::embed_f32_s8c,
       Rows<Arch, Dot>::quantize_s8r_f32,
-      Rows<Arch, Dot>::norm_s8r_f32,
+      LayerNorm<Arch, Dot>::norm_s8r_f32,
       Rows<Arch, Dot>::gate_s8r_f32,
       Products<Arch, Dot>::matmul_f32_s8r_s8c,
       Heads<Arch, Dot>::query_s8r_f32,

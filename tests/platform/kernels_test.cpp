@@ -92,9 +92,9 @@ bool tiny_flags() {
 #endif
 }
 
-enum class Values { normal, outlier, small, huge, special, denormal, zero, all_nan };
+enum class Values { normal, outlier, small, huge, special, denormal, zero, all_nan, lopsided };
 constexpr Values kAllValues[] = {Values::normal, Values::outlier,  Values::small, Values::huge,
-                                 Values::special, Values::denormal, Values::zero,  Values::all_nan};
+                                 Values::special, Values::denormal, Values::zero,  Values::all_nan, Values::lopsided};
 
 void fill(float* x, std::size_t n, Values values, Random& random) {
   for (std::size_t i = 0; i < n; ++i) {
@@ -113,6 +113,7 @@ void fill(float* x, std::size_t n, Values values, Random& random) {
       case Values::denormal: x[i] = random.below(4) == 0 ? 0.5f * u : u * 1e-39f; break;
       case Values::zero: x[i] = random.below(2) ? 0.0f : -0.0f; break;
       case Values::all_nan: x[i] = kNan; break;
+      case Values::lopsided: x[i] = i == n / 2 ? -1.0f : 1.0f; break;  // twice its maximum away from its mean
     }
   }
 }
