@@ -10,7 +10,7 @@
 # 2. The disassembly of the matrix product, of the scores and of the weighted values must contain one of the
 #    INSTRUCTIONs (regular expressions): no table forwards to portable code.
 #
-# Example: check_symbols.sh kernels_avx2.o 'Dot(Avx2)\b|xsimd::avx2\b' vpmaddubsw vpmaddwd
+# Example: check_symbols.sh kernels_avx2.o 'DotAvx2|xsimd_kernels_avx2::' vpmaddubsw vpmaddwd
 set -eu
 
 nm=nm
