@@ -157,6 +157,17 @@ uint32_t heed_plan_arena_align(const heed_plan* plan);  // a power of two, at mo
 uint32_t heed_plan_max_seq(const heed_plan* plan);      // positions that the session will have
 uint32_t heed_plan_chunk(const heed_plan* plan);
 
+// The parts of a session's memory that may lie in different memories of a board.
+typedef enum heed_region {
+  HEED_REGION_KV_CACHE = 0,  // the largest, a few bytes written and all of it read once per token
+  HEED_REGION_SCRATCH = 1,   // small, read and written by every operation: what tightly coupled memory is for
+  HEED_REGION_LOGITS = 2     // written once per token, read by the sampler
+} heed_region;
+#define HEED_REGIONS 3
+
+// Exactly what heed_session_create_in asks for one region; 0 for a number that is none.
+uint64_t heed_plan_region_bytes(const heed_plan* plan, heed_region region);
+
 // ---- Session --------------------------------------------------------------------------------------------------
 
 // A model running in an arena: tokens in, logits out. Not to be copied. Sessions with arenas of their own are
@@ -171,6 +182,17 @@ typedef struct heed_session {
 // Fails with bad_argument, misaligned, arena_too_small, layout_unsupported or rounding_mode.
 HEED_CHECKED heed_status heed_session_create(heed_session* session, const heed_model* model, const heed_plan* plan,
                                              const heed_kernels* kernels, void* arena, size_t arena_bytes);
+
+// A block of the caller's memory.
+typedef struct heed_block {
+  void* start;
+  size_t bytes;
+} heed_block;
+
+// The same with a block for each region, blocks[HEED_REGIONS] in the order of heed_region: at least
+// heed_plan_region_bytes, aligned to heed_plan_arena_align, not overlapping (bad_argument otherwise).
+HEED_CHECKED heed_status heed_session_create_in(heed_session* session, const heed_model* model, const heed_plan* plan,
+                                                const heed_kernels* kernels, const heed_block* blocks);
 
 // Takes prompt[n_prompt] at the next positions. `logits`: of the last token, [vocab_size] floats in the arena, valid
 // until the next call on this session. The same tokens give the same bits however they are cut into calls.

@@ -102,6 +102,9 @@ static_assert(HEED_OK == static_cast<int>(Status::ok) && HEED_BAD_ARGUMENT == st
               HEED_BAD_TOKEN == static_cast<int>(Status::bad_token) &&
               HEED_NO_ROOM == static_cast<int>(Status::no_room) &&
               HEED_TEXT_NOT_EXPRESSIBLE == static_cast<int>(Status::text_not_expressible));
+static_assert(HEED_REGION_KV_CACHE == static_cast<int>(Region::kv_cache) &&
+              HEED_REGION_SCRATCH == static_cast<int>(Region::scratch) &&
+              HEED_REGION_LOGITS == static_cast<int>(Region::logits) && HEED_REGIONS == kRegionCount);
 static_assert(sizeof(heed_status) == 4);
 static_assert(std::is_same_v<heed_token, Token> && HEED_NO_TOKEN == kNoToken);
 static_assert(HEED_DECODE_BYTES == 3 * (kMaxPieceBytes + 1));
@@ -191,6 +194,9 @@ std::uint64_t heed_plan_arena_bytes(const heed_plan* plan) { return plan ? of(pl
 std::uint32_t heed_plan_arena_align(const heed_plan* plan) { return plan ? of(plan).arena_align : 0; }
 std::uint32_t heed_plan_max_seq(const heed_plan* plan) { return plan ? of(plan).max_seq : 0; }
 std::uint32_t heed_plan_chunk(const heed_plan* plan) { return plan ? of(plan).chunk : 0; }
+std::uint64_t heed_plan_region_bytes(const heed_plan* plan, heed_region region) {
+  return plan && static_cast<unsigned>(region) < HEED_REGIONS ? of(plan).region(static_cast<Region>(region)).bytes : 0;
+}
 
 // ---- Session ---------------------------------------------------------------------------------------------------
 
@@ -199,6 +205,16 @@ heed_status heed_session_create(heed_session* session, const heed_model* model, 
   if (!session) return HEED_BAD_ARGUMENT;
   if (!created(model) || !plan || !kernels) return finish(session, Status::bad_argument);
   return finish(session, create(of(session), of(model), of(plan), of(kernels), memory(arena, arena_bytes)));
+}
+
+heed_status heed_session_create_in(heed_session* session, const heed_model* model, const heed_plan* plan,
+                                   const heed_kernels* kernels, const heed_block* blocks) {
+  if (!session) return HEED_BAD_ARGUMENT;
+  if (!created(model) || !plan || !kernels || !blocks) return finish(session, Status::bad_argument);
+  const auto block = [&](heed_region r) { return memory(blocks[r].start, blocks[r].bytes); };
+  return finish(session, create(of(session), of(model), of(plan), of(kernels),
+                                SessionMemory{block(HEED_REGION_KV_CACHE), block(HEED_REGION_SCRATCH),
+                                              block(HEED_REGION_LOGITS)}));
 }
 
 heed_status heed_session_prefill(heed_session* session, const float** logits, const heed_token* prompt,

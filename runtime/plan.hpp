@@ -28,16 +28,34 @@ struct AttentionPlan {
   Slice references;    // the same, s32
 };
 
+// The parts of a session's memory that may lie in different memories of a board.
+enum class Region : std::uint8_t {
+  kv_cache = 0,  // the largest, a few bytes written and all of it read once per token
+  scratch = 1,   // small, read and written by every operation: what tightly coupled memory is for
+  logits = 2,    // written once per token, read by the sampler
+};
+inline constexpr int kRegionCount = 3;
+
 struct Plan {
   std::uint64_t arena_bytes = 0;  // exactly what `create` asks for
-  std::uint32_t arena_align = 0;  // power of two
+  std::uint32_t arena_align = 0;  // power of two, of each region too
+  std::uint32_t slack = 0;        // bytes that kernels may read behind a region; in the one block they are the next one's
   std::uint32_t max_seq = 0, chunk = 0;
+  // The regions, by their offset in the one block.
   Slice kv_cache;     // [n_layers] KvCache
+  Slice scratch;      // the buffers below
+  Slice logits;       // [vocab_size padded] f32, live until the next step
+  // Where a region begins in the one block, and the bytes that it needs in a memory of its own.
+  constexpr Slice region(Region r) const {
+    const Slice& s = r == Region::kv_cache ? kv_cache : r == Region::scratch ? scratch : logits;
+    return {s.offset, s.bytes + slack};
+  }
+
+  // The buffers of the scratch, by their offset in it.
   Slice residual;     // [chunk, d_model padded] f32, the embeddings that the layers move
   Slice rotation;     // [chunk, rotary_dims / 2, 2] s16
   Slice position;     // [d_model padded] f32, with learned positions
   Slice activations;  // [chunk] quantised vectors of the widest site
-  Slice logits;       // [vocab_size padded] f32, live until the next step
   AttentionPlan attention;
   Slice gate, up;     // [chunk, d_ff padded] f32, in the same bytes as `attention`; `up` in gated layers only
 };
@@ -90,11 +108,12 @@ constexpr Status make_plan(Plan& plan, const ModelConfig& c, const KernelTraits&
   plan.chunk = limits.chunk ? limits.chunk : traits.default_chunk;
   if (plan.chunk > plan.max_seq) plan.chunk = plan.max_seq;
   plan.arena_align = traits.alignment;
+  plan.slack = traits.slack;
 
   using plan_detail::larger;
-  plan_detail::Stacker s(0, traits.alignment);
   const KvShape kv{c.n_kv_heads, c.head_dim, plan.max_seq, traits.alignment};
-  s.take(plan.kv_cache, kv.layer_bytes() * c.n_layers);
+  plan_detail::Stacker block(0, traits.alignment), s = block;
+  block.take(plan.kv_cache, kv.layer_bytes() * c.n_layers);
   s.take(plan.residual, std::uint64_t{4} * plan.chunk * float_row(c.d_model));
   s.take(plan.rotation, std::uint64_t{2} * plan.chunk * c.rotary_dims);
   s.take(plan.position, c.position == Position::learned ? std::uint64_t{4} * float_row(c.d_model) : 0);
@@ -104,13 +123,14 @@ constexpr Status make_plan(Plan& plan, const ModelConfig& c, const KernelTraits&
   activations = larger(activations, activations_bytes(traits, c.d_ff, c.group(Site::down_in), plan.chunk));
   activations = larger(activations, activations_bytes(traits, c.d_model, c.group(Site::unembed_in), 1));
   s.take(plan.activations, activations);
-  s.take(plan.logits, std::uint64_t{4} * float_row(c.vocab_size));
   // Attention and feed-forward layer never live at the same time.
   plan_detail::Stacker attention = s, ffn = s;
   plan_detail::stack_attention(plan.attention, attention, traits, c.n_heads, c.n_kv_heads, c.head_dim, plan.chunk);
   ffn.take(plan.gate, std::uint64_t{4} * plan.chunk * float_row(c.d_ff));
   ffn.take(plan.up, c.gated ? std::uint64_t{4} * plan.chunk * float_row(c.d_ff) : 0);
-  plan.arena_bytes = larger(attention.at(), ffn.at()) + traits.slack;
+  block.take(plan.scratch, larger(attention.at(), ffn.at()));
+  block.take(plan.logits, std::uint64_t{4} * float_row(c.vocab_size));
+  plan.arena_bytes = block.at() + traits.slack;
   return Status::ok;
 }
 

@@ -6,43 +6,92 @@
 
 namespace heed {
 
-Status create(Session& session, const Model& model, const Plan& plan, const Kernels& kernels,
-              Span<std::byte> arena) {
+namespace {
+
+Status check_block(Span<const std::byte> block, std::uint64_t bytes, std::uint32_t align) {
+  if (!block.data()) return Status::bad_argument;
+  if (reinterpret_cast<std::uintptr_t>(block.data()) % align) return Status::misaligned;
+  return block.size() < bytes ? Status::arena_too_small : Status::ok;
+}
+
+// The plan again, from what it must have been made from: `plan` is the caller's memory and not believed.
+Status plan_again(Plan& expected, const Model& model, const Plan& plan, const Kernels& kernels) {
+  if (make_plan(expected, model.config(), kernels.traits, {plan.max_seq, plan.chunk}) != Status::ok)
+    return Status::bad_argument;
+  return plan.arena_bytes == expected.arena_bytes ? Status::ok : Status::bad_argument;
+}
+
+// Of blocks cut to what the plan asks for.
+bool overlap(Span<const std::byte> a, const Slice& a_region, Span<const std::byte> b, const Slice& b_region) {
+  const auto a_first = reinterpret_cast<std::uintptr_t>(a.data()), b_first = reinterpret_cast<std::uintptr_t>(b.data());
+  return a_first < b_first ? b_first - a_first < a_region.bytes : a_first - b_first < b_region.bytes;
+}
+
+}  // namespace
+
+Status check_region(const Plan& plan, Region region, Span<const std::byte> block) {
+  return plan.arena_align ? check_block(block, plan.region(region).bytes, plan.arena_align) : Status::bad_argument;
+}
+
+Status create(Session& session, const Model& model, const Plan& plan, const Kernels& kernels, Span<std::byte> arena) {
   Plan expected;
-  const ModelConfig& c = model.config();
-  if (make_plan(expected, c, kernels.traits, {plan.max_seq, plan.chunk}) != Status::ok) return Status::bad_argument;
-  if (plan.arena_bytes != expected.arena_bytes || !arena.data()) return Status::bad_argument;
-  if (reinterpret_cast<std::uintptr_t>(arena.data()) % expected.arena_align) return Status::misaligned;
-  if (arena.size() < expected.arena_bytes) return Status::arena_too_small;
+  if (const Status s = plan_again(expected, model, plan, kernels); s != Status::ok) return s;
+  if (const Status s = check_block(arena, expected.arena_bytes, expected.arena_align); s != Status::ok) return s;
+  std::byte* const base = arena.data();
+  return session.place(model, expected, kernels, base, base + static_cast<std::size_t>(expected.scratch.offset),
+                       base + static_cast<std::size_t>(expected.logits.offset));
+}
+
+Status create(Session& session, const Model& model, const Plan& plan, const Kernels& kernels,
+              const SessionMemory& memory) {
+  Plan expected;
+  if (const Status s = plan_again(expected, model, plan, kernels); s != Status::ok) return s;
+  const Span<std::byte> blocks[kRegionCount] = {memory.kv_cache, memory.scratch, memory.logits};
+  for (int i = 0; i < kRegionCount; ++i) {
+    if (const Status s = check_region(expected, static_cast<Region>(i), blocks[i]); s != Status::ok) return s;
+    for (int j = 0; j < i; ++j)
+      if (overlap(blocks[i], expected.region(static_cast<Region>(i)), blocks[j],
+                  expected.region(static_cast<Region>(j))))
+        return Status::bad_argument;
+  }
+  return session.place(model, expected, kernels, memory.kv_cache.data(), memory.scratch.data(), memory.logits.data());
+}
+
+// `plan` is the expected one; the session is untouched unless everything fits.
+Status Session::place(const Model& model, const Plan& plan, const Kernels& kernels, std::byte* kv_cache,
+                      std::byte* scratch, std::byte* logits) {
   if (!((kernels.traits.layouts >> static_cast<unsigned>(model.layout())) & 1u)) return Status::layout_unsupported;
   if (!float_mode_is_default()) return Status::rounding_mode;
 
-  session = Session{};
-  session.model_ = model;
-  session.plan_ = expected;
-  session.arena_ = arena.data();
-  const auto at = [&](const Slice& s) { return arena.data() + static_cast<std::size_t>(s.offset); };
+  *this = Session{};
+  model_ = model;
+  plan_ = plan;
+  const ModelConfig& c = model_.config();
+  const auto at = [&](const Slice& s) { return scratch + static_cast<std::size_t>(s.offset); };
+  kv_cache_ = kv_cache;
+  logits_ = reinterpret_cast<float*>(logits);
+  position_row_ = reinterpret_cast<float*>(at(plan.position));
 
-  AttentionLayer& a = session.attention_;
-  a.config = {c.d_model, c.n_heads, c.n_kv_heads, c.head_dim, expected.max_seq, c.rotary_dims, c.rotary_pairing,
+  AttentionLayer& a = attention_;
+  a.config = {c.d_model, c.n_heads, c.n_kv_heads, c.head_dim, plan.max_seq, c.rotary_dims, c.rotary_pairing,
               c.attention_scale};
-  a.cache.shape = {c.n_kv_heads, c.head_dim, expected.max_seq, kernels.traits.alignment};
-  a.scratch = attention_scratch(expected.attention, arena.data(), c.n_heads, c.n_kv_heads, c.head_dim);
+  a.cache.shape = {c.n_kv_heads, c.head_dim, plan.max_seq, kernels.traits.alignment};
+  a.scratch = attention_scratch(plan.attention, scratch, c.n_heads, c.n_kv_heads, c.head_dim);
   a.kernels = &kernels;
 
-  BlockScratch& b = session.scratch_;
-  b.residual = reinterpret_cast<float*>(at(expected.residual));
-  b.rotation = reinterpret_cast<std::int16_t*>(at(expected.rotation));
-  b.activations = at(expected.activations);
-  b.gate = reinterpret_cast<float*>(at(expected.gate));
-  b.up = reinterpret_cast<float*>(at(expected.up));
+  BlockScratch& b = scratch_;
+  b.residual = reinterpret_cast<float*>(at(plan.residual));
+  b.rotation = reinterpret_cast<std::int16_t*>(at(plan.rotation));
+  b.activations = at(plan.activations);
+  b.gate = reinterpret_cast<float*>(at(plan.gate));
+  b.up = reinterpret_cast<float*>(at(plan.up));
   b.residual_stride = float_row(c.d_model);
   b.ffn_stride = float_row(c.d_ff);
   return Status::ok;
 }
 
 Status Session::check(Span<const Token> tokens) const {
-  if (!arena_ || tokens.empty()) return Status::bad_argument;
+  if (!kv_cache_ || tokens.empty()) return Status::bad_argument;
   for (const Token t : tokens)
     if (t < 0 || static_cast<std::uint32_t>(t) >= model_.config().vocab_size) return Status::bad_token;
   return tokens.size() > plan_.max_seq - position_ ? Status::context_full : Status::ok;
@@ -61,7 +110,7 @@ void Session::forward(Span<const Token> tokens) {
   }
   if (kBuiltFeatures.learned_positions && c.position == Position::learned) {
     const Tensor positions = model_.tensor(Role::position_embedding, 0);
-    auto* row = reinterpret_cast<float*>(arena_ + static_cast<std::size_t>(plan_.position.offset));
+    float* const row = position_row_;
     for (std::uint32_t t = 0; t < n; ++t) {
       attention_.kernels->embed_f32_s8c(row, positions, position_ + t);
       float* x = scratch_.residual + std::size_t{t} * scratch_.residual_stride;
@@ -74,7 +123,7 @@ void Session::forward(Span<const Token> tokens) {
   for (std::uint32_t layer = 0; layer < c.n_layers; ++layer) {
     attention_.index = layer;
     attention_.weights = attention_weights(model_, layer);
-    attention_.cache.base = arena_ + static_cast<std::size_t>(plan_.kv_cache.offset + attention_.cache.shape.layer_bytes() * layer);
+    attention_.cache.base = kv_cache_ + static_cast<std::size_t>(attention_.cache.shape.layer_bytes() * layer);
     block_forward(model_, attention_, scratch_, position_, n);
   }
   position_ += n;
@@ -87,9 +136,8 @@ Span<const float> Session::unembed(std::uint32_t token_of_chunk) {
   const NormWeights norm = norm_weights(model_, Role::final_gain, Role::final_norm_bias, 0);
   k.norm_s8r_f32(last, 0, scratch_.residual + std::size_t{token_of_chunk} * scratch_.residual_stride, norm);
   const Tensor unembedding = model_.tensor(c.tied_unembedding ? Role::token_embedding : Role::unembedding, 0);
-  auto* logits = reinterpret_cast<float*>(arena_ + static_cast<std::size_t>(plan_.logits.offset));
-  matmul_parallel(k, parallel_, logits, 0, false, last, unembedding, 1);
-  return {logits, c.vocab_size};
+  matmul_parallel(k, parallel_, logits_, 0, false, last, unembedding, 1);
+  return {logits_, c.vocab_size};
 }
 
 Status Session::prefill(Span<const float>& logits, Span<const Token> prompt) {

@@ -12,6 +12,14 @@ struct LogitsSink {
   void* context = nullptr;
 };
 
+// A block of the caller's for each region of the plan, so that a board can keep the cache in its large memory and the
+// scratch in its fast one.
+struct SessionMemory {
+  constexpr SessionMemory(Span<std::byte> for_kv_cache, Span<std::byte> for_scratch, Span<std::byte> for_logits)
+      : kv_cache(for_kv_cache), scratch(for_scratch), logits(for_logits) {}
+  Span<std::byte> kv_cache, scratch, logits;
+};
+
 // Nothing here allocates, and after `create` nothing can fail for lack of memory. Not thread-safe; sessions that do
 // not share an arena are independent. The same tokens give the same bits however they are cut into calls.
 class Session {
@@ -37,6 +45,9 @@ class Session {
 
  private:
   friend Status create(Session&, const Model&, const Plan&, const Kernels&, Span<std::byte>);
+  friend Status create(Session&, const Model&, const Plan&, const Kernels&, const SessionMemory&);
+  Status place(const Model& model, const Plan& plan, const Kernels& kernels, std::byte* kv_cache, std::byte* scratch,
+               std::byte* logits);
   Status check(Span<const Token> tokens) const;
   void forward(Span<const Token> tokens);
   Span<const float> unembed(std::uint32_t token_of_chunk);
@@ -46,7 +57,9 @@ class Session {
   AttentionLayer attention_;
   BlockScratch scratch_;
   Parallel parallel_;
-  std::byte* arena_ = nullptr;
+  std::byte* kv_cache_ = nullptr;
+  float* position_row_ = nullptr;
+  float* logits_ = nullptr;
   std::uint32_t position_ = 0;
 };
 
@@ -55,5 +68,13 @@ class Session {
 // of another model or table, a null arena), misaligned, arena_too_small, layout_unsupported or rounding_mode.
 Status create(Session& session, const Model& model, const Plan& plan, const Kernels& kernels,
               Span<std::byte> arena);
+
+// The same in a block per region: plan.region(r).bytes each, aligned to plan.arena_align. Fails also with bad_argument for
+// blocks that overlap; check_region says which one is wrong. The answer is the same bits.
+Status create(Session& session, const Model& model, const Plan& plan, const Kernels& kernels,
+              const SessionMemory& memory);
+
+// Whether a block can hold a region: ok, bad_argument (null), misaligned or arena_too_small.
+Status check_region(const Plan& plan, Region region, Span<const std::byte> block);
 
 }  // namespace heed

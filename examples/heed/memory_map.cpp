@@ -33,16 +33,25 @@ std::string row(const std::string& content) { return std::string(kAddress, ' ') 
 MemoryMap memory_map(const Plan& p, std::uint32_t slack) {
   const AttentionPlan& a = p.attention;
   MemoryMap map;
-  map.always = {{"kv_cache", p.kv_cache}, {"residual", p.residual},       {"rotation", p.rotation},
-                {"position", p.position}, {"activations", p.activations}, {"logits", p.logits}};
+  map.regions = {{"kv_cache", p.region(Region::kv_cache)},
+                 {"scratch", p.region(Region::scratch)},
+                 {"logits", p.region(Region::logits)}};
+  map.always = {{"residual", p.residual},
+                {"rotation", p.rotation},
+                {"position", p.position},
+                {"activations", p.activations}};
   map.attention = {{"query", a.query},           {"key", a.key},
                    {"value", a.value},           {"queries", a.queries},
                    {"numerators", a.numerators}, {"denominators", a.denominators},
                    {"references", a.references}};
   map.ffn = {{"gate", p.gate}, {"up", p.up}};
-  for (auto* part : {&map.always, &map.attention, &map.ffn})  // what this model does not have
+  for (auto* part : {&map.always, &map.attention, &map.ffn}) {  // without what this model does not have
     part->erase(std::remove_if(part->begin(), part->end(), [](const NamedSlice& s) { return s.slice.bytes == 0; }),
                 part->end());
+    for (NamedSlice& s : *part) s.slice.offset += p.scratch.offset;
+  }
+  map.always.insert(map.always.begin(), {"kv_cache", p.kv_cache});
+  map.logits = {"logits", p.logits};
   map.slack = {p.arena_bytes - slack, slack};
   return map;
 }
@@ -59,7 +68,8 @@ std::string draw(const MemoryMap& map) {
     picture += row((i < map.attention.size() ? cell(map.attention[i], kHalf) : blank) + "|" +
                    (i < map.ffn.size() ? cell(map.ffn[i], kHalf) : blank));
   }
-  picture += edge(map.slack.offset, true);
+  picture += edge(map.logits.slice.offset, true) + row(cell(map.logits, kFull));
+  picture += edge(map.slack.offset, false);
   if (map.slack.bytes)
     picture += row(cell({"slack", map.slack}, kFull)) + edge(map.slack.offset + map.slack.bytes, false);
   return picture;

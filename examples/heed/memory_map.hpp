@@ -14,9 +14,12 @@ struct NamedSlice {
 };
 
 struct MemoryMap {
+  std::vector<NamedSlice> regions;    // by their offset in the one block, with the bytes each needs alone
+  // Buffers, by their offset in the one block.
   std::vector<NamedSlice> always;     // live all the time
   std::vector<NamedSlice> attention;  // the same bytes by turns
   std::vector<NamedSlice> ffn;
+  NamedSlice logits;
   Slice slack;  // readable bytes behind the last buffer
 };
 

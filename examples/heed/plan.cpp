@@ -126,7 +126,9 @@ void print_as_json(const Costs& costs, const Options& options) {
   };
   for (const auto* part : {&map.always, &map.attention, &map.ffn})
     for (const NamedSlice& s : *part) put(s);
+  put(map.logits);
   put({"slack", map.slack});
+  for (const NamedSlice& s : map.regions) json["regions"].push_back({{"name", s.name}, {"bytes", s.slice.bytes}});
   print_json(json);
 }
 
@@ -169,6 +171,8 @@ void print_as_text(const Costs& costs) {
               quant::name_of(costs.layout), costs.from_image ? "" : ", without tokenizer and metadata");
   std::printf("  RAM: arena       %22s bytes, aligned to %u, %u tokens per prefill chunk\n",
               grouped(costs.plan.arena_bytes).c_str(), costs.plan.arena_align, costs.plan.chunk);
+  for (const NamedSlice& s : memory_map(costs.plan, costs.traits->slack).regions)
+    std::printf("    or %-13s%22s bytes of it in a memory of its own\n", s.name, grouped(s.slice.bytes).c_str());
   std::printf("  RAM: sampler     %22s bytes, with a temperature only\n",
               grouped(Sampler::scratch_bytes(costs.config.vocab_size)).c_str());
   if (costs.relayout)

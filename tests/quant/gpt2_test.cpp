@@ -185,12 +185,11 @@ class Int8Walk {
   Numbers run(std::uint32_t b) {
     b_ = b;
     embed();
-    std::byte* base = arena_->span().data();
     AttentionLayer a;
     a.config = {c_.d_model,    c_.n_heads, c_.n_kv_heads,     c_.head_dim,
                 plan_.max_seq, 0,          c_.rotary_pairing, c_.attention_scale};
     a.cache.shape = {c_.n_kv_heads, c_.head_dim, plan_.max_seq, k_.traits.alignment};
-    a.scratch = attention_scratch(plan_.attention, base, c_.n_heads, c_.n_kv_heads, c_.head_dim);
+    a.scratch = attention_scratch(plan_.attention, in_region(Region::scratch, {}), c_.n_heads, c_.n_kv_heads, c_.head_dim);
     const Parallel alone;
     a.kernels = &k_;
     a.parallel = &alone;
@@ -203,7 +202,7 @@ class Int8Walk {
     for (std::uint32_t layer = 0; layer < c_.n_layers; ++layer) {
       a.index = layer;
       a.weights = attention_weights(model_, layer);
-      a.cache.base = base + static_cast<std::size_t>(plan_.kv_cache.offset + a.cache.shape.layer_bytes() * layer);
+      a.cache.base = in_region(Region::kv_cache, {a.cache.shape.layer_bytes() * layer, 0});
       attention(a, layer);
       feed_forward(layer);
       put("block" + std::to_string(layer), x_, c_.d_model);
@@ -237,8 +236,12 @@ class Int8Walk {
     put("x", x_, c_.d_model);
   }
 
+  std::byte* in_region(Region region, const Slice& slice) {
+    return arena_->span().data() + static_cast<std::size_t>(plan_.region(region).offset + slice.offset);
+  }
+
   Activations activations(std::uint32_t cols, Site site) {
-    return make_activations(arena_->span().data() + static_cast<std::size_t>(plan_.activations.offset), k_.traits, cols,
+    return make_activations(in_region(Region::scratch, plan_.activations), k_.traits, cols,
                             c_.group(site), n_);
   }
 
@@ -320,7 +323,7 @@ class Int8Walk {
     }
     Numbers before = x_;
     attention_forward(a, x_.data(), static_cast<std::uint32_t>(stride(c_.d_model)), true, in, nullptr, 0, n_,
-                      arena_->span().data() + static_cast<std::size_t>(plan_.activations.offset));
+                      in_region(Region::scratch, plan_.activations));
     if (!seen) return;
     put_scores(a);
     put("y", Numbers(a.scratch.query, a.scratch.query + n_ * a.scratch.query_stride), c_.d_query());

@@ -339,6 +339,47 @@ TEST_CASE("every status can be met through C, and has a text", "[c]") {
     CHECK(std::string(heed_status_text(static_cast<heed_status>(status))) == "unknown status");
 }
 
+TEST_CASE("a block per region gives the same logits in C", "[c]") {
+  const ImageBytes image = tiny();
+  const heed_kernels* const k = portable();
+  CRunning whole(image);
+  heed_block blocks[HEED_REGIONS];
+  std::unique_ptr<GuardedArena> memory[HEED_REGIONS];
+  for (int i = 0; i < HEED_REGIONS; ++i) {
+    const auto bytes = heed_plan_region_bytes(&whole.plan, static_cast<heed_region>(i));
+    REQUIRE(bytes != 0);
+    memory[i] = std::make_unique<GuardedArena>(bytes, heed_plan_arena_align(&whole.plan));
+    blocks[i] = {memory[i]->span().data(), memory[i]->span().size()};
+  }
+  heed_session session;
+  const auto create = [&] { return heed_session_create_in(&session, &whole.model, &whole.plan, k, blocks); };
+  REQUIRE(create() == HEED_OK);
+  for (heed_token token = 1; token < 9; ++token) {
+    const float *here = nullptr, *there = nullptr;
+    REQUIRE(heed_session_step(&session, &here, token) == HEED_OK);
+    REQUIRE(heed_session_step(&whole.session, &there, token) == HEED_OK);
+    CHECK(here == static_cast<const void*>(blocks[HEED_REGION_LOGITS].start));
+    CHECK(std::memcmp(here, there, 12 * sizeof(float)) == 0);
+  }
+  for (int i = 0; i < HEED_REGIONS; ++i) {
+    const heed_block good = blocks[i];
+    blocks[i].bytes -= 1;
+    CHECK(create() == HEED_ARENA_TOO_SMALL);
+    blocks[i] = {static_cast<std::byte*>(good.start) + 1, good.bytes};
+    CHECK(create() == HEED_MISALIGNED);
+    blocks[i] = {nullptr, good.bytes};
+    CHECK(create() == HEED_BAD_ARGUMENT);
+    blocks[i] = {blocks[(i + 1) % HEED_REGIONS].start, good.bytes};
+    CHECK(create() == HEED_BAD_ARGUMENT);
+    blocks[i] = good;
+  }
+  CHECK(heed_session_create_in(&session, &whole.model, &whole.plan, k, nullptr) == HEED_BAD_ARGUMENT);
+  CHECK(heed_session_create_in(nullptr, &whole.model, &whole.plan, k, blocks) == HEED_BAD_ARGUMENT);
+  CHECK(heed_plan_region_bytes(nullptr, HEED_REGION_SCRATCH) == 0);
+  CHECK(heed_plan_region_bytes(&whole.plan, static_cast<heed_region>(HEED_REGIONS)) == 0);
+  for (const auto& each : memory) CHECK(each->intact());
+}
+
 TEST_CASE("null and zeroed objects refuse every call", "[c]") {
   const ImageBytes image = tiny();
   const heed_kernels* const k = portable();

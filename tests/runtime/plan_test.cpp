@@ -41,6 +41,7 @@ constexpr Plan planned(const ModelConfig& c, const KernelTraits& traits, const L
 static_assert(planned(stories(), traits::kCortexM4).arena_bytes != 0, "");
 static_assert(planned(stories(), traits::kCortexM3, {64, 1}).arena_bytes < 64 * 1024, "");
 static_assert(planned(stories(), traits::kCortexM4, {256, 4}).max_seq == 256, "");
+static_assert(planned(stories(), traits::kCortexM55).region(Region::scratch).bytes <= 16 * 1024, "");
 
 struct Pinned {
   const KernelTraits& traits;
@@ -57,13 +58,21 @@ constexpr Pinned kPinned[] = {
 
 // Slices that live at the same time.
 std::vector<Slice> living(const Plan& p, bool attention) {
-  std::vector<Slice> s = {p.kv_cache, p.residual, p.rotation, p.position, p.activations, p.logits};
+  std::vector<Slice> s = {p.residual, p.rotation, p.position, p.activations};
   if (attention) {
     const AttentionPlan& a = p.attention;
     s.insert(s.end(), {a.query, a.key, a.value, a.queries, a.numerators, a.denominators, a.references});
   } else {
     s.insert(s.end(), {p.gate, p.up});
   }
+  return s;
+}
+
+// The same of the whole block.
+std::vector<Slice> living_in_block(const Plan& p, bool attention) {
+  std::vector<Slice> s = living(p, attention);
+  for (Slice& slice : s) slice.offset += p.scratch.offset;
+  s.insert(s.end(), {p.kv_cache, p.logits});
   return s;
 }
 
@@ -113,8 +122,16 @@ TEST_CASE("what lives at the same time does not overlap and is aligned", "[plan]
         INFO(traits->name << ", width " << c.d_model << ", chunk " << limits.chunk);
         const Plan p = planned(c, *traits, limits);
         REQUIRE(p.arena_bytes != 0);
-        check_slices(living(p, true), p.arena_bytes, p.arena_align, traits->slack);
-        check_slices(living(p, false), p.arena_bytes, p.arena_align, traits->slack);
+        check_slices(living_in_block(p, true), p.arena_bytes, p.arena_align, traits->slack);
+        check_slices(living_in_block(p, false), p.arena_bytes, p.arena_align, traits->slack);
+        check_slices(living(p, true), p.region(Region::scratch).bytes, p.arena_align, traits->slack);
+        check_slices(living(p, false), p.region(Region::scratch).bytes, p.arena_align, traits->slack);
+        std::uint64_t total = 0;
+        for (const Region r : {Region::kv_cache, Region::scratch, Region::logits}) {
+          CHECK(p.region(r).offset == total);
+          total += p.region(r).bytes - traits->slack;
+        }
+        CHECK(p.arena_bytes == total + traits->slack);
         CHECK(p.arena_align == traits->alignment);
         CHECK(p.max_seq == (limits.max_seq ? limits.max_seq : c.max_seq));
         CHECK(p.chunk <= p.max_seq);
@@ -188,8 +205,8 @@ TEST_CASE("the largest configuration overflows nothing", "[plan]") {
     // Keys and values alone: 4096 layers * 2^20 positions * 512 heads * (2 * 256 + 5) bytes.
     CHECK(p.kv_cache.bytes == (std::uint64_t{4096} << 20) * 512 * 517);
     CHECK(p.arena_bytes > p.kv_cache.bytes);
-    check_slices(living(p, true), p.arena_bytes, p.arena_align, traits->slack);
-    check_slices(living(p, false), p.arena_bytes, p.arena_align, traits->slack);
+    check_slices(living_in_block(p, true), p.arena_bytes, p.arena_align, traits->slack);
+    check_slices(living_in_block(p, false), p.arena_bytes, p.arena_align, traits->slack);
   }
 }
 

@@ -405,6 +405,85 @@ TEST_CASE("a session is created only in a block that holds it", "[session]") {
   }
 }
 
+TEST_CASE("a block per region: the same bits, and nothing outside of the planned bytes", "[session]") {
+  for (const Kernels* k : runnable_kernels()) {
+    for (const NamedConfig& c : edge_configs()) {
+      INFO(k->traits.name << ", " << c.name);
+      const ImageBytes image = random_image(c.config, k->traits.preferred, 43);
+      Model model;
+      Plan plan;
+      REQUIRE(open(model, bytes(image), *k) == Status::ok);
+      REQUIRE(make_plan(plan, model.config(), k->traits) == Status::ok);
+      const std::vector<Token> tokens = random_prompt(model, std::min<std::size_t>(plan.max_seq, 9), 3);
+      Session session;
+      Span<const float> logits;
+      Rows rows;
+      {
+        GuardedArena kv_cache(plan.region(Region::kv_cache).bytes, plan.arena_align);
+        GuardedArena scratch(plan.region(Region::scratch).bytes, plan.arena_align);
+        GuardedArena last(plan.region(Region::logits).bytes, plan.arena_align);
+        REQUIRE(create(session, model, plan, *k, {kv_cache.span(), scratch.span(), last.span()}) == Status::ok);
+        for (const Token t : tokens) {
+          REQUIRE(session.step(logits, t) == Status::ok);
+          CHECK(reinterpret_cast<const std::byte*>(logits.data()) == last.span().data());
+          rows.push_back(bits(logits));
+        }
+        CHECK(kv_cache.intact());
+        CHECK(scratch.intact());
+        CHECK(last.intact());
+      }
+      CHECK(rows == step_through(*k, image, tokens));
+    }
+  }
+}
+
+TEST_CASE("regions that are null, misaligned, short or overlap are refused", "[session]") {
+  const Kernels& k = best_kernels();
+  const ImageBytes image = random_image(edge_configs()[0].config, k.traits.preferred, 44);
+  Model model;
+  Plan plan;
+  REQUIRE(open(model, bytes(image), k) == Status::ok);
+  REQUIRE(make_plan(plan, model.config(), k.traits) == Status::ok);
+  GuardedArena arena(plan.arena_bytes + 4 * std::uint64_t{plan.arena_align} + 4 * k.traits.slack, plan.arena_align);
+  Span<std::byte> good[kRegionCount];
+  std::size_t at = 0;
+  for (int i = 0; i < kRegionCount; ++i) {
+    const auto n = static_cast<std::size_t>(plan.region(static_cast<Region>(i)).bytes);
+    good[i] = arena.span().subspan(at, n);
+    at += static_cast<std::size_t>(align_up(n, plan.arena_align));
+  }
+  const auto created = [&](const Span<std::byte>(&blocks)[kRegionCount]) {
+    Session session;
+    const Status s = create(session, model, plan, k, SessionMemory{blocks[0], blocks[1], blocks[2]});
+    Span<const float> logits;
+    if (s != Status::ok) CHECK(session.step(logits, 0) == Status::bad_argument);  // never created
+    return s;
+  };
+  CHECK(created(good) == Status::ok);
+  for (int i = 0; i < kRegionCount; ++i) {
+    INFO("region " << i);
+    const auto region = static_cast<Region>(i);
+    const auto refused = [&](Span<std::byte> bad, Status why) {
+      Span<std::byte> blocks[kRegionCount] = {good[0], good[1], good[2]};
+      blocks[i] = bad;
+      CHECK(created(blocks) == why);
+      CHECK(check_region(plan, region, {bad.data(), bad.size()}) == why);
+    };
+    refused({}, Status::bad_argument);
+    refused({good[i].data() + 4, good[i].size()}, Status::misaligned);
+    refused({good[i].data(), good[i].size() - 1}, Status::arena_too_small);
+    Span<std::byte> blocks[kRegionCount] = {good[0], good[1], good[2]};
+    blocks[i] = {good[(i + 1) % kRegionCount].data(), good[i].size()};
+    CHECK(created(blocks) == Status::bad_argument);
+  }
+  Plan other = plan;
+  other.arena_bytes += 1;
+  Session session;
+  CHECK(create(session, model, other, k, SessionMemory{good[0], good[1], good[2]}) == Status::bad_argument);
+  CHECK(check_region(Plan{}, Region::scratch, {good[1].data(), good[1].size()}) == Status::bad_argument);
+  CHECK(arena.intact());
+}
+
 TEST_CASE("two sessions share an image, not a bit of memory", "[session]") {
   const ModelConfig& c = edge_configs()[0].config;
   for (const Kernels* k : runnable_kernels()) {
