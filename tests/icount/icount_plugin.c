@@ -80,7 +80,7 @@ typedef struct {
 static Vcpu g_vcpus[kVcpus];
 static Filter g_filters[kCounters - kFirstFilter];
 static int g_n_filters;
-static bool g_detail, g_several;
+static bool g_detail, g_several, g_thumb;
 static unsigned g_n_regions;
 static FILE *g_out;
 static enum { kA64, kArm, kX86, kOther } g_target = kOther;
@@ -133,10 +133,17 @@ static void count(struct qemu_plugin_insn *insn, int counter) {
     qemu_plugin_register_vcpu_insn_exec_inline(insn, kInlineAdd, &g_vcpus[0].now[counter], 1);
 }
 
+/* A Cortex-M executes only Thumb. QEMU 7.2 appends to an instruction what it read ahead at the end of a page. */
+static size_t size_of(const struct qemu_plugin_insn *insn) {
+  const uint8_t *b = qemu_plugin_insn_data(insn);
+  if (g_target != kArm || !g_thumb) return qemu_plugin_insn_size(insn);
+  return b[1] >> 3 >= 0x1D ? 4 : 2;
+}
+
 /* As in the manuals; see match= above. */
 static uint64_t encoding(const struct qemu_plugin_insn *insn) {
   const uint8_t *b = qemu_plugin_insn_data(insn);
-  size_t size = qemu_plugin_insn_size(insn);
+  size_t size = size_of(insn);
   uint64_t value = 0;
   if (g_target == kArm) {
     value = b[0] | b[1] << 8;
@@ -174,7 +181,7 @@ static bool passes(const Filter *filter, const struct qemu_plugin_insn *insn, ui
     const char *name = qemu_plugin_insn_symbol(insn);
     return name && strstr(name, filter->text);
   }
-  if (g_target == kArm && (filter->a > 0xFFFF) != (qemu_plugin_insn_size(insn) == 4)) return false;
+  if (g_target == kArm && (filter->a > 0xFFFF) != (size_of(insn) == 4)) return false;
   return (w & filter->a) == filter->b;
 }
 
@@ -183,7 +190,7 @@ static void on_translate(PluginId id, struct qemu_plugin_tb *tb) {
   for (size_t i = 0, n = qemu_plugin_tb_n_insns(tb); i < n; ++i) {
     struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
     uint64_t w = encoding(insn);
-    size_t size = qemu_plugin_insn_size(insn);
+    size_t size = size_of(insn);
     int m = mark(w, size);
     if (m != 0) {
       qemu_plugin_register_vcpu_insn_exec_cb(insn, m == 1 ? on_start : on_stop, kNoRegisters, NULL);
@@ -244,6 +251,7 @@ static bool add_filter(const char *argument) {
 EXPORT int qemu_plugin_install(PluginId id, const PluginInfo *info, int argc, char **argv) {
   g_out = stderr;
   g_several = !info->system_emulation || info->system.max_vcpus > 1;
+  g_thumb = info->system_emulation;
   for (int i = 0; i < argc; ++i) {
     bool ok = true;
     if (!strncmp(argv[i], "out=", 4)) ok = (g_out = fopen(argv[i] + 4, "w")) != NULL;
