@@ -9,27 +9,18 @@ namespace {
 
 constexpr float kLog2E = 1.44269504f;
 
-// Where the vectors of one head lie: [n_kv_heads, n, heads per KV head], so that the queries of a group lie together.
-struct HeadOrder {
-  std::uint32_t n, per_group;
-  std::uint32_t index(std::uint32_t head, std::uint32_t token) const {
-    const std::uint32_t kv_head = head / per_group;
-    return (kv_head * n + token) * per_group + (head - kv_head * per_group);
-  }
+// What the KV heads of one call share. Vectors of heads lie as [n_kv_heads, n, heads per KV head], so that the queries
+// of a group lie together.
+struct Pass {
+  Activations queries;
+  const std::int16_t* rotation;
+  std::uint32_t first, n, per_group;
+  float factor;  // of the scores, to powers of two
 };
 
-Activations query_activations(const AttentionLayer& layer, std::uint32_t n) {
-  const AttentionConfig& c = layer.config;
-  return make_activations(layer.scratch.queries, layer.kernels->traits, c.head_dim, 0, n * c.n_heads);
-}
-
-float score_factor(const AttentionConfig& c) { return c.scale * kLog2E; }
-
 // Hands the weights of one query to the tap: the sums are known, so each block's weights can be normalised.
-void tap_row(const AttentionLayer& layer, const Activations& queries, std::uint32_t head, std::uint32_t query,
-             std::uint32_t position) {
-  const AttentionConfig& c = layer.config;
-  const std::uint32_t kv_head = head / (c.n_heads / c.n_kv_heads);
+void tap_row(const AttentionLayer& layer, const Pass& pass, std::uint32_t kv_head, std::uint32_t head,
+             std::uint32_t query, std::uint32_t position) {
   const float inverse = 1.0f / layer.scratch.sums.denominators[query];
   std::uint16_t raw[kBlockKeys];
   float weights[kBlockKeys];
@@ -37,7 +28,7 @@ void tap_row(const AttentionLayer& layer, const Activations& queries, std::uint3
     const KvBlock block = layer.cache.block(kv_head, first / kBlockKeys);
     const std::uint32_t left = position + 1 - first;
     const std::uint32_t visible = left < kBlockKeys ? left : kBlockKeys;
-    const BlockQueries one{queries, query, 1, 1, visible, visible, score_factor(c)};
+    const BlockQueries one{pass.queries, query, 1, 1, visible, visible, pass.factor};
     std::int32_t reference = 0;
     layer.kernels->attend_block(layer.scratch.sums, one, block, raw, &reference);
     const float scale = pow2_or_zero(reference - layer.scratch.sums.references[query]) * inverse;
@@ -47,62 +38,59 @@ void tap_row(const AttentionLayer& layer, const Activations& queries, std::uint3
 }
 
 // All queries of one KV head against its keys, in order of position.
-void attend_kv_head(const AttentionLayer& layer, const Activations& queries, std::uint32_t kv_head,
-                    std::uint32_t first, std::uint32_t n) {
+void attend_kv_head(const AttentionLayer& layer, const Pass& pass, std::uint32_t kv_head) {
   const AttentionConfig& c = layer.config;
   const Kernels& k = *layer.kernels;
   const AttentionSums& sums = layer.scratch.sums;
-  const HeadOrder order{n, c.n_heads / c.n_kv_heads};
-  const std::uint32_t begin = kv_head * n * order.per_group, end = begin + n * order.per_group;
+  const std::uint32_t begin = kv_head * pass.n * pass.per_group, end = begin + pass.n * pass.per_group;
   for (std::uint32_t q = begin; q < end; ++q) {
     sums.denominators[q] = 0.0f;
     sums.references[q] = -(1 << 24);
   }
-  for (std::size_t i = std::size_t{begin} * c.head_dim; i < std::size_t{end} * c.head_dim; ++i) sums.numerators[i] = 0.0f;
 
-  const std::uint32_t last_block = (first + n - 1) / kBlockKeys;
-  for (std::uint32_t b = 0; b <= last_block; ++b) {
-    const std::uint32_t block_first = b * kBlockKeys;
-    const std::uint32_t t = block_first > first ? block_first - first : 0;  // the first token that sees the block
-    const std::uint32_t seen = first + t + 1 - block_first;
-    const BlockQueries queries_here{queries,         begin + t * order.per_group,
-                                    (n - t) * order.per_group, order.per_group,
-                                    seen < kBlockKeys ? seen : kBlockKeys,
-                                    kBlockKeys,      score_factor(c)};
-    k.attend_block(sums, queries_here, layer.cache.block(kv_head, b), nullptr, nullptr);
+  BlockQueries here{pass.queries, begin, end - begin, pass.per_group, 0, kBlockKeys, pass.factor};
+  const std::uint32_t last = pass.first + pass.n - 1;
+  for (std::uint32_t b = 0, block_first = 0; block_first <= last; ++b, block_first += kBlockKeys) {
+    std::uint32_t seen = pass.first + 1 - block_first;  // by the first token that sees the block
+    if (block_first > pass.first) {
+      seen = 1;
+      here.first = begin + (block_first - pass.first) * pass.per_group;
+      here.n = end - here.first;
+    }
+    here.visible = seen < kBlockKeys ? seen : kBlockKeys;
+    k.attend_block(sums, here, layer.cache.block(kv_head, b), nullptr, nullptr);
   }
-  for (std::uint32_t t = 0; t < n; ++t) {
-    for (std::uint32_t j = 0; j < order.per_group; ++j) {
-      const std::uint32_t head = kv_head * order.per_group + j, q = order.index(head, t);
-      if (kBuiltFeatures.pattern_tap && layer.tap.take) tap_row(layer, queries, head, q, first + t);
-      k.attend_finish(layer.scratch.query + std::size_t{t} * layer.scratch.query_stride + head * c.head_dim,
-                      sums.numerators + std::size_t{q} * c.head_dim, sums.denominators[q], c.head_dim);
+  for (std::uint32_t t = 0, q = begin; t < pass.n; ++t) {
+    float* dst = layer.scratch.query + std::size_t{t} * layer.scratch.query_stride + kv_head * pass.per_group * c.head_dim;
+    for (std::uint32_t j = 0; j < pass.per_group; ++j, ++q, dst += c.head_dim) {
+      if (kBuiltFeatures.pattern_tap && layer.tap.take)
+        tap_row(layer, pass, kv_head, kv_head * pass.per_group + j, q, pass.first + t);
+      k.attend_finish(dst, sums.numerators + std::size_t{q} * c.head_dim, sums.denominators[q], c.head_dim);
     }
   }
 }
 
 // Keys and values of one KV head into the cache, and its queries quantised.
-void store_kv_head(const AttentionLayer& layer, const Activations& queries, const std::int16_t* rotation,
-                   std::uint32_t kv_head, std::uint32_t first, std::uint32_t n) {
+void store_kv_head(const AttentionLayer& layer, const Pass& pass, std::uint32_t kv_head) {
   const AttentionConfig& c = layer.config;
   const AttentionScratch& s = layer.scratch;
   const Kernels& k = *layer.kernels;
-  const HeadOrder order{n, c.n_heads / c.n_kv_heads};
   Rotation r{nullptr, static_cast<std::uint16_t>(c.rotary_dims / 2), c.rotary_pairing == RotaryPairing::halves};
+  if (c.rotary_dims) r.cosine_sine = pass.rotation;
   KeyOffset offset{nullptr, 0};
   if (kBuiltFeatures.key_offset && layer.weights.key_offsets)
     offset = {layer.weights.key_offsets + std::size_t{kv_head} * c.head_dim, layer.weights.key_offset_exponents[kv_head]};
-  for (std::uint32_t t = 0; t < n; ++t) {
-    if (c.rotary_dims) r.cosine_sine = rotation + std::size_t{t} * c.rotary_dims;
-    const std::uint32_t position = first + t;
+  const float *key = s.key + kv_head * c.head_dim, *value = s.value + kv_head * c.head_dim;
+  const float* query = s.query + kv_head * pass.per_group * c.head_dim;
+  std::uint32_t q = kv_head * pass.n * pass.per_group;
+  for (std::uint32_t t = 0; t < pass.n; ++t) {
+    const std::uint32_t position = pass.first + t, slot = position % kBlockKeys;
     const KvBlock block = layer.cache.block(kv_head, position / kBlockKeys);
-    const std::size_t at = std::size_t{t} * s.key_stride + kv_head * c.head_dim;
-    k.store_key(block, position % kBlockKeys, s.key + at, r, offset);
-    k.store_value(block, position % kBlockKeys, s.value + at);
-    for (std::uint32_t j = 0; j < order.per_group; ++j) {
-      const std::uint32_t head = kv_head * order.per_group + j;
-      k.query_s8r_f32(queries, order.index(head, t), s.query + std::size_t{t} * s.query_stride + head * c.head_dim, r);
-    }
+    k.store_key(block, slot, key + std::size_t{t} * s.key_stride, r, offset);
+    k.store_value(block, slot, value + std::size_t{t} * s.key_stride);
+    for (std::uint32_t j = 0; j < pass.per_group; ++j)
+      k.query_s8r_f32(pass.queries, q++, query + std::size_t{t} * s.query_stride + j * c.head_dim, r);
+    if (c.rotary_dims) r.cosine_sine += c.rotary_dims;
   }
 }
 
@@ -136,7 +124,9 @@ void fill_rotation(std::int16_t* dst, const std::uint32_t* phases, std::uint32_t
 
 void matmul_parallel(const Kernels& kernels, const Parallel& parallel, float* dst, std::uint32_t dst_stride,
                      bool accumulate, const Activations& lhs, const Tensor& rhs, std::uint32_t n) {
-  const std::uint32_t block = row_block(rhs.layout), blocks = padded_rows(rhs.layout, rhs.rows) / block;
+  const std::uint32_t rows = padded_rows(rhs.layout, rhs.rows);
+  if (!may_split(parallel)) return kernels.matmul_f32_s8r_s8c(dst, lhs, rhs, {n, 0, rows, dst_stride, accumulate});
+  const std::uint32_t block = row_block(rhs.layout), blocks = rows / block;
   const std::uint32_t parts = part_count(parallel, blocks, std::uint64_t{block} * rhs.cols * n);
   for_each_part(parallel, parts, [&](std::uint32_t part) {
     const auto cut = [&](std::uint32_t p) { return blocks * p / parts * block; };  // at most 2^18 blocks, 64 parts
@@ -156,18 +146,27 @@ void attention_forward(const AttentionLayer& layer, float* dst, std::uint32_t ds
   matmul_parallel(k, parallel, s.value, s.key_stride, false, input, layer.weights.w_value_down, n);
 
   // A KV head stores its keys and values, then its queries attend; heads do not meet before value_up.
-  const Activations queries = query_activations(layer, n);
-  const std::uint32_t parts =
-      part_count(parallel, c.n_kv_heads, std::uint64_t{n} * (first + n) * c.head_dim * 2 * (c.n_heads / c.n_kv_heads));
-  for_each_part(parallel, parts, [&](std::uint32_t part) {
-    for (std::uint32_t h = c.n_kv_heads * part / parts; h < c.n_kv_heads * (part + 1) / parts; ++h) {
-      store_kv_head(layer, queries, rotation, h, first, n);
-      attend_kv_head(layer, queries, h, first, n);
+  const std::uint32_t d_query = c.n_heads * c.head_dim, per_group = c.n_heads / c.n_kv_heads;
+  const Pass pass{make_activations(s.queries, k.traits, c.head_dim, 0, n * c.n_heads), rotation, first, n, per_group,
+                  c.scale * kLog2E};
+  for (float *x = s.sums.numerators, *const end = x + std::size_t{n} * d_query; x != end; ++x) *x = 0.0f;
+  const auto kv_heads = [&](std::uint32_t begin, std::uint32_t end) {
+    for (std::uint32_t h = begin; h < end; ++h) {
+      store_kv_head(layer, pass, h);
+      attend_kv_head(layer, pass, h);
     }
-  });
+  };
+  if (!may_split(parallel)) {
+    kv_heads(0, c.n_kv_heads);
+  } else {
+    const std::uint32_t parts =
+        part_count(parallel, c.n_kv_heads, std::uint64_t{n} * (first + n) * c.head_dim * 2 * per_group);
+    for_each_part(parallel, parts, [&](std::uint32_t part) {
+      kv_heads(c.n_kv_heads * part / parts, c.n_kv_heads * (part + 1) / parts);
+    });
+  }
 
-  const Activations heads =
-      make_activations(activations, k.traits, c.n_heads * c.head_dim, layer.weights.w_value_up.group, n);
+  const Activations heads = make_activations(activations, k.traits, d_query, layer.weights.w_value_up.group, n);
   for (std::uint32_t t = 0; t < n; ++t) k.quantize_s8r_f32(heads, t, s.query + std::size_t{t} * s.query_stride);
   matmul_parallel(k, parallel, dst, dst_stride, accumulate, heads, layer.weights.w_value_up, n);
 }

@@ -6,20 +6,56 @@
 
 namespace heed {
 
-AttentionWeights attention_weights(const Model& model, std::uint32_t layer) {
-  AttentionWeights w;
-  w.w_query = model.tensor(Role::w_query, layer);
-  w.w_key = model.tensor(Role::w_key, layer);
-  w.w_value_down = model.tensor(Role::w_value_down, layer);
-  w.w_value_up = model.tensor(Role::w_value_up, layer);
-  if (model.has(Role::rotary_phases)) w.rotary_phases = model.rotary_phases();
-  if (model.has(Role::key_offset)) {
-    const KeyOffset first = model.key_offset(layer, 0);
-    w.key_offsets = first.values;
-    w.key_offset_exponents = reinterpret_cast<const std::int8_t*>(
-        first.values + std::size_t{model.config().n_kv_heads} * model.config().head_dim);
+namespace {
+
+constexpr Role kMatrices[] = {Role::w_query, Role::w_key,  Role::w_value_down, Role::w_value_up,
+                              Role::w_gate,  Role::w_up,   Role::w_down};
+
+template <class T>
+void advance(const T*& part, std::size_t bytes) {
+  if (part) part = reinterpret_cast<const T*>(reinterpret_cast<const std::uint8_t*>(part) + bytes);
+}
+
+// Once for each, in the order above.
+template <class Visit>
+void for_each_matrix(AttentionWeights& a, BlockWeights& b, Visit visit) {
+  Tensor* const tensors[] = {&a.w_query, &a.w_key, &a.w_value_down, &a.w_value_up, &b.w_gate, &b.w_up, &b.w_down};
+  for (int i = 0; i < 7; ++i) visit(kMatrices[i], *tensors[i]);
+}
+
+}  // namespace
+
+void first_layer(AttentionWeights& attention, BlockWeights& block, const Model& model) {
+  for_each_matrix(attention, block, [&](Role role, Tensor& t) {
+    t = model.has(role) ? model.tensor(role, 0) : Tensor{};
+  });
+  block.attention_norm = norm_weights(model, Role::attention_gain, Role::attention_norm_bias, 0);
+  block.ffn_norm = norm_weights(model, Role::ffn_gain, Role::ffn_norm_bias, 0);
+  attention.rotary_phases = model.has(Role::rotary_phases) ? model.rotary_phases() : nullptr;
+  attention.key_offsets = nullptr;
+  if (kBuiltFeatures.key_offset && model.has(Role::key_offset)) {
+    attention.key_offsets = model.key_offset(0, 0).values;
+    attention.key_offset_exponents =
+        reinterpret_cast<const std::int8_t*>(attention.key_offsets + model.config().d_key_value());
   }
-  return w;
+}
+
+void advance_layer(AttentionWeights& attention, BlockWeights& block, std::size_t bytes) {
+  for_each_matrix(attention, block, [&](Role, Tensor& t) {
+    advance(t.weights, bytes);
+    advance(t.scales, bytes);
+    advance(t.bias, bytes);
+    if (kBuiltFeatures.groups) advance(t.multipliers, bytes);
+  });
+  NormWeights* const norms[] = {&block.attention_norm, &block.ffn_norm};
+  for (NormWeights* const w : norms) {
+    advance(w->gain, bytes);
+    if (kBuiltFeatures.layer_norm) advance(w->bias, bytes);
+  }
+  if (kBuiltFeatures.key_offset) {
+    advance(attention.key_offsets, bytes);
+    advance(attention.key_offset_exponents, bytes);
+  }
 }
 
 NormWeights norm_weights(const Model& model, Role gain, Role bias, std::uint32_t layer) {
@@ -39,39 +75,34 @@ const std::uint16_t* activation_factor(Activation a) {
 
 }  // namespace
 
-void block_forward(const Model& model, const AttentionLayer& attention, const BlockScratch& scratch,
-                   std::uint32_t first, std::uint32_t n) {
-  const ModelConfig& c = model.config();
+void block_forward(const ModelConfig& c, const AttentionLayer& attention, const BlockWeights& weights,
+                   const BlockScratch& scratch, std::uint32_t first, std::uint32_t n) {
   const Kernels& k = *attention.kernels;
   const Parallel& parallel = *attention.parallel;
-  const std::uint32_t layer = attention.index;
   float* const x = scratch.residual;
   const std::uint32_t stride = scratch.residual_stride;
 
   // A folded gain is part of the weights behind the norm.
-  const auto norm = [&](Role gain, Role bias, Site site) {
+  const auto norm = [&](const NormWeights& w, Site site) {
     const Activations normed = make_activations(scratch.activations, k.traits, c.d_model, c.group(site), n);
-    const NormWeights weights = norm_weights(model, gain, bias, layer);
-    for (std::uint32_t t = 0; t < n; ++t) k.norm_s8r_f32(normed, t, x + std::size_t{t} * stride, weights);
+    for (std::uint32_t t = 0; t < n; ++t) k.norm_s8r_f32(normed, t, x + std::size_t{t} * stride, w);
     return normed;
   };
 
   // x += attention(norm(x))
-  const Activations attention_in = norm(Role::attention_gain, Role::attention_norm_bias, Site::attention_in);
+  const Activations attention_in = norm(weights.attention_norm, Site::attention_in);
   attention_forward(attention, x, stride, true, attention_in, scratch.rotation, first, n, scratch.activations);
 
   // x += w_down * (F(w_gate * norm(x)) * (w_up * norm(x))), or without a gate x += w_down * F(w_up * norm(x))
-  const Activations ffn_in = norm(Role::ffn_gain, Role::ffn_norm_bias, Site::ffn_in);
-  const Tensor gate_or_up = model.tensor(c.gated ? Role::w_gate : Role::w_up, layer);
-  matmul_parallel(k, parallel, scratch.gate, scratch.ffn_stride, false, ffn_in, gate_or_up, n);
-  if (c.gated)
-    matmul_parallel(k, parallel, scratch.up, scratch.ffn_stride, false, ffn_in, model.tensor(Role::w_up, layer), n);
+  const Activations ffn_in = norm(weights.ffn_norm, Site::ffn_in);
+  matmul_parallel(k, parallel, scratch.gate, scratch.ffn_stride, false, ffn_in, c.gated ? weights.w_gate : weights.w_up, n);
+  if (c.gated) matmul_parallel(k, parallel, scratch.up, scratch.ffn_stride, false, ffn_in, weights.w_up, n);
   const Activations down_in = make_activations(scratch.activations, k.traits, c.d_ff, c.group(Site::down_in), n);
   for (std::uint32_t t = 0; t < n; ++t) {
     const std::size_t row = std::size_t{t} * scratch.ffn_stride;
     k.gate_s8r_f32(down_in, t, scratch.gate + row, c.gated ? scratch.up + row : nullptr, activation_factor(c.activation));
   }
-  matmul_parallel(k, parallel, x, stride, true, down_in, model.tensor(Role::w_down, layer), n);
+  matmul_parallel(k, parallel, x, stride, true, down_in, weights.w_down, n);
 }
 
 }  // namespace heed

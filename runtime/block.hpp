@@ -16,14 +16,23 @@ struct BlockScratch {
   std::uint32_t residual_stride = 0, ffn_stride = 0;
 };
 
+// What a block has beside its attention.
+struct BlockWeights {
+  NormWeights attention_norm{}, ffn_norm{};
+  Tensor w_gate, w_up, w_down;  // without a gate no w_gate
+};
+
 // Moves the embeddings of n positions from `first` through block `attention.index`.
-void block_forward(const Model& model, const AttentionLayer& attention, const BlockScratch& scratch,
-                   std::uint32_t first, std::uint32_t n);
+void block_forward(const ModelConfig& config, const AttentionLayer& attention, const BlockWeights& weights,
+                   const BlockScratch& scratch, std::uint32_t first, std::uint32_t n);
 
 // Gain and bias of a norm, as far as the image has them.
 NormWeights norm_weights(const Model& model, Role gain, Role bias, std::uint32_t layer);
 
-// The weights of one layer's attention.
-AttentionWeights attention_weights(const Model& model, std::uint32_t layer);
+// The weights of layer 0.
+void first_layer(AttentionWeights& attention, BlockWeights& block, const Model& model);
+
+// From the weights of one layer to those that lie `bytes` behind them: Model::layer_bytes() for the next layer.
+void advance_layer(AttentionWeights& attention, BlockWeights& block, std::size_t bytes);
 
 }  // namespace heed

@@ -27,11 +27,15 @@ struct KvShape {
 struct KvCache {
   KvShape shape;
   std::byte* base = nullptr;
+  std::size_t head_bytes = 0, block_bytes = 0;  // of the shape, because each block asks for them
+
+  KvCache() = default;
+  KvCache(const KvShape& s, std::byte* memory)
+      : shape(s), base(memory), head_bytes(static_cast<std::size_t>(s.head_bytes())), block_bytes(s.full_block_bytes()) {}
 
   KvBlock block(std::uint32_t kv_head, std::uint32_t index) const {
     const std::uint32_t n = shape.capacity(index), d = shape.head_dim;
-    auto* p = reinterpret_cast<std::int8_t*>(base + static_cast<std::size_t>(shape.head_bytes()) * kv_head +
-                                             std::size_t{index} * shape.full_block_bytes());
+    auto* p = reinterpret_cast<std::int8_t*>(base + head_bytes * kv_head + block_bytes * index);
     KvBlock b;
     b.keys = p;
     b.values = b.keys + std::size_t{n} * round_up(d, 4);

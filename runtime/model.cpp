@@ -108,7 +108,11 @@ TensorSlot tensor_slot(const ModelConfig& c, Role role, std::uint32_t layer) {
 std::uint64_t slot_bytes(const TensorSlot& s, Layout layout) {
   const std::uint64_t n = std::uint64_t{s.rows} * s.cols;
   switch (s.type) {
-    case ElementType::s8: return tensor_bytes(layout, s.rows, s.cols, s.group, s.bias).total;
+    case ElementType::s8: {
+      // What fits no address space is only known to be too large.
+      const std::uint64_t weights = std::uint64_t{padded_rows(layout, s.rows)} * padded_cols(layout, s.cols);
+      return weights > SIZE_MAX / 2 ? weights : tensor_bytes(layout, s.rows, s.cols, s.group, s.bias).total;
+    }
     case ElementType::s16: return round_up_64(2 * n + s.rows);
     default: return round_up_64(4 * n);
   }
@@ -125,32 +129,31 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
   if (header.version != kFormatVersion) return Status::version_unsupported;
   if (header.total_bytes > image.size()) return Status::truncated;
   if (header.n_sections < 3 || header.n_sections > 16) return Status::bad_section;
-  const std::uint64_t table_end = sizeof(ImageHeader) + std::uint64_t{header.n_sections} * sizeof(SectionEntry);
-  if (table_end > header.total_bytes) return Status::truncated;
+  const auto total = static_cast<std::size_t>(header.total_bytes);
+  std::size_t end = sizeof(ImageHeader) + header.n_sections * sizeof(SectionEntry);
+  if (end > total) return Status::truncated;
   if (header_crc(base, header.n_sections, kernels) != header.header_crc) return Status::not_an_image;
   for (std::uint32_t r : header.reserved)
     if (r) return Status::bad_section;
 
   // S1 to S5: sections in ascending order of kind, behind each other with zeros between, to the last byte.
-  model = Model{};
-  model.image_ = image.subspan(0, static_cast<std::size_t>(header.total_bytes));
+  model.tokenizer_ = model.metadata_ = {};
+  model.image_ = image.subspan(0, total);
   model.sections_ = reinterpret_cast<const SectionEntry*>(base + sizeof(ImageHeader));
   model.n_sections_ = header.n_sections;
   Span<const std::uint8_t> config, directory, tensors;
-  std::uint64_t end = table_end;
   std::uint32_t kind_before = 0;
   for (std::uint32_t i = 0; i < header.n_sections; ++i) {
     const SectionEntry& s = model.sections_[i];
     if (s.kind <= kind_before || s.kind > static_cast<std::uint32_t>(SectionKind::tensors) || s.reserved)
       return Status::bad_section;
-    if (s.offset != round_up_64(end) || s.bytes == 0 || s.offset > header.total_bytes ||
-        s.bytes > header.total_bytes - s.offset)
+    if (s.offset != round_up_64(end) || s.bytes == 0 || s.offset > total || s.bytes > total - s.offset)
       return Status::bad_section;
-    for (std::uint64_t gap = end; gap < s.offset; ++gap)
-      if (base[gap]) return Status::bad_section;
-    end = s.offset + s.bytes;
-    kind_before = s.kind;
     const auto bytes = image.subspan(static_cast<std::size_t>(s.offset), static_cast<std::size_t>(s.bytes));
+    for (; base + end != bytes.data(); ++end)
+      if (base[end]) return Status::bad_section;
+    end += bytes.size();
+    kind_before = s.kind;
     switch (static_cast<SectionKind>(s.kind)) {
       case SectionKind::config: config = bytes; break;
       case SectionKind::directory: directory = bytes; break;
@@ -159,7 +162,7 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
       case SectionKind::tensors: tensors = bytes; break;
     }
   }
-  if (end != header.total_bytes) return Status::bad_section;
+  if (end != total) return Status::bad_section;
   if (config.empty() || directory.empty() || tensors.empty()) return Status::bad_section;
 
   // C1 to C12: the configuration.
@@ -169,13 +172,14 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
   if (const Status s = check_config(c); s != Status::ok) return s;
 
   // D1 to D6: the directory is exactly what the configuration implies.
-  const std::uint32_t count = tensor_count(c);
-  if (directory.size() != std::size_t{count} * sizeof(TensorEntry)) return Status::bad_tensor;
+  const std::uint32_t globals = global_roles(c), layers = layer_roles(c);
+  model.roles_ = globals | layers;
+  model.entries_per_layer_ = count_bits(layers);
+  if (directory.size() != (count_bits(globals) + c.n_layers * model.entries_per_layer_) * sizeof(TensorEntry))
+    return Status::bad_tensor;
   model.directory_ = reinterpret_cast<const TensorEntry*>(directory.data());
   model.tensors_ = tensors.data();
-  const std::uint32_t globals = model.global_roles_ = global_roles(c);
-  const std::uint32_t layers = model.layer_roles_ = layer_roles(c);
-  std::uint64_t at = 0;
+  std::size_t at = 0;
   std::uint32_t index = 0;
   bool first_matrix = true;
   // Walks roles in directory order: globals before the layers, the layers, globals behind.
@@ -186,22 +190,23 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
                                             : globals & ~kRolesBeforeLayers;
     for (std::uint32_t role = 0; role < kRoleCount; ++role) {
       if (!((roles >> role) & 1u)) continue;
+      if (pass <= 1 || !inside) model.first_[role] = static_cast<std::uint16_t>(index);
       const TensorEntry& e = model.directory_[index++];
       const TensorSlot slot = tensor_slot(c, static_cast<Role>(role), inside ? pass - 1 : 0);
-      if (e.role != slot.role || e.type != slot.type || e.layer != slot.layer || e.group != slot.group ||
-          e.rows != slot.rows || e.cols != slot.cols || e.reserved0 || e.reserved[0] || e.reserved[1] || e.reserved[2])
-        return Status::bad_tensor;
-      if (static_cast<int>(e.layout) >= kLayoutCount) return Status::bad_tensor;
-      if (slot.type != ElementType::s8 ? e.layout != Layout::row : !first_matrix && e.layout != model.layout_)
-        return Status::bad_tensor;
+      Layout layout = Layout::row;
       if (slot.type == ElementType::s8) {
-        model.layout_ = e.layout;
+        if (first_matrix) model.layout_ = e.layout;  // that of all
         first_matrix = false;
+        layout = model.layout_;
       }
-      const std::uint64_t bytes = slot_bytes(slot, e.layout);
-      if (std::uint64_t{e.offset64} * 64 != at || bytes > tensors.size() - at) return Status::bad_tensor;
-      if (const Status s = check_values(slot, e.layout, tensors.data() + at); s != Status::ok) return s;
-      at += bytes;
+      const TensorEntry expected{slot.role, slot.type, layout,     0, slot.layer, static_cast<std::uint16_t>(slot.group),
+                                 slot.rows, slot.cols, e.offset64, {}};
+      if (std::memcmp(&e, &expected, sizeof e) != 0 || static_cast<int>(layout) >= kLayoutCount || e.offset64 != at / 64)
+        return Status::bad_tensor;
+      const std::uint64_t bytes = slot_bytes(slot, layout);
+      if (bytes > tensors.size() - at) return Status::bad_tensor;
+      if (const Status s = check_values(slot, layout, tensors.data() + at); s != Status::ok) return s;
+      at += static_cast<std::size_t>(bytes);
     }
   }
   return at == tensors.size() ? Status::ok : Status::bad_tensor;
@@ -231,10 +236,6 @@ Status verify(const Model& model, const Kernels& kernels) {
     }
   }
   return Status::ok;
-}
-
-const TensorEntry& Model::find(Role role, std::uint32_t layer) const {
-  return directory_[tensor_index(global_roles_, layer_roles_, config_.n_layers, role, layer)];
 }
 
 Tensor Model::tensor(Role role, std::uint32_t layer) const {

@@ -114,16 +114,13 @@ constexpr std::uint32_t tensor_count(const ModelConfig& c) {
 }
 
 // Directory index of a tensor that the configuration has, from its roles above.
-constexpr std::uint32_t tensor_index(std::uint32_t globals, std::uint32_t layers, std::uint32_t n_layers, Role role,
-                                     std::uint32_t layer) {
+constexpr std::uint32_t tensor_index(const ModelConfig& c, Role role, std::uint32_t layer) {
+  const std::uint32_t globals = global_roles(c), layers = layer_roles(c);
   const std::uint32_t below = role_bit(role) - 1;
   const std::uint32_t before = globals & kRolesBeforeLayers;
   if (before & role_bit(role)) return count_bits(before & below);
   if (layers & role_bit(role)) return count_bits(before) + layer * count_bits(layers) + count_bits(layers & below);
-  return count_bits(before) + n_layers * count_bits(layers) + count_bits(globals & ~kRolesBeforeLayers & below);
-}
-constexpr std::uint32_t tensor_index(const ModelConfig& c, Role role, std::uint32_t layer) {
-  return tensor_index(global_roles(c), layer_roles(c), c.n_layers, role, layer);
+  return count_bits(before) + c.n_layers * count_bits(layers) + count_bits(globals & ~kRolesBeforeLayers & below);
 }
 
 TensorSlot tensor_slot(const ModelConfig& c, Role role, std::uint32_t layer);
@@ -147,13 +144,20 @@ class Model {
   const float* floats(Role role, std::uint32_t layer) const;
   const std::uint32_t* rotary_phases() const;
   KeyOffset key_offset(std::uint32_t layer, std::uint32_t kv_head) const;
+  // From a tensor of one layer to that of the next, if there is more than one.
+  std::size_t layer_bytes() const {
+    return static_cast<std::size_t>(data(find(Role::w_query, 1)) - data(find(Role::w_query, 0)));
+  }
 
-  bool has(Role role) const { return ((layer_roles_ | global_roles_) >> static_cast<unsigned>(role)) & 1u; }
+  bool has(Role role) const { return (roles_ >> static_cast<unsigned>(role)) & 1u; }
 
  private:
   friend Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels);
   friend Status verify(const Model& model, const Kernels& kernels);
-  const TensorEntry& find(Role role, std::uint32_t layer) const;
+  // Layers are alike, so a tensor of layer l lies l times as many entries, and as many bytes, behind that of layer 0.
+  const TensorEntry& find(Role role, std::uint32_t layer) const {
+    return directory_[first_[static_cast<int>(role)] + layer * entries_per_layer_];
+  }
   const std::uint8_t* data(const TensorEntry& e) const { return tensors_ + std::size_t{e.offset64} * 64; }
 
   ModelConfig config_{};
@@ -162,7 +166,8 @@ class Model {
   std::uint32_t n_sections_ = 0;
   const TensorEntry* directory_ = nullptr;
   const std::uint8_t* tensors_ = nullptr;
-  std::uint32_t layer_roles_ = 0, global_roles_ = 0;  // of the configuration, because each tensor asks for them
+  std::uint32_t roles_ = 0, entries_per_layer_ = 0;
+  std::uint16_t first_[kRoleCount] = {};  // directory index of each role that the image has, in layer 0
   Layout layout_ = Layout::row;
 };
 

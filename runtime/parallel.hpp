@@ -32,9 +32,13 @@ void for_each_part(const Parallel& parallel, std::uint32_t count, F f) {
 // Work is cut into at most this many parts, so that items * parts fits 32 bits.
 inline constexpr std::uint32_t kMaxParts = 64;
 
+inline bool may_split(const Parallel& parallel) {
+  return kBuiltFeatures.threads && parallel.run && parallel.threads > 1;
+}
+
 // How many parts to cut `items` into, each worth `macs_per_item` multiply-adds.
 inline std::uint32_t part_count(const Parallel& parallel, std::uint32_t items, std::uint64_t macs_per_item) {
-  if (!kBuiltFeatures.threads || !parallel.run || parallel.threads < 2 || items < 2) return 1;
+  if (!may_split(parallel) || items < 2) return 1;
   if (macs_per_item * items < parallel.threshold) return 1;
   const std::uint32_t most = parallel.threads < kMaxParts ? parallel.threads : kMaxParts;
   return items < most ? items : most;

@@ -63,9 +63,11 @@ Status Session::place(const Model& model, const Plan& plan, const Kernels& kerne
   if (!((kernels.traits.layouts >> static_cast<unsigned>(model.layout())) & 1u)) return Status::layout_unsupported;
   if (!float_mode_is_default()) return Status::rounding_mode;
 
-  *this = Session{};
+  // Part by part: an empty session to assign would take its own bytes of stack, and code.
   model_ = model;
   plan_ = plan;
+  parallel_ = Parallel{};
+  position_ = 0;
   const ModelConfig& c = model_.config();
   const auto at = [&](const Slice& s) { return scratch + static_cast<std::size_t>(s.offset); };
   kv_cache_ = kv_cache;
@@ -75,9 +77,12 @@ Status Session::place(const Model& model, const Plan& plan, const Kernels& kerne
   AttentionLayer& a = attention_;
   a.config = {c.d_model, c.n_heads, c.n_kv_heads, c.head_dim, plan.max_seq, c.rotary_dims, c.rotary_pairing,
               c.attention_scale};
-  a.cache.shape = {c.n_kv_heads, c.head_dim, plan.max_seq, kernels.traits.alignment};
+  a.cache = {{c.n_kv_heads, c.head_dim, plan.max_seq, kernels.traits.alignment}, kv_cache};
+  first_layer(a.weights, block_, model);
   a.scratch = attention_scratch(plan.attention, scratch, c.n_heads, c.n_kv_heads, c.head_dim);
   a.kernels = &kernels;
+  a.tap = PatternTap{};
+  a.index = 0;
 
   BlockScratch& b = scratch_;
   b.residual = reinterpret_cast<float*>(at(plan.residual));
@@ -95,6 +100,14 @@ Status Session::check(Span<const Token> tokens) const {
   for (const Token t : tokens)
     if (t < 0 || static_cast<std::uint32_t>(t) >= model_.config().vocab_size) return Status::bad_token;
   return tokens.size() > plan_.max_seq - position_ ? Status::context_full : Status::ok;
+}
+
+void Session::move_to_layer(std::uint32_t layer) {
+  const std::size_t layers = std::size_t{layer} - attention_.index;  // to go, possibly back
+  if (layers == 0) return;
+  advance_layer(attention_.weights, block_, layers * model_.layer_bytes());
+  attention_.cache.base += layers * attention_.cache.head_bytes * model_.config().n_kv_heads;
+  attention_.index = layer;
 }
 
 // At most plan_.chunk tokens through all blocks.
@@ -121,11 +134,10 @@ void Session::forward(Span<const Token> tokens) {
     fill_rotation(scratch_.rotation, model_.rotary_phases(), c.rotary_dims / 2, position_, n);
   attention_.parallel = &parallel_;
   for (std::uint32_t layer = 0; layer < c.n_layers; ++layer) {
-    attention_.index = layer;
-    attention_.weights = attention_weights(model_, layer);
-    attention_.cache.base = kv_cache_ + static_cast<std::size_t>(attention_.cache.shape.layer_bytes() * layer);
-    block_forward(model_, attention_, scratch_, position_, n);
+    move_to_layer(layer);
+    block_forward(c, attention_, block_, scratch_, position_, n);
   }
+  move_to_layer(0);
   position_ += n;
 }
 

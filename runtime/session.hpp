@@ -50,11 +50,13 @@ class Session {
                std::byte* logits);
   Status check(Span<const Token> tokens) const;
   void forward(Span<const Token> tokens);
+  void move_to_layer(std::uint32_t layer);
   Span<const float> unembed(std::uint32_t token_of_chunk);
 
   Model model_;
   Plan plan_;
-  AttentionLayer attention_;
+  AttentionLayer attention_;  // both hold the weights of layer 0 between calls
+  BlockWeights block_;
   BlockScratch scratch_;
   Parallel parallel_;
   std::byte* kv_cache_ = nullptr;

@@ -51,13 +51,14 @@ struct Tensor {
 
 // Where the parts of a matrix lie behind each other in the image, in bytes from its beginning.
 struct TensorBytes {
-  std::uint64_t scales = 0, bias = 0, multipliers = 0, total = 0;  // total is a multiple of 64
+  std::size_t scales = 0, bias = 0, multipliers = 0, total = 0;  // total is a multiple of 64
 };
 
+// Of a matrix that fits the address space.
 constexpr TensorBytes tensor_bytes(Layout layout, std::uint32_t rows, std::uint32_t cols, std::uint32_t group,
                                    bool has_bias) {
   TensorBytes b;
-  const std::uint64_t n = padded_rows(layout, rows);
+  const std::size_t n = padded_rows(layout, rows);
   b.scales = (n * padded_cols(layout, cols) + 63) / 64 * 64;
   b.bias = b.scales + 4 * n;
   b.multipliers = b.bias + (has_bias ? 4 * n : 0);
