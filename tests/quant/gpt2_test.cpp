@@ -188,14 +188,8 @@ class Int8Walk {
     AttentionLayer a;
     a.config = {c_.d_model,    c_.n_heads, c_.n_kv_heads,     c_.head_dim,
                 plan_.max_seq, 0,          c_.rotary_pairing, c_.attention_scale};
-<<<<<<< HEAD
-    a.cache.shape = {c_.n_kv_heads, c_.head_dim, plan_.max_seq, k_.traits.alignment};
+    a.cache = {{c_.n_kv_heads, c_.head_dim, plan_.max_seq, k_.traits.alignment}, in_region(Region::kv_cache, {})};
     a.scratch = attention_scratch(plan_.attention, in_region(Region::scratch, {}), c_.n_heads, c_.n_kv_heads, c_.head_dim);
-=======
-    a.cache = {{c_.n_kv_heads, c_.head_dim, plan_.max_seq, k_.traits.alignment},
-               base + static_cast<std::size_t>(plan_.kv_cache.offset)};
-    a.scratch = attention_scratch(plan_.attention, base, c_.n_heads, c_.n_kv_heads, c_.head_dim);
->>>>>>> 38fb79b (Runtime: a layer's weights are those of layer 0, moved on; nothing of the plan is recomputed per token)
     const Parallel alone;
     a.kernels = &k_;
     a.parallel = &alone;
@@ -209,12 +203,7 @@ class Int8Walk {
     first_layer(a.weights, block, model_);
     for (std::uint32_t layer = 0; layer < c_.n_layers; ++layer) {
       a.index = layer;
-<<<<<<< HEAD
-      a.weights = attention_weights(model_, layer);
-      a.cache.base = in_region(Region::kv_cache, {a.cache.shape.layer_bytes() * layer, 0});
-=======
       if (layer) advance_layer(a.weights, block, model_.layer_bytes());
->>>>>>> 38fb79b (Runtime: a layer's weights are those of layer 0, moved on; nothing of the plan is recomputed per token)
       attention(a, layer);
       a.cache.base += a.cache.shape.layer_bytes();
       feed_forward(layer);
