@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+// pair_products.hpp: products of four rows of Layout::pair at a time, and what becomes of each four: elements of a
+// matrix product, sums of groups, or scores of keys.
+//
+// A pair of weights is stored as the int16 H = 256 w1 + w0 (Layout::pair) and four activations are prepared as
+// X1 = (x1, x3) and X' = (256 x0 - x1, 256 x2 - x3), so that SMLAD(H, X1) + SMLAD(SXTB16(H), X') is 256 times the dot
+// product: weight words are multiplied as they lie in flash, with one extraction per four weights. int32 holds 256
+// times the sum of 512 columns.
+#pragma once
+#include "platform/cortex_m/pair_prepared.hpp"
+
+namespace heed::pair {
+
+// Columns of a run whose sum times 256 is exact.
+inline constexpr std::uint32_t kSegment = 512;
+
+// Eight columns of four rows of Layout::pair.
+#define HEED_PAIR_BLOCK                                                                             \
+  "ldmia.w lr!, {r4-r7}\n\t"                                                                        \
+  "ldmia.w r12!, {r0-r3}\n\t"                                                                       \
+  "smlad r8, r0, r4, r8\n\tsmlad r9, r1, r4, r9\n\tsmlad r10, r2, r4, r10\n\tsmlad r11, r3, r4, r11\n\t" \
+  "sxtb16.w r0, r0\n\tsxtb16.w r1, r1\n\tsxtb16.w r2, r2\n\tsxtb16.w r3, r3\n\t"                            \
+  "smlad r8, r0, r5, r8\n\tsmlad r9, r1, r5, r9\n\tsmlad r10, r2, r5, r10\n\tsmlad r11, r3, r5, r11\n\t" \
+  "ldmia.w r12!, {r0-r3}\n\t"                                                                       \
+  "smlad r8, r0, r6, r8\n\tsmlad r9, r1, r6, r9\n\tsmlad r10, r2, r6, r10\n\tsmlad r11, r3, r6, r11\n\t" \
+  "sxtb16.w r0, r0\n\tsxtb16.w r1, r1\n\tsxtb16.w r2, r2\n\tsxtb16.w r3, r3\n\t"                            \
+  "smlad r8, r0, r7, r8\n\tsmlad r9, r1, r7, r9\n\tsmlad r10, r2, r7, r10\n\tsmlad r11, r3, r7, r11\n\t"
+inline constexpr std::uint32_t kPairBlockBytes = 108;
+
+// What the loop over row quads below reads, much of it by one LDM on either side of `totals`.
+struct PairJob {
+  const void* scales;              // -28 four of the next rows; or the keys' mantissas
+  void* dst;                       // -24
+  const void* dst_end;             // -20
+  std::uintptr_t bias;             // -16 of the next rows, or null; or from the mantissas to the keys' exponents
+  std::uint32_t more;              // -12 a bias or accumulation; or the block's exponent, four times
+  std::uint32_t first_entry;       //  -8 where the first segment enters the loop, in bytes
+  std::int32_t max;                //  -4 of the scores
+  std::int32_t totals[4];          //   0 of the segments so far; else 0
+  const std::int8_t* x;            //  16
+  const std::uint8_t* multipliers; //  20 four of the next group
+  const std::uint8_t* exponents;   //  24 of the next group
+  std::uint32_t segment;           //  28 bytes of x in a group
+  const std::int8_t* last;         //  32 begin of the last segment
+  const std::int8_t* end;          //  36
+  std::uint32_t last_entry;        //  40
+  const std::uint8_t* all_exponents; // 44
+  const std::int8_t* weights;      //  48
+  const std::int8_t* first_end;    //  52 end of the first segment
+  float x_scale;                   //  56
+  // What happens to the sums of a segment; replaced by its address. Chunks are long rows without groups.
+  enum Kind : std::uint32_t { rows, scores, grouped, chunked };
+  std::uint32_t kind;              //  60
+  std::uint32_t accumulate;        //  64
+};
+
+// All quads of a job. In the inner loop every register is taken, so the address of `totals` and the end of the segment
+// live in s15 and s14, and a jump into the four unrolled blocks takes care of the rest.
+__attribute__((noinline)) inline void run_pairs(PairJob& job) {
+  register std::int32_t* r7 __asm__("r7") = job.totals;
+  __asm__ volatile(
+      "vmov s15, r7\n\t"
+      "ldrd r0, r1, [r7, #52]\n\t"
+      "vmov s13, s14, r1, r0\n\t"
+      "ldr r12, [r7, #48]\n\t"
+      "ldr r5, [r7, #-8]\n\t"
+      "ldr r2, [r7, #60]\n\t"
+      "adr.w r1, 12f\n\t"
+      "cmp r2, #1\n\t"
+      "it eq\n\tadreq.w r1, 7f\n\t"
+      ".if %c[groups]\n\t"
+      "cmp r2, #2\n\t"
+      "it eq\n\tadreq.w r1, 5f\n\t"
+      ".endif\n\t"
+      "it hi\n\tadrhi.w r1, 14f\n\t"
+      "adds r1, #1\n\t"
+      "str r1, [r7, #60]\n\t"
+      "1:\n\t"  // a quad of rows
+      "ldmia r7, {r8-r11, lr}\n\t"
+      ".balign 4\n\t"
+      "2:\n\t"
+      "add pc, r5\n\t"
+      "nop\n\t"
+      "3:\n\t" HEED_PAIR_BLOCK HEED_PAIR_BLOCK HEED_PAIR_BLOCK HEED_PAIR_BLOCK
+      "vmov r0, s14\n\t"
+      "cmp lr, r0\n\t"
+      "bne 3b\n\t"
+      "vmov r7, s15\n\t"
+      "ldr pc, [r7, #60]\n\t"
+      ".balign 4\n\t"
+      "12:\n\t"  // whole rows
+      "vmov s0, s1, r8, r9\n\t"
+      "vmov s2, s3, r10, r11\n\t"
+      "4:\n\t"  // y = float(sum) * (row scale * x scale)
+      "ldmdb r7, {r0-r6}\n\t"
+      "vldmia r0!, {s4-s7}\n\t"
+      "vcvt.f32.s32 s0, s0\n\tvcvt.f32.s32 s1, s1\n\tvcvt.f32.s32 s2, s2\n\tvcvt.f32.s32 s3, s3\n\t"
+      "vmul.f32 s4, s4, s13\n\tvmul.f32 s5, s5, s13\n\tvmul.f32 s6, s6, s13\n\tvmul.f32 s7, s7, s13\n\t"
+      "vmul.f32 s0, s0, s4\n\tvmul.f32 s1, s1, s5\n\tvmul.f32 s2, s2, s6\n\tvmul.f32 s3, s3, s7\n\t"
+      "cbz r4, 9f\n\t"
+      "cbz r3, 8f\n\t"
+      "vldmia r3!, {s4-s7}\n\t"
+      "str r3, [r7, #-16]\n\t"
+      "vadd.f32 s0, s0, s4\n\tvadd.f32 s1, s1, s5\n\tvadd.f32 s2, s2, s6\n\tvadd.f32 s3, s3, s7\n\t"
+      "8:\n\t"
+      "ldr r4, [r7, #64]\n\t"
+      "cbz r4, 9f\n\t"
+      "vldmia r1, {s4-s7}\n\t"
+      "vadd.f32 s0, s4, s0\n\tvadd.f32 s1, s5, s1\n\tvadd.f32 s2, s6, s2\n\tvadd.f32 s3, s7, s3\n\t"
+      "9:\n\t"
+      "vstmia r1!, {s0-s3}\n\t"
+      "strd r0, r1, [r7, #-28]\n\t"
+      "cmp r1, r2\n\t"
+      "bne 1b\n\t"
+      "b 6f\n\t"
+      ".balign 4\n\t"
+      // Scores: u = (sum / 256 * mantissa) >> (block's exponent - exponent). A mantissa of 128 to 255 in the upper half
+      // of a halfword is negative by 2^16, which adding the sum makes good.
+      "7:\n\t"
+      "ldmdb r7, {r0-r6}\n\t"
+      "ldr lr, [r0]\n\t"
+      "ldr r7, [r0, r3]\n\t"
+      "adds r0, #4\n\t"
+      "usub8 r7, r4, r7\n\t"
+      "and r3, lr, #0xFF00FF00\n\t"
+      "lsl lr, lr, #8\n\t"
+      "and lr, lr, #0xFF00FF00\n\t"
+      "smlawb r8, r8, lr, r8\n\t"
+      "smlawb r9, r9, r3, r9\n\t"
+      "smlawt r10, r10, lr, r10\n\t"
+      "smlawt r11, r11, r3, r11\n\t"
+      "asr r8, r8, r7\n\tlsrs r7, r7, #8\n\t"
+      "asr r9, r9, r7\n\tlsrs r7, r7, #8\n\t"
+      "asr r10, r10, r7\n\tlsrs r7, r7, #8\n\t"
+      "asr r11, r11, r7\n\t"
+      "stmia r1!, {r8-r11}\n\t"
+      "vmov r7, s15\n\t"
+      "cmp r1, r2\n\t"
+      "beq 6f\n\t"  // some of the last four may not be visible
+      "cmp r8, r6\n\tit gt\n\tmovgt r6, r8\n\t"
+      "cmp r9, r6\n\tit gt\n\tmovgt r6, r9\n\t"
+      "cmp r10, r6\n\tit gt\n\tmovgt r6, r10\n\t"
+      "cmp r11, r6\n\tit gt\n\tmovgt r6, r11\n\t"
+      "strd r0, r1, [r7, #-28]\n\t"
+      "str r6, [r7, #-4]\n\t"
+      "b 1b\n\t"
+      ".if %c[groups]\n\t"
+      ".balign 4\n\t"
+      "5:\n\t"  // the end of a group: totals += multiplier * 2^exponent * sum; SMLAW takes 2^16 off both
+      "ldmia r7, {r0-r7}\n\t"
+      "add r7, lr\n\t"
+      "vmov s14, r7\n\t"
+      "ldr r4, [r5], #4\n\t"
+      "ldrb r7, [r6], #1\n\t"
+      "lsls r4, r7\n\t"
+      "and r7, r4, #0xFF00FF00\n\t"
+      "lsls r4, r4, #8\n\t"
+      "and r4, r4, #0xFF00FF00\n\t"
+      "smlawb r0, r8, r4, r0\n\t"
+      "smlawb r1, r9, r7, r1\n\t"
+      "smlawt r2, r10, r4, r2\n\t"
+      "smlawt r3, r11, r7, r3\n\t"
+      "vmov r7, s15\n\t"
+      "strd r5, r6, [r7, #20]\n\t"
+      ".endif\n\t"
+      "13:\n\t"  // the next segment begins at lr
+      "stmia r7, {r0-r3}\n\t"
+      "mov r8, #0\n\tmov r9, #0\n\tmov r10, #0\n\tmov r11, #0\n\t"
+      "ldrd r6, r0, [r7, #32]\n\t"
+      "cmp lr, r6\n\t"
+      "blo 3b\n\t"
+      "bhi 10f\n\t"
+      "vmov s14, r0\n\t"
+      "ldr r5, [r7, #40]\n\t"
+      "b 2b\n\t"
+      ".balign 4\n\t"
+      "14:\n\t"  // the end of a chunk
+      "ldmia r7, {r0-r7}\n\t"
+      "add r7, lr\n\t"
+      "vmov s14, r7\n\t"
+      "add r0, r0, r8, asr #8\n\tadd r1, r1, r9, asr #8\n\tadd r2, r2, r10, asr #8\n\tadd r3, r3, r11, asr #8\n\t"
+      "vmov r7, s15\n\t"
+      "b 13b\n\t"
+      "10:\n\t"  // the end of a row of several segments; the accumulators are 0
+      "vldmia r7, {s0-s3}\n\t"
+      "stmia r7, {r8-r11}\n\t"
+      "ldrd r0, r1, [r7, #44]\n\t"
+      "str r0, [r7, #24]\n\t"
+      "ldr r0, [r7, #52]\n\t"
+      "vmov s14, r0\n\t"
+      "b 4b\n\t"
+      "6:\n\t"
+      : "+r"(r7)
+      : [groups] "i"(kBuiltFeatures.groups ? 1 : 0)
+      : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "s0", "s1", "s2", "s3", "s4",
+        "s5", "s6", "s7", "s13", "s14", "s15", "cc", "memory");
+}
+#undef HEED_PAIR_BLOCK
+
+// Where x, which covers `columns`, enters the four unrolled blocks.
+constexpr std::uint32_t entry_of(std::uint32_t columns) {
+  return (0u - columns / 8) % 4 * kPairBlockBytes;
+}
+
+// Scores of the visible keys, brought to the block's exponent; returns the largest. Behind the last one, up to a
+// multiple of four, is garbage.
+__attribute__((noinline)) inline std::int32_t score_keys(std::int32_t* scores, const Activations& queries,
+                                                         std::uint32_t index, const KvBlock& block,
+                                                         std::uint32_t visible) {
+  const std::uint32_t stride = round_up(block.head_dim, 4), columns = round_up(stride, 8), n = round_up(visible, 4);
+  PairJob job;
+  job.x = queries.values + std::size_t{index} * queries.value_stride;
+  job.first_end = job.x + 2 * columns;
+  job.first_entry = entry_of(columns);
+  job.totals[0] = job.totals[1] = job.totals[2] = job.totals[3] = 0;
+  job.scales = block.key_mantissas;
+  job.dst = scores;
+  job.weights = block.keys;
+  job.bias = reinterpret_cast<std::uintptr_t>(block.key_exponents) - reinterpret_cast<std::uintptr_t>(block.key_mantissas);
+  job.more = static_cast<std::uint8_t>(block.key_exponent_maxima[visible - 1]) * 0x01010101u;
+  job.max = INT32_MIN;
+  // An odd half block multiplies the zeros behind the query by what follows the keys.
+  const std::uint32_t step = stride == columns ? n : 4;
+  for (std::uint32_t k = step;; k += step) {
+    job.kind = PairJob::scores;
+    job.dst_end = scores + k;
+    run_pairs(job);
+    for (std::uint32_t i = k - 4; i < k && i < visible; ++i) job.max = scores[i] > job.max ? scores[i] : job.max;
+    if (k == n) return job.max;
+    job.scales = block.key_mantissas + k;
+    job.dst = scores + k;
+    job.weights += 4 * stride;
+  }
+}
+
+// dst = lhs * rhs^T where the sums fit 32 bits.
+__attribute__((noinline)) inline void multiply(float* dst, const Activations& lhs, const Tensor& rhs,
+                                               const MatmulRange& range) {
+  const std::uint32_t cols = padded_cols(Layout::pair, rhs.cols);
+  const std::uint32_t groups = group_count(rhs.cols, rhs.group);
+  const std::uint32_t segment = groups ? rhs.group : kSegment;
+  const std::uint32_t last = (cols - 1) / segment * segment;
+  PairJob job;
+  job.segment = 2 * segment;
+  job.last_entry = entry_of(cols - last);
+  job.first_entry = last ? 0 : job.last_entry;
+  job.accumulate = range.accumulate;
+  job.more = rhs.bias || range.accumulate;
+  job.totals[0] = job.totals[1] = job.totals[2] = job.totals[3] = 0;
+  for (std::uint32_t t = 0; t < range.n; ++t) {
+    job.multipliers = rhs.multipliers + std::size_t{range.row_begin} * groups;
+    job.exponents = job.all_exponents = lhs.exponents + std::size_t{t} * lhs.groups;
+    job.x = lhs.values + std::size_t{t} * lhs.value_stride;
+    job.last = job.x + 2 * last;
+    job.end = job.x + 2 * cols;
+    job.first_end = last ? job.x + job.segment : job.end;
+    job.kind = groups ? PairJob::grouped : last ? PairJob::chunked : PairJob::rows;
+    job.scales = rhs.scales + range.row_begin;
+    job.bias = reinterpret_cast<std::uintptr_t>(rhs.bias ? rhs.bias + range.row_begin : nullptr);
+    float* const out = dst + std::size_t{t} * range.dst_stride;
+    job.dst = out + range.row_begin;
+    job.dst_end = out + range.row_end;
+    job.weights = rhs.weights + std::size_t{range.row_begin} * cols;
+    job.x_scale = groups || last ? lhs.scales[t] : lhs.scales[t] * (1.0f / 256.0f);
+    if (range.row_begin != range.row_end) run_pairs(job);
+  }
+}
+
+}  // namespace heed::pair
