@@ -4,34 +4,37 @@
 #include "examples/heed/limits.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <memory>
 #include <new>
 
-#include "examples/heed/output.hpp"
-
 #if defined(__x86_64__)
 #include <immintrin.h>
-#elif defined(__aarch64__)
+#elif defined(__ARM_NEON)
 #include <arm_neon.h>
 #endif
 
 namespace heed::tool {
 namespace {
 
-constexpr int kRepetitions = 7;
-constexpr std::uint64_t kBytesPerRepetition = std::uint64_t{1} << 28;
-constexpr std::uint64_t kIterations = 1u << 21;  // of the multiply loops, a few milliseconds
+constexpr int kFewest = 7;
+constexpr double kLongEnough_s = 0.1;
+// Short repetitions, some of which nothing disturbs.
+constexpr std::uint64_t kBytesPerRepetition = std::uint64_t{1} << 26;
+constexpr std::uint64_t kIterations = 1u << 18;  // of the multiply loops, less than a millisecond
 constexpr int kAccumulators = 8;                 // more than latency times throughput of any of the instructions
 
 // Work per second of `task`, which every thread runs once, all together doing `work`.
 template <class Task>
 double best_rate(const Parallel& parallel, double work, Task task) {
-  double best = 0.0;
-  for (int i = 0; i < kRepetitions; ++i) {
+  double best = 0.0, total = 0.0;
+  for (int i = 0; i < kFewest || total < kLongEnough_s; ++i) {
     const auto start = std::chrono::steady_clock::now();
     for_each_part(parallel, parallel.threads, task);
-    best = std::max(best, work / seconds_since(start));
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    best = std::max(best, work / seconds.count());
+    total += seconds.count();
   }
   return best;
 }
@@ -91,7 +94,19 @@ struct Multiplier {
 
 #if defined(__x86_64__)
 
-// vpmaddubsw, vpmaddwd with ones, vpaddd: 32 multiply-adds. The empty asm keeps the products from being hoisted.
+// pmaddwd, paddd on int8 that is already widened: eight multiply-adds. The empty asm keeps the products from being
+// hoisted.
+void multiply_sse2(std::uint64_t iterations) {
+  __m128i sums[kAccumulators] = {}, u = _mm_set1_epi16(3), s = _mm_set1_epi16(-5);
+  for (std::uint64_t i = 0; i < iterations; ++i)
+    for (__m128i& sum : sums) {
+      __asm__("" : "+x"(u));
+      sum = _mm_add_epi32(sum, _mm_madd_epi16(u, s));
+    }
+  for (const __m128i& sum : sums) __asm__ volatile("" : : "x"(sum));
+}
+
+// vpmaddubsw, vpmaddwd with ones, vpaddd: 32 multiply-adds.
 __attribute__((target("avx2"))) void multiply_avx2(std::uint64_t iterations) {
   __m256i sums[kAccumulators] = {}, u = _mm256_set1_epi8(3), s = _mm256_set1_epi8(-5);
   const __m256i ones = _mm256_set1_epi16(1);
@@ -103,10 +118,21 @@ __attribute__((target("avx2"))) void multiply_avx2(std::uint64_t iterations) {
   for (const __m256i& sum : sums) __asm__ volatile("" : : "x"(sum));
 }
 
+// vpdpbusd of 256 bits: 32 multiply-adds.
+__attribute__((target("avx2,avxvnni"))) void multiply_avxvnni(std::uint64_t iterations) {
+  __m256i sums[kAccumulators] = {};
+  const __m256i u = _mm256_set1_epi8(3), s = _mm256_set1_epi8(-5);
+  for (__m256i& sum : sums) __asm__("" : "+x"(sum));  // or the compiler sees that they are all the same
+  for (std::uint64_t i = 0; i < iterations; ++i)
+    for (__m256i& sum : sums) sum = _mm256_dpbusd_avx_epi32(sum, u, s);
+  for (const __m256i& sum : sums) __asm__ volatile("" : : "x"(sum));
+}
+
+// The same of 512 bits: 64.
 __attribute__((target("avx512f,avx512vnni"))) void multiply_avx512vnni(std::uint64_t iterations) {
   __m512i sums[kAccumulators] = {};
   const __m512i u = _mm512_set1_epi8(3), s = _mm512_set1_epi8(-5);
-  for (__m512i& sum : sums) __asm__("" : "+v"(sum));  // or the compiler sees that they are all the same
+  for (__m512i& sum : sums) __asm__("" : "+v"(sum));
   for (std::uint64_t i = 0; i < iterations; ++i)
     for (__m512i& sum : sums) sum = _mm512_dpbusd_epi32(sum, u, s);
   for (const __m512i& sum : sums) __asm__ volatile("" : : "v"(sum));
@@ -114,13 +140,15 @@ __attribute__((target("avx512f,avx512vnni"))) void multiply_avx512vnni(std::uint
 
 Multiplier multiplier_of(const char* isa) {
   if (std::strcmp(isa, "avx512vnni") == 0) return {multiply_avx512vnni, 64.0 * kAccumulators};
+  if (std::strcmp(isa, "avxvnni") == 0) return {multiply_avxvnni, 32.0 * kAccumulators};
   if (std::strcmp(isa, "avx2") == 0) return {multiply_avx2, 32.0 * kAccumulators};
+  if (std::strcmp(isa, "sse2") == 0) return {multiply_sse2, 8.0 * kAccumulators};
   return {};
 }
 
-#elif defined(__aarch64__)
+#elif defined(__ARM_NEON)
 
-// smull, smlal2, sadalp: 16 multiply-adds.
+// smull, smlal2, sadalp: 16 multiply-adds. The empty asm keeps the products from being hoisted.
 void multiply_neon(std::uint64_t iterations) {
   int32x4_t sums[kAccumulators] = {};
   int8x16_t a = vdupq_n_s8(3);
@@ -128,13 +156,44 @@ void multiply_neon(std::uint64_t iterations) {
   for (std::uint64_t i = 0; i < iterations; ++i)
     for (int32x4_t& sum : sums) {
       __asm__("" : "+w"(a));
-      sum = vpadalq_s16(sum, vmlal_high_s8(vmull_s8(vget_low_s8(a), vget_low_s8(b)), a, b));
+      sum = vpadalq_s16(sum, vmlal_s8(vmull_s8(vget_low_s8(a), vget_low_s8(b)), vget_high_s8(a), vget_high_s8(b)));
     }
   for (const int32x4_t& sum : sums) __asm__ volatile("" : : "w"(sum));
 }
 
+#if defined(__aarch64__)
+#if defined(__clang__)
+#define HEED_TARGET(extension) __attribute__((target(extension)))
+#else
+#define HEED_TARGET(extension) __attribute__((target("arch=armv8.2-a+" extension)))
+#endif
+
+// Assembly, because not every compiler has these intrinsics in a file that is built for every CPU.
+// sdot: 16 multiply-adds.
+HEED_TARGET("dotprod") void multiply_dotprod(std::uint64_t iterations) {
+  int32x4_t sums[kAccumulators] = {};
+  const int8x16_t a = vdupq_n_s8(3), b = vdupq_n_s8(-5);
+  for (std::uint64_t i = 0; i < iterations; ++i)
+    for (int32x4_t& sum : sums) __asm__("sdot %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(a), "w"(b));
+  for (const int32x4_t& sum : sums) __asm__ volatile("" : : "w"(sum));
+}
+
+// smmla: 32.
+HEED_TARGET("i8mm") void multiply_i8mm(std::uint64_t iterations) {
+  int32x4_t sums[kAccumulators] = {};
+  const int8x16_t a = vdupq_n_s8(3), b = vdupq_n_s8(-5);
+  for (std::uint64_t i = 0; i < iterations; ++i)
+    for (int32x4_t& sum : sums) __asm__("smmla %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(a), "w"(b));
+  for (const int32x4_t& sum : sums) __asm__ volatile("" : : "w"(sum));
+}
+#endif
+
 Multiplier multiplier_of(const char* isa) {
   if (std::strcmp(isa, "neon") == 0) return {multiply_neon, 16.0 * kAccumulators};
+#if defined(__aarch64__)
+  if (std::strcmp(isa, "dotprod") == 0) return {multiply_dotprod, 16.0 * kAccumulators};
+  if (std::strcmp(isa, "i8mm") == 0) return {multiply_i8mm, 32.0 * kAccumulators};
+#endif
   return {};
 }
 

@@ -12,7 +12,7 @@ namespace heed::tool {
 double read_bandwidth(const Parallel& parallel, std::uint64_t bytes, const char* isa);
 
 // int8 multiply-adds per second of the multiplying instructions that the table called `isa` is built on, in registers,
-// on all threads. 0 where the table has none (portable) or nobody has written the loop.
+// on all threads. 0 where the table has none (portable).
 double int8_peak(const Parallel& parallel, const char* isa);
 
 }  // namespace heed::tool
