@@ -10,6 +10,7 @@
 #include "examples/heed/limits.hpp"
 #include "examples/heed/numbers.hpp"
 #include "examples/heed/output.hpp"
+#include "examples/heed/profile.hpp"
 #include "examples/heed/progress.hpp"
 #include "examples/heed/refusal.hpp"
 #include "quant/source.hpp"
@@ -38,6 +39,8 @@ struct Measurement {
   std::uint32_t n = 0;
   std::size_t repetitions = 0;
   double seconds = 0.0, macs = 0.0, bytes = 0.0;
+  std::vector<KernelTime> profile;  // of all repetitions, if asked for
+  double profiled_s = 0.0;
 
   double tokens_per_s() const { return n / seconds; }
   double macs_per_s() const { return macs / seconds; }
@@ -100,6 +103,7 @@ class Bench {
     std::vector<double> seconds;
     double total = 0.0;
     for (std::size_t i = 0; i <= kMost; ++i) {
+      if (i == 1) reset_kernel_times();
       require(host_.session.rewind(0), path_);
       const auto start = std::chrono::steady_clock::now();
       run();
@@ -115,6 +119,8 @@ class Bench {
     m.n = n;
     m.repetitions = seconds.size();
     m.seconds = seconds[seconds.size() / 2];
+    m.profile = kernel_times();
+    m.profiled_s = total;
     return m;
   }
 
@@ -160,6 +166,7 @@ void print_as_json(const std::vector<Measurement>& rows, const Limits& limits, c
                             {"bytes_per_s", m.bytes_per_s()},
                             {"share_of_int8_peak", number_or_null(of_peak)},
                             {"share_of_read_bandwidth", number_or_null(of_bandwidth)}});
+    for (const KernelTime& k : m.profile) json["rows"].back()["seconds_by_kernel"][k.name] = k.seconds / double(m.repetitions);
   }
   json["limits"] = {{"int8_macs_per_s", number_or_null(limits.macs_per_s)},
                     {"read_bytes_per_s", number_or_null(limits.bytes_per_s)}};
@@ -181,6 +188,17 @@ std::string percent(double share) {
   return s;
 }
 
+void print_profile(const Measurement& m) {
+  if (m.profile.empty()) return;
+  std::printf("%s %u by kernel:", m.phase, m.n);
+  double rest = m.profiled_s;
+  for (const KernelTime& k : m.profile) {
+    rest -= k.seconds;
+    std::printf("  %s %s", k.name.c_str(), percent(share(k.seconds, m.profiled_s)).c_str());
+  }
+  std::printf("  other %s\n", percent(share(rest, m.profiled_s)).c_str());
+}
+
 void print_as_text(const std::vector<Measurement>& rows, const Limits& limits, const HostSession& host,
                    const LoadedModel& loaded) {
   std::printf("%s on %s, %s\n", loaded.path.c_str(), host.kernels.traits.name,
@@ -190,6 +208,7 @@ void print_as_text(const std::vector<Measurement>& rows, const Limits& limits, c
     std::printf("%-8s %5u %11s %18s %8s %12s %13s\n", m.phase, m.n, engineering(m.tokens_per_s()).c_str(),
                 engineering(m.macs_per_s()).c_str(), percent(share(m.macs_per_s(), limits.macs_per_s)).c_str(),
                 engineering(m.bytes_per_s()).c_str(), percent(share(m.bytes_per_s(), limits.bytes_per_s)).c_str());
+  for (const Measurement& m : rows) print_profile(m);
   const auto known = [](double x) { return x > 0.0 ? engineering(x) : std::string("unknown"); };
   std::printf("limits here: %s int8 multiply-adds/s in registers, %s bytes/s from a buffer of the weights' size\n",
               known(limits.macs_per_s).c_str(), known(limits.bytes_per_s).c_str());
@@ -198,6 +217,7 @@ void print_as_text(const std::vector<Measurement>& rows, const Limits& limits, c
 void bench(const Options& options) {
   LoadedModel loaded;
   load(loaded, options.model);
+  if (options.session.profile && options.session.threads > 1) refuse("", "--profile is for one thread");
   const auto host = std::make_unique<HostSession>(loaded, options.session);
   const std::uint32_t max_seq = host->session.max_seq();
   const std::vector<std::uint32_t> sizes = prefill_sizes(options, max_seq);
@@ -243,6 +263,7 @@ void add_bench(CLI::App& app) {
       ->type_name("N")
       ->check(whole_number(1, 4096u));
   add_isa_option(*command, options->session.isa);
+  command->add_flag("--profile", options->session.profile, "Print the share of each kernel too; one thread");
   command->add_flag("--json", options->json, "Print the numbers as JSON");
   command->footer("Example:\n  heed bench stories.heed -t 2 -p 128,512 -n 128");
   command->callback([options] { bench(*options); });

@@ -10,6 +10,7 @@
 #include "examples/heed/counts.hpp"
 #include "examples/heed/numbers.hpp"
 #include "examples/heed/output.hpp"
+#include "examples/heed/profile.hpp"
 #include "examples/heed/refusal.hpp"
 #include "platform/tables.hpp"
 #include "quant/readers/characters.hpp"
@@ -148,7 +149,7 @@ const Kernels& choose_kernels(const LoadedModel& loaded, const std::string& isa)
 }
 
 HostSession::HostSession(const LoadedModel& loaded, const SessionOptions& options)
-    : kernels(choose_kernels(loaded, options.isa)) {
+    : kernels(options.profile ? timed_kernels(choose_kernels(loaded, options.isa)) : choose_kernels(loaded, options.isa)) {
   const ModelConfig& config = loaded.model.config();
   if (options.context > config.max_seq)
     refuse(loaded.path, "the model has a context of " + std::to_string(config.max_seq) +
@@ -160,7 +161,7 @@ HostSession::HostSession(const LoadedModel& loaded, const SessionOptions& option
   if (!arena_) refuse(loaded.path, "no memory for an arena of " + grouped(plan.arena_bytes) + " bytes");
   const Span<std::byte> arena{arena_.get(), static_cast<std::size_t>(plan.arena_bytes)};
   require(create(session, loaded.model, plan, kernels, arena), loaded.path);
-  const std::uint32_t threads = options.threads ? options.threads : default_threads(config);
+  const std::uint32_t threads = options.profile ? 1 : options.threads ? options.threads : default_threads(config);
   if (!pool.start(threads))
     std::fprintf(stderr, "heed: note: only %u of %s could be started\n", pool.threads(),
                  counted(threads, "thread").c_str());

@@ -39,6 +39,7 @@ std::vector<Token> encode(const Tokenizer& tokenizer, Span<const char> text, con
 struct SessionOptions {
   std::string isa;
   std::uint32_t threads = 0, context = 0, chunk = 0;
+  bool profile = false;  // kernels with a clock, one thread
 };
 void add_isa_option(CLI::App& command, std::string& isa);
 void add_threads_option(CLI::App& command, const std::string& names, std::uint32_t& threads);
@@ -58,7 +59,7 @@ class HostSession {
   HostSession& operator=(const HostSession&) = delete;
 
   Session session;
-  const Kernels& kernels;
+  const Kernels kernels;
   Plan plan;
   ThreadPool pool;
 

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// thread_pool.cpp: one job at a time, its parts taken by an atomic counter.
+// thread_pool.cpp: one job at a time; its parts lie in shares, one per thread.
 #include "platform/linux/thread_pool.hpp"
+
+#include <sched.h>
 
 namespace heed {
 namespace {
 
-// About 20 microseconds: longer than the gap between two steps of a layer, shorter than a person's patience.
-constexpr int kSpins = 4000;
+// Some 50 microseconds: longer than the gap between two steps of a layer, shorter than a person's patience.
+constexpr std::uint32_t kSpins = 2000;
+// From then on the caller gives its core away while it waits: the thread that has the last part may not be running.
+constexpr std::uint32_t kSpinsBeforeYield = 20000;
+constexpr std::uint32_t kMostParts = 0xFFFF;  // of a share's 16-bit fields
 
 void relax() {
 #if defined(__x86_64__)
@@ -21,17 +26,20 @@ void relax() {
 ThreadPool::~ThreadPool() {
   pthread_mutex_lock(&mutex_);
   stop_.store(true);
-  generation_.fetch_add(1);
+  job_.fetch_add(1);
   pthread_cond_broadcast(&wake_);
   pthread_mutex_unlock(&mutex_);
-  for (std::uint32_t i = 0; i < workers_; ++i) pthread_join(handles_[i], nullptr);
+  for (std::uint32_t i = 0; i < workers_; ++i) pthread_join(worker_list_[i].handle, nullptr);
 }
 
 bool ThreadPool::start(std::uint32_t threads) {
   if (workers_ != 0) return false;
   if (threads > kMaxThreads) threads = kMaxThreads;
   while (workers_ + 1 < threads) {
-    if (pthread_create(&handles_[workers_], nullptr, worker_main, this) != 0) return false;
+    Worker& worker = worker_list_[workers_];
+    worker.pool = this;
+    worker.index = workers_ + 1;  // the caller is 0
+    if (pthread_create(&worker.handle, nullptr, worker_main, &worker) != 0) return false;
     ++workers_;
   }
   return true;
@@ -46,53 +54,82 @@ Parallel ThreadPool::parallel() {
   return p;
 }
 
-// Takes parts until none is left.
-void ThreadPool::work() {
+// The next part of a share, if there is one and it belongs to `job`.
+bool ThreadPool::take(Share& share, std::uint32_t& part, std::uint32_t job) {
+  std::uint64_t left = share.left.load(std::memory_order_acquire);
   for (;;) {
-    const std::uint32_t i = next_.fetch_add(1, std::memory_order_relaxed);
-    if (i >= count_) return;
-    task_(argument_, i);
+    part = static_cast<std::uint32_t>(left & 0xFFFF);
+    if (static_cast<std::uint32_t>(left >> 32) != job || part >= (left >> 16 & 0xFFFF)) return false;
+    if (share.left.compare_exchange_weak(left, left + 1, std::memory_order_acq_rel, std::memory_order_acquire)) return true;
+  }
+}
+
+// Own parts first, then what others have left. A taken part keeps its job from ending, so the job's fields hold.
+void ThreadPool::work(std::uint32_t thread, std::uint32_t job) {
+  const std::uint32_t threads = workers_ + 1;
+  for (std::uint32_t i = 0; i < threads; ++i) {
+    Share& share = shares_[(thread + i) % threads];
+    std::uint32_t part;
+    while (take(share, part, job)) {
+      task_(argument_, first_ + part);
+      unfinished_.fetch_sub(1, std::memory_order_release);
+    }
   }
 }
 
 void* ThreadPool::worker_main(void* self) {
-  auto& pool = *static_cast<ThreadPool*>(self);
+  const Worker& worker = *static_cast<Worker*>(self);
+  ThreadPool& pool = *worker.pool;
   std::uint32_t seen = 0;
   for (;;) {
-    int spins = 0;
-    while (pool.generation_.load(std::memory_order_acquire) == seen && spins < kSpins) {
+    std::uint32_t job;
+    std::uint32_t spins = 0;
+    while ((job = pool.job_.load(std::memory_order_acquire)) == seen && spins < kSpins) {
       relax();
       ++spins;
     }
-    if (pool.generation_.load(std::memory_order_acquire) == seen) {
+    if (job == seen) {
       pthread_mutex_lock(&pool.mutex_);
       pool.sleepers_.fetch_add(1);
-      while (pool.generation_.load() == seen) pthread_cond_wait(&pool.wake_, &pool.mutex_);
+      while ((job = pool.job_.load()) == seen) pthread_cond_wait(&pool.wake_, &pool.mutex_);
       pool.sleepers_.fetch_sub(1);
       pthread_mutex_unlock(&pool.mutex_);
     }
-    ++seen;  // a job cannot end before every worker has seen it, so generations are never skipped
+    seen = job;
     if (pool.stop_.load()) return nullptr;
-    pool.work();
-    pool.busy_.fetch_sub(1, std::memory_order_release);
+    pool.work(worker.index, job);
   }
 }
 
 void ThreadPool::run(void* self, std::uint32_t count, void (*task)(void*, std::uint32_t), void* argument) {
   auto& pool = *static_cast<ThreadPool*>(self);
-  pool.count_ = count;
-  pool.task_ = task;
-  pool.argument_ = argument;
-  pool.next_.store(0, std::memory_order_relaxed);
-  pool.busy_.store(pool.workers_, std::memory_order_relaxed);
-  pool.generation_.fetch_add(1);  // sequentially consistent with `sleepers_`: a worker sleeps only if it saw the old one
-  if (pool.sleepers_.load() != 0) {
-    pthread_mutex_lock(&pool.mutex_);
-    pthread_cond_broadcast(&pool.wake_);
-    pthread_mutex_unlock(&pool.mutex_);
+  for (std::uint32_t first = 0; first < count; first += kMostParts)
+    pool.run_at_most(first, count - first < kMostParts ? count - first : kMostParts, task, argument);
+}
+
+void ThreadPool::run_at_most(std::uint32_t first, std::uint32_t count, void (*task)(void*, std::uint32_t), void* argument) {
+  const std::uint32_t threads = workers_ + 1, job = job_.load(std::memory_order_relaxed) + 1;
+  first_ = first;
+  task_ = task;
+  argument_ = argument;
+  unfinished_.store(count, std::memory_order_relaxed);
+  for (std::uint32_t i = 0; i < threads; ++i) {
+    const std::uint32_t begin = count * i / threads, end = count * (i + 1) / threads;
+    shares_[i].left.store(std::uint64_t{job} << 32 | end << 16 | begin, std::memory_order_release);
   }
-  pool.work();
-  while (pool.busy_.load(std::memory_order_acquire) != 0) relax();
+  job_.store(job);  // sequentially consistent with `sleepers_`: a worker sleeps only if it saw the old one
+  if (sleepers_.load() != 0) {
+    pthread_mutex_lock(&mutex_);
+    pthread_cond_broadcast(&wake_);
+    pthread_mutex_unlock(&mutex_);
+  }
+  work(0, job);
+  for (std::uint32_t spins = 0; unfinished_.load(std::memory_order_acquire) != 0; ++spins) {
+    if (spins < kSpinsBeforeYield)
+      relax();
+    else
+      sched_yield();
+  }
 }
 
 }  // namespace heed

@@ -18,6 +18,7 @@ struct DotAvx2 {
   static constexpr std::uint32_t kMaxTokens = 8;
   static constexpr bool kNeedsSums = false;
   static constexpr bool kCorrects = false;
+  static constexpr bool kPrefetches = false;
   static constexpr bool kArranges = false;
   static constexpr std::uint32_t kUnits = 1;
   static constexpr std::uint32_t kQueries = 4;
@@ -71,6 +72,7 @@ struct DotAvx2 {
 // For many tokens: x or its complement -x - 1, which any port can do, and the |w| too many subtracted once per tile.
 struct DotAvx2Corrected : DotAvx2 {
   static constexpr bool kCorrects = true;
+  static constexpr bool kPrefetches = false;
   template <Source>
   HEED_INLINE static Operand load(const std::int8_t* p, bool) {
     const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));

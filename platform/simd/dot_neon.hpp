@@ -27,6 +27,7 @@ struct DotNeon {
   static constexpr std::uint32_t kMaxTokens = 1;
   static constexpr bool kNeedsSums = false;
   static constexpr bool kCorrects = false;
+  static constexpr bool kPrefetches = false;
   static constexpr bool kArranges = false;
   static constexpr std::uint32_t kUnits = sizeof(void*) == 8 ? 4 : 1;
   static constexpr std::uint32_t kQueries = 2;
@@ -105,6 +106,7 @@ struct DotDotprod {
   static constexpr std::uint32_t kMaxTokens = 4;
   static constexpr bool kNeedsSums = false;
   static constexpr bool kCorrects = false;
+  static constexpr bool kPrefetches = false;
   static constexpr bool kArranges = false;
   static constexpr std::uint32_t kUnits = 4;
   static constexpr std::uint32_t kQueries = 4;
@@ -179,6 +181,7 @@ struct DotSmmla {
   static constexpr std::uint32_t kColumns = 16, kPieceColumns = 8, kTokens = 2;
   static constexpr bool kNeedsSums = false;
   static constexpr bool kCorrects = false;
+  static constexpr bool kPrefetches = false;
   static constexpr bool kArranges = true;
   static constexpr std::uint32_t kUnits = 4;
 

@@ -17,6 +17,7 @@ struct DotSse2 {
   static constexpr std::uint32_t kMaxTokens = 4;
   static constexpr bool kNeedsSums = false;
   static constexpr bool kCorrects = false;
+  static constexpr bool kPrefetches = false;
   static constexpr bool kArranges = false;
   static constexpr std::uint32_t kUnits = 1;
   static constexpr std::uint32_t kQueries = 2;

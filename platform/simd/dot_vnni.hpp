@@ -83,6 +83,7 @@ struct DotVnni {
   static constexpr std::uint32_t kMaxTokens = R::kMaxTokens;
   static constexpr bool kNeedsSums = true;
   static constexpr bool kCorrects = false;
+  static constexpr bool kPrefetches = true;
   static constexpr bool kArranges = false;
   static constexpr std::uint32_t kUnits = 1;
   static constexpr std::uint32_t kQueries = 4;

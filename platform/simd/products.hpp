@@ -16,8 +16,10 @@ struct Products : Lanes<Arch> {
   using S32 = typename W::S32;
   static constexpr std::uint32_t kLanes = W::kLanes;
   static constexpr std::uint32_t kParts = 16 / kLanes;
-  // Panels that are multiplied by all tokens before the next ones, so that their weights stay in a cache.
-  static constexpr std::uint32_t kRowBlockPanels = 12;
+  // Panels that are multiplied by all tokens before the next ones, so that their weights stay in a cache: those of the
+  // largest tile where the next ones are prefetched.
+  static constexpr std::uint32_t kTilePanels = (Dot::units(Dot::kMaxTokens) + kParts - 1) / kParts;
+  static constexpr std::uint32_t kBlockPanels = Dot::kPrefetches ? kTilePanels : 12;
   // From this many tokens on, and up to this many columns, a policy with an order of its own has a panel in that order.
   static constexpr std::uint32_t kArrangeTokens = 8, kArrangeColumns = 2048;
 
@@ -27,6 +29,12 @@ struct Products : Lanes<Arch> {
   }
 
   enum class Part { whole, last };
+
+  // While a large tile multiplies, the weights of the next one come closer: one cache line per eight columns. Where all
+  // tokens that share a tile are done before it is there, the rest comes when it is needed.
+  static constexpr std::uint32_t kLine = 64;
+  template <std::uint32_t T, Source kSource>
+  static constexpr bool kPrefetches = T == Dot::kMaxTokens && kSource == Source::weights && Dot::kPrefetches;
 
   // body(integral constant) for 0 .. kPieces - 1, because lanes of an instruction are constants.
   template <std::uint32_t kPieces, std::uint32_t kFirst = 0, class Body>
@@ -39,7 +47,7 @@ struct Products : Lanes<Arch> {
   template <std::uint32_t U, std::uint32_t T, Source kSource>
   HEED_INLINE static void dots(S32 (&sums)[U][T], const std::int8_t* w, std::size_t panel_bytes, const std::int8_t* x,
                                std::size_t x_stride, std::uint32_t columns, const std::int32_t* starts,
-                               std::size_t start_stride) {
+                               std::size_t start_stride, const std::int8_t* ahead = nullptr) {
     using D = typename Dot::template Tile<T>;
     constexpr std::uint32_t kAccs = T / D::kTokens, kPieces = D::kColumns / D::kPieceColumns;
     static_assert(kAccs * D::kTokens == T);
@@ -103,6 +111,7 @@ struct Products : Lanes<Arch> {
     constexpr std::uint32_t kStep = D::kColumns == 4 ? 8 : D::kColumns;
     std::size_t c = 0;
     for (; c + kStep <= columns; c += kStep) {
+      if constexpr (kPrefetches<T, kSource>) __builtin_prefetch(ahead + c * (kLine / kStep));
       step(c, 0, Part::whole);
       if constexpr (D::kColumns == 4) step(c + 4, kSets - 1, Part::whole);
     }
@@ -138,6 +147,15 @@ struct Products : Lanes<Arch> {
       if (kSource == Source::arranged) return arranged;
       return rhs.weights + unit / kParts * panel_bytes + unit % kParts * kLanes * 4;
     }
+    // The share of the next tile's weights that the tokens at `token` bring.
+    template <std::uint32_t U, std::uint32_t T>
+    HEED_INLINE const std::int8_t* ahead(std::uint32_t token, std::uint32_t unit) const {
+      constexpr std::uint32_t kBlock = kBlockPanels, kTiles = kBlock * kParts / U;
+      const std::uint32_t panel = unit / kParts, block = panel - panel % kBlock;
+      const std::uint32_t tile = token / T * kTiles + (unit - block * kParts) / U;
+      const std::uint32_t share = tile < 2 * kBlock ? tile : 0;  // a share is 8 of the 16 bytes that a column has in a panel
+      return rhs.weights + std::size_t{block + kBlock} * panel_bytes + std::size_t{share} * columns * 8;
+    }
   };
 
   // The outputs of a tile from sum(u, t), its sums as floats.
@@ -169,7 +187,7 @@ struct Products : Lanes<Arch> {
   static void tile(const Product& p, std::uint32_t token, std::uint32_t unit) {
     S32 sums[U][T];
     dots<U, T, kSource>(sums, p.template weights<kSource>(unit), p.panel_bytes, p.activations(token),
-                        p.lhs.value_stride, p.columns, p.lhs.sums + token, 1);
+                        p.lhs.value_stride, p.columns, p.lhs.sums + token, 1, p.template ahead<U, T>(token, unit));
     finish<U, T>(p, token, unit,
                  [&](std::uint32_t u, std::uint32_t t) HEED_LAMBDA { return F(W::to_float(sums[u][t])); });
   }
@@ -182,6 +200,7 @@ struct Products : Lanes<Arch> {
     const std::uint32_t groups = lhs.groups;
     const std::int8_t* x = p.activations(token);
     const std::int8_t* w = p.template weights<kSource>(unit);
+    const std::int8_t* ahead = p.template ahead<U, T>(token, unit);
     const std::uint8_t* multipliers[U];
     for (std::uint32_t u = 0; u < U; ++u)
       multipliers[u] =
@@ -196,7 +215,7 @@ struct Products : Lanes<Arch> {
       const std::uint32_t width = first + rhs.group <= p.columns ? rhs.group : p.columns - first;
       S32 sums[U][T];
       dots<U, T, kSource>(sums, w + std::size_t{first} * 16, p.panel_bytes, x + first, lhs.value_stride, width,
-                          lhs.sums + std::size_t{token} * groups + g, groups);
+                          lhs.sums + std::size_t{token} * groups + g, groups, ahead + std::size_t{first} * 8);
 #pragma GCC unroll 8
       for (std::uint32_t u = 0; u < U; ++u) {
         const I factors = W::widen_u8(multipliers[u] + std::size_t{g} * 16);
@@ -258,8 +277,8 @@ struct Products : Lanes<Arch> {
         }
         return;
       }
-    for (; panel < last; panel += kRowBlockPanels) {
-      const std::uint32_t end = panel + kRowBlockPanels < last ? panel + kRowBlockPanels : last;
+    for (; panel < last; panel += kBlockPanels) {
+      const std::uint32_t end = panel + kBlockPanels < last ? panel + kBlockPanels : last;
       tokens<Dot::kMaxTokens, Source::weights>(p, 0, panel * kParts, end * kParts);
     }
   }
