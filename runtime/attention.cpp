@@ -37,34 +37,43 @@ void tap_row(const AttentionLayer& layer, const Pass& pass, std::uint32_t kv_hea
   }
 }
 
-// All queries of one KV head against its keys, in order of position.
-void attend_kv_head(const AttentionLayer& layer, const Pass& pass, std::uint32_t kv_head) {
+// Queries of one KV head: those of the tokens [t_begin, t_end) in the heads [j_begin, j_end) of its group. All heads of
+// the group, or one token.
+struct QuerySlice {
+  std::uint32_t kv_head, t_begin, t_end, j_begin, j_end;
+};
+
+// They meet the keys in order of position.
+void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlice& slice) {
   const AttentionConfig& c = layer.config;
   const Kernels& k = *layer.kernels;
   const AttentionSums& sums = layer.scratch.sums;
-  const std::uint32_t begin = kv_head * pass.n * pass.per_group, end = begin + pass.n * pass.per_group;
+  const std::uint32_t per_token = slice.j_end - slice.j_begin, first_position = pass.first + slice.t_begin;
+  const std::uint32_t begin = (slice.kv_head * pass.n + slice.t_begin) * pass.per_group + slice.j_begin;
+  const std::uint32_t end = begin + (slice.t_end - slice.t_begin) * per_token;
   for (std::uint32_t q = begin; q < end; ++q) {
     sums.denominators[q] = 0.0f;
     sums.references[q] = -(1 << 24);
   }
 
-  BlockQueries here{pass.queries, begin, end - begin, pass.per_group, 0, kBlockKeys, pass.factor};
-  const std::uint32_t last = pass.first + pass.n - 1;
+  BlockQueries here{pass.queries, begin, end - begin, per_token, 0, kBlockKeys, pass.factor};
+  const std::uint32_t last = pass.first + slice.t_end - 1;
   for (std::uint32_t b = 0, block_first = 0; block_first <= last; ++b, block_first += kBlockKeys) {
-    std::uint32_t seen = pass.first + 1 - block_first;  // by the first token that sees the block
-    if (block_first > pass.first) {
+    std::uint32_t seen = first_position + 1 - block_first;  // by the first token that sees the block
+    if (block_first > first_position) {
       seen = 1;
-      here.first = begin + (block_first - pass.first) * pass.per_group;
+      here.first = begin + (block_first - first_position) * per_token;
       here.n = end - here.first;
     }
     here.visible = seen < kBlockKeys ? seen : kBlockKeys;
-    k.attend_block(sums, here, layer.cache.block(kv_head, b), nullptr, nullptr);
+    k.attend_block(sums, here, layer.cache.block(slice.kv_head, b), nullptr, nullptr);
   }
-  for (std::uint32_t t = 0, q = begin; t < pass.n; ++t) {
-    float* dst = layer.scratch.query + std::size_t{t} * layer.scratch.query_stride + kv_head * pass.per_group * c.head_dim;
-    for (std::uint32_t j = 0; j < pass.per_group; ++j, ++q, dst += c.head_dim) {
+  const std::uint32_t first_head = slice.kv_head * pass.per_group + slice.j_begin;
+  for (std::uint32_t t = slice.t_begin, q = begin; t < slice.t_end; ++t) {
+    float* dst = layer.scratch.query + std::size_t{t} * layer.scratch.query_stride + first_head * c.head_dim;
+    for (std::uint32_t j = 0; j < per_token; ++j, ++q, dst += c.head_dim) {
       if (kBuiltFeatures.pattern_tap && layer.tap.take)
-        tap_row(layer, pass, kv_head, kv_head * pass.per_group + j, q, pass.first + t);
+        tap_row(layer, pass, slice.kv_head, first_head + j, q, pass.first + t);
       k.attend_finish(dst, sums.numerators + std::size_t{q} * c.head_dim, sums.denominators[q], c.head_dim);
     }
   }
@@ -92,6 +101,15 @@ void store_kv_head(const AttentionLayer& layer, const Pass& pass, std::uint32_t 
       k.query_s8r_f32(pass.queries, q++, query + std::size_t{t} * s.query_stride + j * c.head_dim, r);
     if (c.rotary_dims) r.cosine_sine += c.rotary_dims;
   }
+}
+
+// Into how many slices the queries of a KV head are cut: more than one where the KV heads alone would leave threads idle.
+std::uint32_t slices_per_head(const Parallel& parallel, std::uint32_t n_kv_heads, std::uint32_t per_group,
+                              std::uint32_t n, std::uint64_t head_work) {
+  if (!may_split(parallel) || head_work * n_kv_heads < parallel.threshold) return 1;
+  const std::uint32_t wanted = (2 * parallel.threads + n_kv_heads - 1) / n_kv_heads;
+  const std::uint32_t most = n > 1 ? n : per_group;
+  return wanted < most ? wanted : most;
 }
 
 }  // namespace
@@ -122,15 +140,31 @@ void fill_rotation(std::int16_t* dst, const std::uint32_t* phases, std::uint32_t
   }
 }
 
-void matmul_parallel(const Kernels& kernels, const Parallel& parallel, float* dst, std::uint32_t dst_stride,
-                     bool accumulate, const Activations& lhs, const Tensor& rhs, std::uint32_t n) {
-  const std::uint32_t rows = padded_rows(rhs.layout, rhs.rows);
-  if (!may_split(parallel)) return kernels.matmul_f32_s8r_s8c(dst, lhs, rhs, {n, 0, rows, dst_stride, accumulate});
-  const std::uint32_t block = row_block(rhs.layout), blocks = rows / block;
-  const std::uint32_t parts = part_count(parallel, blocks, std::uint64_t{block} * rhs.cols * n);
-  for_each_part(parallel, parts, [&](std::uint32_t part) {
-    const auto cut = [&](std::uint32_t p) { return blocks * p / parts * block; };  // at most 2^18 blocks, 64 parts
-    kernels.matmul_f32_s8r_s8c(dst, lhs, rhs, {n, cut(part), cut(part + 1), dst_stride, accumulate});
+void matmul_parallel(const Kernels& kernels, const Parallel& parallel, const Product* products, std::uint32_t count,
+                     bool accumulate, const Activations& lhs, std::uint32_t n) {
+  const auto whole_rows = [](const Product& p) { return padded_rows(p.rhs->layout, p.rhs->rows); };
+  if (!may_split(parallel)) {
+    for (const Product* p = products; p != products + count; ++p)
+      kernels.matmul_f32_s8r_s8c(p->dst, lhs, *p->rhs, {n, 0, whole_rows(*p), p->dst_stride, accumulate});
+    return;
+  }
+  // The rows of all products behind each other, in blocks.
+  const std::uint32_t block = row_block(products->rhs->layout);
+  std::uint32_t blocks = 0;
+  for (std::uint32_t i = 0; i < count; ++i) blocks += whole_rows(products[i]) / block;
+  const std::uint64_t work = std::uint64_t{blocks} * block * products->rhs->cols * (n + kWeightWork);
+  for_each_range(parallel, blocks, work, [&](std::uint32_t begin, std::uint32_t end) {
+    std::uint32_t first = 0;  // of the product
+    for (const Product* p = products; p != products + count && first < end; ++p) {
+      const std::uint32_t behind = first + whole_rows(*p) / block;
+      if (begin < behind) {
+        const std::uint32_t to = end < behind ? end : behind;
+        kernels.matmul_f32_s8r_s8c(p->dst, lhs, *p->rhs,
+                                   {n, (begin - first) * block, (to - first) * block, p->dst_stride, accumulate});
+        begin = to;
+      }
+      first = behind;
+    }
   });
 }
 
@@ -141,34 +175,45 @@ void attention_forward(const AttentionLayer& layer, float* dst, std::uint32_t ds
   const AttentionScratch& s = layer.scratch;
   const Kernels& k = *layer.kernels;
   const Parallel& parallel = *layer.parallel;
-  matmul_parallel(k, parallel, s.query, s.query_stride, false, input, layer.weights.w_query, n);
-  matmul_parallel(k, parallel, s.key, s.key_stride, false, input, layer.weights.w_key, n);
-  matmul_parallel(k, parallel, s.value, s.key_stride, false, input, layer.weights.w_value_down, n);
+  const Product inputs[] = {{s.query, &layer.weights.w_query, s.query_stride},
+                            {s.key, &layer.weights.w_key, s.key_stride},
+                            {s.value, &layer.weights.w_value_down, s.key_stride}};
+  matmul_parallel(k, parallel, inputs, 3, false, input, n);
 
   // A KV head stores its keys and values, then its queries attend; heads do not meet before value_up.
   const std::uint32_t d_query = c.n_heads * c.head_dim, per_group = c.n_heads / c.n_kv_heads;
   const Pass pass{make_activations(s.queries, k.traits, c.head_dim, 0, n * c.n_heads), rotation, first, n, per_group,
                   c.scale * kLog2E};
   for (float *x = s.sums.numerators, *const end = x + std::size_t{n} * d_query; x != end; ++x) *x = 0.0f;
-  const auto kv_heads = [&](std::uint32_t begin, std::uint32_t end) {
-    for (std::uint32_t h = begin; h < end; ++h) {
+  const std::uint64_t head_work = std::uint64_t{n} * per_group * (std::uint64_t{2} * (first + n) + kElementWork) * c.head_dim;
+  const std::uint32_t slices = slices_per_head(parallel, c.n_kv_heads, per_group, n, head_work);
+  for_each_range(parallel, c.n_kv_heads, head_work * c.n_kv_heads, [&](std::uint32_t h, std::uint32_t end) {
+    for (; h < end; ++h) {
       store_kv_head(layer, pass, h);
-      attend_kv_head(layer, pass, h);
+      if (slices == 1) attend_slice(layer, pass, {h, 0, n, 0, per_group});
     }
-  };
-  if (!may_split(parallel)) {
-    kv_heads(0, c.n_kv_heads);
-  } else {
-    const std::uint32_t parts =
-        part_count(parallel, c.n_kv_heads, std::uint64_t{n} * (first + n) * c.head_dim * 2 * per_group);
-    for_each_part(parallel, parts, [&](std::uint32_t part) {
-      kv_heads(c.n_kv_heads * part / parts, c.n_kv_heads * (part + 1) / parts);
+  });
+  if (kBuiltFeatures.threads && slices > 1)
+    for_each_part(parallel, c.n_kv_heads * slices, [&](std::uint32_t part) {
+      const std::uint32_t i = part % slices;
+      const auto cut = [&](std::uint32_t items, std::uint32_t at) { return items * at / slices; };
+      QuerySlice slice{part / slices, 0, n, 0, per_group};
+      if (n > 1) {
+        slice.t_begin = cut(n, i);
+        slice.t_end = cut(n, i + 1);
+      } else {
+        slice.j_begin = cut(per_group, i);
+        slice.j_end = cut(per_group, i + 1);
+      }
+      attend_slice(layer, pass, slice);
     });
-  }
 
   const Activations heads = make_activations(activations, k.traits, d_query, layer.weights.w_value_up.group, n);
-  for (std::uint32_t t = 0; t < n; ++t) k.quantize_s8r_f32(heads, t, s.query + std::size_t{t} * s.query_stride);
-  matmul_parallel(k, parallel, dst, dst_stride, accumulate, heads, layer.weights.w_value_up, n);
+  for_each_range(parallel, n, std::uint64_t{n} * d_query * kElementWork, [&](std::uint32_t t, std::uint32_t end) {
+    for (; t < end; ++t) k.quantize_s8r_f32(heads, t, s.query + std::size_t{t} * s.query_stride);
+  });
+  const Product up{dst, &layer.weights.w_value_up, dst_stride};
+  matmul_parallel(k, parallel, &up, 1, accumulate, heads, n);
 }
 
 Status create(Attention& attention, const AttentionConfig& config, const AttentionWeights& weights,

@@ -71,9 +71,16 @@ void attention_forward(const AttentionLayer& layer, float* dst, std::uint32_t ds
                        const Activations& input, const std::int16_t* rotation, std::uint32_t first, std::uint32_t n,
                        void* activations);
 
-// Rows of one product, cut into parts for the threads.
-void matmul_parallel(const Kernels& kernels, const Parallel& parallel, float* dst, std::uint32_t dst_stride,
-                     bool accumulate, const Activations& lhs, const Tensor& rhs, std::uint32_t n);
+// One of the products of the same input: dst [n, dst_stride] = (or +=) input * rhs^T.
+struct Product {
+  float* dst;
+  const Tensor* rhs;  // all of one layout and width
+  std::uint32_t dst_stride;
+};
+
+// The rows of `count` products, cut into parts for the threads.
+void matmul_parallel(const Kernels& kernels, const Parallel& parallel, const Product* products, std::uint32_t count,
+                     bool accumulate, const Activations& lhs, std::uint32_t n);
 
 // ---- The layer alone -----------------------------------------------------------------------------------------
 

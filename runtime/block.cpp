@@ -85,7 +85,9 @@ void block_forward(const ModelConfig& c, const AttentionLayer& attention, const 
   // A folded gain is part of the weights behind the norm.
   const auto norm = [&](const NormWeights& w, Site site) {
     const Activations normed = make_activations(scratch.activations, k.traits, c.d_model, c.group(site), n);
-    for (std::uint32_t t = 0; t < n; ++t) k.norm_s8r_f32(normed, t, x + std::size_t{t} * stride, w);
+    for_each_range(parallel, n, std::uint64_t{n} * c.d_model * kElementWork, [&](std::uint32_t t, std::uint32_t end) {
+      for (; t < end; ++t) k.norm_s8r_f32(normed, t, x + std::size_t{t} * stride, w);
+    });
     return normed;
   };
 
@@ -95,14 +97,18 @@ void block_forward(const ModelConfig& c, const AttentionLayer& attention, const 
 
   // x += w_down * (F(w_gate * norm(x)) * (w_up * norm(x))), or without a gate x += w_down * F(w_up * norm(x))
   const Activations ffn_in = norm(weights.ffn_norm, Site::ffn_in);
-  matmul_parallel(k, parallel, scratch.gate, scratch.ffn_stride, false, ffn_in, c.gated ? weights.w_gate : weights.w_up, n);
-  if (c.gated) matmul_parallel(k, parallel, scratch.up, scratch.ffn_stride, false, ffn_in, weights.w_up, n);
+  const Product inputs[] = {{scratch.gate, c.gated ? &weights.w_gate : &weights.w_up, scratch.ffn_stride},
+                            {scratch.up, &weights.w_up, scratch.ffn_stride}};
+  matmul_parallel(k, parallel, inputs, c.gated ? 2 : 1, false, ffn_in, n);
   const Activations down_in = make_activations(scratch.activations, k.traits, c.d_ff, c.group(Site::down_in), n);
-  for (std::uint32_t t = 0; t < n; ++t) {
-    const std::size_t row = std::size_t{t} * scratch.ffn_stride;
-    k.gate_s8r_f32(down_in, t, scratch.gate + row, c.gated ? scratch.up + row : nullptr, activation_factor(c.activation));
-  }
-  matmul_parallel(k, parallel, x, stride, true, down_in, weights.w_down, n);
+  for_each_range(parallel, n, std::uint64_t{n} * c.d_ff * kElementWork, [&](std::uint32_t t, std::uint32_t end) {
+    for (; t < end; ++t) {
+      const std::size_t row = std::size_t{t} * scratch.ffn_stride;
+      k.gate_s8r_f32(down_in, t, scratch.gate + row, c.gated ? scratch.up + row : nullptr, activation_factor(c.activation));
+    }
+  });
+  const Product down{x, &weights.w_down, stride};
+  matmul_parallel(k, parallel, &down, 1, true, down_in, n);
 }
 
 }  // namespace heed

@@ -14,7 +14,8 @@ struct Parallel {
       nullptr;
   void* context = nullptr;
   std::uint32_t threads = 1;  // more than kMaxParts are not used
-  // Multiply-adds below which work is not split: some microseconds, against the price of waking a thread. 0 splits all.
+  // Work below which nothing is split, in multiply-adds: some microseconds, against the price of waking a thread. 0
+  // splits all.
   std::uint32_t threshold = 1u << 20;
 };
 
@@ -36,12 +37,31 @@ inline bool may_split(const Parallel& parallel) {
   return kBuiltFeatures.threads && parallel.run && parallel.threads > 1;
 }
 
-// How many parts to cut `items` into, each worth `macs_per_item` multiply-adds.
-inline std::uint32_t part_count(const Parallel& parallel, std::uint32_t items, std::uint64_t macs_per_item) {
-  if (!may_split(parallel) || items < 2) return 1;
-  if (macs_per_item * items < parallel.threshold) return 1;
-  const std::uint32_t most = parallel.threads < kMaxParts ? parallel.threads : kMaxParts;
+// Several parts for each thread, so that one which falls behind leaves some to the others.
+inline constexpr std::uint32_t kPartsPerThread = 4;
+
+// What else costs time, in multiply-adds: a weight read from memory, an element of a norm or a gate.
+inline constexpr std::uint32_t kWeightWork = 3, kElementWork = 64;
+
+// How many parts to cut `items` into, which together are worth `work` multiply-adds.
+inline std::uint32_t part_count(const Parallel& parallel, std::uint32_t items, std::uint64_t work) {
+  if (!may_split(parallel) || items < 2 || work < parallel.threshold) return 1;
+  std::uint32_t most = parallel.threads < kMaxParts / kPartsPerThread ? parallel.threads * kPartsPerThread : kMaxParts;
+  // A part is worth half the threshold or more, but each thread gets one.
+  const std::uint64_t worth = parallel.threshold ? work / (parallel.threshold / 2 + 1) : most;
+  if (worth < most) most = worth > parallel.threads ? static_cast<std::uint32_t>(worth) : parallel.threads;
   return items < most ? items : most;
+}
+
+// f(begin, end) for ranges that together are [0, items).
+template <class F>
+void for_each_range(const Parallel& parallel, std::uint32_t items, std::uint64_t work, F f) {
+  if (!may_split(parallel)) return f(0u, items);
+  const std::uint32_t parts = part_count(parallel, items, work);
+  const auto cut = [items, parts](std::uint32_t part) {
+    return static_cast<std::uint32_t>(std::uint64_t{items} * part / parts);
+  };
+  for_each_part(parallel, parts, [&](std::uint32_t part) { f(cut(part), cut(part + 1)); });
 }
 
 }  // namespace heed

@@ -148,7 +148,8 @@ Span<const float> Session::unembed(std::uint32_t token_of_chunk) {
   const NormWeights norm = norm_weights(model_, Role::final_gain, Role::final_norm_bias, 0);
   k.norm_s8r_f32(last, 0, scratch_.residual + std::size_t{token_of_chunk} * scratch_.residual_stride, norm);
   const Tensor unembedding = model_.tensor(c.tied_unembedding ? Role::token_embedding : Role::unembedding, 0);
-  matmul_parallel(k, parallel_, logits_, 0, false, last, unembedding, 1);
+  const Product logits{logits_, &unembedding, 0};
+  matmul_parallel(k, parallel_, &logits, 1, false, last, 1);
   return {logits_, c.vocab_size};
 }
 
