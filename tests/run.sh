@@ -48,6 +48,8 @@ model_args=""
 for preset in $presets; do
   case "$preset" in
     cortex-*)
+      model_args=""
+      [ ! -x build/host/bin/heed ] || model_args="-DHEED_HOST_HEED=$here/build/host/bin/heed"
       if [ -x build/host/bin/heed ] && [ -f "${HEED_TEST_DATA:-}/stories260K/stories260K.bin" ]; then
         table=$preset  # M7 and M33 use the table of M4
         case "$preset" in cortex-m7|cortex-m33) table=cortex-m4 ;; esac
@@ -55,7 +57,7 @@ for preset in $presets; do
         source=$HEED_TEST_DATA/stories260K/stories260K.bin
         build/host/bin/heed quantize "$source" --target "$table" -o "$image" >/dev/null 2>&1
         build/host/bin/heed quantize "$source" -o build/stories260K.heed >/dev/null 2>&1
-        model_args="-DHEED_FIRMWARE_MODEL=$here/$image -DHEED_HOST_HEED=$here/build/host/bin/heed"
+        model_args="$model_args -DHEED_FIRMWARE_MODEL=$here/$image"
         model_args="$model_args -DHEED_HOST_MODEL=$here/build/stories260K.heed"
         digest=$(build/host/bin/heed run build/stories260K.heed -p "" -n 200 --json | sed -n 's/.*"digest": "\(.*\)".*/\1/p')
         model_args="$model_args -DHEED_FIRMWARE_DIGEST=$digest"

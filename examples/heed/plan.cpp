@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // plan.cpp: `heed plan`, what a model costs before any memory exists: parameters, multiply-adds, flash and RAM.
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 
@@ -11,6 +12,7 @@
 #include "examples/heed/output.hpp"
 #include "examples/heed/presets.hpp"
 #include "examples/heed/refusal.hpp"
+#include "examples/heed/timing.hpp"
 #include "platform/tables.hpp"
 #include "quant/source.hpp"
 #include "runtime/sampler.hpp"
@@ -37,9 +39,13 @@ struct Costs {
   bool relayout = false;       // the image is in another layout than the target reads
   bool matrices_only = false;  // counted as parameters
   Plan plan;
+  bool timed = false;          // the target's operations were counted
+  StepFormula step;
 };
 
+// Two cores whose counts are their own run the table of a third.
 const KernelTraits& traits_of(const std::string& target) {
+  if (target == "cortex-m7" || target == "cortex-m33") return traits::kCortexM4;
   for (const KernelTraits* t : traits::kAll)
     if (target == t->name) return *t;
   return best_kernels().traits;
@@ -85,6 +91,7 @@ Costs measure(const Options& options) {
   costs.kv_cache_bytes =
       KvShape{c.n_kv_heads, c.head_dim, costs.context, costs.traits->alignment}.layer_bytes() * c.n_layers;
   require(make_plan(costs.plan, c, *costs.traits, {options.context, options.chunk}), costs.subject);
+  costs.timed = step_formula(costs.step, options.target, c, costs.layout);
   costs.parameters = costs.counts.matrix_total() + (costs.matrices_only ? 0 : costs.counts.other_total());
   return costs;
 }
@@ -129,6 +136,17 @@ void print_as_json(const Costs& costs, const Options& options) {
   put(map.logits);
   put({"slack", map.slack});
   for (const NamedSlice& s : map.regions) json["regions"].push_back({{"name", s.name}, {"bytes", s.slice.bytes}});
+  if (costs.timed) {
+    const StepFormula& step = costs.step;
+    json["instructions"] = {{"core", options.target},
+                            {"constant", step.constant},
+                            {"per_key", step.per_key},
+                            {"per_block", step.per_block},
+                            {"ragged", step.ragged},
+                            {"data_percent", step.data_percent},
+                            {"first_token", step.at(0)},
+                            {"last_token", step.at(costs.context - 1)}};
+  }
   print_json(json);
 }
 
@@ -162,10 +180,27 @@ void print_macs(const Costs& costs) {
               grouped(n.attention_macs_per_key * visible_pairs(costs.context)).c_str());
 }
 
-void print_as_text(const Costs& costs) {
+std::string rounded(double x) { return grouped(static_cast<std::uint64_t>(x < 0 ? 0 : x + 0.5)); }
+
+void print_instructions(const Costs& costs, const std::string& core) {
+  const StepFormula& step = costs.step;
+  const std::uint32_t last = costs.context - 1;
+  std::printf("\ninstructions of a step on %s at position p, from 0 (counted under emulation, not cycles)\n", core.c_str());
+  std::printf("  %s + %.1f (p + 1) + %s floor(p / 64)\n", rounded(step.constant).c_str(), step.per_key,
+              rounded(step.per_block).c_str());
+  std::printf("  and at most      %22s more where p + 1 is no multiple of %d\n",
+              rounded(*std::max_element(step.ragged, step.ragged + kRagged)).c_str(), kRagged);
+  std::printf("  first token      %22s\n", rounded(step.at(0)).c_str());
+  std::printf("  token %-10s %22s\n", grouped(costs.context).c_str(), rounded(step.at(last)).c_str());
+  if (step.data_percent > 0)
+    std::printf("  what the numbers are moves a count by at most %.2f %%\n", step.data_percent);
+}
+
+void print_as_text(const Costs& costs, const std::string& target) {
   std::printf("%s\n\n", costs.subject.c_str());
   print_parameters(costs);
   print_macs(costs);
+  if (costs.timed) print_instructions(costs, target);
   std::printf("\nmemory on %s, context %s\n", costs.traits->name, grouped(costs.context).c_str());
   std::printf("  flash: image     %22s bytes, layout %s%s\n", grouped(costs.image_bytes).c_str(),
               quant::name_of(costs.layout), costs.from_image ? "" : ", without tokenizer and metadata");
@@ -186,7 +221,7 @@ void plan(const Options& options) {
   if (options.json)
     print_as_json(costs, options);
   else
-    print_as_text(costs);
+    print_as_text(costs, options.target);
 }
 
 }  // namespace
@@ -196,6 +231,7 @@ void add_plan(CLI::App& app) {
   auto options = std::make_shared<Options>();
   std::vector<std::string> targets, names;
   for (const KernelTraits* t : traits::kAll) targets.push_back(t->name);
+  targets.insert(targets.end(), {"cortex-m7", "cortex-m33"});
   for (const Preset& p : presets()) names.push_back(p.name);
   auto* which = command->add_option_group("model", "One of");
   which->add_option("MODEL", options->model, "An image (.heed)");

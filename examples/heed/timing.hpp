@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// timing.hpp: instructions of one step as a formula of its position, for each core whose operations were counted.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "runtime/config.hpp"
+
+namespace heed::tool {
+
+// What tests/firmware/timing.py measures. Every number is a coefficient of a term of timing.cpp.
+inline constexpr int kWidths = 8, kRagged = 16;
+enum VectorOperation { kEmbed, kQuantise, kNorm, kNormGain, kLayerNorm, kLayerNormGain, kGate, kGateAlone, kVectorOperations };
+
+struct HeadCosts {  // of one head of a width
+  double query[2];                // one, part that rotates
+  double key[3];                  // one, part that rotates, with an offset
+  double value, finish;
+  double attend[5];               // one call, query, query and key, behind the first block: call, query
+  double ragged[kRagged - 1];     // per query, when the keys of a block are k = 1.. more than a multiple of 16
+};
+
+struct CoreCosts {
+  const char* core;
+  double data_percent;            // how far counts of one position differ between texts, at most
+  std::uint32_t panel;            // rows that a product takes together
+  double vectors[kVectorOperations][6];
+  double product[14];
+  double turn[2];
+  HeadCosts heads[kWidths];
+  double rest[7];                 // Session::step between the operations
+};
+
+// Instructions of Session::step at position p (from 0), which sees p + 1 keys:
+//   constant + per_key * (p + 1) + per_block * (p / 64) + ragged[(p + 1) % 16]
+struct StepFormula {
+  double constant = 0.0, per_key = 0.0, per_block = 0.0;
+  double ragged[kRagged] = {};    // never negative; [0] is 0 on cores that take 16 keys at a time
+  double data_percent = 0.0;
+  double at(std::uint32_t position) const {
+    return constant + per_key * (position + 1) + per_block * (position / 64) + ragged[(position + 1) % kRagged];
+  }
+};
+
+// Whether a core was counted.
+bool has_costs(const std::string& core);
+// False when the model has a part that was not counted: groups along a row.
+bool step_formula(StepFormula& formula, const std::string& core, const ModelConfig& config, Layout layout);
+
+}  // namespace heed::tool
