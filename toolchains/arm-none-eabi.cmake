@@ -23,9 +23,9 @@ set(HEED_LINKER_SCRIPT "" CACHE FILEPATH "Linker script instead of the board's")
 set(HEED_ICOUNT_PLUGIN "" CACHE FILEPATH "QEMU plugin that counts instructions, and its options")
 list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES BOARD HEED_CPU HEED_STACK_BYTES HEED_LINKER_SCRIPT HEED_ICOUNT_PLUGIN)
 
-# Cores and the boards that have them, in step.
-set(_cores  cortex-m3  cortex-m4  cortex-m7  cortex-m33 cortex-m55 cortex-m0 cortex-m3)
-set(_boards mps2-an385 mps2-an386 mps2-an500 mps2-an505 mps3-an547 microbit  lm3s6965evb)
+# Cores and the boards that have them, in step. The first core of mps2-an521 is an M33 without DSP and FPU.
+set(_cores  cortex-m3  cortex-m4  cortex-m7  cortex-m33 cortex-m55 cortex-m0 cortex-m3   cortex-m3)
+set(_boards mps2-an385 mps2-an386 mps2-an500 mps2-an505 mps3-an547 microbit  lm3s6965evb mps2-an521)
 set(_board "${BOARD}")
 set(_cpu "${HEED_CPU}")
 if(NOT _board)
