@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Instructions per token as a formula of position: makes the table behind `heed plan`, and checks what that prints.
 
-    timing.py --write            counts every operation on each core, fits a line through each, writes examples/heed/timing_table.hpp
+    timing.py --write [--core C] counts every operation on each core, fits a line through each, writes examples/heed/timing_table.hpp
     timing.py --check [--full]   counts whole steps of three models on each core: 20 positions over the context (without --full 8 up to
                                  position 150), each within 1 % of what `heed plan --json` says, and with two texts, which may move a count by what it says
 
@@ -262,13 +262,30 @@ def numbers(x):
     return ", ".join(f"{n:.6g}" for n in x)
 
 
+def known_tables():
+    """{core: its lines} of the table as it is."""
+    tables, core = {}, None
+    if os.path.exists(TABLE):
+        with open(TABLE, encoding="utf-8") as f:
+            for line in f.read().splitlines():
+                found = re.match(r'  \{"(cortex-m\d+)"', line)
+                core = found.group(1) if found else None if line.startswith("};") else core
+                if core:
+                    tables.setdefault(core, []).append(line)
+    return tables
+
+
 def write(counter, cores):
+    known = known_tables()
     lines = ["// SPDX-License-Identifier: Apache-2.0",
              "// timing_table.hpp: written by tests/firmware/timing.py --write from counts under QEMU; timing.cpp says what each number",
              "// multiplies. Not edited by hand.", "#pragma once", '#include "examples/heed/timing.hpp"', "", "namespace heed::tool {",
              "", "// clang-format off", f"inline constexpr double kHeadWidths[kWidths] = {{{numbers(WIDTHS)}}};",
              "inline constexpr CoreCosts kCoreCosts[] = {"]
-    for core in cores:
+    for core in CORES:
+        if core not in cores:
+            lines += known.get(core, [])
+            continue
         table, spread = measure(counter, core)
         lines.append(f'  {{"{core}", {100 * spread:.3f}, {PANEL[core]},')
         lines.append("   {" + ",\n    ".join(f"{{{numbers(table[op])}}}" for op in VECTORS) + "},")
