@@ -1,104 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// helium_attend.hpp: attention over one key block for Helium: portable::attend_block with vector loops. Keys lie in
-// column blocks of 64, the slots of a block behind each other. A weight of 15 bits is split into two signed bytes,
-// 256 * high + low, so that values are multiplied sixteen at a time.
+// helium_attend.hpp: attention over one key block for Helium: portable::attend_block with vector loops. A weight of 15 bits
+// is split into two signed bytes, 256 * high + low, so that values are multiplied sixteen at a time.
 #pragma once
-#include <arm_mve.h>
-
-#include "platform/cortex_m/helium_products.hpp"
-#include "platform/portable/attend.hpp"
+#include "platform/cortex_m/helium_scores.hpp"
 
 namespace heed::helium {
-
-// portable::kExp2 backwards: the loop below has 1023 minus the exponent at hand.
-struct Exp2Table {
-  std::uint16_t values[256];
-};
-constexpr Exp2Table make_exp2_table() {
-  Exp2Table t{};
-  for (int i = 0; i < 256; ++i)
-    t.values[255 - i] = static_cast<std::uint16_t>(2 * ((kExp2High[i >> 4] * kExp2Low[i & 15] + (1 << 14)) >> 15));
-  return t;
-}
-inline constexpr Exp2Table kExp2 = make_exp2_table();
-
-// Brings the dot products in `scores` to the block's exponent; returns the largest.
-__attribute__((noinline)) inline std::int32_t scale_scores(std::int32_t* scores, const KvBlock& block,
-                                                           std::uint32_t visible) {
-  const std::int32_t exponent = block.key_exponent_maxima[visible - 1];
-  const std::int8_t* exponents = block.key_exponents;
-  const std::uint8_t* mantissas = block.key_mantissas;
-  register std::int32_t max __asm__("r0") = INT32_MIN;
-  __asm__ volatile(
-      "vdup.32 q3, %[max]\n\t"
-      "dlstp.32 lr, %[n]\n\t"
-      "1:\n\t"
-      "vldrw.u32 q0, [%[scores]]\n\t"
-      "vldrb.u32 q1, [%[mantissas]], #4\n\t"
-      "vldrb.s32 q2, [%[exponents]], #4\n\t"
-      "vmul.i32 q0, q0, q1\n\t"
-      "vsub.i32 q2, q2, %[exponent]\n\t"
-      "vshl.s32 q0, q0, q2\n\t"
-      "vmax.s32 q3, q3, q0\n\t"
-      "vstrw.32 q0, [%[scores]], #16\n\t"
-      "letp lr, 1b\n\t"
-      "vmaxv.s32 %[max], q3"
-      : [max] "+r"(max), [scores] "+r"(scores), [mantissas] "+l"(mantissas), [exponents] "+l"(exponents)
-      : [exponent] "r"(exponent), [n] "r"(visible)
-      : "lr", "q0", "q1", "q2", "q3", "memory");
-  return max;
-}
-
-// Weights of the visible keys relative to the block (SPEC.md 2.8) with the values' exponents, their high bytes in
-// `folded`, the low ones kBlockKeys behind; returns the sum of the unfolded weights.
-__attribute__((noinline)) inline std::uint32_t weigh_keys(std::int8_t* folded, const std::int32_t* scores,
-                                                          std::int32_t max, const portable::ScoreScale& scale,
-                                                          const std::int8_t* value_exponents,
-                                                          std::int32_t value_exponent, std::uint32_t visible) {
-  register std::uint32_t sum __asm__("r0") = 0;
-  // 1023 - start - product: its upper six bits are minus the shift, at most -32 where it saturates.
-#define HEED_EIGHT_KEYS(last)                                        \
-  "vld20.32 {q0, q1}, [%[u]]\n\t"                                    \
-  "vld21.32 {q0, q1}, [%[u]]!\n\t"                                   \
-  "vsub.i32 q0, q6, q0\n\t"                                          \
-  "vsub.i32 q1, q6, q1\n\t"                                          \
-  "vshl.u32 q0, %[shift]\n\t"                                        \
-  "vshl.u32 q1, %[shift]\n\t"                                        \
-  "vqmovnb.s32 q2, q0\n\t"                                           \
-  "vqmovnt.s32 q2, q1\n\t"                                           \
-  "vqrdmulh.s16 q2, q2, %[mantissa]\n\t"                             \
-  "vldrb.s16 q5, [%[x]], #8\n\t"                                     \
-  "vqsub.s16 q2, q7, q2\n\t"                                         \
-  "vshr.s16 q3, q2, #10\n\t"                                         \
-  "vshr.u16 q2, q2, #2\n\t"                                          \
-  "vbic.i16 q2, #0xFF00\n\t"                                         \
-  "vldrh.u16 q4, [%[exp2], q2, uxtw #1]\n\t"                         \
-  "vsub.i16 q5, q5, %[ve]\n\t"                                       \
-  "vrshl.u16 q4, q4, q3\n\t"                                         \
-  ".if " last "\n\tvpst\n\tvaddvat.u16 %[sum], q4\n\t.else\n\tvaddva.u16 %[sum], q4\n\t.endif\n\t" \
-  "vshl.u16 q4, q4, q5\n\t"                                          \
-  "vrshr.u16 q5, q4, #8\n\t"                                         \
-  ".if " last "\n\tvpstt\n\tvstrbt.16 q4, [%[f], #64]\n\tvstrbt.16 q5, [%[f]], #8\n\t"    \
-  ".else\n\tvstrb.16 q4, [%[f], #64]\n\tvstrb.16 q5, [%[f]], #8\n\t.endif\n\t"
-  __asm__ volatile(
-      "vdup.32 q6, %[max]\n\t"
-      "vdup.16 q7, %[start]\n\t"
-      "lsr lr, %[n], #3\n\t"
-      "wls lr, lr, 2f\n\t"
-      "1:\n\t" HEED_EIGHT_KEYS("0")
-      "le lr, 1b\n\t"
-      "2:\n\t"
-      "ands lr, %[n], #7\n\t"
-      "beq 3f\n\t"
-      "vctp.16 lr\n\t" HEED_EIGHT_KEYS("1")
-      "3:"
-      : [sum] "+r"(sum), [u] "+r"(scores), [f] "+l"(folded), [x] "+l"(value_exponents)
-      : [max] "r"(max), [shift] "r"(-scale.shift), [mantissa] "r"(scale.mantissa), [start] "r"(1023 - scale.start),
-        [exp2] "r"(kExp2.values), [ve] "r"(value_exponent), [n] "r"(visible)
-      : "lr", "cc", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "memory");
-#undef HEED_EIGHT_KEYS
-  return sum;
-}
 
 // numerators = snap(numerators * keep + sum * add) for `quads` times four head dimensions, whose values come sixteen
 // slots of each after the other. `steps` is 1..4 times sixteen keys.
@@ -188,58 +94,87 @@ inline void weigh(float* numerators, const std::int8_t* folded, const KvBlock& b
   }
 }
 
-// Dot products of one query with the keys of a block, in fours.
-inline void score_keys(std::int32_t* scores, const Activations& queries, std::uint32_t index, const KvBlock& block,
-                       std::uint32_t visible) {
-  const std::uint32_t columns = round_up(block.head_dim, 4), last = (columns - 1) & ~63u, width = columns - last;
-  const std::int8_t* const q = queries.values + std::size_t{index} * queries.value_stride;
-  const std::uint32_t quads = (visible + 3) / 4;
-  // Behind a row the zeros of the query meet what follows.
-  const std::uint32_t padded = round_up(width, 16);
-  begin_sums(scores, block.keys + std::size_t{last} * block.capacity, q + last, padded, width, quads);
-  for (std::uint32_t c = 0; c < last; c += 64)
-    sum_rows<4, false, false>(scores, block.keys + std::size_t{c} * block.capacity, q + c, quads, 0);
+inline std::int32_t ceiling(float x) {
+  float result;
+  __asm__("vcvtp.s32.f32 %0, %1" : "=t"(result) : "t"(x));
+  return static_cast<std::int32_t>(bits_of(result));
+}
+
+inline std::int32_t nearest(float x) {
+  float result;
+  __asm__("vcvtn.s32.f32 %0, %1" : "=t"(result) : "t"(x));
+  return static_cast<std::int32_t>(bits_of(result));
+}
+
+inline float clamped(float x, float low, float high) {
+  __asm__("vmaxnm.f32 %0, %0, %1\n\tvminnm.f32 %0, %0, %2" : "+t"(x) : "t"(low), "t"(high));
+  return x;
+}
+
+// portable::score_scale; returns the reference. `factor` is finite, so no score is NaN.
+inline std::int32_t set_scale(WeightJob& job, float factor) {
+  const float y = factor * 33554432.0f;  // 2^25
+  if (__builtin_expect(!(y >= kSmallest), 0)) {
+    job.left = 16;
+    job.start = 2;
+    job.mantissa = 0;
+    return 0;
+  }
+  const float score = clamped(static_cast<float>(job.max) * factor, -1048576.0f, 1048576.0f);
+  const std::int32_t reference = ceiling(score);
+  job.start = nearest((static_cast<float>(reference) - score) * 1024.0f) + 2;
+  const std::uint32_t bits = bits_of(y);
+  std::int32_t mantissa = static_cast<std::int32_t>(((bits & 0x7FFFFFu) + 0x800100u) >> 9);
+  const std::int32_t shift = 141 - static_cast<std::int32_t>(bits >> 23);
+  if (mantissa > 32767 || shift < 0) mantissa = 32767;
+  job.mantissa = mantissa;
+  job.left = 16 - (shift < 0 ? 0 : shift > 31 ? 31 : shift);
+  return reference;
+}
+
+inline float merge_factor(std::int32_t e) {
+  return float_of(e < -30 ? 0 : static_cast<std::uint32_t>(e + 127) << 23);
 }
 
 inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBlock& block, std::uint16_t* weights,
                          std::int32_t* reference) {
-  std::int32_t scores[kBlockKeys];
-  std::int8_t folded[2 * kBlockKeys];
-  std::uint32_t visible = q.visible, left_in_run = q.per_position;
-  for (std::uint32_t i = 0; i < q.n; ++i) {
-    const std::uint32_t index = q.first + i;
-    score_keys(scores, q.queries, index, block, visible);
-    const std::int32_t max = scale_scores(scores, block, visible);
-    const portable::ScoreScale scale = portable::score_scale(
-        max, q.queries.scales[index] * q.factor * pow2(block.key_exponent_maxima[visible - 1]));
-    const std::int32_t value_exponent = block.value_exponent_maxima[visible - 1];
-    if (kBuiltFeatures.pattern_tap && weights) {
-      std::int8_t unfolded[kBlockKeys];
-      for (std::int8_t& e : unfolded) e = static_cast<std::int8_t>(value_exponent);
-      weigh_keys(folded, scores, max, scale, unfolded, value_exponent, visible);
-      for (std::uint32_t k = 0; k < visible; ++k)
-        weights[k] = static_cast<std::uint16_t>(folded[k] * 256 + folded[k + kBlockKeys]);
-      *reference = scale.reference;
-    } else {
-      // Zeros behind the last visible key, up to a multiple of sixteen.
-      std::int8_t* const tail = folded + ((visible - 1) & ~15u);
-      vst1q_s8(tail, vdupq_n_s8(0));
-      vst1q_s8(tail + kBlockKeys, vdupq_n_s8(0));
-      const std::uint32_t denominator =
-          weigh_keys(folded, scores, max, scale, block.value_exponents, value_exponent, visible);
-      std::int32_t& old_reference = sums.references[index];
-      const std::int32_t merged = old_reference > scale.reference ? old_reference : scale.reference;
-      const float keep = pow2_or_zero(old_reference - merged);
-      const float add = pow2_or_zero(scale.reference - merged);
-      old_reference = merged;
+  alignas(8) std::int32_t scores[kBlockKeys];
+  alignas(8) std::int8_t folded[2 * kBlockKeys];
+  ScoreJob score_job{block.keys, block.key_mantissas, block.key_exponents, scores, nullptr, 0, 0, 0};
+  WeightJob weight_job{scores, folded, block.value_exponents, 0, 0, 0, 0, 0, kExp2.values};
+  score_job.x = q.queries.values + std::size_t{q.first} * q.queries.value_stride;
+  std::uint32_t visible = q.visible, index = q.first;
+  const std::uint32_t end = q.first + q.n;
+  while (index != end) {
+    // A run of queries that see the same keys.
+    score_job.quads = (visible + 3) / 4;
+    score_job.last = visible + 4 - 4 * score_job.quads;
+    score_job.exponent = block.key_exponent_maxima[visible - 1];
+    weight_job.value_exponent = block.value_exponent_maxima[visible - 1];
+    const float key_unit = pow2(score_job.exponent), value_unit = pow2(weight_job.value_exponent);
+    const std::uint32_t run_end = end - index < q.per_position ? end : index + q.per_position;
+    for (; index != run_end; ++index, score_job.x += q.queries.value_stride) {
+      weight_job.max = score_keys(score_job, block);
+      const std::int32_t new_reference = set_scale(weight_job, q.queries.scales[index] * q.factor * key_unit);
+      if (kBuiltFeatures.pattern_tap && weights) {
+        std::int8_t unfolded[kBlockKeys];
+        for (std::int8_t& e : unfolded) e = static_cast<std::int8_t>(weight_job.value_exponent);
+        weight_job.value_exponents = unfolded;
+        weigh_keys(weight_job, visible);
+        for (std::uint32_t k = 0; k < visible; ++k)
+          weights[k] = static_cast<std::uint16_t>(folded[k] * 256 + folded[k + kBlockKeys]);
+        *reference = new_reference;
+        return;  // the only query of its call
+      }
+      const std::uint32_t denominator = weigh_keys(weight_job, visible);
+      const std::int32_t old_reference = sums.references[index];
+      const std::int32_t merged = old_reference > new_reference ? old_reference : new_reference;
+      const float keep = merge_factor(old_reference - merged), add = merge_factor(new_reference - merged);
+      sums.references[index] = merged;
       sums.denominators[index] = sums.denominators[index] * keep + static_cast<float>(denominator) * add;
-      weigh(sums.numerators + std::size_t{index} * block.head_dim, folded, block, visible, keep,
-            add * pow2(value_exponent));
+      weigh(sums.numerators + std::size_t{index} * block.head_dim, folded, block, visible, keep, add * value_unit);
     }
-    if (--left_in_run == 0) {
-      left_in_run = q.per_position;
-      if (visible < q.visible_limit) ++visible;
-    }
+    if (visible < q.visible_limit) ++visible;
   }
 }
 

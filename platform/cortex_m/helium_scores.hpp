@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+// helium_scores.hpp: scores of one query against a key block, and their softmax, for Helium. Keys lie in column blocks of
+// 64, the slots of a block behind each other.
+#pragma once
+#include <arm_mve.h>
+
+#include "platform/cortex_m/helium_products.hpp"
+#include "platform/portable/attend.hpp"
+
+namespace heed::helium {
+
+// portable::kExp2 backwards: the loop below has minus one minus the exponent at hand.
+struct Exp2Table {
+  std::uint16_t values[256];
+};
+constexpr Exp2Table make_exp2_table() {
+  Exp2Table t{};
+  for (int i = 0; i < 256; ++i)
+    t.values[255 - i] = static_cast<std::uint16_t>(2 * ((kExp2High[i >> 4] * kExp2Low[i & 15] + (1 << 14)) >> 15));
+  return t;
+}
+inline constexpr Exp2Table kExp2 = make_exp2_table();
+
+// One query and the visible keys of a block.
+struct ScoreJob {
+  const std::int8_t* keys;        //  0
+  const std::uint8_t* mantissas;  //  4
+  const std::int8_t* exponents;   //  8
+  std::int32_t* scores;           // 12
+  const std::int8_t* x;           // 16 the query
+  std::uint32_t quads;            // 20 of keys
+  std::int32_t exponent;          // 24 of the block
+  std::uint32_t last;             // 28 visible keys of the last quad
+};
+
+// scores = dot products of rows of 16 * kSteps bytes, or of 8 bytes for kSteps = 0, brought to the block's exponent;
+// returns the largest. The maximum of a quad is taken one round later, so that the last one can leave keys out.
+template <int kSteps>
+__attribute__((noinline)) std::int32_t score_quads(const ScoreJob& job) {
+  register const ScoreJob* r7 __asm__("r7") = &job;
+  register std::int32_t max __asm__("r0") = INT32_MIN;
+#define HEED_ROW(a)                              \
+  "vldrb.u8 q4, [r3], #16\n\t"                   \
+  ".if %c[steps] > 1\n\tvldrb.u8 q5, [r3], #16\n\t.endif\n\t" \
+  "vmladav.s8 " a ", q0, q4\n\t"                 \
+  ".if %c[steps] > 2\n\tvldrb.u8 q4, [r3], #16\n\t.endif\n\t" \
+  ".if %c[steps] > 1\n\tvmladava.s8 " a ", q1, q5\n\t.endif\n\t" \
+  ".if %c[steps] > 3\n\tvldrb.u8 q5, [r3], #16\n\t.endif\n\t" \
+  ".if %c[steps] > 2\n\tvmladava.s8 " a ", q2, q4\n\t.endif\n\t" \
+  ".if %c[steps] > 3\n\tvmladava.s8 " a ", q3, q5\n\t.endif\n\t"
+  __asm__ volatile(
+      "vdup.32 q7, r0\n\t"
+      "vdup.32 q6, r0\n\t"
+      "ldrd r12, lr, [r7, #16]\n\t"
+      ".if %c[steps] == 0\n\t"  // the query in the lower and in the upper half
+      "ldrd r0, r2, [r12]\n\t"
+      "vmov.i32 q1, #0\n\t"
+      "vldrb.u8 q0, [r12]\n\t"
+      "mov r4, #0\n\t"
+      "vmov q1[2], q1[0], r4, r0\n\t"
+      "vmov q1[3], q1[1], r4, r2\n\t"
+      ".else\n\t"
+      "vldrb.u8 q0, [r12], #16\n\t"
+      ".if %c[steps] > 1\n\tvldrb.u8 q1, [r12], #16\n\t.endif\n\t"
+      ".if %c[steps] > 2\n\tvldrb.u8 q2, [r12], #16\n\t.endif\n\t"
+      ".if %c[steps] > 3\n\tvldrb.u8 q3, [r12], #16\n\t.endif\n\t"
+      ".endif\n\t"
+      "ldrd r3, r1, [r7]\n\t"
+      "ldrd r5, r8, [r7, #8]\n\t"
+      "ldrd r9, r10, [r7, #24]\n\t"
+      "dls lr, lr\n\t"
+      "1:\n\t"
+      "vmax.s32 q7, q7, q6\n\t"
+      ".if %c[steps] == 0\n\t"
+      "vldrb.u8 q4, [r3], #16\n\t"
+      "vmladav.s8 r0, q0, q4\n\t"
+      "vldrb.u8 q5, [r3], #16\n\t"
+      "vmladav.s8 r2, q1, q4\n\t"
+      "vmladav.s8 r4, q0, q5\n\t"
+      "vmladav.s8 r6, q1, q5\n\t"
+      ".else\n\t" HEED_ROW("r0") HEED_ROW("r2") HEED_ROW("r4") HEED_ROW("r6") ".endif\n\t"
+      "vldrb.u32 q4, [r1], #4\n\t"
+      "vmov q6[2], q6[0], r0, r4\n\t"
+      "vldrb.s32 q5, [r5], #4\n\t"
+      "vmov q6[3], q6[1], r2, r6\n\t"
+      "vsub.i32 q5, q5, r9\n\t"
+      "vmul.i32 q6, q6, q4\n\t"
+      "vshl.s32 q6, q6, q5\n\t"
+      "vstrw.32 q6, [r8], #16\n\t"
+      "le lr, 1b\n\t"
+      "mov r0, #0x80000000\n\t"
+      "vctp.32 r10\n\t"
+      "vpst\n\t"
+      "vmaxt.s32 q7, q7, q6\n\t"
+      "vmaxv.s32 r0, q7"
+      : "+r"(r7), "+r"(max)
+      : [steps] "i"(kSteps)
+      : "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r12", "lr", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7",
+        "memory");
+#undef HEED_ROW
+  return max;
+}
+
+// Brings the dot products in job.scores to the block's exponent; returns the largest. Rows of all other widths.
+__attribute__((noinline)) inline std::int32_t scale_scores(const ScoreJob& job) {
+  std::int32_t* scores = job.scores;
+  const std::int8_t* exponents = job.exponents;
+  const std::uint8_t* mantissas = job.mantissas;
+  register std::int32_t max __asm__("r0") = INT32_MIN;
+  __asm__ volatile(
+      "vdup.32 q3, %[max]\n\t"
+      "dlstp.32 lr, %[n]\n\t"
+      "1:\n\t"
+      "vldrw.u32 q0, [%[scores]]\n\t"
+      "vldrb.u32 q1, [%[mantissas]], #4\n\t"
+      "vldrb.s32 q2, [%[exponents]], #4\n\t"
+      "vmul.i32 q0, q0, q1\n\t"
+      "vsub.i32 q2, q2, %[exponent]\n\t"
+      "vshl.s32 q0, q0, q2\n\t"
+      "vmax.s32 q3, q3, q0\n\t"
+      "vstrw.32 q0, [%[scores]], #16\n\t"
+      "letp lr, 1b\n\t"
+      "vmaxv.s32 %[max], q3"
+      : [max] "+r"(max), [scores] "+r"(scores), [mantissas] "+l"(mantissas), [exponents] "+l"(exponents)
+      : [exponent] "r"(job.exponent), [n] "r"(4 * job.quads - 4 + job.last)
+      : "lr", "q0", "q1", "q2", "q3", "memory");
+  return max;
+}
+
+// The scores of the query at job.x; returns the largest.
+inline std::int32_t score_keys(const ScoreJob& job, const KvBlock& block) {
+  const std::uint32_t columns = round_up(block.head_dim, 4);
+  switch (columns) {
+    case 8: return score_quads<0>(job);
+    case 16: return score_quads<1>(job);
+    case 32: return score_quads<2>(job);
+    case 48: return score_quads<3>(job);
+    case 64: return score_quads<4>(job);
+    default: break;
+  }
+  const std::uint32_t last = (columns - 1) & ~63u, width = columns - last;
+  // Behind a row the zeros of the query meet what follows.
+  begin_sums(job.scores, job.keys + std::size_t{last} * block.capacity, job.x + last, round_up(width, 16), width, job.quads);
+  for (std::uint32_t c = 0; c < last; c += 64)
+    sum_rows<4, false, false>(job.scores, job.keys + std::size_t{c} * block.capacity, job.x + c, job.quads, 0);
+  return scale_scores(job);
+}
+
+// What turns scores into weights: portable::ScoreScale in the form of the loop below.
+struct WeightJob {
+  const std::int32_t* scores;          //  0
+  std::int8_t* folded;                 //  4 high bytes of the weights with the values' exponents, low ones kBlockKeys behind
+  const std::int8_t* value_exponents;  //  8
+  std::int32_t value_exponent;         // 12 of the block
+  std::int32_t left;                   // 16 minus ScoreScale::shift, plus 16
+  std::int32_t start;                  // 20 ScoreScale::start - 1024
+  std::int32_t max;                    // 24
+  std::int32_t mantissa;               // 28
+  const std::uint16_t* exp2;           // 32
+};
+
+// Weights of the visible keys relative to the block (SPEC.md 2.8), zeros behind them up to a multiple of sixteen; returns
+// the sum of the unfolded weights. Sixteen keys at a time, the even ones apart from the odd ones.
+__attribute__((noinline)) inline std::uint32_t weigh_keys(const WeightJob& job, std::uint32_t visible) {
+  register const WeightJob* r7 __asm__("r7") = &job;
+  register std::uint32_t sum __asm__("r0") = 0;
+  register std::uint32_t n __asm__("lr") = visible;
+  // A distance, shifted so that its upper half is what 16 bits hold; the upper halves of two side by side; -1 minus the
+  // exponent in Q10, whose upper six bits are minus the shift.
+#define HEED_DISTANCES(even, odd)      \
+  "vsub.i32 " even ", q6, " even "\n\t" \
+  "vsub.i32 " odd ", q6, " odd "\n\t"   \
+  "vqshl.s32 " even ", r4\n\t"          \
+  "vqshl.s32 " odd ", r4\n\t"           \
+  "vsri.32 " odd ", " even ", #16\n\t"  \
+  "vqrdmlash.s16 " odd ", q7, r6\n\t"   \
+  "vmvn " odd ", " odd "\n\t"           \
+  "vshr.s16 " even ", " odd ", #10\n\t" \
+  "vshr.u16 " odd ", " odd ", #2\n\t"   \
+  "vbic.i16 " odd ", #0xFF00\n\t"
+#define HEED_SIXTEEN_KEYS(even, odd, t)                     \
+  "vld40.32 {q0, q1, q2, q3}, [r1]\n\t"                     \
+  "vld41.32 {q0, q1, q2, q3}, [r1]\n\t"                     \
+  "vld42.32 {q0, q1, q2, q3}, [r1]\n\t"                     \
+  "vld43.32 {q0, q1, q2, q3}, [r1]!\n\t"                    \
+  HEED_DISTANCES("q0", "q2")                                \
+  HEED_DISTANCES("q1", "q3")                                \
+  even "vldrh" t ".u16 q4, [r9, q2, uxtw #1]\n\t"           \
+  odd "vldrh" t ".u16 q5, [r9, q3, uxtw #1]\n\t"            \
+  "vrshl.u16 q4, q4, q0\n\t"                                \
+  "vldrb.u8 q0, [r5], #16\n\t"                              \
+  "vrshl.u16 q5, q5, q1\n\t"                                \
+  "vsub.i8 q0, q0, r8\n\t"                                  \
+  "vaddva.u16 r0, q4\n\t"                                   \
+  "vshr.u16 q1, q0, #8\n\t"                                 \
+  "vaddva.u16 r0, q5\n\t"                                   \
+  "vshl.u16 q4, q4, q0\n\t"                                 \
+  "vshl.u16 q5, q5, q1\n\t"                                 \
+  "vrshrnb.i16 q0, q4, #8\n\t"                              \
+  "vrshrnt.i16 q0, q5, #8\n\t"                              \
+  "vmovnt.i16 q4, q5\n\t"                                   \
+  "vstrb.8 q4, [r3, #64]\n\t"                               \
+  "vstrb.8 q0, [r3], #16\n\t"
+  __asm__ volatile(
+      "ldrd r1, r3, [r7]\n\t"
+      "ldrd r5, r8, [r7, #8]\n\t"
+      "ldrd r4, r6, [r7, #16]\n\t"
+      "ldrd r9, r12, [r7, #24]\n\t"
+      "vdup.32 q6, r9\n\t"
+      "vdup.16 q7, r12\n\t"
+      "ldr r9, [r7, #32]\n\t"
+      "sub r12, lr, #1\n\t"
+      "and r2, r12, #15\n\t"  // keys of the last sixteen, less one
+      "lsr lr, r12, #4\n\t"
+      "wls lr, lr, 2f\n\t"
+      "1:\n\t" HEED_SIXTEEN_KEYS("", "", "")
+      "le lr, 1b\n\t"
+      "2:\n\t"
+      "add r12, r2, #2\n\t"
+      "lsr r12, r12, #1\n\t"
+      "add r2, #1\n\t"
+      "lsr r2, r2, #1\n\t"
+      HEED_SIXTEEN_KEYS("vctp.16 r12\n\tvpst\n\t", "vctp.16 r2\n\tvpst\n\t", "t")
+      : "+r"(r7), [sum] "+r"(sum), "+r"(n)
+      :
+      : "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r12", "cc", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7",
+        "memory");
+#undef HEED_SIXTEEN_KEYS
+#undef HEED_DISTANCES
+  return sum;
+}
+
+}  // namespace heed::helium
