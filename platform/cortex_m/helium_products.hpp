@@ -143,6 +143,78 @@ inline void sum_matrix_pairs(std::int32_t* sums, const std::int8_t* weights, std
   kSums[width / 16 - 1](job);
 }
 
+// The last column block of a product, to floats: no sum goes through memory again.
+struct RowJob {
+  const std::int8_t* w;             //  0
+  const std::int8_t* x;             //  4
+  std::int32_t* sums;               //  8 of the columns before
+  const float* scales;              // 12
+  float* dst;                       // 16
+  std::uint32_t factor;             // 20 bits of the scale of x
+  std::uint32_t quads;              // 24
+  std::uint32_t power;              // 28 2^exponent of this group
+  const std::uint8_t* multipliers;  // 32 of this group
+  std::uint32_t step;               // 36 bytes from those of a quad of rows to those of the next
+};
+
+// Four rows of 16 * kSteps columns at a time. kGroup: dot products are multiplied first; kLoad: the sums of other columns are
+// added; then sums come out (kStore) or floats, with kAdd added to dst.
+template <int kSteps, bool kLoad, bool kGroup, bool kStore, bool kAdd>
+__attribute__((noinline)) void multiply_rows(const RowJob& job) {
+  register const RowJob* r7 __asm__("r7") = &job;
+#define HEED_ROW(a)                              \
+  "vldrb.u8 q4, [r3], #16\n\t"                   \
+  ".if %c[steps] > 1\n\tvldrb.u8 q5, [r3], #16\n\t.endif\n\t" \
+  ".if %c[sum]\n\tvmladava.s8 " a ", q0, q4\n\t.else\n\tvmladav.s8 " a ", q0, q4\n\t.endif\n\t" \
+  ".if %c[steps] > 2\n\tvldrb.u8 q4, [r3], #16\n\t.endif\n\t" \
+  ".if %c[steps] > 1\n\tvmladava.s8 " a ", q1, q5\n\t.endif\n\t" \
+  ".if %c[steps] > 3\n\tvldrb.u8 q5, [r3], #16\n\t.endif\n\t" \
+  ".if %c[steps] > 2\n\tvmladava.s8 " a ", q2, q4\n\t.endif\n\t" \
+  ".if %c[steps] > 3\n\tvmladava.s8 " a ", q3, q5\n\t.endif\n\t"
+  __asm__ volatile(
+      "ldrd r3, r12, [r7]\n\t"
+      "ldrd r8, r9, [r7, #16]\n\t"
+      "ldrd lr, r11, [r7, #24]\n\t"
+      ".if %c[group]\n\tldrd r5, r10, [r7, #32]\n\t.endif\n\t"
+      "ldrd r1, r7, [r7, #8]\n\t"
+      "vldrb.u8 q0, [r12], #16\n\t"
+      ".if %c[steps] > 1\n\tvldrb.u8 q1, [r12], #16\n\t.endif\n\t"
+      ".if %c[steps] > 2\n\tvldrb.u8 q2, [r12], #16\n\t.endif\n\t"
+      ".if %c[steps] > 3\n\tvldrb.u8 q3, [r12], #16\n\t.endif\n\t"
+      "dls lr, lr\n\t"
+      "1:\n\t"
+      ".if %c[sum]\n\tldm r1!, {r0, r2, r4, r6}\n\t.endif\n\t"
+      HEED_ROW("r0") HEED_ROW("r2") HEED_ROW("r4") HEED_ROW("r6")
+      "vmov q4[2], q4[0], r0, r4\n\t"
+      ".if %c[group]\n\tvldrb.u32 q5, [r5]\n\t.endif\n\t"
+      "vmov q4[3], q4[1], r2, r6\n\t"
+      ".if %c[group]\n\t"
+      "vmul.i32 q5, q4, q5\n\t"
+      "add r5, r10\n\t"
+      ".if %c[load] == 0\n\tvmul.i32 q4, q5, r11\n\t"
+      ".else\n\t"
+      ".if %c[store]\n\tvldrw.u32 q4, [r1]\n\t.else\n\tvldrw.u32 q4, [r1], #16\n\t.endif\n\t"
+      "vmla.s32 q4, q5, r11\n\t.endif\n\t"
+      ".endif\n\t"
+      ".if %c[store]\n\tvstrw.32 q4, [r1], #16\n\t"
+      ".else\n\t"
+      "vldrw.u32 q6, [r7], #16\n\t"
+      "vcvt.f32.s32 q4, q4\n\t"
+      "vmul.f32 q6, q6, r9\n\t"
+      ".if %c[add]\n\tvldrw.u32 q5, [r8]\n\t.endif\n\t"
+      "vmul.f32 q4, q4, q6\n\t"
+      ".if %c[add]\n\tvadd.f32 q4, q5, q4\n\t.endif\n\t"
+      "vstrw.32 q4, [r8], #16\n\t"
+      ".endif\n\t"
+      "le lr, 1b"
+      : "+r"(r7)
+      : [steps] "i"(kSteps), [load] "i"(kLoad ? 1 : 0), [group] "i"(kGroup ? 1 : 0), [store] "i"(kStore ? 1 : 0),
+        [add] "i"(kAdd ? 1 : 0), [sum] "i"(kLoad && !kGroup ? 1 : 0)
+      : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "q0", "q1", "q2", "q3", "q4", "q5",
+        "q6", "memory");
+#undef HEED_ROW
+}
+
 // dst = (or +=) float(sum) * (row scale * x scale) of 4 * quads rows.
 __attribute__((noinline)) inline void scale_sums(float* dst, const std::int32_t* sums, const float* scales,
                                                  const float* bias, float x_scale, std::uint32_t quads,
@@ -254,7 +326,40 @@ struct WideCore {
   }
 };
 
-inline void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor& rhs, const MatmulRange& range) {
+using MultiplyRows = void (*)(const RowJob&);
+
+// One token, groups of 64 columns of which there are several: each is one column block.
+inline void multiply_groups(RowJob& job, const Activations& lhs, std::uint32_t token, const Tensor& rhs, std::uint32_t row,
+                            std::uint32_t columns, bool accumulate) {
+  const std::size_t padded = padded_rows(Layout::block64, rhs.rows);
+  const std::int8_t* const x = lhs.values + std::size_t{token} * lhs.value_stride;
+  const std::uint32_t last = lhs.groups - 1u, width = columns - 64 * last;
+  const std::uint8_t* const exponents = lhs.exponents + std::size_t{token} * lhs.groups;
+  const std::uint8_t* const multipliers = rhs.multipliers + std::size_t{row} * lhs.groups;
+  static constexpr MultiplyRows kFirst[] = {
+      multiply_rows<1, false, true, true, false>, multiply_rows<2, false, true, true, false>,
+      multiply_rows<3, false, true, true, false>, multiply_rows<4, false, true, true, false>};
+  job.step = 4 * lhs.groups;
+  job.w = rhs.weights + 64 * last * padded + row * width;
+  job.x = x + 64 * last;
+  job.multipliers = multipliers + 4 * last;
+  job.power = 1u << exponents[last];
+  kFirst[width / 16 - 1](job);
+  for (std::uint32_t g = 0; g < last; ++g) {
+    job.w = rhs.weights + 64 * (g * padded + row);
+    job.x = x + 64 * g;
+    job.multipliers = multipliers + 4 * g;
+    job.power = 1u << exponents[g];
+    const MultiplyRows rows = g < last - 1 ? multiply_rows<4, true, true, true, false>
+                              : accumulate ? multiply_rows<4, true, true, false, true>
+                                           : multiply_rows<4, true, true, false, false>;
+    rows(job);
+  }
+}
+
+// Everything but one token with one scale per row and no bias.
+__attribute__((noinline)) inline void matmul_general(float* dst, const Activations& lhs, const Tensor& rhs,
+                                                     const MatmulRange& range) {
   const std::uint32_t columns = padded_cols(Layout::block64, rhs.cols), groups = group_count(rhs.cols, rhs.group);
   const std::uint32_t padded = padded_rows(Layout::block64, rhs.rows);
   if (kBuiltFeatures.groups && groups && columns > kGroupedColsInS32)
@@ -263,8 +368,15 @@ inline void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor&
   for (std::uint32_t t = 0, tokens; t < range.n; t += tokens) {
     const std::int8_t* const x = lhs.values + std::size_t{t} * lhs.value_stride;
     tokens = groups == 0 && range.n - t >= 2 ? 2 : 1;
+    const std::uint32_t together = (3 - tokens) * kRowsTogether;
     for (std::uint32_t row = range.row_begin, n; row < range.row_end; row += n) {
-      n = range.row_end - row < kRowsTogether ? range.row_end - row : kRowsTogether;
+      n = range.row_end - row < together ? range.row_end - row : together;
+      float* const y = dst + std::size_t{t} * range.dst_stride + row;
+      if (kBuiltFeatures.groups && rhs.group == 64 && groups > 1 && !rhs.bias) {
+        RowJob job{nullptr, nullptr, sums, rhs.scales + row, y, bits_of(lhs.scales[t]), n / 4, 0, nullptr, 0};
+        multiply_groups(job, lhs, t, rhs, row, columns, range.accumulate);
+        continue;
+      }
       if (groups)
         sum_groups(sums, lhs, t, rhs, row, x, columns, n / 4);
       else if (tokens == 2)
@@ -272,9 +384,43 @@ inline void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor&
       else
         sum_matrix(sums, rhs.weights, padded, row, x, columns, n / 4);
       for (std::uint32_t i = 0; i < tokens; ++i)
-        scale_sums(dst + std::size_t{t + i} * range.dst_stride + row, sums + i * kRowsTogether, rhs.scales + row,
+        scale_sums(y + std::size_t{i} * range.dst_stride, sums + i * kRowsTogether, rhs.scales + row,
                    rhs.bias ? rhs.bias + row : nullptr, lhs.scales[t + i], n / 4, range.accumulate);
     }
+  }
+}
+
+inline void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor& rhs, const MatmulRange& range) {
+  const std::uint32_t columns = padded_cols(Layout::block64, rhs.cols);
+  if (range.n != 1 || rhs.group || rhs.bias || columns <= 48) return matmul_general(dst, lhs, rhs, range);
+  const std::uint32_t row = range.row_begin;
+  RowJob job;
+  job.w = rhs.weights + 64 * row;
+  job.x = lhs.values;
+  job.scales = rhs.scales + row;
+  job.dst = dst + row;
+  job.factor = bits_of(lhs.scales[0]);
+  job.quads = (range.row_end - row) / 4;
+  if (columns <= 64)
+    return (range.accumulate ? multiply_rows<4, false, false, false, true> : multiply_rows<4, false, false, false, false>)(job);
+  const std::size_t padded = padded_rows(Layout::block64, rhs.rows);
+  const std::uint32_t last = (columns - 1) & ~63u, width = columns - last;
+  // Sums wait where their floats will stand, unless something is there.
+  std::int32_t waiting[2 * kRowsTogether];
+  const std::uint32_t all = job.quads, together = range.accumulate ? kRowsTogether / 2 : all;
+  for (std::uint32_t quad = 0; quad < all; quad += job.quads) {
+    job.quads = all - quad < together ? all - quad : together;
+    job.sums = range.accumulate ? waiting : reinterpret_cast<std::int32_t*>(job.dst);
+    const std::int8_t* w = rhs.weights + last * padded + (row + 4 * quad) * width;
+    begin_sums(job.sums, w, lhs.values + last, width, width, job.quads);
+    w = rhs.weights + 64 * (row + 4 * quad);
+    const std::int8_t* x = lhs.values;
+    for (; x != lhs.values + last - 64; x += 64, w += 64 * padded) sum_rows<4, false, false>(job.sums, w, x, job.quads, 0);
+    job.w = w;
+    job.x = x;
+    (range.accumulate ? multiply_rows<4, true, false, false, true> : multiply_rows<4, true, false, false, false>)(job);
+    job.scales += 4 * job.quads;
+    job.dst += 4 * job.quads;
   }
 }
 
