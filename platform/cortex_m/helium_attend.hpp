@@ -2,6 +2,7 @@
 // helium_attend.hpp: attention over one key block for Helium: portable::attend_block with vector loops. A weight of 15 bits
 // is split into two signed bytes, 256 * high + low, so that values are multiplied sixteen at a time.
 #pragma once
+#include "platform/cortex_m/helium_numbers.hpp"
 #include "platform/cortex_m/helium_scores.hpp"
 
 namespace heed::helium {
@@ -72,14 +73,6 @@ __attribute__((noinline)) inline void weigh_quads(const WeighJob& job) {
 #undef HEED_VALUE
 }
 
-// Where byte (slot, d) of a block's values lies: head dimensions in fours, sixteen slots of each; a rest of dimensions
-// as rows.
-inline std::size_t value_index(const KvBlock& block, std::uint32_t slot, std::uint32_t d) {
-  const std::uint32_t quads = block.head_dim & ~3u;
-  if (d >= quads) return d * block.capacity + slot;
-  return (d & ~3u) * block.capacity + (slot & ~15u) * 4 + (d & 3) * 16 + slot % 16;
-}
-
 inline void weigh(float* numerators, const std::int8_t* folded, const KvBlock& block, std::uint32_t visible, float keep,
                   float add) {
   const std::uint32_t steps = (visible + 15) / 16, quads = block.head_dim & ~3u;
@@ -97,12 +90,6 @@ inline void weigh(float* numerators, const std::int8_t* folded, const KvBlock& b
 inline std::int32_t ceiling(float x) {
   float result;
   __asm__("vcvtp.s32.f32 %0, %1" : "=t"(result) : "t"(x));
-  return static_cast<std::int32_t>(bits_of(result));
-}
-
-inline std::int32_t nearest(float x) {
-  float result;
-  __asm__("vcvtn.s32.f32 %0, %1" : "=t"(result) : "t"(x));
   return static_cast<std::int32_t>(bits_of(result));
 }
 

@@ -7,6 +7,8 @@
 #error "kernels_m55.cpp needs a core with floating-point Helium, such as -mcpu=cortex-m55"
 #endif
 #include "platform/cortex_m/helium_attend.hpp"
+#include "platform/cortex_m/helium_gate.hpp"
+#include "platform/cortex_m/helium_heads.hpp"
 #include "platform/cortex_m/helium_products.hpp"
 #include "platform/cortex_m/helium_rows.hpp"
 #include "platform/portable/products.hpp"
@@ -39,45 +41,6 @@ void embed_f32_s8c(float* dst, const Tensor& rhs, std::uint32_t row) {
   }
 }
 
-void store_key(const KvBlock& dst, std::uint32_t slot, const float* src, const Rotation& rotation,
-               const KeyOffset& offset) {
-  alignas(8) std::int8_t q[kMaxHeadDim];
-  helium::quantize_key(q, dst, slot, src, rotation, offset);
-  const std::uint32_t columns = round_up(dst.head_dim, 4);
-  for (std::uint32_t c = 0; c < columns; c += 64) {
-    const std::uint32_t width = columns - c < 64 ? columns - c : 64;
-    auto* to = reinterpret_cast<std::uint32_t*>(dst.keys + std::size_t{c} * dst.capacity + slot * width);
-    const auto* from = reinterpret_cast<const std::uint32_t*>(q + c);
-    __asm__ volatile(
-        "dls lr, %[n]\n\t"
-        "1:\n\t"
-        "ldr r12, [%[from]], #4\n\t"
-        "str r12, [%[to]], #4\n\t"
-        "le lr, 1b"
-        : [to] "+r"(to), [from] "+r"(from)
-        : [n] "r"(width / 4)
-        : "r12", "lr", "memory");
-  }
-}
-
-// Eight head dimensions go to two places, four rows of sixteen slots in each (helium::value_index).
-void store_value(const KvBlock& dst, std::uint32_t slot, const float* src) {
-  static constexpr std::uint16_t kRow[8] = {0, 16, 32, 48, 0, 16, 32, 48}, kUpper[8] = {0, 0, 0, 0, 1, 1, 1, 1};
-  const uint16x8_t offsets =
-      vmlaq_n_u16(vld1q_u16(kRow), vld1q_u16(kUpper), static_cast<std::uint16_t>(4 * dst.capacity));
-  const std::uint32_t quads = dst.head_dim & ~3u;
-  helium::quantize_value(dst, slot, src, [&](int16x8_t q, std::uint32_t d) {
-    if (d + 8 <= quads) {
-      vstrbq_scatter_offset_s16(dst.values + helium::value_index(dst, slot, d), offsets, q);
-      return;
-    }
-    std::int16_t rest[8];
-    vst1q_s16(rest, q);
-    for (std::uint32_t i = 0; d + i < dst.head_dim; ++i)
-      dst.values[helium::value_index(dst, slot, d + i)] = static_cast<std::int8_t>(rest[i]);
-  });
-}
-
 }  // namespace
 
 extern const Kernels kernels_cortex_m55;
@@ -90,8 +53,8 @@ const Kernels kernels_cortex_m55 = {
     helium::gate_s8r_f32,
     helium::matmul_f32_s8r_s8c,
     helium::query_s8r_f32,
-    store_key,
-    store_value,
+    helium::store_key,
+    helium::store_value,
     helium::attend_block,
     helium::attend_finish,
     portable::argmax,
