@@ -78,7 +78,7 @@ inline bool is_plain(std::uint32_t n, const Rotation& rotation) {
 }
 
 // max_bits of a short vector, n a multiple of eight: its setup is shorter, its loop is not.
-inline std::uint32_t max_bits_of_head(const float* x, std::uint32_t n) {
+__attribute__((always_inline)) inline std::uint32_t max_bits_of_head(const float* x, std::uint32_t n) {
   std::uint32_t max = 0;
   const float* at = x;
   __asm__ volatile(
@@ -101,8 +101,8 @@ inline std::uint32_t max_bits_of_head(const float* x, std::uint32_t n) {
 }
 
 // The s16 values of such a head under `scale`, rotated; returns the largest |s16|.
-inline std::uint32_t plain_head(std::int16_t* values, const float* src, std::uint32_t n, const std::int16_t* cosine_sine,
-                                float scale) {
+__attribute__((always_inline)) inline std::uint32_t plain_head(std::int16_t* values, const float* src, std::uint32_t n,
+                                                               const std::int16_t* cosine_sine, float scale) {
   std::uint32_t max = 0;
 #define HEED_EIGHT                                                             \
   "vld20.32 {q0, q1}, [%[src]]\n\t"                                            \
@@ -170,12 +170,13 @@ inline void finish_head(std::int8_t* to, const std::int16_t* values, std::uint32
 inline void query_s8r_f32(const Activations& dst, std::uint32_t index, const float* src, const Rotation& rotation) {
   const std::uint32_t n = dst.cols;
   if (!is_plain(n, rotation)) return query_of_any_shape(dst, index, src, rotation);
-  const BlockFloat b = block_float(max_bits_of_head(src, n));
-  if (b.zero) return portable::store_zero<PlainActivations>(dst, index);
+  const std::uint32_t max_bits = max_bits_of_head(src, n), biased = biased_exponent(max_bits);
+  if (is_zero(max_bits)) return portable::store_zero<PlainActivations>(dst, index);
   alignas(8) std::int16_t values[kMaxHeadDim];
-  const std::uint32_t max = plain_head(values, src, n, rotation.cosine_sine, b.to_s16_scale);
+  const std::uint32_t max = plain_head(values, src, n, rotation.cosine_sine, to_s16_scale(biased));
   if (max == 0) return portable::store_zero<PlainActivations>(dst, index);
-  const int left = 15 - bit_length(max), exponent = b.exponent + (rotation.cosine_sine ? 1 : 0) - left;
+  const int left = 15 - bit_length(max);
+  const int exponent = static_cast<int>(biased) - 126 + (rotation.cosine_sine ? 1 : 0) - left;
   const auto row_max = static_cast<std::int32_t>(max << left);
   std::int8_t* const q = portable::activation_row(dst, index);
   zero_last(q, n);
@@ -238,15 +239,15 @@ inline std::uint32_t subtract_offset(std::int16_t* values, const std::int16_t* o
 }
 
 // A key of a plain head of up to 64 dimensions, straight into its place; false if it is another one.
-inline bool store_plain_key(const KvBlock& dst, std::uint32_t slot, const float* src, const Rotation& rotation,
+__attribute__((always_inline)) inline bool store_plain_key(const KvBlock& dst, std::uint32_t slot, const float* src, const Rotation& rotation,
                             const KeyOffset& offset) {
   const std::uint32_t n = dst.head_dim;
   if (n > 64 || !is_plain(n, rotation)) return false;
-  const BlockFloat b = block_float(max_bits_of_head(src, n));
-  if (b.zero) return false;
+  const std::uint32_t max_bits = max_bits_of_head(src, n), biased = biased_exponent(max_bits);
+  if (is_zero(max_bits)) return false;
   alignas(8) std::int16_t values[64];
-  std::uint32_t max = plain_head(values, src, n, rotation.cosine_sine, b.to_s16_scale);
-  int exponent = b.exponent + (rotation.cosine_sine ? 1 : 0);
+  std::uint32_t max = plain_head(values, src, n, rotation.cosine_sine, to_s16_scale(biased));
+  int exponent = static_cast<int>(biased) - 126 + (rotation.cosine_sine ? 1 : 0);
   if (kBuiltFeatures.key_offset && offset.values) {
     const int common = (exponent > offset.exponent ? exponent : offset.exponent) + 1;
     max = subtract_offset(values, offset.values, n, common - exponent, common - offset.exponent);
@@ -312,9 +313,8 @@ inline void store_value(const KvBlock& dst, std::uint32_t slot, const float* src
   });
 }
 
-inline void store_key(const KvBlock& dst, std::uint32_t slot, const float* src, const Rotation& rotation,
-                      const KeyOffset& offset) {
-  if (store_plain_key(dst, slot, src, rotation, offset)) return;
+__attribute__((noinline)) inline void store_key_of_any_shape(const KvBlock& dst, std::uint32_t slot, const float* src,
+                                                             const Rotation& rotation, const KeyOffset& offset) {
   alignas(8) std::int8_t q[kMaxHeadDim];
   quantize_key(q, dst, slot, src, rotation, offset);
   const std::uint32_t columns = round_up(dst.head_dim, 4);
@@ -332,6 +332,11 @@ inline void store_key(const KvBlock& dst, std::uint32_t slot, const float* src, 
         : [n] "r"(width / 4)
         : "r12", "lr", "memory");
   }
+}
+
+inline void store_key(const KvBlock& dst, std::uint32_t slot, const float* src, const Rotation& rotation,
+                      const KeyOffset& offset) {
+  if (!store_plain_key(dst, slot, src, rotation, offset)) store_key_of_any_shape(dst, slot, src, rotation, offset);
 }
 #undef HEED_EIGHT
 

@@ -23,14 +23,23 @@ inline int bit_length(std::uint32_t v) {
   return 32 - zeros;
 }
 
-// heed::block_float, by bits.
-inline BlockFloat block_float(std::uint32_t max_bits) {
-  constexpr std::uint32_t kSmallestBits = (127 - 40) << 23, kLargestBits = (127 + 40) << 23;
-  const std::uint32_t exponent = max_bits > kLargestBits ? 167 : max_bits >> 23;  // biased; of 2^40 and of what is above
-  const float scale = float_of((268 - exponent) << 23);
-  if (max_bits < kSmallestBits) return {true, -39, 0.0f, 0};
+// heed::block_float by bits, in parts: whether the vector is zero, its exponent with a bias of 126, the factor to s16, and
+// the largest |s16|.
+inline bool is_zero(std::uint32_t max_bits) { return max_bits < (127u - 40) << 23; }
+__attribute__((always_inline)) inline std::uint32_t biased_exponent(std::uint32_t max_bits) {
+  constexpr std::uint32_t kLargestBits = (127 + 40) << 23;
+  return (max_bits > kLargestBits ? kLargestBits : max_bits) >> 23;
+}
+inline float to_s16_scale(std::uint32_t biased) { return float_of((268 - biased) << 23); }
+inline std::int32_t largest_s16(std::uint32_t max_bits, float scale) {
   const std::int32_t max = nearest(float_of(max_bits) * scale);
-  return {false, static_cast<int>(exponent) - 126, scale, max > kMaxS16 ? kMaxS16 : max};
+  return max > kMaxS16 ? kMaxS16 : max;
+}
+__attribute__((always_inline)) inline BlockFloat block_float(std::uint32_t max_bits) {
+  const std::uint32_t biased = biased_exponent(max_bits);
+  const float scale = to_s16_scale(biased);
+  if (is_zero(max_bits)) return {true, -39, 0.0f, 0};
+  return {false, static_cast<int>(biased) - 126, scale, largest_s16(max_bits, scale)};
 }
 
 // The magnitude bits of the largest |x| or |x * gain|; NaN counts as 0.
