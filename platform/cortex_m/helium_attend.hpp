@@ -73,13 +73,10 @@ __attribute__((noinline)) inline void weigh_quads(const WeighJob& job) {
 #undef HEED_VALUE
 }
 
-inline void weigh(float* numerators, const std::int8_t* folded, const KvBlock& block, std::uint32_t visible, float keep,
-                  float add) {
-  const std::uint32_t steps = (visible + 15) / 16, quads = block.head_dim & ~3u;
-  if (quads)
-    weigh_quads({folded, block.values, 4 * block.capacity, (4 - steps) * kWeighStepBytes, numerators,
-                 numerators + quads, keep, add});
-  for (std::uint32_t d = quads; d < block.head_dim; ++d) {
+// The dimensions behind the last multiple of four.
+__attribute__((noinline)) inline void weigh_rest(float* numerators, const std::int8_t* folded, const KvBlock& block,
+                                                 std::uint32_t visible, float keep, float add) {
+  for (std::uint32_t d = block.head_dim & ~3u; d < block.head_dim; ++d) {
     const std::int8_t* const v = block.values + d * block.capacity;
     std::int32_t sum = 0;
     for (std::uint32_t k = 0; k < visible; ++k) sum += (folded[k] * 256 + folded[k + kBlockKeys]) * v[k];
@@ -127,8 +124,24 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
                          std::int32_t* reference) {
   alignas(8) std::int32_t scores[kBlockKeys];
   alignas(8) std::int8_t folded[2 * kBlockKeys];
-  ScoreJob score_job{block.keys, block.key_mantissas, block.key_exponents, scores, nullptr, 0, 0, 0};
-  WeightJob weight_job{scores, folded, block.value_exponents, 0, 0, 0, 0, 0, kExp2.values};
+  ScoreJob score_job;
+  score_job.keys = block.keys;
+  score_job.mantissas = block.key_mantissas;
+  score_job.exponents = block.key_exponents;
+  score_job.scores = scores;
+  score_job.head_dim = block.head_dim;
+  score_job.capacity = block.capacity;
+  const ScoreKeys score_keys = score_keys_of(block.head_dim);
+  WeightJob weight_job;
+  weight_job.scores = scores;
+  weight_job.folded = folded;
+  weight_job.value_exponents = block.value_exponents;
+  weight_job.exp2 = kExp2.values;
+  WeighJob weigh_job;
+  weigh_job.weights = folded;
+  weigh_job.values = block.values;
+  weigh_job.step = 4 * block.capacity;
+  const std::uint32_t quads = block.head_dim & ~3u;
   score_job.x = q.queries.values + std::size_t{q.first} * q.queries.value_stride;
   std::uint32_t visible = q.visible, index = q.first;
   const std::uint32_t end = q.first + q.n;
@@ -138,10 +151,11 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
     score_job.last = visible + 4 - 4 * score_job.quads;
     score_job.exponent = block.key_exponent_maxima[visible - 1];
     weight_job.value_exponent = block.value_exponent_maxima[visible - 1];
+    weigh_job.entry = (3 - (visible - 1) / 16) * kWeighStepBytes;
     const float key_unit = pow2(score_job.exponent), value_unit = pow2(weight_job.value_exponent);
     const std::uint32_t run_end = end - index < q.per_position ? end : index + q.per_position;
     for (; index != run_end; ++index, score_job.x += q.queries.value_stride) {
-      weight_job.max = score_keys(score_job, block);
+      weight_job.max = score_keys(score_job);
       const std::int32_t new_reference = set_scale(weight_job, q.queries.scales[index] * q.factor * key_unit);
       if (kBuiltFeatures.pattern_tap && weights) {
         std::int8_t unfolded[kBlockKeys];
@@ -159,7 +173,12 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
       const float keep = merge_factor(old_reference - merged), add = merge_factor(new_reference - merged);
       sums.references[index] = merged;
       sums.denominators[index] = sums.denominators[index] * keep + static_cast<float>(denominator) * add;
-      weigh(sums.numerators + std::size_t{index} * block.head_dim, folded, block, visible, keep, add * value_unit);
+      weigh_job.numerators = sums.numerators + std::size_t{index} * block.head_dim;
+      weigh_job.end = weigh_job.numerators + quads;
+      weigh_job.keep = keep;
+      weigh_job.add = add * value_unit;
+      if (quads) weigh_quads(weigh_job);
+      if (quads != block.head_dim) weigh_rest(weigh_job.numerators, folded, block, visible, keep, weigh_job.add);
     }
     if (visible < q.visible_limit) ++visible;
   }

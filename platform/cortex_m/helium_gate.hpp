@@ -76,55 +76,76 @@ __attribute__((noinline)) inline void finish_products(std::int8_t* to, const std
       : "lr", "q0", "q1", "q2", "q3", "memory");
 }
 
+// The last n < 8 floats in front of zeros.
+inline void copy_rest(float* to, const float* from, std::uint32_t n) {
+  vst1q_f32(to, vdupq_n_f32(0.0f));
+  vst1q_f32(to + 4, vdupq_n_f32(0.0f));
+  for (std::uint32_t i = 0; i < n; ++i) to[i] = from[i];
+}
+
+// Quantises products that come in groups, whose largest is row_max after the shift.
+__attribute__((noinline)) inline void finish_groups(const Activations& dst, std::uint32_t index, const std::int32_t* products,
+                                                    int left, std::int32_t row_max) {
+  const int right = left < 0 ? -left : 0, more = left < 0 ? 0 : left;
+  const std::int32_t reciprocal = reciprocal_127(row_max);
+  std::int8_t* const q = portable::activation_row(dst, index);
+  std::uint8_t* exponents = dst.exponents + std::size_t{index} * dst.groups;
+  for (std::uint32_t first = 0; first < dst.cols; first += dst.group, ++exponents) {
+    alignas(8) std::int16_t s[256];
+    const std::uint32_t m = dst.cols - first < dst.group ? dst.cols - first : dst.group;
+    std::int32_t group_max = 0;
+    std::uint32_t i = 0;
+    for (; i < m; ++i) {
+      s[i] = static_cast<std::int16_t>((products[first + i] >> right) * (1 << more));
+      group_max = magnitude(s[i]) > group_max ? magnitude(s[i]) : group_max;
+    }
+    for (; i < round_up(m, 8); ++i) s[i] = 0;
+    *exponents = portable::group_exponent(group_max, row_max);
+    finish(q + first, s, m, reciprocal, 19 + *exponents);
+  }
+}
+
 inline void gate_s8r_f32(const Activations& dst, std::uint32_t index, float* gate, const float* up,
                          const std::uint16_t* factor) {
-  const std::uint32_t n = dst.cols;
-  const BlockFloat bg = block_float(max_bits(gate, nullptr, n));
-  const BlockFloat bu = up ? block_float(max_bits(up, nullptr, n)) : BlockFloat{false, 15, 1.0f, 0};
-  if (bg.zero || bu.zero) return portable::store_zero<PlainActivations>(dst, index);
-  int shift = bg.exponent - 3;  // to Q12
+  const std::uint32_t n = dst.cols, eights = n & ~7u;
+  const std::uint32_t gate_bits = max_bits(gate, nullptr, n), gate_biased = biased_exponent(gate_bits);
+  std::uint32_t up_bits = bits_of(1.0f), up_biased = 126 + 15;
+  if (up) {
+    up_bits = max_bits(up, nullptr, n);
+    up_biased = biased_exponent(up_bits);
+  }
+  if (is_zero(gate_bits) || is_zero(up_bits)) return portable::store_zero<PlainActivations>(dst, index);
+  const float gate_scale = to_s16_scale(gate_biased), up_scale = to_s16_scale(up_biased);
+  int shift = static_cast<int>(gate_biased) - 126 - 3;  // to Q12
   shift = shift > 16 ? 16 : shift < -31 ? -31 : shift;
-  auto* const products = reinterpret_cast<std::int32_t*>(gate);  // in place: the floats are spent
-  const std::uint32_t eights = n & ~7u;
-  std::uint32_t i = eights, max = 0;
-  if (eights)
-    max = (up ? gate_products<true> : gate_products<false>)(gate, up, eights, bg.to_s16_scale, bu.to_s16_scale, shift,
-                                                            factor);
-  for (; i < n; ++i) {
-    const std::int32_t g = to_s16(gate[i], bg.to_s16_scale);
-    std::int32_t h = (g * portable::gate_factor(g, bg.exponent, factor) + (1 << 14)) >> 15;
-    if (up) h *= to_s16(up[i], bu.to_s16_scale);
-    products[i] = h;
-    max = static_cast<std::uint32_t>(magnitude(h)) > max ? static_cast<std::uint32_t>(magnitude(h)) : max;
+  const auto multiply = up ? gate_products<true> : gate_products<false>;
+  alignas(8) float rest[8], rest_up[8];
+  std::uint32_t max = 0;
+  if (eights) max = multiply(gate, up, eights, gate_scale, up_scale, shift, factor);
+  if (n != eights) {
+    copy_rest(rest, gate + eights, n - eights);
+    if (up) copy_rest(rest_up, up + eights, n - eights);
+    const std::uint32_t rest_max = multiply(rest, rest_up, 8, gate_scale, up_scale, shift, factor);
+    max = rest_max > max ? rest_max : max;
   }
   if (max == 0) return portable::store_zero<PlainActivations>(dst, index);
   const int left = 15 - bit_length(max);
-  const int right = left < 0 ? -left : 0, more = left < 0 ? 0 : left;
-  std::int8_t* q = portable::activation_row(dst, index);
-  const auto row_max = static_cast<std::int32_t>((max >> right) << more);
-  const std::int32_t reciprocal = reciprocal_127(row_max);
+  const auto row_max = static_cast<std::int32_t>(left < 0 ? max >> -left : max << left);
+  const bool grouped = kBuiltFeatures.groups && dst.groups != 0;
+  std::int8_t* const q = portable::activation_row(dst, index);
   zero_last(q, n);
-  const auto shifted = [=](std::uint32_t k) { return (products[k] >> right) * (1 << more); };
-  if (!kBuiltFeatures.groups || dst.groups == 0) {
-    if (eights) finish_products(q, products, eights, left, reciprocal);
-    for (i = eights; i < n; ++i) q[i] = static_cast<std::int8_t>(quantize_s16(shifted(i), reciprocal));
+  auto* const products = reinterpret_cast<std::int32_t*>(gate);  // in place: the floats are spent
+  const auto* const rest_products = reinterpret_cast<const std::int32_t*>(rest);
+  if (grouped) {
+    for (std::uint32_t i = eights; i < n; ++i) products[i] = rest_products[i - eights];
+    finish_groups(dst, index, products, left, row_max);
   } else {
-    std::uint8_t* exponents = dst.exponents + std::size_t{index} * dst.groups;
-    for (std::uint32_t first = 0; first < n; first += dst.group, ++exponents) {
-      alignas(8) std::int16_t s[256];
-      const std::uint32_t m = n - first < dst.group ? n - first : dst.group;
-      std::int32_t group_max = 0;
-      for (i = 0; i < m; ++i) {
-        s[i] = static_cast<std::int16_t>(shifted(first + i));
-        group_max = magnitude(s[i]) > group_max ? magnitude(s[i]) : group_max;
-      }
-      for (; i < round_up(m, 8); ++i) s[i] = 0;
-      *exponents = portable::group_exponent(group_max, row_max);
-      finish(q + first, s, m, reciprocal, 19 + *exponents);
-    }
+    const std::int32_t reciprocal = reciprocal_127(row_max);
+    if (eights) finish_products(q, products, eights, left, reciprocal);
+    if (n != eights) finish_products(q + eights, rest_products, 8, left, reciprocal);
   }
-  dst.scales[index] =
-      activation_scale(portable::row_scale(row_max, bg.exponent + bu.exponent - 15 - left, dst.groups != 0));
+  const int exponent = static_cast<int>(gate_biased) - 126 + static_cast<int>(up_biased) - 126 - 15 - left;
+  dst.scales[index] = activation_scale(portable::row_scale(row_max, exponent, grouped));
 }
 
 }  // namespace heed::helium
