@@ -28,20 +28,28 @@ __attribute__((noinline)) void sum_rows(std::int32_t* sums, const std::int8_t* r
   ".if %c[steps] > 2\n\tvmladava.s8 " a ", q2, q4\n\t.endif\n\t" \
   ".if %c[steps] > 3\n\tvmladava.s8 " a ", q3, q5\n\t.endif\n\t" \
   ".if %c[gaps]\n\tadd r3, r7\n\t.endif\n\t"
+#define HEED_QUAD                                                              \
+  ".if %c[first] == 0\n\tldm r1, {r0, r2, r4, r6}\n\t.endif\n\t"             \
+  HEED_ROW("r0") HEED_ROW("r2") HEED_ROW("r4") HEED_ROW("r6")                  \
+  "stm r1!, {r0, r2, r4, r6}\n\t"
+  // Two quads of rows a round; of an odd number the first round does the second half alone.
   __asm__ volatile(
       "vldrb.u8 q0, [r5], #16\n\t"
       ".if %c[steps] > 1\n\tvldrb.u8 q1, [r5], #16\n\t.endif\n\t"
       ".if %c[steps] > 2\n\tvldrb.u8 q2, [r5], #16\n\t.endif\n\t"
       ".if %c[steps] > 3\n\tvldrb.u8 q3, [r5], #16\n\t.endif\n\t"
-      "dls lr, lr\n\t"
-      "1:\n\t"
-      ".if %c[first] == 0\n\tldm r1, {r0, r2, r4, r6}\n\t.endif\n\t"
-      HEED_ROW("r0") HEED_ROW("r2") HEED_ROW("r4") HEED_ROW("r6")
-      "stm r1!, {r0, r2, r4, r6}\n\t"
+      "add r0, lr, #1\n\t"
+      "ands lr, #1\n\t"
+      "lsr r0, r0, #1\n\t"
+      "dls lr, r0\n\t"
+      "bne 2f\n\t"
+      "1:\n\t" HEED_QUAD
+      "2:\n\t" HEED_QUAD
       "le lr, 1b"
       : "+r"(to), "+r"(w), "+r"(vector), "+r"(n)
       : "r"(skip), [steps] "i"(kSteps), [first] "i"(kFirst ? 1 : 0), [gaps] "i"(kGaps ? 1 : 0)
-      : "r0", "r2", "r4", "r6", "q0", "q1", "q2", "q3", "q4", "q5", "memory");
+      : "r0", "r2", "r4", "r6", "q0", "q1", "q2", "q3", "q4", "q5", "cc", "memory");
+#undef HEED_QUAD
 #undef HEED_ROW
 }
 
@@ -171,6 +179,31 @@ __attribute__((noinline)) void multiply_rows(const RowJob& job) {
   ".if %c[steps] > 3\n\tvldrb.u8 q5, [r3], #16\n\t.endif\n\t" \
   ".if %c[steps] > 2\n\tvmladava.s8 " a ", q2, q4\n\t.endif\n\t" \
   ".if %c[steps] > 3\n\tvmladava.s8 " a ", q3, q5\n\t.endif\n\t"
+#define HEED_QUAD \
+  ".if %c[sum]\n\tldm r1!, {r0, r2, r4, r6}\n\t.endif\n\t" \
+  HEED_ROW("r0") HEED_ROW("r2") HEED_ROW("r4") HEED_ROW("r6") \
+  "vmov q4[2], q4[0], r0, r4\n\t" \
+  ".if %c[group]\n\tvldrb.u32 q5, [r5]\n\t.endif\n\t" \
+  "vmov q4[3], q4[1], r2, r6\n\t" \
+  ".if %c[group]\n\t" \
+  "vmul.i32 q5, q4, q5\n\t" \
+  "add r5, r10\n\t" \
+  ".if %c[load] == 0\n\tvmul.i32 q4, q5, r11\n\t" \
+  ".else\n\t" \
+  ".if %c[store]\n\tvldrw.u32 q4, [r1]\n\t.else\n\tvldrw.u32 q4, [r1], #16\n\t.endif\n\t" \
+  "vmla.s32 q4, q5, r11\n\t.endif\n\t" \
+  ".endif\n\t" \
+  ".if %c[store]\n\tvstrw.32 q4, [r1], #16\n\t" \
+  ".else\n\t" \
+  "vldrw.u32 q6, [r7], #16\n\t" \
+  "vcvt.f32.s32 q4, q4\n\t" \
+  "vmul.f32 q6, q6, r9\n\t" \
+  ".if %c[add]\n\tvldrw.u32 q5, [r8]\n\t.endif\n\t" \
+  "vmul.f32 q4, q4, q6\n\t" \
+  ".if %c[add]\n\tvadd.f32 q4, q5, q4\n\t.endif\n\t" \
+  "vstrw.32 q4, [r8], #16\n\t" \
+  ".endif\n\t"
+  // Two quads of rows a round; of an odd number the first round does the second half alone.
   __asm__ volatile(
       "ldrd r3, r12, [r7]\n\t"
       "ldrd r8, r9, [r7, #16]\n\t"
@@ -181,37 +214,20 @@ __attribute__((noinline)) void multiply_rows(const RowJob& job) {
       ".if %c[steps] > 1\n\tvldrb.u8 q1, [r12], #16\n\t.endif\n\t"
       ".if %c[steps] > 2\n\tvldrb.u8 q2, [r12], #16\n\t.endif\n\t"
       ".if %c[steps] > 3\n\tvldrb.u8 q3, [r12], #16\n\t.endif\n\t"
-      "dls lr, lr\n\t"
-      "1:\n\t"
-      ".if %c[sum]\n\tldm r1!, {r0, r2, r4, r6}\n\t.endif\n\t"
-      HEED_ROW("r0") HEED_ROW("r2") HEED_ROW("r4") HEED_ROW("r6")
-      "vmov q4[2], q4[0], r0, r4\n\t"
-      ".if %c[group]\n\tvldrb.u32 q5, [r5]\n\t.endif\n\t"
-      "vmov q4[3], q4[1], r2, r6\n\t"
-      ".if %c[group]\n\t"
-      "vmul.i32 q5, q4, q5\n\t"
-      "add r5, r10\n\t"
-      ".if %c[load] == 0\n\tvmul.i32 q4, q5, r11\n\t"
-      ".else\n\t"
-      ".if %c[store]\n\tvldrw.u32 q4, [r1]\n\t.else\n\tvldrw.u32 q4, [r1], #16\n\t.endif\n\t"
-      "vmla.s32 q4, q5, r11\n\t.endif\n\t"
-      ".endif\n\t"
-      ".if %c[store]\n\tvstrw.32 q4, [r1], #16\n\t"
-      ".else\n\t"
-      "vldrw.u32 q6, [r7], #16\n\t"
-      "vcvt.f32.s32 q4, q4\n\t"
-      "vmul.f32 q6, q6, r9\n\t"
-      ".if %c[add]\n\tvldrw.u32 q5, [r8]\n\t.endif\n\t"
-      "vmul.f32 q4, q4, q6\n\t"
-      ".if %c[add]\n\tvadd.f32 q4, q5, q4\n\t.endif\n\t"
-      "vstrw.32 q4, [r8], #16\n\t"
-      ".endif\n\t"
+      "add r12, lr, #1\n\t"
+      "ands lr, #1\n\t"
+      "lsr r12, r12, #1\n\t"
+      "dls lr, r12\n\t"
+      "bne 2f\n\t"
+      "1:\n\t" HEED_QUAD
+      "2:\n\t" HEED_QUAD
       "le lr, 1b"
       : "+r"(r7)
       : [steps] "i"(kSteps), [load] "i"(kLoad ? 1 : 0), [group] "i"(kGroup ? 1 : 0), [store] "i"(kStore ? 1 : 0),
         [add] "i"(kAdd ? 1 : 0), [sum] "i"(kLoad && !kGroup ? 1 : 0)
       : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "q0", "q1", "q2", "q3", "q4", "q5",
-        "q6", "memory");
+        "q6", "cc", "memory");
+#undef HEED_QUAD
 #undef HEED_ROW
 }
 
@@ -345,16 +361,18 @@ inline void multiply_groups(RowJob& job, const Activations& lhs, std::uint32_t t
   job.multipliers = multipliers + 4 * last;
   job.power = 1u << exponents[last];
   kFirst[width / 16 - 1](job);
-  for (std::uint32_t g = 0; g < last; ++g) {
-    job.w = rhs.weights + 64 * (g * padded + row);
-    job.x = x + 64 * g;
-    job.multipliers = multipliers + 4 * g;
+  job.w = rhs.weights + 64 * row;
+  job.x = x;
+  job.multipliers = multipliers;
+  job.power = 1u << exponents[0];
+  for (std::uint32_t g = 1; g < last; ++g) {
+    multiply_rows<4, true, true, true, false>(job);
+    job.w += 64 * padded;
+    job.x += 64;
+    job.multipliers += 4;
     job.power = 1u << exponents[g];
-    const MultiplyRows rows = g < last - 1 ? multiply_rows<4, true, true, true, false>
-                              : accumulate ? multiply_rows<4, true, true, false, true>
-                                           : multiply_rows<4, true, true, false, false>;
-    rows(job);
   }
+  (accumulate ? multiply_rows<4, true, true, false, true> : multiply_rows<4, true, true, false, false>)(job);
 }
 
 // Everything but one token with one scale per row and no bias.
@@ -368,12 +386,20 @@ __attribute__((noinline)) inline void matmul_general(float* dst, const Activatio
   for (std::uint32_t t = 0, tokens; t < range.n; t += tokens) {
     const std::int8_t* const x = lhs.values + std::size_t{t} * lhs.value_stride;
     tokens = groups == 0 && range.n - t >= 2 ? 2 : 1;
-    const std::uint32_t together = (3 - tokens) * kRowsTogether;
+    const bool by_blocks = kBuiltFeatures.groups && rhs.group == 64 && groups > 1 && !rhs.bias;
+    // Sums wait where their floats will stand, unless something is there.
+    const bool in_place = by_blocks && !range.accumulate;
+    const std::uint32_t together = in_place ? range.row_end : (3 - tokens) * kRowsTogether;
     for (std::uint32_t row = range.row_begin, n; row < range.row_end; row += n) {
       n = range.row_end - row < together ? range.row_end - row : together;
       float* const y = dst + std::size_t{t} * range.dst_stride + row;
-      if (kBuiltFeatures.groups && rhs.group == 64 && groups > 1 && !rhs.bias) {
-        RowJob job{nullptr, nullptr, sums, rhs.scales + row, y, bits_of(lhs.scales[t]), n / 4, 0, nullptr, 0};
+      if (by_blocks) {
+        RowJob job;
+        job.sums = in_place ? reinterpret_cast<std::int32_t*>(y) : sums;
+        job.scales = rhs.scales + row;
+        job.dst = y;
+        job.factor = bits_of(lhs.scales[t]);
+        job.quads = n / 4;
         multiply_groups(job, lhs, t, rhs, row, columns, range.accumulate);
         continue;
       }

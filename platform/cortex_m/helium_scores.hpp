@@ -37,7 +37,7 @@ struct ScoreJob {
 // scores = dot products of rows of 16 * kSteps bytes, or of 8 bytes for kSteps = 0, brought to the block's exponent;
 // returns the largest. The maximum of a quad is taken one round later, so that the last one can leave keys out.
 template <int kSteps>
-__attribute__((noinline)) std::int32_t score_quads(const ScoreJob& job) {
+__attribute__((noinline)) std::int32_t score_rows(const ScoreJob& job) {
   register const ScoreJob* r7 __asm__("r7") = &job;
   register std::int32_t max __asm__("r0") = INT32_MIN;
 #define HEED_ROW(a)                              \
@@ -142,9 +142,9 @@ using ScoreKeys = std::int32_t (*)(const ScoreJob&);
 
 // What scores the keys of a head; the job's query is at x.
 inline ScoreKeys score_keys_of(std::uint32_t head_dim) {
-  static constexpr ScoreKeys kWidths[] = {score_quads<1>, score_quads<2>, score_quads<3>, score_quads<4>};
+  static constexpr ScoreKeys kWidths[] = {score_rows<1>, score_rows<2>, score_rows<3>, score_rows<4>};
   const std::uint32_t columns = round_up(head_dim, 4);
-  if (columns == 8) return score_quads<0>;
+  if (columns == 8) return score_rows<0>;
   return columns % 16 == 0 && columns <= 64 ? kWidths[columns / 16 - 1] : score_any_width;
 }
 

@@ -20,7 +20,7 @@ DOTS = {
     "cortex-m0": ("muls", "0xFFC0:0x4340", 1, "dot4", None),
     "cortex-m3": ("mla", "0xFFF000F0:0xFB000000", 1, "dot4", "0xFFF0F0F0:0xFB00F000"),  # mul is mla without an addend
     "cortex-m4": ("smlad", "0xFFF000F0:0xFB200000", 2, "run_pairs", None),
-    "cortex-m55": ("vml[ad]*[av]+[.]s8", "0xFFF11FD1:0xEEF00F00", 16, "sum_rows", None),
+    "cortex-m55": ("vml[ad]*[av]+[.]s8", "0xFFF11FD1:0xEEF00F00", 16, "_rows", None),
 }
 DOTS["cortex-m7"] = DOTS["cortex-m33"] = DOTS["cortex-m4"]
 REGIONS = {"product": ("matvec 64x128", "matvec 64x64"), "scores": ("scores 64x64", "scores 64x32")}
