@@ -76,7 +76,7 @@ __attribute__((noinline)) std::int32_t quantize_floats(const Activations& dst, s
 }
 
 void quantize_s8r_f32(const Activations& dst, std::uint32_t index, const float* src) {
-  const BlockFloat b = block_float(thumb1::max_bits(src, dst.cols));
+  const BlockFloat b = cortex_m::block_of_max(thumb1::max_bits(src, dst.cols));
   if (b.zero) return portable::store_zero<PlainActivations>(dst, index);
   quantize_floats(dst, index, src, nullptr, b, dst.groups);
   dst.scales[index] = portable::row_scale(b.max, b.exponent, dst.groups != 0);
@@ -85,12 +85,12 @@ void quantize_s8r_f32(const Activations& dst, std::uint32_t index, const float* 
 void norm_s8r_f32(const Activations& dst, std::uint32_t index, const float* src, const NormWeights& weights) {
   if (kBuiltFeatures.layer_norm && weights.centred)
     return portable::layer_norm<PlainActivations>(dst, index, src, weights);
-  BlockFloat b = block_float(thumb1::max_bits(src, dst.cols));
+  BlockFloat b = cortex_m::block_of_max(thumb1::max_bits(src, dst.cols));
   if (b.zero) return portable::store_zero<PlainActivations>(dst, index);
   const std::int32_t squares = quantize_floats(dst, index, src, nullptr, b, 0);
   const float factor =
       portable::norm_factor(portable::row_scale(b.max, b.exponent, false), squares, dst.cols, weights.epsilon);
-  if (weights.gain) b = block_float(Conversions::max_bits(src, weights.gain, dst.cols));
+  if (weights.gain) b = cortex_m::block_of_max(Conversions::max_bits(src, weights.gain, dst.cols));
   if (b.zero) return portable::store_zero<PlainActivations>(dst, index);
   if (weights.gain || dst.groups) quantize_floats(dst, index, src, weights.gain, b, dst.groups);
   dst.scales[index] = activation_scale(portable::row_scale(b.max, b.exponent, dst.groups != 0) * factor);
@@ -100,8 +100,8 @@ void norm_s8r_f32(const Activations& dst, std::uint32_t index, const float* src,
 __attribute__((optimize("O2"))) void gate_s8r_f32(const Activations& dst, std::uint32_t index, float* gate,
                                                   const float* up, const std::uint16_t* factor) {
   const std::uint32_t n = dst.cols;
-  const BlockFloat bg = block_float(thumb1::max_bits(gate, n));
-  const BlockFloat bu = up ? block_float(thumb1::max_bits(up, n)) : BlockFloat{false, 15, 1.0f, 0};
+  const BlockFloat bg = cortex_m::block_of_max(thumb1::max_bits(gate, n));
+  const BlockFloat bu = up ? cortex_m::block_of_max(thumb1::max_bits(up, n)) : BlockFloat{false, 15, 1.0f, 0};
   if (bg.zero || bu.zero) return portable::store_zero<PlainActivations>(dst, index);
   auto* const products = reinterpret_cast<std::int32_t*>(gate);  // in place: the floats are spent
   // To Q12: one of the shifts is 0.

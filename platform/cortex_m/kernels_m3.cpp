@@ -6,6 +6,7 @@
 #endif
 #include "platform/cortex_m/attend.hpp"
 #include "platform/cortex_m/matmul.hpp"
+#include "platform/cortex_m/row_ends.hpp"
 #include "platform/cortex_m/rows.hpp"
 #include "platform/cortex_m/soft_float.hpp"
 #include "platform/portable/products.hpp"
@@ -43,18 +44,54 @@ struct Conversions : cortex_m::Armv7Loops {
     return (static_cast<std::int32_t>(q) ^ sign) - sign;
   }
 
-  static void convert(std::int16_t* to, const float* src, std::uint32_t n, const BlockFloat& b) {
-    for (std::uint32_t i = 0; i < n; ++i) to[i] = static_cast<std::int16_t>(to_s16(src[i], b));
+  // The same in a loop.
+  __attribute__((noinline)) static void convert(std::int16_t* to, const float* src, std::uint32_t n,
+                                                const BlockFloat& b) {
+    if (b.exponent > 40) {
+      for (std::uint32_t i = 0; i < n; ++i) to[i] = static_cast<std::int16_t>(to_s16(src[i], b));
+      return;
+    }
+    const float* const end = src + n;
+    const std::int32_t base = b.exponent + 143;
+    const std::uint32_t half = 0x7FFFFFFF;
+    std::uint32_t u, q, t, shift;
+    __asm__ volatile(
+        "1:\n\t"
+        "ldr %[u], [%[src]], #4\n\t"
+        "ubfx %[shift], %[u], #23, #8\n\t"
+        "lsl %[q], %[u], #8\n\t"
+        "orr %[q], %[q], #0x80000000\n\t"
+        "sub %[shift], %[base], %[shift]\n\t"
+        "rsb %[t], %[shift], #32\n\t"
+        "lsl %[t], %[q], %[t]\n\t"      // what is lost
+        "lsr %[q], %[q], %[shift]\n\t"
+        "lsrs %[shift], %[q], #1\n\t"   // at a half the carry decides
+        "adcs %[t], %[t], %[half]\n\t"
+        "adc %[q], %[q], #0\n\t"
+        "usat %[q], #15, %[q]\n\t"
+        "eor %[q], %[q], %[u], asr #31\n\t"
+        "sub %[q], %[q], %[u], asr #31\n\t"
+        "strh %[q], [%[to]], #2\n\t"
+        "cmp %[src], %[end]\n\t"
+        "bne 1b"
+        : [src] "+&r"(src), [to] "+&r"(to), [u] "=&r"(u), [q] "=&r"(q), [t] "=&r"(t), [shift] "=&r"(shift)
+        : [base] "r"(base), [half] "r"(half), [end] "r"(end)
+        : "cc", "memory");
   }
 
-  // s16 to int8 values; returns the sum of the squares.
+  // s16 to int8 values, in fours; returns the sum of the squares.
   static std::int32_t finish(std::int16_t* row, std::uint32_t n, std::int32_t reciprocal) {
-    std::int32_t squares = 0;
-    for (std::uint32_t i = 0; i < n; ++i) {
-      const std::int32_t q = quantize_s16(row[i], reciprocal >> 10);
-      row[i] = static_cast<std::int16_t>(q);
-      squares += q * q;
-    }
+    const std::int16_t* const end = row + n;
+    std::int32_t squares = 0, q;
+    const std::int32_t half = 1 << 21;
+#define HEED_FINISH                                                        \
+  "ldrsh %[q], [%[row]]\n\tmla %[q], %[q], %[r], %[half]\n\tasr %[q], %[q], #22\n\t" \
+  "strh %[q], [%[row]], #2\n\tmla %[squares], %[q], %[q], %[squares]\n\t"
+    __asm__ volatile("1:\n\t" HEED_FINISH HEED_FINISH HEED_FINISH HEED_FINISH "cmp %[row], %[end]\n\tbne 1b"
+                     : [row] "+&r"(row), [squares] "+&r"(squares), [q] "=&r"(q)
+                     : [r] "r"(reciprocal >> 10), [half] "r"(half), [end] "r"(end)
+                     : "cc", "memory");
+#undef HEED_FINISH
     return squares;
   }
 };
@@ -116,11 +153,139 @@ struct Core : cortex_m::Armv7Softmax<0> {
       heed::dot4(sums, block.values + std::size_t{d} * block.capacity, rows == 4 ? block.capacity : 0, folded,
                        round_up(visible, kKeyStep));
       for (std::uint32_t i = 0; i < rows; ++i)
-        numerators[d + i] = snap(cortex_m::times_power(numerators[d + i], keep) +
-                                 cortex_m::times_power(static_cast<float>(sums[i]), add));
+        numerators[d + i] = snap(cortex_m::sum_of(cortex_m::times_power(numerators[d + i], keep),
+                                                  cortex_m::times_power(static_cast<float>(sums[i]), add)));
     }
   }
 };
+
+// Longer rows may have sums that are not exact as floats.
+constexpr std::uint32_t kShortCols = 1040;
+
+// Four rows at a time of one token.
+__attribute__((optimize("O2"))) void multiply_rows(float* out, const Activations& lhs, std::uint32_t token,
+                                                   const Tensor& rhs, const MatmulRange& range) {
+  const std::uint32_t cols = padded_cols(Layout::row, rhs.cols);
+  const std::int8_t* const x = lhs.values + std::size_t{token} * lhs.value_stride;
+  const std::int8_t* w = rhs.weights + std::size_t{range.row_begin} * cols;
+  const cortex_m::TokenScale token_scale = cortex_m::token_scale(lhs.scales[token]);
+  const bool more = rhs.bias || range.accumulate;
+  const float* scale = rhs.scales + range.row_begin;
+  for (const float* const end = rhs.scales + range.row_end; scale != end; w += 4 * cols) {
+    std::int32_t sums[4];
+    heed::dot4(sums, w, cols, x, cols);
+    for (const std::int32_t sum : sums) {
+      float y = cortex_m::scaled_short_sum(sum, *scale, token_scale);
+      if (more) y = cortex_m::with_more(y, rhs.bias ? rhs.bias + (scale - rhs.scales) : nullptr, range.accumulate ? out : nullptr);
+      *out++ = y;
+      ++scale;
+    }
+  }
+}
+
+// ---- Four tokens at a time -----------------------------------------------------------------------------------------
+// Two activations share a word, x = xa + (xb << 16), so that one multiply serves two tokens. Of two products
+// p = 32768 + w0 x0 + w1 x1 the upper half is exactly that of the tokens b, and the sum of all p gives that of a.
+
+inline void pack_pair(std::uint32_t& a, std::uint32_t& b) {
+  const std::uint32_t even = static_cast<std::uint32_t>(static_cast<std::int16_t>(a)) + (b << 16);
+  b = static_cast<std::uint32_t>(static_cast<std::int32_t>(a) >> 16) + (b & 0xFFFF0000u);
+  a = even;
+}
+inline void unpack_pair(std::uint32_t& a, std::uint32_t& b) {
+  const std::uint32_t even = a - static_cast<std::uint32_t>(static_cast<std::int16_t>(a));
+  const std::uint32_t odd = b - static_cast<std::uint32_t>(static_cast<std::int16_t>(b));
+  a = (a & 0xFFFFu) | b << 16;
+  b = even >> 16 | (odd & 0xFFFF0000u);
+}
+
+// Four vectors in place: row r then holds the pairs (0, 1) and (2, 3) of columns r, r + 4, r + 8 and so on behind
+// each other; or back.
+__attribute__((noinline)) void pack_tokens(std::int8_t* x, std::uint32_t stride, bool back) {
+  using Word = std::uint32_t __attribute__((may_alias));
+  for (const std::int8_t* const end = x + stride; x != end; x += 8) {
+    Word* row[4];
+    std::uint32_t v[4][2];
+    for (int r = 0; r < 4; ++r) row[r] = reinterpret_cast<Word*>(x + r * stride);
+    for (int r = 0; r < 4; ++r)
+      for (int i = 0; i < 2; ++i) v[r][i] = row[back ? (r & 1) + 2 * i : r][back ? r >> 1 : i];
+    for (int i = 0; i < 2; ++i)
+      for (int r = 0; r < 4; r += 2) back ? unpack_pair(v[r][i], v[r + 1][i]) : pack_pair(v[r][i], v[r + 1][i]);
+    for (int r = 0; r < 4; ++r)
+      for (int i = 0; i < 2; ++i) row[back ? r : (r & 1) + 2 * i][back ? i : r >> 1] = v[r][i];
+  }
+}
+
+// sums[i] = dot of one row with token i, whose packed vectors follow each other; `span` is 2 bytes times a multiple of 16
+// columns. Weights behind the row meet zeros. A row begins at a multiple of four, so the last two bits of `w` count.
+__attribute__((noinline)) void dot_tokens(std::int32_t* sums, const std::int8_t* w, const std::int8_t* x,
+                                          std::uint32_t span) {
+  std::uint32_t t0 = 0, f0 = 0, t1 = 0, f1 = 0, v;
+  const std::int8_t* end = x;
+#define HEED_STEP                                                                      \
+  "ldmia.w %[at]!, {r0-r3}\n\t"                                                        \
+  "ldrsb.w %[v], [%[w]], #4\n\tmla r0, %[v], r0, %[bias]\n\tmla r1, %[v], r1, %[bias]\n\t" \
+  "ldrsb.w %[v], [%[w]], #4\n\tmla r0, %[v], r2, r0\n\tmla r1, %[v], r3, r1\n\t"          \
+  "add.w %[t0], %[t0], r0\n\tadd.w %[f0], %[f0], r0, asr #16\n\t"                      \
+  "add.w %[t1], %[t1], r1\n\tadd.w %[f1], %[f1], r1, asr #16\n\t"
+  __asm__ volatile(
+      "1:\n\t"
+      "add %[end], %[end], %[span]\n\t"
+      "tst %[span], #32\n\t"
+      "bne 3f\n\t"
+      "2:\n\t" HEED_STEP HEED_STEP
+      "3:\n\t" HEED_STEP HEED_STEP
+      "cmp %[at], %[end]\n\t"
+      "bne 2b\n\t"
+      "sub %[w], %[w], %[span], lsr #1\n\t"
+      "add %[w], %[w], #1\n\t"
+      "tst %[w], #3\n\t"
+      "bne 1b"
+      : [t0] "+&r"(t0), [f0] "+&r"(f0), [t1] "+&r"(t1), [f1] "+&r"(f1), [at] "+&r"(x), [w] "+&r"(w), [v] "=&r"(v),
+        [end] "+&r"(end)
+      : [bias] "r"(32768), [span] "r"(span)
+      : "r0", "r1", "r2", "r3", "cc", "memory");
+#undef HEED_STEP
+  const std::uint32_t biases = span << 13;  // 32768 for each of the span / 4 words p
+  sums[0] = static_cast<std::int32_t>(t0 - biases - (f0 << 16));
+  sums[1] = static_cast<std::int32_t>(f0);
+  sums[2] = static_cast<std::int32_t>(t1 - biases - (f1 << 16));
+  sums[3] = static_cast<std::int32_t>(f1);
+}
+
+// Packs the activations while it runs: nobody else may read them.
+__attribute__((optimize("O2"))) void multiply_tokens(float* dst, const Activations& lhs, std::uint32_t token,
+                                                     const Tensor& rhs, const MatmulRange& range) {
+  const std::uint32_t cols = padded_cols(Layout::row, rhs.cols);
+  std::int8_t* const x = lhs.values + std::size_t{token} * lhs.value_stride;
+  const bool more = rhs.bias || range.accumulate;
+  cortex_m::TokenScale scales[4];
+  for (int i = 0; i < 4; ++i) scales[i] = cortex_m::token_scale(lhs.scales[token + i]);
+  const std::uint32_t span = kElementBytes * activation_cols(rhs.cols);
+  pack_tokens(x, span, false);
+  const std::int8_t* w = rhs.weights;
+  for (std::uint32_t row = 0; row != range.row_end; ++row, w += cols) {
+    std::int32_t sums[4];
+    dot_tokens(sums, w, x, span);
+    float* out = dst + row;
+    for (int i = 0; i < 4; ++i, out += range.dst_stride) {
+      float y = cortex_m::scaled_short_sum(sums[i], rhs.scales[row], scales[i]);
+      if (more) y = cortex_m::with_more(y, rhs.bias ? rhs.bias + row : nullptr, range.accumulate ? out : nullptr);
+      *out = y;
+    }
+  }
+  pack_tokens(x, span, true);
+}
+
+void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor& rhs, const MatmulRange& range) {
+  if (group_count(rhs.cols, rhs.group) || padded_cols(Layout::row, rhs.cols) > kShortCols)
+    return cortex_m::matmul<Core>(dst, lhs, rhs, range);
+  std::uint32_t t = 0;
+  if (range.row_begin == 0 && range.row_end == padded_rows(Layout::row, rhs.rows))  // not a part among parallel ones
+    for (; range.n - t >= 4; t += 4) multiply_tokens(dst + std::size_t{t} * range.dst_stride, lhs, t, rhs, range);
+  for (; t < range.n; ++t)
+    multiply_rows(dst + std::size_t{t} * range.dst_stride + range.row_begin, lhs, t, rhs, range);
+}
 
 void store_key(const KvBlock& dst, std::uint32_t slot, const float* src, const Rotation& rotation,
                const KeyOffset& offset) {
@@ -146,7 +311,7 @@ const Kernels kernels_cortex_m3 = {
     Rows::quantize_s8r_f32,
     Rows::norm_s8r_f32,
     Rows::gate_s8r_f32,
-    cortex_m::matmul<Core>,
+    matmul_f32_s8r_s8c,
     Rows::query_s8r_f32,
     store_key,
     store_value,

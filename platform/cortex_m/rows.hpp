@@ -12,25 +12,47 @@ inline std::int16_t* s16_row(const Activations& a, std::uint32_t index) {
   return reinterpret_cast<std::int16_t*>(a.values + std::size_t{index} * a.value_stride);
 }
 
+// heed::block_float by integers.
+__attribute__((noinline)) inline BlockFloat block_of_max(std::uint32_t bits) {
+  if (bits < 0x2B800000u) return {true, -39, 0.0f, 0};       // 2^-40
+  if (bits > 0x53FFFFFFu) return {false, 41, pow2(15 - 41), kMaxS16};  // 2^41
+  const int exponent = static_cast<int>(bits >> 23) - 126;
+  const std::uint32_t mantissa = (bits & 0x7FFFFFu) | 0x800000u, behind = (mantissa & 511u) + (mantissa >> 9 & 1u);
+  const auto max = static_cast<std::int32_t>((mantissa >> 9) + (behind > 256u));
+  return {false, exponent, pow2(15 - exponent), max > kMaxS16 ? kMaxS16 : max};
+}
+
 // The loops over a vector that need nothing but ARMv7-M.
 struct Armv7Loops {
   // The magnitude bits of the largest |x| or |x * gain|; NaN counts as 0.
   __attribute__((noinline)) static std::uint32_t max_bits(const float* x, const float* gain, std::uint32_t n) {
     std::uint32_t max = 0;  // of twice the bits, which drops the sign
     if (!gain) {
-      const float *at = x, *const end = x + n;
+      const float *at = x, *const end = x + n, *const quads = x + (n & 3u);
       std::uint32_t u;
       __asm__ volatile(
+          "cmp %[at], %[quads]\n\t"
+          "beq 2f\n\t"
           "1:\n\t"
           "ldr %[u], [%[at]], #4\n\t"
           "cmp %[max], %[u], lsl #1\n\t"
           "it lo\n\t"
           "lsllo %[max], %[u], #1\n\t"
+          "cmp %[at], %[quads]\n\t"
+          "bne 1b\n\t"
+          "2:\n\t"
           "cmp %[at], %[end]\n\t"
-          "bne 1b"
-          : [at] "+r"(at), [max] "+r"(max), [u] "=&r"(u)
-          : [end] "r"(end)
-          : "cc", "memory");
+          "beq 3f\n\t"
+          "ldmia %[at]!, {r0-r3}\n\t"
+          "cmp %[max], r0, lsl #1\n\tit lo\n\tlsllo %[max], r0, #1\n\t"
+          "cmp %[max], r1, lsl #1\n\tit lo\n\tlsllo %[max], r1, #1\n\t"
+          "cmp %[max], r2, lsl #1\n\tit lo\n\tlsllo %[max], r2, #1\n\t"
+          "cmp %[max], r3, lsl #1\n\tit lo\n\tlsllo %[max], r3, #1\n\t"
+          "b 2b\n\t"
+          "3:"
+          : [at] "+&r"(at), [max] "+&r"(max), [u] "=&r"(u)
+          : [end] "r"(end), [quads] "r"(quads)
+          : "r0", "r1", "r2", "r3", "cc", "memory");
       if (max <= 0xFF000000u) return max >> 1;
       max = 0;  // there is a NaN
     }
@@ -129,7 +151,7 @@ struct Rows {
   }
 
   static void quantize_s8r_f32(const Activations& dst, std::uint32_t index, const float* src) {
-    const BlockFloat b = block_float(Core::max_bits(src, nullptr, dst.cols));
+    const BlockFloat b = block_of_max(Core::max_bits(src, nullptr, dst.cols));
     if (b.zero) return store_zero(dst, index);
     convert(s16_row(dst, index), src, nullptr, dst.cols, b);
     quantize(dst, index, b.max, dst.groups);
@@ -139,7 +161,7 @@ struct Rows {
   // The steps of portable::layer_norm; a row is converted again where quantising has overwritten it.
   __attribute__((noinline)) static void layer_norm(const Activations& dst, std::uint32_t index, const float* src,
                                                    const NormWeights& weights) {
-    const BlockFloat b = block_float(Core::max_bits(src, nullptr, dst.cols));
+    const BlockFloat b = block_of_max(Core::max_bits(src, nullptr, dst.cols));
     std::int16_t* const row = s16_row(dst, index);
     portable::Centred c{0, 0, 0, 0.0f};
     std::int32_t max = 0;
@@ -172,7 +194,7 @@ struct Rows {
         const std::uint32_t m = magnitude_bits(normed(i));
         bits = m > bits ? m : bits;
       }
-      const BlockFloat y = block_float(bits);
+      const BlockFloat y = block_of_max(bits);
       if (y.zero) return store_zero(dst, index);
       for (std::uint32_t i = 0; i < dst.cols; ++i) row[i] = static_cast<std::int16_t>(Core::to_s16(normed(i), y));
       quantize(dst, index, y.max, dst.groups);
@@ -186,7 +208,7 @@ struct Rows {
 
   static void norm_s8r_f32(const Activations& dst, std::uint32_t index, const float* src, const NormWeights& weights) {
     if (kBuiltFeatures.layer_norm && weights.centred) return layer_norm(dst, index, src, weights);
-    BlockFloat b = block_float(Core::max_bits(src, nullptr, dst.cols));
+    BlockFloat b = block_of_max(Core::max_bits(src, nullptr, dst.cols));
     if (b.zero) return store_zero(dst, index);
     std::int16_t* const row = s16_row(dst, index);
     convert(row, src, nullptr, dst.cols, b);
@@ -194,7 +216,7 @@ struct Rows {
     const float s = portable::row_scale(b.max, b.exponent, false);
     const float mean = s * s * static_cast<float>(squares) * (1.0f / static_cast<float>(dst.cols));
     const float factor = 1.0f / square_root(mean + weights.epsilon);
-    if (weights.gain) b = block_float(Core::max_bits(src, weights.gain, dst.cols));
+    if (weights.gain) b = block_of_max(Core::max_bits(src, weights.gain, dst.cols));
     if (b.zero) return store_zero(dst, index);
     if (weights.gain || dst.groups) {
       convert(row, src, weights.gain, dst.cols, b);
@@ -206,8 +228,8 @@ struct Rows {
   static void gate_s8r_f32(const Activations& dst, std::uint32_t index, float* gate, const float* up,
                            const std::uint16_t* factor) {
     const std::uint32_t n = dst.cols;
-    const BlockFloat bg = block_float(Core::max_bits(gate, nullptr, n));
-    const BlockFloat bu = up ? block_float(Core::max_bits(up, nullptr, n)) : BlockFloat{false, 15, 1.0f, 0};
+    const BlockFloat bg = block_of_max(Core::max_bits(gate, nullptr, n));
+    const BlockFloat bu = up ? block_of_max(Core::max_bits(up, nullptr, n)) : BlockFloat{false, 15, 1.0f, 0};
     if (bg.zero || bu.zero) return store_zero(dst, index);
     // To Q12: one of the shifts is 0.
     const int shift = bg.exponent - 3;
@@ -237,7 +259,7 @@ struct Rows {
   // portable::rotate_head.
   __attribute__((noinline)) static void rotate_head(portable::HeadS16& head, const float* src, std::uint32_t n,
                                                     const Rotation& rotation) {
-    const BlockFloat b = block_float(Core::max_bits(src, nullptr, n));
+    const BlockFloat b = block_of_max(Core::max_bits(src, nullptr, n));
     head.exponent = b.exponent;
     head.max = 0;
     if (b.zero) return;
@@ -289,7 +311,7 @@ struct Rows {
 
   template <class Store>
   static void store_value(const KvBlock& dst, std::uint32_t slot, const float* src, Store store) {
-    const BlockFloat b = block_float(Core::max_bits(src, nullptr, dst.head_dim));
+    const BlockFloat b = block_of_max(Core::max_bits(src, nullptr, dst.head_dim));
     const int shift = ((b.max + 128) >> 8) <= 127 ? 8 : 9;
     for (std::uint32_t i = 0; i < dst.head_dim; ++i)
       store(i, b.zero ? 0 : (Core::to_s16(src[i], b) + (1 << (shift - 1))) >> shift);
