@@ -9,7 +9,9 @@
 //               a panel, behind which the pointer is left; `half`: of eight columns only four exist
 //   multiply    adds one piece of the columns; multiply<P> where an Activation has several pieces
 //   Tile<T>     the policy for T tokens at once, where a larger tile has a better one
-//   units(T)    how many kLanes rows are multiplied by T tokens at once, as the registers allow
+//   units(T)    how many kLanes rows are multiplied by T tokens at once, as the registers allow; units_of_short_rows() by
+//               one token where rows are short
+//   kPrefetches while a large tile multiplies, the next one's weights are prefetched
 //   kArranges   the tile would rather have a panel in the order of arrange()
 // and decides what the cache looks like: key_bytes() of four dimensions of a key, kValueKeys keys side by side in the
 // values [key / kValueKeys][head_dim][kValueKeys], and multiply-adds of 15-bit weights with a strip of kStripDims of them.

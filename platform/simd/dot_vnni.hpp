@@ -29,6 +29,7 @@ struct Ymm {
   static constexpr std::uint32_t kLanes = 8;
   static constexpr std::uint32_t kMaxTokens = 4;
   static constexpr std::uint32_t units(std::uint32_t tokens) { return tokens == 4 ? 2 : 4; }
+  static constexpr std::uint32_t units_of_short_rows() { return units(1); }
   static constexpr std::uint32_t key_panels(std::uint32_t queries) { return queries == 1 ? 2 : 1; }
   HEED_INLINE static void dpbusd(__m256i& acc, __m256i u8, __m256i s8) { Encoding::dpbusd(acc, u8, s8); }
   HEED_INLINE static __m256i set1(int x) { return _mm256_set1_epi32(x); }
@@ -52,7 +53,8 @@ struct Zmm {
   using Narrow = Evex;
   static constexpr std::uint32_t kLanes = 16;
   static constexpr std::uint32_t kMaxTokens = 8;
-  static constexpr std::uint32_t units(std::uint32_t tokens) { return tokens == 8 ? 3 : 4; }
+  static constexpr std::uint32_t units(std::uint32_t tokens) { return tokens == 8 ? 3 : tokens == 1 ? 8 : 4; }
+  static constexpr std::uint32_t units_of_short_rows() { return 1; }
   static constexpr std::uint32_t key_panels(std::uint32_t) { return 4; }
   HEED_INLINE static void dpbusd(__m512i& acc, __m512i u8, __m512i s8) {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(u8), "v"(s8));
@@ -89,6 +91,7 @@ struct DotVnni {
   static constexpr std::uint32_t kQueries = 4;
   static constexpr std::uint32_t key_panels(std::uint32_t queries) { return R::key_panels(queries); }
   static constexpr std::uint32_t units(std::uint32_t tokens) { return R::units(tokens); }
+  static constexpr std::uint32_t units_of_short_rows() { return R::units_of_short_rows(); }
   template <std::uint32_t T>
   using Tile = DotVnni;
 

@@ -16,10 +16,13 @@ struct Products : Lanes<Arch> {
   using S32 = typename W::S32;
   static constexpr std::uint32_t kLanes = W::kLanes;
   static constexpr std::uint32_t kParts = 16 / kLanes;
-  // Panels that are multiplied by all tokens before the next ones, so that their weights stay in a cache: those of the
-  // largest tile where the next ones are prefetched.
+  // Panels that are multiplied by all tokens before the next ones, so that their weights stay in a cache; with many tokens
+  // those of the largest tile where the next ones are prefetched.
+  static constexpr std::uint32_t kRowBlockPanels = 12;
   static constexpr std::uint32_t kTilePanels = (Dot::units(Dot::kMaxTokens) + kParts - 1) / kParts;
-  static constexpr std::uint32_t kBlockPanels = Dot::kPrefetches ? kTilePanels : 12;
+  // One token reads weights as fast as they come. From DRAM they come faster in several streams, from a cache in one, and
+  // the weights of a model with short rows are few.
+  static constexpr std::uint32_t kShortRow = 512;
   // From this many tokens on, and up to this many columns, a policy with an order of its own has a panel in that order.
   static constexpr std::uint32_t kArrangeTokens = 8, kArrangeColumns = 2048;
 
@@ -150,7 +153,7 @@ struct Products : Lanes<Arch> {
     // The share of the next tile's weights that the tokens at `token` bring.
     template <std::uint32_t U, std::uint32_t T>
     HEED_INLINE const std::int8_t* ahead(std::uint32_t token, std::uint32_t unit) const {
-      constexpr std::uint32_t kBlock = kBlockPanels, kTiles = kBlock * kParts / U;
+      constexpr std::uint32_t kBlock = kTilePanels, kTiles = kBlock * kParts / U;
       const std::uint32_t panel = unit / kParts, block = panel - panel % kBlock;
       const std::uint32_t tile = token / T * kTiles + (unit - block * kParts) / U;
       const std::uint32_t share = tile < 2 * kBlock ? tile : 0;  // a share is 8 of the 16 bytes that a column has in a panel
@@ -257,6 +260,11 @@ struct Products : Lanes<Arch> {
   template <std::uint32_t T, Source kSource>
   HEED_INLINE static void tokens(const Product& p, std::uint32_t token, std::uint32_t unit, std::uint32_t end) {
     constexpr Source kTileSource = Dot::template Tile<T>::kArranges ? kSource : Source::weights;
+    if constexpr (T == 1 && Dot::units_of_short_rows() != Dot::units(1))
+      if (p.columns <= kShortRow) {
+        if (token < p.range.n) rows<1, Dot::units_of_short_rows(), kTileSource>(p, token, unit, end);
+        return;
+      }
     for (; token + T <= p.range.n; token += T) rows<T, Dot::units(T), kTileSource>(p, token, unit, end);
     if constexpr (T > 1)
       if (token < p.range.n) tokens<T / 2, kSource>(p, token, unit, end);
@@ -277,8 +285,10 @@ struct Products : Lanes<Arch> {
         }
         return;
       }
-    for (; panel < last; panel += kBlockPanels) {
-      const std::uint32_t end = panel + kBlockPanels < last ? panel + kBlockPanels : last;
+    const std::uint32_t block =
+        range.n == 1 ? last : Dot::kPrefetches && range.n >= Dot::kMaxTokens ? kTilePanels : kRowBlockPanels;
+    for (; panel < last; panel += block) {
+      const std::uint32_t end = panel + block < last ? panel + block : last;
       tokens<Dot::kMaxTokens, Source::weights>(p, 0, panel * kParts, end * kParts);
     }
   }
