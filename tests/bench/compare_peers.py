@@ -7,15 +7,18 @@
 
 Nothing is fetched or built: the paths are of programs that exist, and whichever is not given has no column. A round runs
 every program once; figures are medians over the rounds, ratios are medians of the ratios within a round. A peer runs with
-whichever of its settings (flash attention, repacking) was fastest in a first round of all of them. Everything in one table
-is from one run; --json keeps all of it.
+whichever of its settings (flash attention, repacking) was fastest in a first round of all of them, on one thread. Everything
+in one table is from one run; --json keeps all of it. The table says how much of the CPUs other programs took meanwhile: with
+two threads on two CPUs a program whose threads wait for each other by spinning loses most.
 """
 import argparse
 import json
 import os
 import platform
 import re
+import resource
 import sys
+import time
 from statistics import median
 
 import make_random_model
@@ -25,6 +28,7 @@ SEED = 1
 BEGIN, END = "<!-- peers table begins -->", "<!-- peers table ends -->"
 REPETITIONS = {"260K": 20, "15M": 10}  # of llama-bench within a round; 3 for larger models
 FIRST_TOKEN_RUNS = 11
+ATTENTION = {"attend_prefill/12x64x512": "512 x 512 causal", "attend_decode/12x64x4096": "one query over 4096 keys"}
 
 
 class Model:
@@ -51,6 +55,25 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
+class Others:
+    """The share of all CPUs that other programs take."""
+
+    def __init__(self):
+        self.start = self.now()
+
+    @staticmethod
+    def now():
+        with open("/proc/stat") as file:
+            ticks = [int(n) for n in file.readline().split()[1:9]]
+        busy = sum(ticks) - ticks[3] - ticks[4]  # idle, waiting for a disk
+        own = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return time.monotonic(), busy / os.sysconf("SC_CLK_TCK"), own
+
+    def share(self):
+        wall, busy, own = (b - a for a, b in zip(self.start, self.now()))
+        return max(0.0, (busy - own) / (wall * os.cpu_count()))
+
+
 # ---- Measuring --------------------------------------------------------------------------------------------------------
 
 def attempt(measure, *arguments):
@@ -72,9 +95,9 @@ def best_settings(peers, model, threads):
     return best
 
 
-def measure_speed(heeds, peers, model, threads, rounds):
-    """Lists over rounds: rates by program and phase, heed's shares, limits."""
-    best = best_settings(peers, model, threads)
+def measure_speed(heeds, peers, best, model, threads, rounds):
+    """A row per phase: medians over the rounds, ratios to the fastest peer, heed's shares of the limit."""
+    others = Others()
     rates = {(name, phase): [] for name in (*heeds, *peers) for phase in PHASES}
     shares = {(name, phase): [] for name in heeds for phase in PHASES}
     limits = []
@@ -101,7 +124,7 @@ def measure_speed(heeds, peers, model, threads, rounds):
         row = {"model": model.name, "threads": threads, "phase": phase, "cells": cells, "ratios": {}, "shares": {}}
         row["samples"] = {name: rates[name, phase] for name in (*heeds, *peers)}
         row["settings"] = {name: best[name, phase] for name in peers}
-        row["limits"] = limits
+        row["limits"], row["others"] = limits, others.share()
         for name in heeds:
             row["shares"][name] = median(shares[name, phase]) if None not in shares[name, phase] else None
             if numbers:
@@ -110,7 +133,7 @@ def measure_speed(heeds, peers, model, threads, rounds):
         rows.append(row)
         say(f"{model.name} {phase}, {threads} threads: " + ", ".join(
             f"{name} {value if isinstance(value, str) else round(value)}" for name, value in cells.items())
-            + f"; {row['ratios']}; {row['shares']}")
+            + f"; {row['ratios']}; {row['shares']}; others {row['others']:.2f}")
     return rows
 
 
@@ -135,11 +158,16 @@ def measure_first_token(heed, peers, model):
     return rows
 
 
-def measure_attention(heed_driver, drivers, rounds):
-    """Drivers print a line `CASE MILLISECONDS` each."""
+def measure_attention(benchmarks, drivers, rounds):
+    """heed's from its benchmarks; a peer's driver prints a line `CASE MILLISECONDS` each. All are CPU time of one thread."""
     samples = {}
     for _ in range(rounds):
-        for name, path in {"heed": heed_driver, **drivers}.items():
+        out, _ = output_of([benchmarks, f"--benchmark_filter=/({'|'.join(ATTENTION)})$", "--benchmark_format=json",
+                            "--benchmark_min_time=0.2"])
+        for run in json.loads(out)["benchmarks"]:
+            table, case = run["name"].split("/", 1)
+            samples.setdefault((f"heed, {table}", ATTENTION[case]), []).append(run["cpu_time"] / 1e6)
+        for name, path in drivers.items():
             for line in output_of([path])[0].splitlines():
                 case, milliseconds = line.rsplit(None, 1)
                 samples.setdefault((name, case), []).append(float(milliseconds))
@@ -158,14 +186,14 @@ def percent(value):
 
 def speed_table(rows, peers):
     lines = ["| model | phase | threads | heed, rows | heed, groups of 64 | " + " | ".join(peers)
-             + " | rows / best peer | groups / best peer | of the limit |",
-             "|" + "---|" * (len(peers) + 8)]
+             + " | rows / best peer | groups / best peer | of the limit | CPUs taken by others |",
+             "|" + "---|" * (len(peers) + 9)]
     for row in rows:
         cells, ratios = row["cells"], row["ratios"]
         lines.append("| " + " | ".join([row["model"], row["phase"], str(row["threads"]), number(cells["row"]), number(cells["64"]),
                                         *[number(cells.get(name, "-")) for name in peers],
                                         *[f"{ratios[g]:.2f}" if g in ratios else "-" for g in ("row", "64")],
-                                        percent(row["shares"]["row"])]) + " |")
+                                        percent(row["shares"]["row"]), percent(row["others"])]) + " |")
     return lines
 
 
@@ -197,8 +225,7 @@ def attention_table(rows):
 
 def markdown(result):
     peers = result["peers"]
-    lines = [f"On {result['cpu']}, {result['rounds']} rounds, {result['note']}. Tokens per second."] if result["note"] else \
-        [f"On {result['cpu']}, {result['rounds']} rounds. Tokens per second."]
+    lines = [f"On {result['cpu']}, {result['rounds']} rounds. {result['note']} Tokens per second:"]
     lines += ["", *speed_table(result["speed"], peers)]
     for key, table in (("first_token", first_token_table), ("loss", loss_table), ("attention", attention_table)):
         if result.get(key):
@@ -230,19 +257,26 @@ def arguments():
     parser.add_argument("--run", help="llama2.c's run: float weights, for 260K only")
     parser.add_argument("--llama-cpp-avx2", help="llama-bench of llama.cpp built without AVX-512")
     parser.add_argument("--ik-avx2", help="llama-bench of ik_llama.cpp built without AVX-512")
-    parser.add_argument("--attention", help="heed's attention driver, build/bench/bin/bench_attention")
-    parser.add_argument("--attention-peer", action="append", default=[], metavar="NAME=PATH", help="a peer's")
+    parser.add_argument("--attention", help="heed's benchmarks, build/bench/bin/heed_benchmarks: attention alone")
+    parser.add_argument("--attention-peer", action="append", default=[], metavar="NAME=PATH", help="a peer's driver")
     parser.add_argument("--work", required=True, help="folder for the models")
     parser.add_argument("--data", default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../shared/data"),
                         help="folder with stories260K/ and text/")
     parser.add_argument("--models", default="260K,15M,110M,135M")
     parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--one-thread-only", default="260K", help="models that are too small for two")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--note", default="", help="goes into the table: versions, compilers")
     parser.add_argument("--json", help="keep everything measured")
     parser.add_argument("--from-json", help="print the table of what --json kept, and measure nothing")
     parser.add_argument("--write", metavar="README", help="put the table between the marks of this file")
     return parser.parse_args()
+
+
+def keep(result, options):
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(result, file, indent=1)
 
 
 def measure(options):
@@ -257,18 +291,24 @@ def measure(options):
     for model in models:
         for heed in heeds.values():
             heed.prepare(model)
+        with_float = {**peers, "llama2.c": Llama2c(options.run, True)} if options.run and model.name == "260K" else peers
+        best = best_settings(with_float, model, 1)
         for threads in map(int, options.threads.split(",")):
-            with_float = {**peers, "llama2.c": Llama2c(options.run, True)} if options.run and model.name == "260K" else peers
-            rows = measure_speed(heeds, with_float, model, threads, options.rounds)
+            if threads > 1 and model.name in options.one_thread_only.split(","):
+                continue
+            rows = measure_speed(heeds, with_float, best, model, threads, options.rounds)
             if with_float is not peers:
                 rows[0]["cells"]["llama2.c"] = f"{rows[0]['cells']['llama2.c']:,.0f} (float)"
             result["speed"] += rows
         result["first_token"] += measure_first_token(heeds["row"], peers, model)
+        keep(result, options)
         if model.name == "110M" and (options.llama_cpp_avx2 or options.ik_avx2):
             given = {"llama.cpp": (llama_cpp, options.llama_cpp_avx2), "ik_llama.cpp": (ik_llama_cpp, options.ik_avx2)}
             avx2 = {name: make(path) for name, (make, path) in given.items() if path}
-            rows = measure_speed({group: Heed(options.heed, group, "avx2") for group in heeds}, avx2, model, 1, options.rounds)
+            with_avx2 = {group: Heed(options.heed, group, "avx2") for group in heeds}
+            rows = measure_speed(with_avx2, avx2, best_settings(avx2, model, 1), model, 1, options.rounds)
             result["speed"] += [{**row, "model": "110M, no AVX-512"} for row in rows]
+            keep(result, options)
     story = next((model for model in models if model.name == "260K"), None)
     if story:
         for group in ("auto", "row", "64"):
@@ -288,9 +328,7 @@ def main():
             result = json.load(file)
     else:
         result = measure(options)
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(result, file, indent=1)
+    keep(result, options)
     text = markdown(result)
     print(text)
     if options.write:
