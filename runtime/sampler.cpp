@@ -33,26 +33,26 @@ struct Kept {
 };
 
 // The shortest beginning with `count` weights, or whose sum reaches `sum`; everything if there is none.
-// Finds the last weight digit by digit (16 buckets, six passes), so that nothing is sorted.
+// Finds the last weight digit by digit (64 buckets, four passes), so that nothing is sorted.
 Kept keep(const std::uint32_t* weights, std::uint32_t n, std::uint32_t count, std::uint64_t sum) {
   Kept kept{0, 0, 0};
   std::uint32_t kept_count = 0, equal = 0;
-  for (int shift = 20; shift >= 0; shift -= 4) {
-    std::uint32_t counts[16] = {};
-    std::uint64_t sums[16] = {};
+  for (int shift = 18; shift >= 0; shift -= 6) {
+    std::uint32_t counts[64] = {};
+    std::uint64_t sums[64] = {};
     for (std::uint32_t i = 0; i < n; ++i) {
       const std::uint32_t digits = weights[i] >> shift;
-      if (digits >> 4 != kept.weight) continue;
-      ++counts[digits & 15u];
-      sums[digits & 15u] += weights[i];
+      if (digits >> 6 != kept.weight) continue;
+      ++counts[digits & 63u];
+      sums[digits & 63u] += weights[i];
     }
-    std::uint32_t digit = 15;
+    std::uint32_t digit = 63;
     for (; digit > 0; --digit) {
       if (kept_count + counts[digit] >= count || kept.total + sums[digit] >= sum) break;
       kept_count += counts[digit];
       kept.total += sums[digit];
     }
-    kept.weight = kept.weight << 4 | digit;
+    kept.weight = kept.weight << 6 | digit;
     equal = counts[digit];
   }
   for (; kept.ties < equal && kept_count < count && kept.total < sum; ++kept.ties) {
