@@ -55,28 +55,33 @@ struct Conversions : cortex_m::Armv7Loops {
     const std::int32_t base = b.exponent + 143;
     const std::uint32_t half = 0x7FFFFFFF;
     std::uint32_t u, q, t, shift;
-    __asm__ volatile(
-        "1:\n\t"
-        "ldr %[u], [%[src]], #4\n\t"
-        "ubfx %[shift], %[u], #23, #8\n\t"
-        "lsl %[q], %[u], #8\n\t"
-        "orr %[q], %[q], #0x80000000\n\t"
-        "sub %[shift], %[base], %[shift]\n\t"
-        "rsb %[t], %[shift], #32\n\t"
-        "lsl %[t], %[q], %[t]\n\t"      // what is lost
-        "lsr %[q], %[q], %[shift]\n\t"
-        "lsrs %[shift], %[q], #1\n\t"   // at a half the carry decides
-        "adcs %[t], %[t], %[half]\n\t"
-        "adc %[q], %[q], #0\n\t"
-        "usat %[q], #15, %[q]\n\t"
-        "eor %[q], %[q], %[u], asr #31\n\t"
-        "sub %[q], %[q], %[u], asr #31\n\t"
+// An odd first one enters in the middle. t is what is lost; at a half the carry decides.
+#define HEED_CONVERT \
+        "ldr %[u], [%[src]], #4\n\t" \
+        "ubfx %[shift], %[u], #23, #8\n\t" \
+        "lsl %[q], %[u], #8\n\t" \
+        "orr %[q], %[q], #0x80000000\n\t" \
+        "sub %[shift], %[base], %[shift]\n\t" \
+        "rsb %[t], %[shift], #32\n\t" \
+        "lsl %[t], %[q], %[t]\n\t" \
+        "lsr %[q], %[q], %[shift]\n\t" \
+        "lsrs %[shift], %[q], #1\n\t" \
+        "adcs %[t], %[t], %[half]\n\t" \
+        "adc %[q], %[q], #0\n\t" \
+        "usat %[q], #15, %[q]\n\t" \
+        "eor %[q], %[q], %[u], asr #31\n\t" \
+        "sub %[q], %[q], %[u], asr #31\n\t" \
         "strh %[q], [%[to]], #2\n\t"
+    __asm__ volatile(
+        "tst %[count], #1\n\t"
+        "bne 2f\n\t"
+        "1:\n\t" HEED_CONVERT "2:\n\t" HEED_CONVERT
         "cmp %[src], %[end]\n\t"
         "bne 1b"
         : [src] "+&r"(src), [to] "+&r"(to), [u] "=&r"(u), [q] "=&r"(q), [t] "=&r"(t), [shift] "=&r"(shift)
-        : [base] "r"(base), [half] "r"(half), [end] "r"(end)
+        : [base] "r"(base), [half] "r"(half), [end] "r"(end), [count] "r"(n)
         : "cc", "memory");
+#undef HEED_CONVERT
   }
 
   // s16 to int8 values, in fours; returns the sum of the squares.
@@ -174,12 +179,15 @@ __attribute__((optimize("O2"))) void multiply_rows(float* out, const Activations
   for (const float* const end = rhs.scales + range.row_end; scale != end; w += 4 * cols) {
     std::int32_t sums[4];
     heed::dot4(sums, w, cols, x, cols);
-    for (const std::int32_t sum : sums) {
-      float y = cortex_m::scaled_short_sum(sum, *scale, token_scale);
-      if (more) y = cortex_m::with_more(y, rhs.bias ? rhs.bias + (scale - rhs.scales) : nullptr, range.accumulate ? out : nullptr);
-      *out++ = y;
-      ++scale;
+    if (more) {
+      float y[4];
+      cortex_m::store_rows(y, sums, scale, token_scale);
+      cortex_m::store_more(out, 1, y, rhs.bias ? rhs.bias + (scale - rhs.scales) : nullptr, 1, range.accumulate);
+    } else {
+      cortex_m::store_rows(out, sums, scale, token_scale);
     }
+    out += 4;
+    scale += 4;
   }
 }
 
@@ -201,18 +209,23 @@ inline void unpack_pair(std::uint32_t& a, std::uint32_t& b) {
 
 // Four vectors in place: row r then holds the pairs (0, 1) and (2, 3) of columns r, r + 4, r + 8 and so on behind
 // each other; or back.
-__attribute__((noinline)) void pack_tokens(std::int8_t* x, std::uint32_t stride, bool back) {
+template <bool kBack>
+__attribute__((noinline, optimize("O2"))) void pack_tokens(std::int8_t* x, std::uint32_t stride) {
   using Word = std::uint32_t __attribute__((may_alias));
-  for (const std::int8_t* const end = x + stride; x != end; x += 8) {
-    Word* row[4];
-    std::uint32_t v[4][2];
-    for (int r = 0; r < 4; ++r) row[r] = reinterpret_cast<Word*>(x + r * stride);
-    for (int r = 0; r < 4; ++r)
-      for (int i = 0; i < 2; ++i) v[r][i] = row[back ? (r & 1) + 2 * i : r][back ? r >> 1 : i];
-    for (int i = 0; i < 2; ++i)
-      for (int r = 0; r < 4; r += 2) back ? unpack_pair(v[r][i], v[r + 1][i]) : pack_pair(v[r][i], v[r + 1][i]);
-    for (int r = 0; r < 4; ++r)
-      for (int i = 0; i < 2; ++i) row[back ? r : (r & 1) + 2 * i][back ? i : r >> 1] = v[r][i];
+  auto* r0 = reinterpret_cast<Word*>(x);
+  auto* r1 = r0 + stride / 4;
+  auto* r2 = r1 + stride / 4;
+  auto* r3 = r2 + stride / 4;
+  for (const auto* const end = r1; r0 != end; r0 += 2, r1 += 2, r2 += 2, r3 += 2) {
+    std::uint32_t a = r0[0], b = r1[0], c = kBack ? r0[1] : r2[0], d = kBack ? r1[1] : r3[0];
+    std::uint32_t e = kBack ? r2[0] : r0[1], f = kBack ? r3[0] : r1[1], g = r2[1], h = r3[1];
+    if (kBack) {
+      unpack_pair(a, b), unpack_pair(e, f), unpack_pair(c, d), unpack_pair(g, h);
+      r0[0] = a, r0[1] = e, r1[0] = b, r1[1] = f, r2[0] = c, r2[1] = g, r3[0] = d, r3[1] = h;
+    } else {
+      pack_pair(a, b), pack_pair(e, f), pack_pair(c, d), pack_pair(g, h);
+      r0[0] = a, r0[1] = c, r1[0] = b, r1[1] = d, r2[0] = e, r2[1] = g, r3[0] = f, r3[1] = h;
+    }
   }
 }
 
@@ -262,19 +275,21 @@ __attribute__((optimize("O2"))) void multiply_tokens(float* dst, const Activatio
   cortex_m::TokenScale scales[4];
   for (int i = 0; i < 4; ++i) scales[i] = cortex_m::token_scale(lhs.scales[token + i]);
   const std::uint32_t span = kElementBytes * activation_cols(rhs.cols);
-  pack_tokens(x, span, false);
+  pack_tokens<false>(x, span);
   const std::int8_t* w = rhs.weights;
   for (std::uint32_t row = 0; row != range.row_end; ++row, w += cols) {
     std::int32_t sums[4];
     dot_tokens(sums, w, x, span);
-    float* out = dst + row;
-    for (int i = 0; i < 4; ++i, out += range.dst_stride) {
-      float y = cortex_m::scaled_short_sum(sums[i], rhs.scales[row], scales[i]);
-      if (more) y = cortex_m::with_more(y, rhs.bias ? rhs.bias + row : nullptr, range.accumulate ? out : nullptr);
-      *out = y;
+    float* const out = dst + row;
+    if (more) {
+      float y[4];
+      cortex_m::store_tokens(y, 4, sums, rhs.scales[row], scales);
+      cortex_m::store_more(out, range.dst_stride, y, rhs.bias ? rhs.bias + row : nullptr, 0, range.accumulate);
+    } else {
+      cortex_m::store_tokens(out, 4 * range.dst_stride, sums, rhs.scales[row], scales);
     }
   }
-  pack_tokens(x, span, true);
+  pack_tokens<true>(x, span);
 }
 
 void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor& rhs, const MatmulRange& range) {
@@ -285,6 +300,12 @@ void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor& rhs, c
     for (; range.n - t >= 4; t += 4) multiply_tokens(dst + std::size_t{t} * range.dst_stride, lhs, t, rhs, range);
   for (; t < range.n; ++t)
     multiply_rows(dst + std::size_t{t} * range.dst_stride + range.row_begin, lhs, t, rhs, range);
+}
+
+__attribute__((optimize("O2"))) void attend_finish(float* dst, const float* numerators, float denominator,
+                                                   std::uint32_t head_dim) {
+  const float inverse = 1.0f / denominator;
+  for (std::uint32_t d = 0; d < head_dim; ++d) dst[d] = cortex_m::product_of(numerators[d], inverse);
 }
 
 void store_key(const KvBlock& dst, std::uint32_t slot, const float* src, const Rotation& rotation,
@@ -316,7 +337,7 @@ const Kernels kernels_cortex_m3 = {
     store_key,
     store_value,
     cortex_m::attend_block<Core>,
-    portable::attend_finish,
+    attend_finish,
     portable::argmax,
     portable::sample_weights,
 };

@@ -17,45 +17,81 @@ inline TokenScale token_scale(float scale) {
   return {u << 9 >> 8 | 0x01000000u, (u >> 23) - 97};
 }
 
-// float(sum) * (row_scale * x_scale) for |sum| < 2^24, which is exact as a float. No branch.
-__attribute__((always_inline)) inline float scaled_short_sum(std::int32_t sum, float row_scale, const TokenScale& x) {
-  std::uint32_t m, low = bits_of(row_scale) << 8 | 0x80000000u, high, t,
-                exponent = x.exponent + (bits_of(row_scale) >> 23);
-  // A product of 32 and 25 bits has 24 or 25 bits in its upper word, and at a half the carry decides.
-  __asm__(
-      "umull %[low], %[high], %[low], %[x]\n\t"
-      "lsrs %[t], %[high], #24\n\t"
-      "itt ne\n\t"
-      "lsrsne.w %[high], %[high], #1\n\t"
-      "rrxne %[low], %[low]\n\t"
-      "add %[exponent], %[exponent], %[t]\n\t"
-      "lsrs %[t], %[high], #1\n\t"
-      "adcs %[low], %[low], %[half]\n\t"
-      "adc %[high], %[high], #0\n\t"
-      "lsl %[high], %[high], #1\n\t"
-      "eor %[m], %[sum], %[sum], asr #31\n\t"
-      "sub %[m], %[m], %[sum], asr #31\n\t"
-      "clz %[t], %[m]\n\t"
-      "sub %[exponent], %[exponent], %[t]\n\t"
-      "lsl %[m], %[m], %[t]\n\t"
-      "umull %[low], %[high], %[m], %[high]\n\t"
-      "lsrs %[t], %[high], #24\n\t"
-      "itt ne\n\t"
-      "lsrsne.w %[high], %[high], #1\n\t"
-      "rrxne %[low], %[low]\n\t"
-      "add %[exponent], %[exponent], %[t]\n\t"
-      "lsrs %[t], %[high], #1\n\t"
-      "adcs %[low], %[low], %[half]\n\t"
-      "adc %[high], %[high], %[exponent], lsl #23\n\t"
-      "cmp %[sum], #0\n\t"
-      "it mi\n\t"
-      "orrmi %[high], %[high], #0x80000000\n\t"
-      "it eq\n\t"
-      "moveq %[high], #0"
-      : [m] "=&r"(m), [low] "+&r"(low), [high] "=&r"(high), [t] "=&r"(t), [exponent] "+&r"(exponent)
-      : [x] "r"(x.mantissa), [sum] "r"(sum), [half] "r"(0x7FFFFFFFu)
-      : "cc");
-  return float_of(high);
+// float(sum) * (row_scale * x_scale) for |sum| < 2^24, which is exact as a float. No branch. From the sum, the row
+// scale's mantissa with 32 bits in `low`, the vector's in `x`, and the exponents' sum to the result in `high`. A product
+// of 32 and 25 bits has 24 or 25 bits in its upper word, and at a half the carry decides.
+#define HEED_SCALED_SUM(x)                 \
+  "umull %[low], %[high], %[low], %[" x "]\n\t" \
+  "lsrs %[t], %[high], #24\n\t"            \
+  "itt ne\n\t"                             \
+  "lsrsne.w %[high], %[high], #1\n\t"      \
+  "rrxne %[low], %[low]\n\t"               \
+  "add %[exponent], %[exponent], %[t]\n\t" \
+  "lsrs %[t], %[high], #1\n\t"             \
+  "adcs %[low], %[low], %[half]\n\t"       \
+  "adc %[high], %[high], #0\n\t"           \
+  "lsl %[high], %[high], #1\n\t"           \
+  "eor %[m], %[sum], %[sum], asr #31\n\t"  \
+  "sub %[m], %[m], %[sum], asr #31\n\t"    \
+  "clz %[t], %[m]\n\t"                     \
+  "sub %[exponent], %[exponent], %[t]\n\t" \
+  "lsl %[m], %[m], %[t]\n\t"               \
+  "umull %[low], %[high], %[m], %[high]\n\t" \
+  "lsrs %[t], %[high], #24\n\t"            \
+  "itt ne\n\t"                             \
+  "lsrsne.w %[high], %[high], #1\n\t"      \
+  "rrxne %[low], %[low]\n\t"               \
+  "add %[exponent], %[exponent], %[t]\n\t" \
+  "lsrs %[t], %[high], #1\n\t"             \
+  "adcs %[low], %[low], %[half]\n\t"       \
+  "adc %[high], %[high], %[exponent], lsl #23\n\t" \
+  "cmp %[sum], #0\n\t"                     \
+  "it mi\n\t"                              \
+  "orrmi %[high], %[high], #0x80000000\n\t" \
+  "it eq\n\t"                              \
+  "moveq %[high], #0\n\t"
+// Four rows of one vector.
+__attribute__((noinline)) inline void store_rows(float* out, const std::int32_t* sums, const float* row_scales,
+                                                 const TokenScale& x) {
+  std::uint32_t m, low, high, t, exponent, sum;
+  const std::int32_t* const end = sums + 4;
+  __asm__ volatile(
+      "1:\n\t"
+      "ldr %[low], [%[scales]], #4\n\t"
+      "ldr %[sum], [%[sums]], #4\n\t"
+      "add %[exponent], %[xe], %[low], lsr #23\n\t"
+      "lsl %[low], %[low], #8\n\t"
+      "orr %[low], %[low], #0x80000000\n\t"
+      HEED_SCALED_SUM("x")
+      "str %[high], [%[out]], #4\n\t"
+      "cmp %[sums], %[end]\n\t"
+      "bne 1b"
+      : [out] "+&r"(out), [sums] "+&r"(sums), [scales] "+&r"(row_scales), [m] "=&r"(m), [low] "=&r"(low), [high] "=&r"(high),
+        [t] "=&r"(t), [exponent] "=&r"(exponent), [sum] "=&r"(sum)
+      : [x] "r"(x.mantissa), [xe] "r"(x.exponent), [half] "r"(0x7FFFFFFFu), [end] "r"(end)
+      : "cc", "memory");
+}
+
+// Four vectors and one row; elements are `step` bytes apart.
+__attribute__((noinline)) inline void store_tokens(float* out, std::uint32_t step, const std::int32_t* sums,
+                                                   float row_scale, const TokenScale* x) {
+  std::uint32_t m, low, high, t, exponent, sum;
+  const std::int32_t* const end = sums + 4;
+  __asm__ volatile(
+      "1:\n\t"
+      "ldrd %[m], %[exponent], [%[scales]], #8\n\t"
+      "ldr %[sum], [%[sums]], #4\n\t"
+      "mov %[low], %[mantissa]\n\t"
+      "add %[exponent], %[exponent], %[row]\n\t"
+      HEED_SCALED_SUM("m")
+      "str %[high], [%[out]]\n\t"
+      "add %[out], %[out], %[by]\n\t"
+      "cmp %[sums], %[end]\n\t"
+      "bne 1b"
+      : [out] "+&r"(out), [sums] "+&r"(sums), [scales] "+&r"(x), [m] "=&r"(m), [low] "=&r"(low), [high] "=&r"(high),
+        [t] "=&r"(t), [exponent] "=&r"(exponent), [sum] "=&r"(sum)
+      : [row] "r"(bits_of(row_scale) >> 23), [mantissa] "r"(bits_of(row_scale) << 8 | 0x80000000u), [half] "r"(0x7FFFFFFFu), [by] "r"(step), [end] "r"(end)
+      : "cc", "memory");
 }
 
 // a + b, by integers where both and the sum are normal numbers.
@@ -82,10 +118,13 @@ __attribute__((noinline, optimize("O2"))) inline float sum_of(float a, float b) 
   return float_of(r | (x & 0x80000000u));
 }
 
-// What a bias or accumulation makes of an element; either pointer may be null.
-__attribute__((noinline)) inline float with_more(float y, const float* bias, const float* old) {
-  if (bias) y += *bias;
-  return old ? sum_of(*old, y) : y;
+// Four elements y[i] with bias[i * bias_step], if there is one, to out[i * step], or added to it.
+__attribute__((noinline)) inline void store_more(float* out, std::uint32_t step, const float* y, const float* bias,
+                                                 std::uint32_t bias_step, bool accumulate) {
+  for (std::uint32_t i = 0; i < 4; ++i, out += step) {
+    const float with_bias = bias ? y[i] + bias[i * bias_step] : y[i];
+    *out = accumulate ? sum_of(*out, with_bias) : with_bias;
+  }
 }
 
 }  // namespace heed::cortex_m

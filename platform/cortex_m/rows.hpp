@@ -106,6 +106,21 @@ struct Armv7Loops {
         : "cc", "memory");
     return max;
   }
+
+  // s16 of the products, two at a time; an odd first one enters in the middle.
+  static void shift_products(std::int16_t* to, const std::int32_t* h, std::uint32_t n, int right, int left) {
+    const std::int32_t* const end = h + n;
+    std::int32_t t;
+#define HEED_SHIFT "ldr %[t], [%[h]], #4\n\tasr %[t], %[t], %[right]\n\tlsl %[t], %[t], %[left]\n\tstrh %[t], [%[to]], #2\n\t"
+    __asm__ volatile(
+        "tst %[n], #1\n\tbne 2f\n\t"
+        "1:\n\t" HEED_SHIFT "2:\n\t" HEED_SHIFT
+        "cmp %[h], %[end]\n\tbne 1b"
+        : [to] "+&r"(to), [h] "+&r"(h), [t] "=&r"(t)
+        : [n] "r"(n), [right] "r"(right), [left] "r"(left), [end] "r"(end)
+        : "cc", "memory");
+#undef HEED_SHIFT
+  }
 };
 
 template <class Core>
@@ -248,8 +263,7 @@ struct Rows {
     if (max == 0) return store_zero(dst, index);
     const int left = 15 - bit_length(static_cast<std::uint32_t>(max));
     const int right = left < 0 ? -left : 0, up_shift = left < 0 ? 0 : left;
-    for (std::uint32_t i = 0; i < n; ++i)
-      row[i] = static_cast<std::int16_t>(static_cast<std::uint32_t>(products[i] >> right) << up_shift);
+    Core::shift_products(row, products, n, right, up_shift);
     max = (max >> right) << up_shift;
     quantize(dst, index, max, dst.groups);
     const int exponent = bg.exponent + bu.exponent - 15 - left;
