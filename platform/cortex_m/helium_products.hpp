@@ -80,64 +80,79 @@ struct PairJob {
   const std::int8_t* x[2];       // 16
   const std::int8_t* end;        // 24 of the whole blocks of the first token
   std::uint32_t step;            // 28 bytes from column block to column block
-  std::int32_t* sums;            // 32 of the first token; the second's kRowsTogether behind
+  std::int32_t* sums;            // 32 of the first token
   std::int32_t* sums_end;        // 36
+  std::uint32_t behind;          // 40 bytes from the first token's sums to the second's, less 16
+  const void* entry;             // 44 where the whole blocks begin: none, an even or an odd number of them
 };
 constexpr std::uint32_t kRowsTogether = 128;
 
 template <int kSteps>
 __attribute__((noinline)) void sum_pairs(PairJob& job) {
   register PairJob* r7 __asm__("r7") = &job;
-#define HEED_ROW(a, b, k, row, bytes, acc)                                  \
-  "vldrb.u8 q2, [r1, #" #row " * " bytes " + " #k " * 16 - 120]\n\t"       \
+#define HEED_ROW(base, a, b, k, row, bytes, acc)                            \
+  "vldrb.u8 q2, [" base ", #" #row " * " bytes " + " #k " * 16 - 120]\n\t"       \
   "vmladav" acc ".s8 " a ", q0, q2\n\tvmladav" acc ".s8 " b ", q1, q2\n\t"
-#define HEED_STEP(k, bytes, acc)                                            \
+#define HEED_STEP(base, k, bytes, acc)                                          \
   "vldrb.u8 q0, [r3], #16\n\tvldrb.u8 q1, [r5], #16\n\t"                   \
-  HEED_ROW("r0", "r8", k, 0, bytes, acc) HEED_ROW("r2", "r10", k, 1, bytes, acc) \
-  HEED_ROW("r4", "r12", k, 2, bytes, acc) HEED_ROW("r6", "lr", k, 3, bytes, acc)
-#define HEED_BLOCK HEED_STEP(0, "64", "a") HEED_STEP(1, "64", "a") HEED_STEP(2, "64", "a") HEED_STEP(3, "64", "a")
+  HEED_ROW(base, "r0", "r8", k, 0, bytes, acc) HEED_ROW(base, "r2", "r10", k, 1, bytes, acc) \
+  HEED_ROW(base, "r4", "r12", k, 2, bytes, acc) HEED_ROW(base, "r6", "lr", k, 3, bytes, acc)
+#define HEED_BLOCK                                                          \
+  HEED_STEP("r9", 0, "64", "a") HEED_STEP("r9", 1, "64", "a") HEED_STEP("r9", 2, "64", "a") HEED_STEP("r9", 3, "64", "a")
   __asm__ volatile(
+      "ldr r3, [r7, #16]\n\t"
+      "ldr r9, [r7, #24]\n\t"
+      "subs r9, r3\n\t"
+      "adr.w r1, 3f\n\t"
+      "beq 4f\n\t"
+      "adr.w r1, 2f\n\t"
+      "tst r9, #64\n\t"
+      "beq 4f\n\t"
+      "adr.w r1, 5f\n\t"
+      "4:\n\t"
+      "orr r1, #1\n\t"
+      "str r1, [r7, #44]\n\t"
       "1:\n\t"  // four rows
       "ldrd r1, r9, [r7]\n\t"
       "ldrd r3, r5, [r7, #8]\n\t"
-      HEED_STEP(0, "(%c[steps] * 16)", "")
-      ".if %c[steps] > 1\n\t" HEED_STEP(1, "(%c[steps] * 16)", "a") ".endif\n\t"
-      ".if %c[steps] > 2\n\t" HEED_STEP(2, "(%c[steps] * 16)", "a") ".endif\n\t"
-      ".if %c[steps] > 3\n\t" HEED_STEP(3, "(%c[steps] * 16)", "a") ".endif\n\t"
+      HEED_STEP("r1", 0, "(%c[steps] * 16)", "")
+      ".if %c[steps] > 1\n\t" HEED_STEP("r1", 1, "(%c[steps] * 16)", "a") ".endif\n\t"
+      ".if %c[steps] > 2\n\t" HEED_STEP("r1", 2, "(%c[steps] * 16)", "a") ".endif\n\t"
+      ".if %c[steps] > 3\n\t" HEED_STEP("r1", 3, "(%c[steps] * 16)", "a") ".endif\n\t"
       "add r3, r1, %c[steps] * 64\n\t"
       "add r5, r9, #256\n\t"
-      "mov r1, r9\n\t"
       "strd r3, r5, [r7]\n\t"
       "ldrd r3, r5, [r7, #16]\n\t"
-      "ldrd r9, r11, [r7, #24]\n\t"
-      "cmp r3, r9\n\t"
-      "beq 3f\n\t"
+      "ldrd r1, r11, [r7, #24]\n\t"
+      "ldr pc, [r7, #44]\n\t"
+      ".balign 4\n\t"
       "2:\n\t" HEED_BLOCK
-      "add r1, r11\n\t"
-      "cmp r3, r9\n\t"
-      "beq 3f\n\t" HEED_BLOCK
-      "add r1, r11\n\t"
-      "cmp r3, r9\n\t"
+      "add.w r9, r9, r11\n\t"
+      "5:\n\t" HEED_BLOCK
+      "add.w r9, r9, r11\n\t"
+      "cmp.w r3, r1\n\t"
       "bne.w 2b\n\t"
       "3:\n\t"
       "ldrd r1, r9, [r7, #32]\n\t"
+      "ldr r5, [r7, #40]\n\t"
       "stm r1!, {r0, r2, r4, r6}\n\t"
-      "add r3, r1, %c[behind]\n\t"
+      "add r3, r1, r5\n\t"
       "stm r3, {r8, r10, r12, lr}\n\t"
       "str r1, [r7, #32]\n\t"
       "cmp r1, r9\n\t"
       "bne.w 1b"
       : "+r"(r7)
-      : [steps] "i"(kSteps), [behind] "i"(4 * kRowsTogether - 16)
+      : [steps] "i"(kSteps)
       : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "q0", "q1", "q2", "cc", "memory");
 #undef HEED_BLOCK
 #undef HEED_STEP
 #undef HEED_ROW
 }
 
-// Sums of 4 * quads rows for two tokens whose activations lie `x_stride` bytes apart.
-inline void sum_matrix_pairs(std::int32_t* sums, const std::int8_t* weights, std::uint32_t padded, std::uint32_t row,
-                             const std::int8_t* x, std::uint32_t x_stride, std::uint32_t columns, std::uint32_t quads) {
+// Sums of 4 * quads rows for two tokens whose activations lie `x_stride` bytes apart, and their sums `stride` numbers.
+inline void sum_matrix_pairs(std::int32_t* sums, std::uint32_t stride, const std::int8_t* weights, std::uint32_t padded,
+                             std::uint32_t row, const std::int8_t* x, std::uint32_t x_stride, std::uint32_t columns,
+                             std::uint32_t quads) {
   const std::uint32_t last = (columns - 1) & ~63u, width = columns - last;
   PairJob job{weights + std::size_t{last} * padded + row * width + 120,
               weights + std::size_t{row} * 64 + 120,
@@ -146,7 +161,9 @@ inline void sum_matrix_pairs(std::int32_t* sums, const std::int8_t* weights, std
               x + last,
               64 * padded,
               sums,
-              sums + 4 * quads};
+              sums + 4 * quads,
+              4 * stride - 16,
+              nullptr};
   static constexpr void (*kSums[])(PairJob&) = {sum_pairs<1>, sum_pairs<2>, sum_pairs<3>, sum_pairs<4>};
   kSums[width / 16 - 1](job);
 }
@@ -388,8 +405,8 @@ __attribute__((noinline)) inline void matmul_general(float* dst, const Activatio
     tokens = groups == 0 && range.n - t >= 2 ? 2 : 1;
     const bool by_blocks = kBuiltFeatures.groups && rhs.group == 64 && groups > 1 && !rhs.bias;
     // Sums wait where their floats will stand, unless something is there.
-    const bool in_place = by_blocks && !range.accumulate;
-    const std::uint32_t together = in_place ? range.row_end : (3 - tokens) * kRowsTogether;
+    const bool in_place = !range.accumulate;
+    const std::uint32_t together = in_place && (by_blocks || !groups) ? range.row_end : (3 - tokens) * kRowsTogether;
     for (std::uint32_t row = range.row_begin, n; row < range.row_end; row += n) {
       n = range.row_end - row < together ? range.row_end - row : together;
       float* const y = dst + std::size_t{t} * range.dst_stride + row;
@@ -403,14 +420,16 @@ __attribute__((noinline)) inline void matmul_general(float* dst, const Activatio
         multiply_groups(job, lhs, t, rhs, row, columns, range.accumulate);
         continue;
       }
+      std::int32_t* const at = in_place && !groups ? reinterpret_cast<std::int32_t*>(y) : sums;
+      const std::uint32_t stride = in_place ? range.dst_stride : kRowsTogether;
       if (groups)
         sum_groups(sums, lhs, t, rhs, row, x, columns, n / 4);
       else if (tokens == 2)
-        sum_matrix_pairs(sums, rhs.weights, padded, row, x, lhs.value_stride, columns, n / 4);
+        sum_matrix_pairs(at, stride, rhs.weights, padded, row, x, lhs.value_stride, columns, n / 4);
       else
-        sum_matrix(sums, rhs.weights, padded, row, x, columns, n / 4);
+        sum_matrix(at, rhs.weights, padded, row, x, columns, n / 4);
       for (std::uint32_t i = 0; i < tokens; ++i)
-        scale_sums(y + std::size_t{i} * range.dst_stride, sums + i * kRowsTogether, rhs.scales + row,
+        scale_sums(y + std::size_t{i} * range.dst_stride, at + std::size_t{i} * stride, rhs.scales + row,
                    rhs.bias ? rhs.bias + row : nullptr, lhs.scales[t + i], n / 4, range.accumulate);
     }
   }
