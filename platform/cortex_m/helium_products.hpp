@@ -435,9 +435,32 @@ __attribute__((noinline)) inline void matmul_general(float* dst, const Activatio
   }
 }
 
+// One token, one scale per row, no bias, more than 64 columns.
+__attribute__((noinline)) inline void multiply_wide(RowJob& job, const Activations& lhs, const Tensor& rhs, std::uint32_t row,
+                                                    std::uint32_t columns, bool accumulate) {
+  const std::size_t padded = padded_rows(Layout::block64, rhs.rows);
+  const std::uint32_t last = (columns - 1) & ~63u, width = columns - last;
+  // Sums wait where their floats will stand, unless something is there.
+  std::int32_t waiting[2 * kRowsTogether];
+  const std::uint32_t all = job.quads, together = accumulate ? kRowsTogether / 2 : all;
+  for (std::uint32_t quad = 0; quad < all; quad += job.quads) {
+    job.quads = all - quad < together ? all - quad : together;
+    job.sums = accumulate ? waiting : reinterpret_cast<std::int32_t*>(job.dst);
+    const std::int8_t* w = rhs.weights + last * padded + (row + 4 * quad) * width;
+    begin_sums(job.sums, w, lhs.values + last, width, width, job.quads);
+    w = rhs.weights + 64 * (row + 4 * quad);
+    const std::int8_t* x = lhs.values;
+    for (; x != lhs.values + last - 64; x += 64, w += 64 * padded) sum_rows<4, false, false>(job.sums, w, x, job.quads, 0);
+    job.w = w;
+    job.x = x;
+    (accumulate ? multiply_rows<4, true, false, false, true> : multiply_rows<4, true, false, false, false>)(job);
+    job.scales += 4 * job.quads;
+    job.dst += 4 * job.quads;
+  }
+}
+
 inline void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor& rhs, const MatmulRange& range) {
-  const std::uint32_t columns = padded_cols(Layout::block64, rhs.cols);
-  if (range.n != 1 || rhs.group || rhs.bias || columns <= 48) return matmul_general(dst, lhs, rhs, range);
+  if (range.n != 1 || rhs.group || rhs.bias || rhs.cols <= 48) return matmul_general(dst, lhs, rhs, range);
   const std::uint32_t row = range.row_begin;
   RowJob job;
   job.w = rhs.weights + 64 * row;
@@ -446,27 +469,11 @@ inline void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor&
   job.dst = dst + row;
   job.factor = bits_of(lhs.scales[0]);
   job.quads = (range.row_end - row) / 4;
-  if (columns <= 64)
-    return (range.accumulate ? multiply_rows<4, false, false, false, true> : multiply_rows<4, false, false, false, false>)(job);
-  const std::size_t padded = padded_rows(Layout::block64, rhs.rows);
-  const std::uint32_t last = (columns - 1) & ~63u, width = columns - last;
-  // Sums wait where their floats will stand, unless something is there.
-  std::int32_t waiting[2 * kRowsTogether];
-  const std::uint32_t all = job.quads, together = range.accumulate ? kRowsTogether / 2 : all;
-  for (std::uint32_t quad = 0; quad < all; quad += job.quads) {
-    job.quads = all - quad < together ? all - quad : together;
-    job.sums = range.accumulate ? waiting : reinterpret_cast<std::int32_t*>(job.dst);
-    const std::int8_t* w = rhs.weights + last * padded + (row + 4 * quad) * width;
-    begin_sums(job.sums, w, lhs.values + last, width, width, job.quads);
-    w = rhs.weights + 64 * (row + 4 * quad);
-    const std::int8_t* x = lhs.values;
-    for (; x != lhs.values + last - 64; x += 64, w += 64 * padded) sum_rows<4, false, false>(job.sums, w, x, job.quads, 0);
-    job.w = w;
-    job.x = x;
-    (range.accumulate ? multiply_rows<4, true, false, false, true> : multiply_rows<4, true, false, false, false>)(job);
-    job.scales += 4 * job.quads;
-    job.dst += 4 * job.quads;
-  }
+  if (rhs.cols > 64) return multiply_wide(job, lhs, rhs, row, padded_cols(Layout::block64, rhs.cols), range.accumulate);
+  if (range.accumulate)
+    multiply_rows<4, false, false, false, true>(job);
+  else
+    multiply_rows<4, false, false, false, false>(job);
 }
 
 }  // namespace heed::helium

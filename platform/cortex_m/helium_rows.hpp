@@ -5,31 +5,41 @@
 
 namespace heed::helium {
 
-// Both steps of a row without groups: the values need no memory in between. n is a multiple of eight.
-__attribute__((noinline)) inline std::int32_t convert_and_finish(std::int8_t* to, const float* src, std::uint32_t n,
-                                                                 float scale, std::int32_t reciprocal) {
+// Both steps of a row without groups: the values need no memory in between. n is a multiple of eight and not 0. Returns the
+// sum of the squares, if it is asked for.
+template <bool kSquares>
+__attribute__((noinline)) std::int32_t convert_and_finish(std::int8_t* to, const float* src, std::uint32_t n, float scale,
+                                                          std::int32_t reciprocal) {
   register std::int32_t squares __asm__("r0") = 0;
+  std::uint32_t eights = n / 8;
   // -32768 becomes -127 as -32767 does: it occurs where the reciprocal is 16256.
+#define HEED_EIGHT                                                     \
+  "vld20.32 {q0, q1}, [%[src]]\n\t"                                    \
+  "vld21.32 {q0, q1}, [%[src]]!\n\t"                                   \
+  "vmul.f32 q0, q0, %[scale]\n\t"                                      \
+  "vmul.f32 q1, q1, %[scale]\n\t"                                      \
+  "vcvtn.s32.f32 q0, q0\n\t"                                           \
+  "vcvtn.s32.f32 q1, q1\n\t"                                           \
+  "vqmovnb.s32 q2, q0\n\t"                                             \
+  "vqmovnt.s32 q2, q1\n\t"                                             \
+  "vmulh.s16 q2, q2, q3\n\t"                                           \
+  "vrshr.s16 q2, q2, #6\n\t"                                           \
+  ".if %c[sum]\n\tvmladava.s16 %[squares], q2, q2\n\t.endif\n\t"       \
+  "vstrb.16 q2, [%[to]], #8\n\t"
   __asm__ volatile(
-      "vdup.16 q4, %[reciprocal]\n\t"
-      "dls lr, %[n]\n\t"
-      "1:\n\t"
-      "vld20.32 {q0, q1}, [%[src]]\n\t"
-      "vld21.32 {q0, q1}, [%[src]]!\n\t"
-      "vmul.f32 q0, q0, %[scale]\n\t"
-      "vmul.f32 q1, q1, %[scale]\n\t"
-      "vcvtn.s32.f32 q0, q0\n\t"
-      "vcvtn.s32.f32 q1, q1\n\t"
-      "vqmovnb.s32 q2, q0\n\t"
-      "vqmovnt.s32 q2, q1\n\t"
-      "vmulh.s16 q2, q2, q4\n\t"
-      "vrshr.s16 q2, q2, #6\n\t"
-      "vmladava.s16 %[squares], q2, q2\n\t"
-      "vstrb.16 q2, [%[to]], #8\n\t"
+      "vdup.16 q3, %[reciprocal]\n\t"
+      "tst %[n], #1\n\t"
+      "add %[n], #1\n\t"
+      "lsr lr, %[n], #1\n\t"
+      "dls lr, lr\n\t"
+      "bne 2f\n\t"
+      "1:\n\t" HEED_EIGHT
+      "2:\n\t" HEED_EIGHT
       "le lr, 1b"
-      : [squares] "+r"(squares), [to] "+l"(to), [src] "+r"(src)
-      : [n] "r"(n / 8), [reciprocal] "r"(reciprocal), [scale] "r"(bits_of(scale))
-      : "lr", "q0", "q1", "q2", "q4", "memory");
+      : [squares] "+r"(squares), [to] "+l"(to), [src] "+r"(src), [n] "+r"(eights)
+      : [reciprocal] "r"(reciprocal), [scale] "r"(bits_of(scale)), [sum] "i"(kSquares ? 1 : 0)
+      : "lr", "cc", "q0", "q1", "q2", "q3", "memory");
+#undef HEED_EIGHT
   return squares;
 }
 
@@ -46,7 +56,7 @@ __attribute__((noinline)) inline std::int32_t quantize_floats(const Activations&
     std::uint32_t i = 0;
     if (!gain && n >= 8) {
       i = n & ~7u;
-      squares = convert_and_finish(q, src, i, b.to_s16_scale, reciprocal);
+      squares = convert_and_finish<true>(q, src, i, b.to_s16_scale, reciprocal);
     }
     for (; i < n; i += 8) {
       alignas(8) std::int16_t s[8] = {};
@@ -70,8 +80,18 @@ __attribute__((noinline)) inline std::int32_t quantize_floats(const Activations&
   return 0;
 }
 
+// A row of whole eights and one scale: what most models have.
+inline bool is_plain(const Activations& dst) { return dst.cols % 8 == 0 && (!kBuiltFeatures.groups || dst.groups == 0); }
+
 inline void quantize_s8r_f32(const Activations& dst, std::uint32_t index, const float* src) {
   const BlockFloat b = block_float(max_bits(src, nullptr, dst.cols));
+  if (!b.zero && is_plain(dst)) {
+    std::int8_t* const q = portable::activation_row(dst, index);
+    zero_last(q, dst.cols);
+    convert_and_finish<false>(q, src, dst.cols, b.to_s16_scale, reciprocal_127(b.max));
+    dst.scales[index] = portable::row_scale(b.max, b.exponent, false);
+    return;
+  }
   if (b.zero) return portable::store_zero<PlainActivations>(dst, index);
   quantize_floats(dst, index, src, nullptr, b, kBuiltFeatures.groups ? dst.groups : 0);
   dst.scales[index] = portable::row_scale(b.max, b.exponent, dst.groups != 0);
@@ -82,7 +102,14 @@ inline void norm_s8r_f32(const Activations& dst, std::uint32_t index, const floa
     return portable::layer_norm<PlainActivations>(dst, index, src, weights);
   BlockFloat b = block_float(max_bits(src, nullptr, dst.cols));
   if (b.zero) return portable::store_zero<PlainActivations>(dst, index);
-  const std::int32_t squares = quantize_floats(dst, index, src, nullptr, b, 0);
+  std::int32_t squares;
+  if (is_plain(dst)) {
+    std::int8_t* const q = portable::activation_row(dst, index);
+    zero_last(q, dst.cols);
+    squares = convert_and_finish<true>(q, src, dst.cols, b.to_s16_scale, reciprocal_127(b.max));
+  } else {
+    squares = quantize_floats(dst, index, src, nullptr, b, 0);
+  }
   const float factor =
       portable::norm_factor(portable::row_scale(b.max, b.exponent, false), squares, dst.cols, weights.epsilon);
   if (weights.gain) b = block_float(max_bits(src, weights.gain, dst.cols));
