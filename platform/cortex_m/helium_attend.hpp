@@ -8,7 +8,8 @@
 namespace heed::helium {
 
 // numerators = snap(numerators * keep + sum * add) for `quads` times four head dimensions, whose values come sixteen
-// slots of each after the other. `steps` is 1..4 times sixteen keys.
+// slots of each after the other; without kKeep there is nothing to keep yet. kFull: 64 keys of a whole block, else 1..4
+// times sixteen.
 struct WeighJob {
   const std::int8_t* weights;  //  0 high bytes, low bytes kBlockKeys behind
   const std::int8_t* values;   //  4
@@ -20,56 +21,69 @@ struct WeighJob {
 };
 constexpr std::uint32_t kWeighStepBytes = 56;
 
-__attribute__((noinline)) inline void weigh_quads(const WeighJob& job) {
+template <bool kFull, bool kKeep>
+__attribute__((noinline)) void weigh_quads(const WeighJob& job) {
   register const WeighJob* r7 __asm__("r7") = &job;
   // The values' pointer stands in the middle of 256 bytes, which the offsets of a load just reach.
-#define HEED_VALUE(k, d, high, low, a)                           \
-  "vldrb.u8 q2, [r3, #" #k " * 64 + " #d " * 16 - 120]\n\t"     \
-  "vmladav" a ".s8 " high ", q0, q2\n\t"                         \
+#define HEED_VALUE(at, high, low, a)       \
+  "vldrb.u8 q2, " at "\n\t"                \
+  "vmladav" a ".s8 " high ", q0, q2\n\t"   \
   "vmladav" a ".s8 " low ", q1, q2\n\t"
-#define HEED_SIXTEEN_KEYS(k, a)                 \
-  "vldrb.u8 q0, [r1, #" #k " * 16]\n\t"        \
-  "vldrb.u8 q1, [r1, #" #k " * 16 + 64]\n\t"   \
-  HEED_VALUE(k, 0, "r0", "r2", a) HEED_VALUE(k, 1, "r4", "r6", a)  \
-  HEED_VALUE(k, 2, "r8", "r10", a) HEED_VALUE(k, 3, "r12", "lr", a)
+#define HEED_OFFSET(k, d) "[r3, #" #k " * 64 + " #d " * 16 - 120]"
+#define HEED_WEIGHTS(k) "vldrb.u8 q0, [r1, #" #k " * 16]\n\tvldrb.u8 q1, [r1, #" #k " * 16 + 64]\n\t"
+#define HEED_SIXTEEN_KEYS(k, a)                                                                       \
+  HEED_WEIGHTS(k)                                                                                     \
+  HEED_VALUE(HEED_OFFSET(k, 0), "r0", "r2", a) HEED_VALUE(HEED_OFFSET(k, 1), "r4", "r6", a)           \
+  HEED_VALUE(HEED_OFFSET(k, 2), "r8", "r10", a) HEED_VALUE(HEED_OFFSET(k, 3), "r12", "lr", a)
+#define HEED_NEXT_KEYS(k, a)                                                                          \
+  HEED_WEIGHTS(k)                                                                                     \
+  HEED_VALUE("[r3], #16", "r0", "r2", a) HEED_VALUE("[r3], #16", "r4", "r6", a)                       \
+  HEED_VALUE("[r3], #16", "r8", "r10", a) HEED_VALUE("[r3], #16", "r12", "lr", a)
   __asm__ volatile(
       "ldrd r1, r3, [r7]\n\t"
-      "adds r3, #120\n\t"
       "ldrd r9, r11, [r7, #16]\n\t"
       "ldrd r0, r2, [r7, #24]\n\t"
-      "vdup.32 q5, r0\n\t"
+      ".if %c[keep]\n\tvdup.32 q5, r0\n\t.endif\n\t"
       "vdup.32 q6, r2\n\t"
       "mov r0, #0x57000000\n\t"  // 2^-40, doubled
       "vdup.32 q4, r0\n\t"
       "vmov.i32 q7, #0\n\t"
+      ".if %c[full]\n\t"
+      "1:\n\t" HEED_NEXT_KEYS(0, "") HEED_NEXT_KEYS(1, "a") HEED_NEXT_KEYS(2, "a") HEED_NEXT_KEYS(3, "a")
+      ".else\n\t"
+      "adds r3, #120\n\t"
       "ldrd r5, r7, [r7, #8]\n\t"
       "1:\n\t" HEED_SIXTEEN_KEYS(0, "")
       ".balign 4\n\t"
       "add pc, r7\n\t"
       "nop\n\t" HEED_SIXTEEN_KEYS(3, "a") HEED_SIXTEEN_KEYS(2, "a") HEED_SIXTEEN_KEYS(1, "a")
+      "add r3, r5\n\t"
+      ".endif\n\t"
       "add r0, r2, r0, lsl #8\n\t"
       "add r4, r6, r4, lsl #8\n\t"
       "add r8, r10, r8, lsl #8\n\t"
       "add r12, lr, r12, lsl #8\n\t"
       "vmov q0[2], q0[0], r0, r8\n\t"
       "vmov q0[3], q0[1], r4, r12\n\t"
-      "vldrw.u32 q1, [r9]\n\t"
+      ".if %c[keep]\n\tvldrw.u32 q1, [r9]\n\t.endif\n\t"
       "vcvt.f32.s32 q0, q0\n\t"
-      "vmul.f32 q1, q1, q5\n\t"
+      ".if %c[keep]\n\tvmul.f32 q1, q1, q5\n\t.endif\n\t"
       "vmul.f32 q0, q0, q6\n\t"
-      "vadd.f32 q0, q1, q0\n\t"
-      "add r3, r5\n\t"
+      ".if %c[keep]\n\tvadd.f32 q0, q1, q0\n\t.endif\n\t"
       "vshl.i32 q1, q0, #1\n\t"
       "vcmp.u32 cs, q1, q4\n\t"
       "vpsel q0, q0, q7\n\t"
       "vstrw.32 q0, [r9], #16\n\t"
       "cmp r9, r11\n\t"
-      "bne 1b"
+      "bne.w 1b"
       : "+r"(r7)
-      :
+      : [full] "i"(kFull ? 1 : 0), [keep] "i"(kKeep ? 1 : 0)
       : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "q0", "q1", "q2", "q4",
         "q5", "q6", "q7", "memory");
+#undef HEED_NEXT_KEYS
 #undef HEED_SIXTEEN_KEYS
+#undef HEED_WEIGHTS
+#undef HEED_OFFSET
 #undef HEED_VALUE
 }
 
@@ -116,6 +130,9 @@ inline std::int32_t set_scale(WeightJob& job, float factor) {
   return reference;
 }
 
+// What the reference of a query is before its first block (SPEC.md 2.8); its numerators and denominator are zero.
+constexpr std::int32_t kNothingYet = -(1 << 24);
+
 inline float merge_factor(std::int32_t e) {
   return float_of(e < -30 ? 0 : static_cast<std::uint32_t>(e + 127) << 23);
 }
@@ -152,6 +169,9 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
     score_job.exponent = block.key_exponent_maxima[visible - 1];
     weight_job.value_exponent = block.value_exponent_maxima[visible - 1];
     weigh_job.entry = (3 - (visible - 1) / 16) * kWeighStepBytes;
+    const bool full = visible > 48 && block.capacity == kBlockKeys;
+    const auto weigh_first = full ? weigh_quads<true, false> : weigh_quads<false, false>;
+    const auto weigh_next = full ? weigh_quads<true, true> : weigh_quads<false, true>;
     const float key_unit = pow2(score_job.exponent), value_unit = pow2(weight_job.value_exponent);
     const std::uint32_t run_end = end - index < q.per_position ? end : index + q.per_position;
     for (; index != run_end; ++index, score_job.x += q.queries.value_stride) {
@@ -169,16 +189,24 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
       }
       const std::uint32_t denominator = weigh_keys(weight_job, visible);
       const std::int32_t old_reference = sums.references[index];
-      const std::int32_t merged = old_reference > new_reference ? old_reference : new_reference;
-      const float keep = merge_factor(old_reference - merged), add = merge_factor(new_reference - merged);
-      sums.references[index] = merged;
-      sums.denominators[index] = sums.denominators[index] * keep + static_cast<float>(denominator) * add;
+      float keep = 0.0f, add = value_unit;
+      if (old_reference == kNothingYet) {  // the first block of a query, whatever is in it
+        sums.references[index] = new_reference;
+        sums.denominators[index] = static_cast<float>(denominator);
+      } else {
+        const std::int32_t merged = old_reference > new_reference ? old_reference : new_reference;
+        keep = merge_factor(old_reference - merged);
+        add = merge_factor(new_reference - merged);
+        sums.references[index] = merged;
+        sums.denominators[index] = sums.denominators[index] * keep + static_cast<float>(denominator) * add;
+        add *= value_unit;
+      }
       weigh_job.numerators = sums.numerators + std::size_t{index} * block.head_dim;
       weigh_job.end = weigh_job.numerators + quads;
       weigh_job.keep = keep;
-      weigh_job.add = add * value_unit;
-      if (quads) weigh_quads(weigh_job);
-      if (quads != block.head_dim) weigh_rest(weigh_job.numerators, folded, block, visible, keep, weigh_job.add);
+      weigh_job.add = add;
+      if (quads) (old_reference == kNothingYet ? weigh_first : weigh_next)(weigh_job);
+      if (quads != block.head_dim) weigh_rest(weigh_job.numerators, folded, block, visible, keep, add);
     }
     if (visible < q.visible_limit) ++visible;
   }
