@@ -139,18 +139,18 @@ inline float merge_factor(std::int32_t e) {
 
 inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBlock& block, std::uint16_t* weights,
                          std::int32_t* reference) {
-  alignas(8) std::int32_t scores[kBlockKeys];
-  alignas(8) std::int8_t folded[2 * kBlockKeys];
+  alignas(8) std::int32_t scores[2 * kBlockKeys];
+  alignas(8) std::int8_t folded[2 * kBlockKeys], shifts[kBlockKeys];
   ScoreJob score_job;
   score_job.keys = block.keys;
   score_job.mantissas = block.key_mantissas;
-  score_job.exponents = block.key_exponents;
+  score_job.shifts = shifts;
   score_job.scores = scores;
   score_job.head_dim = block.head_dim;
   score_job.capacity = block.capacity;
   const ScoreKeys score_keys = score_keys_of(block.head_dim);
+  const ScorePairs score_two = score_pairs_of(block.head_dim);
   WeightJob weight_job;
-  weight_job.scores = scores;
   weight_job.folded = folded;
   weight_job.value_exponents = block.value_exponents;
   weight_job.exp2 = kExp2.values;
@@ -164,19 +164,32 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
   const std::uint32_t end = q.first + q.n;
   while (index != end) {
     // A run of queries that see the same keys.
+    const std::uint32_t run_end =
+        end - index < q.per_position || visible >= q.visible_limit ? end : index + q.per_position;
     score_job.quads = (visible + 3) / 4;
     score_job.last = visible + 4 - 4 * score_job.quads;
-    score_job.exponent = block.key_exponent_maxima[visible - 1];
+    const std::int32_t key_exponent = block.key_exponent_maxima[visible - 1];
+    set_shifts(shifts, block.key_exponents, key_exponent, visible);
     weight_job.value_exponent = block.value_exponent_maxima[visible - 1];
     weigh_job.entry = (3 - (visible - 1) / 16) * kWeighStepBytes;
     const bool full = visible > 48 && block.capacity == kBlockKeys;
     const auto weigh_first = full ? weigh_quads<true, false> : weigh_quads<false, false>;
     const auto weigh_next = full ? weigh_quads<true, true> : weigh_quads<false, true>;
-    const float key_unit = pow2(score_job.exponent), value_unit = pow2(weight_job.value_exponent);
-    const std::uint32_t run_end = end - index < q.per_position ? end : index + q.per_position;
+    const float unit = q.factor, key_unit = pow2(key_exponent), value_unit = pow2(weight_job.value_exponent);
+    bool scored = false;  // this query, together with the one before it
     for (; index != run_end; ++index, score_job.x += q.queries.value_stride) {
-      weight_job.max = score_keys(score_job);
-      const std::int32_t new_reference = set_scale(weight_job, q.queries.scales[index] * q.factor * key_unit);
+      weight_job.scores = scores;
+      if (scored) {
+        scored = false;
+        weight_job.scores += kBlockKeys;
+        weight_job.max = score_job.second_max;
+      } else if (score_two && run_end - index >= 2) {
+        scored = true;
+        weight_job.max = score_two(score_job, q.queries.value_stride);
+      } else {
+        weight_job.max = score_keys(score_job);
+      }
+      const std::int32_t new_reference = set_scale(weight_job, q.queries.scales[index] * unit * key_unit);
       if (kBuiltFeatures.pattern_tap && weights) {
         std::int8_t unfolded[kBlockKeys];
         for (std::int8_t& e : unfolded) e = static_cast<std::int8_t>(weight_job.value_exponent);
@@ -214,16 +227,30 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
 
 inline void attend_finish(float* dst, const float* numerators, float denominator, std::uint32_t head_dim) {
   const std::uint32_t inverse = bits_of(1.0f / denominator);
+  std::uint32_t eights = head_dim / 8;
   __asm__ volatile(
-      "dlstp.32 lr, %[n]\n\t"
+      "wls lr, %[eights], 2f\n\t"
       "1:\n\t"
+      "vldrw.u32 q0, [%[src]], #16\n\t"
+      "vldrw.u32 q1, [%[src]], #16\n\t"
+      "vmul.f32 q0, q0, %[inverse]\n\t"
+      "vmul.f32 q1, q1, %[inverse]\n\t"
+      "vstrw.32 q0, [%[dst]], #16\n\t"
+      "vstrw.32 q1, [%[dst]], #16\n\t"
+      "le lr, 1b\n\t"
+      "2:\n\t"
+      "ands %[eights], %[n], #7\n\t"
+      "beq 4f\n\t"
+      "dlstp.32 lr, %[eights]\n\t"
+      "3:\n\t"
       "vldrw.u32 q0, [%[src]], #16\n\t"
       "vmul.f32 q0, q0, %[inverse]\n\t"
       "vstrw.32 q0, [%[dst]], #16\n\t"
-      "letp lr, 1b"
-      : [dst] "+r"(dst), [src] "+r"(numerators)
+      "letp lr, 3b\n\t"
+      "4:"
+      : [dst] "+r"(dst), [src] "+r"(numerators), [eights] "+r"(eights)
       : [inverse] "r"(inverse), [n] "r"(head_dim)
-      : "lr", "q0", "memory");
+      : "lr", "cc", "q0", "q1", "memory");
 }
 
 }  // namespace heed::helium

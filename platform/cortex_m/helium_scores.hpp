@@ -25,12 +25,12 @@ inline constexpr Exp2Table kExp2 = make_exp2_table();
 struct ScoreJob {
   const std::int8_t* keys;        //  0
   const std::uint8_t* mantissas;  //  4
-  const std::int8_t* exponents;   //  8
+  const std::int8_t* shifts;      //  8 exponents less the block's
   std::int32_t* scores;           // 12
   const std::int8_t* x;           // 16 the query
   std::uint32_t quads;            // 20 of keys
-  std::int32_t exponent;          // 24 of the block
-  std::uint32_t last;             // 28 visible keys of the last quad
+  std::uint32_t last;             // 24 visible keys of the last quad
+  std::int32_t second_max;        // 28 of score_pairs
   std::uint32_t head_dim, capacity;
 };
 
@@ -68,7 +68,7 @@ __attribute__((noinline)) std::int32_t score_rows(const ScoreJob& job) {
       ".endif\n\t"
       "ldrd r3, r1, [r7]\n\t"
       "ldrd r5, r8, [r7, #8]\n\t"
-      "ldrd r9, r10, [r7, #24]\n\t"
+      "ldr r10, [r7, #24]\n\t"
       "dls lr, lr\n\t"
       "1:\n\t"
       "vmax.s32 q7, q7, q6\n\t"
@@ -84,7 +84,6 @@ __attribute__((noinline)) std::int32_t score_rows(const ScoreJob& job) {
       "vmov q6[2], q6[0], r0, r4\n\t"
       "vldrb.s32 q5, [r5], #4\n\t"
       "vmov q6[3], q6[1], r2, r6\n\t"
-      "vsub.i32 q5, q5, r9\n\t"
       "vmul.i32 q6, q6, q4\n\t"
       "vshl.s32 q6, q6, q5\n\t"
       "vstrw.32 q6, [r8], #16\n\t"
@@ -96,16 +95,100 @@ __attribute__((noinline)) std::int32_t score_rows(const ScoreJob& job) {
       "vmaxv.s32 r0, q7"
       : "+r"(r7), "+r"(max)
       : [steps] "i"(kSteps)
-      : "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r12", "lr", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7",
+      : "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r10", "r12", "lr", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7",
         "memory");
 #undef HEED_ROW
   return max;
 }
 
+// The same of two queries that lie `stride` bytes apart, of 8, 16 or 32 dimensions; the second's scores stand kBlockKeys
+// behind the first's.
+template <int kSteps>
+__attribute__((noinline)) std::int32_t score_pairs(ScoreJob& job, std::uint32_t stride) {
+  register ScoreJob* r7 __asm__("r7") = &job;
+  register std::uint32_t r1 __asm__("r1") = stride;
+  register std::int32_t max __asm__("r0");
+#define HEED_KEY(a, b)                                                                                  \
+  ".if %c[steps] == 0\n\tvldrb.u8 q4, [r3], #8\n\t.else\n\tvldrb.u8 q4, [r3], #16\n\t.endif\n\t"       \
+  "vmladav.s8 " a ", q0, q4\n\t"                                                                        \
+  "vmladav.s8 " b ", q1, q4\n\t"                                                                        \
+  ".if %c[steps] == 2\n\t"                                                                              \
+  "vldrb.u8 q4, [r3], #16\n\t"                                                                          \
+  "vmladava.s8 " a ", q2, q4\n\t"                                                                       \
+  "vmladava.s8 " b ", q3, q4\n\t"                                                                       \
+  ".endif\n\t"
+  __asm__ volatile(
+      "ldrd r12, lr, [r7, #16]\n\t"
+      "add r1, r12\n\t"
+      "vldrb.u8 q0, [r12]\n\t"
+      "vldrb.u8 q1, [r1]\n\t"
+      ".if %c[steps] == 2\n\t"
+      "vldrb.u8 q2, [r12, #16]\n\t"
+      "vldrb.u8 q3, [r1, #16]\n\t"
+      ".endif\n\t"
+      "ldrd r3, r1, [r7]\n\t"
+      "ldrd r5, r2, [r7, #8]\n\t"
+      "push {r7}\n\t"
+      "mov r9, #0x80000000\n\t"
+      "mov r11, r9\n\t"
+      "vdup.32 q5, r9\n\t"
+      "vdup.32 q6, r9\n\t"
+      "add lr, r1, lr, lsl #2\n\t"  // behind the last mantissa
+      "push {lr}\n\t"
+      "mov r7, r2\n\t"
+      "1:\n\t"
+      "vmaxv.s32 r9, q5\n\t"
+      HEED_KEY("r0", "r8") HEED_KEY("r2", "r10") HEED_KEY("r4", "r12") HEED_KEY("r6", "lr")
+      "vmaxv.s32 r11, q6\n\t"
+      "vldrb.u32 q4, [r1], #4\n\t"
+      "vmov q5[2], q5[0], r0, r4\n\t"
+      "vmov q5[3], q5[1], r2, r6\n\t"
+      "vldrb.s32 q7, [r5], #4\n\t"
+      "vmov q6[2], q6[0], r8, r12\n\t"
+      "vmov q6[3], q6[1], r10, lr\n\t"
+      "vmul.i32 q5, q5, q4\n\t"
+      "ldr r0, [sp]\n\t"
+      "vmul.i32 q6, q6, q4\n\t"
+      "vshl.s32 q5, q5, q7\n\t"
+      "cmp r1, r0\n\t"
+      "vshl.s32 q6, q6, q7\n\t"
+      "vstrw.32 q5, [r7], #16\n\t"
+      "vstrw.32 q6, [r7, #240]\n\t"
+      "bne 1b\n\t"
+      "pop {r0, r7}\n\t"
+      "ldr r0, [r7, #24]\n\t"
+      "vctp.32 r0\n\t"
+      "vpstt\n\t"
+      "vmaxvt.s32 r9, q5\n\t"
+      "vmaxvt.s32 r11, q6\n\t"
+      "str r11, [r7, #28]\n\t"
+      "mov r0, r9"
+      : "+r"(r7), "=r"(max), "+r"(r1)
+      : [steps] "i"(kSteps)
+      : "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "q0", "q1", "q2", "q3", "q4", "q5", "q6",
+        "q7", "memory");
+#undef HEED_KEY
+  return max;
+}
+
+// Exponents less the block's, for up to kBlockKeys keys, sixteen at a time.
+inline void set_shifts(std::int8_t* shifts, const std::int8_t* exponents, std::int32_t exponent, std::uint32_t visible) {
+  __asm__ volatile(
+      "dls lr, %[n]\n\t"
+      "1:\n\t"
+      "vldrb.u8 q0, [%[from]], #16\n\t"
+      "vsub.i8 q0, q0, %[exponent]\n\t"
+      "vstrb.8 q0, [%[to]], #16\n\t"
+      "le lr, 1b"
+      : [to] "+r"(shifts), [from] "+r"(exponents)
+      : [n] "r"((visible + 15) / 16), [exponent] "r"(exponent)
+      : "lr", "q0", "memory");
+}
+
 // Brings the dot products in job.scores to the block's exponent; returns the largest. Rows of all other widths.
 __attribute__((noinline)) inline std::int32_t scale_scores(const ScoreJob& job) {
   std::int32_t* scores = job.scores;
-  const std::int8_t* exponents = job.exponents;
+  const std::int8_t* shifts = job.shifts;
   const std::uint8_t* mantissas = job.mantissas;
   register std::int32_t max __asm__("r0") = INT32_MIN;
   __asm__ volatile(
@@ -114,16 +197,15 @@ __attribute__((noinline)) inline std::int32_t scale_scores(const ScoreJob& job) 
       "1:\n\t"
       "vldrw.u32 q0, [%[scores]]\n\t"
       "vldrb.u32 q1, [%[mantissas]], #4\n\t"
-      "vldrb.s32 q2, [%[exponents]], #4\n\t"
+      "vldrb.s32 q2, [%[shifts]], #4\n\t"
       "vmul.i32 q0, q0, q1\n\t"
-      "vsub.i32 q2, q2, %[exponent]\n\t"
       "vshl.s32 q0, q0, q2\n\t"
       "vmax.s32 q3, q3, q0\n\t"
       "vstrw.32 q0, [%[scores]], #16\n\t"
       "letp lr, 1b\n\t"
       "vmaxv.s32 %[max], q3"
-      : [max] "+r"(max), [scores] "+r"(scores), [mantissas] "+l"(mantissas), [exponents] "+l"(exponents)
-      : [exponent] "r"(job.exponent), [n] "r"(4 * job.quads - 4 + job.last)
+      : [max] "+r"(max), [scores] "+r"(scores), [mantissas] "+l"(mantissas), [shifts] "+l"(shifts)
+      : [n] "r"(4 * job.quads - 4 + job.last)
       : "lr", "q0", "q1", "q2", "q3", "memory");
   return max;
 }
@@ -146,6 +228,14 @@ inline ScoreKeys score_keys_of(std::uint32_t head_dim) {
   const std::uint32_t columns = round_up(head_dim, 4);
   if (columns == 8) return score_rows<0>;
   return columns % 16 == 0 && columns <= 64 ? kWidths[columns / 16 - 1] : score_any_width;
+}
+
+using ScorePairs = std::int32_t (*)(ScoreJob&, std::uint32_t);
+
+// Null for other heads.
+inline ScorePairs score_pairs_of(std::uint32_t head_dim) {
+  const std::uint32_t columns = round_up(head_dim, 4);
+  return columns == 8 ? score_pairs<0> : columns == 16 ? score_pairs<1> : columns == 32 ? score_pairs<2> : nullptr;
 }
 
 // What turns scores into weights: portable::ScoreScale in the form of the loop below.
@@ -211,18 +301,19 @@ __attribute__((noinline)) inline std::uint32_t weigh_keys(const WeightJob& job, 
       "vdup.32 q6, r9\n\t"
       "vdup.16 q7, r12\n\t"
       "ldr r9, [r7, #32]\n\t"
-      "sub r12, lr, #1\n\t"
-      "and r2, r12, #15\n\t"  // keys of the last sixteen, less one
-      "lsr lr, r12, #4\n\t"
+      "and r2, lr, #15\n\t"
+      "lsr lr, lr, #4\n\t"
       "wls lr, lr, 2f\n\t"
       "1:\n\t" HEED_SIXTEEN_KEYS("", "", "")
       "le lr, 1b\n\t"
       "2:\n\t"
-      "add r12, r2, #2\n\t"
+      "cmp r2, #0\n\t"
+      "beq.w 3f\n\t"
+      "add r12, r2, #1\n\t"  // the rest: even keys, odd keys
       "lsr r12, r12, #1\n\t"
-      "add r2, #1\n\t"
       "lsr r2, r2, #1\n\t"
       HEED_SIXTEEN_KEYS("vctp.16 r12\n\tvpst\n\t", "vctp.16 r2\n\tvpst\n\t", "t")
+      "3:"
       : "+r"(r7), [sum] "+r"(sum), "+r"(n)
       :
       : "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r12", "cc", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7",
