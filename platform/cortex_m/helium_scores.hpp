@@ -9,14 +9,15 @@
 
 namespace heed::helium {
 
-// portable::kExp2 backwards: the loop below has minus one minus the exponent at hand.
+// portable::kExp2 backwards, each entry four times: the loop below has minus one minus the exponent in Q10 at hand, and one
+// operation that clears bits takes fewer instructions than two that pick them. Costs 1.5 KB, saves 3 % of the softmax.
 struct Exp2Table {
-  std::uint16_t values[256];
+  std::uint16_t values[1024];
 };
 constexpr Exp2Table make_exp2_table() {
   Exp2Table t{};
-  for (int i = 0; i < 256; ++i)
-    t.values[255 - i] = static_cast<std::uint16_t>(2 * ((kExp2High[i >> 4] * kExp2Low[i & 15] + (1 << 14)) >> 15));
+  for (int i = 0; i < 1024; ++i)
+    t.values[1023 - i] = static_cast<std::uint16_t>(2 * ((kExp2High[i >> 6] * kExp2Low[(i >> 2) & 15] + (1 << 14)) >> 15));
   return t;
 }
 inline constexpr Exp2Table kExp2 = make_exp2_table();
@@ -268,8 +269,7 @@ __attribute__((noinline)) inline std::uint32_t weigh_keys(const WeightJob& job, 
   "vqrdmlash.s16 " odd ", q7, r6\n\t"   \
   "vmvn " odd ", " odd "\n\t"           \
   "vshr.s16 " even ", " odd ", #10\n\t" \
-  "vshr.u16 " odd ", " odd ", #2\n\t"   \
-  "vbic.i16 " odd ", #0xFF00\n\t"
+  "vbic.i16 " odd ", #0xFC00\n\t"
 #define HEED_SIXTEEN_KEYS(even, odd, t)                     \
   "vld40.32 {q0, q1, q2, q3}, [r1]\n\t"                     \
   "vld41.32 {q0, q1, q2, q3}, [r1]\n\t"                     \
