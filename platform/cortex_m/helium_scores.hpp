@@ -4,7 +4,7 @@
 #pragma once
 #include <arm_mve.h>
 
-#include "platform/cortex_m/helium_products.hpp"
+#include "platform/cortex_m/helium_sums.hpp"
 #include "platform/portable/attend.hpp"
 
 namespace heed::helium {
