@@ -14,11 +14,14 @@ struct Features {
   bool gelu = true;         // beside SiLU
   bool relu = true;
   bool threads = true;      // the Parallel hook
+  bool sampling = true;     // picking by chance, beside picking the largest logit
 };
 
 inline constexpr Features kAllFeatures{};
 // What a decoder of the Llama family with one scale per row takes on one core.
-inline constexpr Features kLlamaFeatures{false, true, false, false, false, false, false, false};
+inline constexpr Features kLlamaFeatures{false, true, false, false, false, false, false, false, true};
+// The same, when the program picks its tokens itself.
+inline constexpr Features kDecoderFeatures{false, true, false, false, false, false, false, false, false};
 
 // A firmware that carries less says so once for its whole program, e.g. -DHEED_FEATURES=kLlamaFeatures.
 #ifndef HEED_FEATURES

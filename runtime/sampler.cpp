@@ -76,6 +76,7 @@ Status create(Sampler& sampler, const SamplerConfig& config, std::uint32_t vocab
   s.vocab_size_ = vocab_size;
   s.state_ = config.seed;
   if (config.temperature >= kSmallestTemperature) {
+    if (!kBuiltFeatures.sampling) return Status::feature_not_built;
     if (scratch.size() / sizeof(std::uint32_t) < vocab_size) return Status::bad_argument;
     if (reinterpret_cast<std::uintptr_t>(scratch.data()) % alignof(std::uint32_t)) return Status::misaligned;
     s.weights_ = reinterpret_cast<std::uint32_t*>(scratch.data());
@@ -99,7 +100,7 @@ Status Sampler::pick(Token& token, Span<const float> logits) {
     if (best == vocab_size_) return Status::bad_argument;
   }
   token = static_cast<Token>(best);
-  if (inverse_temperature_ == 0.0f) return Status::ok;
+  if (!kBuiltFeatures.sampling || inverse_temperature_ == 0.0f) return Status::ok;
 
   const std::uint32_t* w = weights_;
   kernels_->sample_weights(weights_, logits.data(), vocab_size_, logits[best], inverse_temperature_);

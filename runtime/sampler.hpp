@@ -41,7 +41,8 @@ class Sampler {
 
 // `scratch`: Sampler::scratch_bytes(vocab_size) bytes aligned to 4, which the sampler uses during each pick only;
 // may be empty at temperature 0. `kernels` and `scratch` must outlive the sampler.
-// Fails with bad_argument (a number out of range or NaN, an empty vocabulary, too little scratch) or misaligned.
+// Fails with bad_argument (a number out of range or NaN, an empty vocabulary, too little scratch), misaligned, or
+// feature_not_built (a temperature without the sampling feature).
 Status create(Sampler& sampler, const SamplerConfig& config, std::uint32_t vocab_size, const Kernels& kernels,
               Span<std::byte> scratch);
 

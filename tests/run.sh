@@ -88,6 +88,11 @@ for preset in $presets; do
 done
 if [ $full = 1 ] && [ -z "$only" ] && [ -f "${HEED_TEST_DATA:-}/stories260K/stories260K.bin" ]; then
   echo "== story firmware: flash, stack, instructions and digest"
+  if python3 tests/firmware/flash.py --check; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+  fi
   if python3 tests/firmware/measure.py --check --source "stories260K=$HEED_TEST_DATA/stories260K/stories260K.bin" \
     --source story=examples/models/story.heed; then
     passed=$((passed + 1))

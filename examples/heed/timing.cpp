@@ -23,18 +23,21 @@ double vector_cost(const CoreCosts& costs, VectorOperation operation, std::uint3
   return x[0] + x[1] * n + (n % 16 ? x[2] : 0) + x[3] * (n % 16) + (n % 8 ? x[4] : 0) + x[5] * ((n + 63) / 64);
 }
 
-// dst [rows] written, or added to, or with a bias
-double product_cost(const CoreCosts& costs, std::uint32_t rows, std::uint32_t cols, Layout layout, bool adds, bool bias) {
-  const double* x = costs.product;
-  const std::uint32_t padded = padded_cols(layout, cols);
-  const double r = padded_rows(layout, rows), c = padded, blocks = (padded + 63) / 64;
+double product_cost(const CoreCosts& costs, const double (&x)[14], std::uint32_t rows, std::uint32_t cols, Layout layout) {
+  const std::uint32_t padded = padded_cols(layout, cols), whole = (padded + 63) / 64;
+  const double r = padded_rows(layout, rows), c = padded, blocks = whole;
   double n = x[0] + x[1] * r + x[2] * c + x[3] * r * c + x[4] * blocks + x[5] * r * blocks;
   if (padded % 64) n += x[6] + x[7] * r;
+  if (whole == 1) n += padded % 64 ? x[8] + x[9] * r : x[10] + x[11] * r;
   const double panels = (padded_rows(layout, rows) - 1) / costs.panel;
-  n += panels * (x[8] + x[9] * blocks);
-  if (adds) n += x[10] + x[11] * r;
-  if (bias) n += x[12] + x[13] * r;
-  return n;
+  return n + panels * (x[12] + x[13] * blocks);
+}
+
+// dst [rows] written or added to; what a bias costs is known for the first.
+double product_cost(const CoreCosts& costs, std::uint32_t rows, std::uint32_t cols, Layout layout, bool added, bool biased) {
+  const auto kind = [&](int k) { return product_cost(costs, costs.product[k], rows, cols, layout); };
+  if (!biased) return kind(added ? 1 : 0);
+  return kind(2) + (added ? kind(1) - kind(0) : 0.0);
 }
 
 // Costs of a head of this width: measured, or on the line between the nearest two that were.
@@ -69,8 +72,8 @@ bool step_formula(StepFormula& formula, const std::string& core, const ModelConf
     const bool gain = !(c.flags & folded);
     return vector(c.norm == Norm::layer ? (gain ? kLayerNormGain : kLayerNorm) : (gain ? kNormGain : kNorm), c.d_model);
   };
-  const auto product = [&](std::uint32_t rows, std::uint32_t cols, bool adds, std::uint16_t bias) {
-    return product_cost(*costs, rows, cols, layout, adds, (c.biases & bias) != 0);
+  const auto product = [&](std::uint32_t rows, std::uint32_t cols, bool added, std::uint16_t bias) {
+    return product_cost(*costs, rows, cols, layout, added, (c.biases & bias) != 0);
   };
 
   double n = vector(kEmbed, c.d_model) * (c.position == Position::learned ? 2 : 1) + norm(kFinalGainFolded) +

@@ -26,7 +26,7 @@ struct CoreCosts {
   double data_percent;            // how far counts of one position differ between texts, at most
   std::uint32_t panel;            // rows that a product takes together
   double vectors[kVectorOperations][6];
-  double product[14];
+  double product[3][14];           // written, added, written with a bias
   double turn[2];
   HeadCosts heads[kWidths];
   double rest[7];                 // Session::step between the operations

@@ -89,6 +89,7 @@ inline std::uint32_t argmax(const float* logits, std::uint32_t n) {
 
 inline void sample_weights(std::uint32_t* weights, const float* logits, std::uint32_t n, float max,
                            float inverse_temperature) {
+  if (!kBuiltFeatures.sampling) return;  // nobody calls it, but the table points to it
   for (std::uint32_t i = 0; i < n; ++i) {
     const float x = (logits[i] - max) * inverse_temperature;
     weights[i] = bits_of(exp_f32(x) * 4194304.0f + 8388608.0f) & 0x7FFFFFu;

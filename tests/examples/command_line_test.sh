@@ -226,6 +226,12 @@ test_without_data() {
     expect 0 "plan --preset $preset --json" plan --preset $preset --target cortex-m4 --json
     keys parameters macs_per_token image_bytes arena_bytes memory_map
   done
+  for core in cortex-m0 cortex-m3 cortex-m4 cortex-m7 cortex-m33 cortex-m55; do  # a formula of position
+    expect 0 "plan --target $core" plan --preset stories260k --target $core
+    has "floor(p / 64)"
+    expect 0 "plan --target $core --json" plan --preset stories260k --target $core --json
+    keys instructions constant per_key per_block ragged data_percent first_token last_token regions
+  done
   expect 0 "the size of stories260k" plan --preset stories260k --target cortex-m4 --context 256 --json
   same "parameters of stories260k" "$(value parameters)" 260032
   expect 0 "plan --preset gpt-3" plan --preset gpt-3

@@ -45,6 +45,7 @@ def up(n, multiple):
 
 WIDTHS = [4, 8, 16, 32, 48, 64, 96, 128]  # of heads; what lies between is interpolated
 VECTORS = ["embed", "quantise", "norm", "norm_gain", "layer_norm", "layer_norm_gain", "gate", "gate_alone"]
+PRODUCTS = ["product", "product_added", "product_biased"]
 HEADS = ["query", "key", "value", "finish", "attend"]
 
 
@@ -53,12 +54,13 @@ def features(op, args, core):
     if op in VECTORS:
         n = args[0]
         return [1, n, int(n % 16 != 0), n % 16, int(n % 8 != 0), up(n, 64) // 64]
-    if op == "product":  # rows, columns, 0 written or 1 added, bias
+    if op in PRODUCTS:  # rows, columns
         rows, cols = up(args[0], 4), up(args[1], COLUMN_BLOCK[CORES[core][2]])
         blocks = up(cols, 64) // 64
         ragged, panels = int(cols % 64 != 0), (rows - 1) // PANEL.get(core, 1 << 20)
-        return [1, rows, cols, rows * cols, blocks, rows * blocks, ragged, rows * ragged, panels, panels * blocks,
-                args[2], rows * args[2], args[3], rows * args[3]]
+        one, only = int(blocks == 1) * ragged, int(blocks == 1) * (1 - ragged)  # a single block, not full and full
+        return [1, rows, cols, rows * cols, blocks, rows * blocks, ragged, rows * ragged, one, rows * one, only, rows * only,
+                panels, panels * blocks]
     if op == "turn":  # pairs
         return [1, args[0]]
     if op == "query":  # head_dim; the part of it that rotates
@@ -96,19 +98,26 @@ def operations(c, position):
     per = heads // kv
     rotates, offset = c["rotary_dims"] / hd, int(c["key_offset"])
     norm = lambda folded: ("layer_norm" if c["norm"] == "layer" else "norm") + ("" if folded else "_gain")
-    bias = lambda bit: int(c["biases"] & bit != 0)
+
+    def product(rows, cols, added, bias, times):
+        biased = c["biases"] & bias != 0
+        yield PRODUCTS[2 if biased else added], (rows, cols), times
+        if biased and added:
+            yield "product_added", (rows, cols), times
+            yield "product", (rows, cols), -times
+
     yield "embed", (d,), 1 + int(c["position"] == "learned")
     if rotates:
         yield "turn", (c["rotary_dims"] // 2,), 1
     yield norm(c["attention_gain_folded"]), (d,), layers
     yield norm(c["ffn_gain_folded"]), (d,), layers
     yield norm(c["final_gain_folded"]), (d,), 1
-    yield "product", (heads * hd, d, 0, bias(1)), layers
-    yield "product", (kv * hd, d, 0, bias(1)), 2 * layers
-    yield "product", (d, heads * hd, 1, bias(2)), layers
-    yield "product", (c["d_ff"], d, 0, bias(4)), (1 + int(c["gated"])) * layers
-    yield "product", (d, c["d_ff"], 1, bias(8)), layers
-    yield "product", (c["vocab_size"], d, 0, bias(16)), 1
+    yield from product(heads * hd, d, 0, 1, layers)
+    yield from product(kv * hd, d, 0, 1, 2 * layers)
+    yield from product(d, heads * hd, 1, 2, layers)
+    yield from product(c["d_ff"], d, 0, 4, (1 + int(c["gated"])) * layers)
+    yield from product(d, c["d_ff"], 1, 8, layers)
+    yield from product(c["vocab_size"], d, 0, 16, 1)
     yield "query", (hd, rotates), layers * heads
     yield "key", (hd, rotates, offset), layers * kv
     yield "value", (hd,), layers * kv
@@ -216,7 +225,7 @@ def measure(counter, core):
         if name == "gate":
             name, args = ("gate" if args[1] else "gate_alone"), args[:1]
         elif name == "product":
-            args = (args[0], args[1], int(args[2] == 1), int(args[2] == 2))
+            name, args = PRODUCTS[args[2]], args[:2]
         elif name.startswith("attend"):
             args, name = (args[0], args[1], args[2], int(name == "attend_more")), "attend"
         samples.setdefault(name, []).append((args, count))
@@ -229,7 +238,7 @@ def measure(counter, core):
 
     PANEL[core] = min((1 << 20, 32, 48, 64, 96, 128, 192, 256), key=worst_product)
     table = {}
-    for op in VECTORS + ["product", "turn"] + HEADS:
+    for op in VECTORS + PRODUCTS + ["turn"] + HEADS:
         parts = [samples[op]] if op not in HEADS else [[s for s in samples[op] if s[0][0] == d] for d in WIDTHS]
         fits = [fit([features(op, args, core) for args, _ in part], [count for _, count in part]) for part in parts]
         table[op] = [x for x, _ in fits] if op in HEADS else fits[0][0]
@@ -289,7 +298,8 @@ def write(counter, cores):
         table, spread = measure(counter, core)
         lines.append(f'  {{"{core}", {100 * spread:.3f}, {PANEL[core]},')
         lines.append("   {" + ",\n    ".join(f"{{{numbers(table[op])}}}" for op in VECTORS) + "},")
-        lines += [f"   {{{numbers(table[op])}}}," for op in ("product", "turn")]
+        lines.append("   {" + ",\n    ".join(f"{{{numbers(table[op])}}}" for op in PRODUCTS) + "},")
+        lines += [f"   {{{numbers(table[op])}}}," for op in ["turn"]]
         for i in range(len(WIDTHS)):
             row = [x for op in HEADS for x in table[op][i]]
             lines.append(("   {{" if i == 0 else "    {") + numbers(row) + ("}}," if i + 1 == len(WIDTHS) else "},"))

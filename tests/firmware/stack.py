@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The deepest stack that a firmware can use, from the compiler's own report: GCC's -fcallgraph-info=su writes for each
+object the frame of each function and whom it calls.
+
+    stack.py --elf ELF --folder BUILD [--paths]    prints the bound in bytes, and with --paths the deepest path
+
+A frame of unknown size (a variable-length array, alloca) or a cycle of calls is an error. What the report does not say:
+- Functions of the compiler's library have no report; their frames and calls are read from their instructions.
+- A call through a pointer may reach any function of the kernel table (read from the ELF), and, inside the file of a
+  kernel table, any function of that file that nobody calls by name; one of those in turn only such as call nothing
+  through a pointer. The constructors of start-up are none here.
+"""
+import argparse
+import os
+import re
+import subprocess
+import sys
+
+INDIRECT = "__indirect_call"
+
+
+def output(*command):
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+class Function:
+    def __init__(self):
+        self.frame, self.calls, self.files = 0, set(), set()
+
+
+def read_reports(folder, program):
+    """{symbol: Function}, of all objects of the program; a name that is local to several files is one, the largest."""
+    functions = {}
+    for path, _, names in os.walk(folder):
+        for name in names:
+            target = re.search(r"CMakeFiles/([^/]+)\.dir", path + "/")
+            if not name.endswith(".ci") or not target or target.group(1) not in ("heed", "heed_startup", program):
+                continue
+            with open(os.path.join(path, name), encoding="utf-8") as f:
+                text = f.read()
+            symbol = lambda title: title.rsplit(":", 1)[-1].lstrip("*")
+            for title, label in re.findall(r'^node: \{ title: "([^"]*)" label: "([^"]*)"', text, re.M):
+                frame = re.search(r"\\n(\d+) bytes \(([^)]*)\)", label)
+                if not frame:
+                    continue  # declared only
+                if "dynamic" in frame.group(2) and "bounded" not in frame.group(2):
+                    sys.exit(f"stack.py: {symbol(title)} has a frame of unknown size")
+                f = functions.setdefault(symbol(title), Function())
+                f.frame = max(f.frame, int(frame.group(1)))
+                f.files.add(name)
+            for source, target in re.findall(r'^edge: \{ sourcename: "([^"]*)" targetname: "([^"]*)"', text, re.M):
+                functions.setdefault(symbol(source), Function()).calls.add(symbol(target))
+    return functions
+
+
+def symbols_of(elf):
+    """{address: names} of functions, and {name: (address, size)} of all."""
+    at, of = {}, {}
+    for line in output("arm-none-eabi-nm", "-S", elf).splitlines():
+        words = line.split()
+        if len(words) == 4:
+            of[words[3]] = (int(words[0], 16), int(words[1], 16))
+        if words[-2] in "TtWw":
+            at.setdefault(int(words[0], 16) & ~1, []).append(words[-1])
+    return at, of
+
+
+def table_functions(elf, at, of):
+    """Functions that the one kernel table of this firmware points to."""
+    found = set()
+    for name, (address, size) in of.items():
+        if not re.search(r"kernels_cortex_m\d+$", re.sub(r"E$", "", name)):
+            continue
+        dump = output("arm-none-eabi-objdump", "-s", f"--start-address={address:#x}", f"--stop-address={address + size:#x}", elf)
+        data = b"".join(bytes.fromhex("".join(line[1:].split("  ")[0].split()[1:])) for line in dump.splitlines()
+                        if re.match(r"^ [0-9a-f]+ ", line))
+        for i in range(0, len(data) - 3, 4):
+            found.update(at.get(int.from_bytes(data[i:i + 4], "little") & ~1, []))
+    return found
+
+
+def from_instructions(elf, name):
+    """A function without a report."""
+    f = Function()
+    for line in output("arm-none-eabi-objdump", "-d", "--no-show-raw-insn", f"--disassemble={name}", elf).splitlines():
+        push = re.search(r"\b(push|stmdb\s+sp!,|vpush)\s*\{([^}]*)\}", line)
+        if push:
+            registers = 0
+            for part in push.group(2).split(","):
+                ends = re.findall(r"\d+", part)
+                registers += int(ends[1]) - int(ends[0]) + 1 if "-" in part else 1
+            f.frame += registers * (8 if "vpush" in line and "d" in push.group(2) else 4)
+        grown = re.search(r"\bsub(?:w|\.w)?\s+sp, (?:sp, )?#(\d+)", line) or re.search(r"\[sp, #-(\d+)\]!", line)
+        if grown:
+            f.frame += int(grown.group(1))
+        call = re.search(r"\bblx?\s+[0-9a-f]+ <([^>+]+)>", line) or re.search(r"\bb(?:\.[nw])?\s+[0-9a-f]+ <([^>+]+)>", line)
+        if call and call.group(1) != name:
+            f.calls.add(call.group(1))
+    return f
+
+
+def bound(elf, folder, root="heed_reset_handler"):
+    """(bytes, path of (function, frame))."""
+    functions = read_reports(folder, os.path.basename(elf))
+    at, of = symbols_of(elf)
+    linked = {name for names in at.values() for name in names}
+    table = table_functions(elf, at, of)
+    if not table:
+        sys.exit(f"stack.py: no kernel table in {elf}")
+    called = {target for f in functions.values() for target in f.calls}
+    depths, active = {}, []
+
+    def targets(name, f):
+        for target in f.calls:
+            if target != INDIRECT:
+                yield target
+            elif name == root:
+                continue  # constructors
+            elif any(file.startswith("kernels_") for file in f.files):
+                by_pointer = lambda other, g: (g.files & f.files and other not in called and other not in table and
+                                               other in linked)
+                nested = by_pointer(name, f)
+                yield from (other for other, g in functions.items()
+                            if by_pointer(other, g) and not (nested and INDIRECT in g.calls))
+            else:
+                yield from table
+
+    def depth(name):
+        if name in depths:
+            return depths[name]
+        if name in active:
+            sys.exit("stack.py: recursion: " + " -> ".join(active[active.index(name):] + [name]))
+        f = functions.get(name)
+        if f is None or (f.frame == 0 and not f.files):
+            f = functions[name] = from_instructions(elf, name) if name in linked else Function()
+        active.append(name)
+        below = max((depth(t) for t in targets(name, f)), default=(0, []))
+        active.pop()
+        depths[name] = (f.frame + below[0], [(name, f.frame)] + below[1])
+        return depths[name]
+
+    sys.setrecursionlimit(10000)
+    return depth(root)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--elf", required=True)
+    parser.add_argument("--folder", required=True)
+    parser.add_argument("--paths", action="store_true")
+    args = parser.parse_args()
+    total, path = bound(args.elf, args.folder)
+    print(f"{total} bytes at most")
+    for name, frame in path if args.paths else []:
+        print(f"  {frame:6} {output('c++filt', name).strip()[:120]}")
+
+
+if __name__ == "__main__":
+    main()
