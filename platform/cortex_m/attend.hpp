@@ -2,9 +2,33 @@
 // attend.hpp: attention over one key block on Cortex-M: portable::attend_block with loops that use what these cores
 // have. No branch depends on data.
 #pragma once
+#include "platform/cortex_m/soft_float.hpp"
 #include "platform/portable/exp2.hpp"
 
 namespace heed::cortex_m {
+
+// portable::score_scale on a core without an FPU, where products with powers of two and comparisons are integer
+// operations. Scores below what a float can scale are flat.
+__attribute__((noinline)) inline portable::ScoreScale score_scale(std::int32_t max, float unscaled, int key_exponent) {
+  const std::uint32_t u = bits_of(unscaled);
+  const int field = static_cast<int>(u >> 23) + key_exponent;
+  if (field < 127 - 40 - 25 || static_cast<std::int32_t>(u) < 0) return {0, 0, 0, 2 + 1024};
+  const float factor = float_of(field > 254 ? 0x7F800000u : u + (static_cast<std::uint32_t>(key_exponent) << 23));
+  float score = static_cast<float>(max) * factor;
+  const std::uint32_t s_bits = bits_of(score);
+  if ((s_bits & 0x7FFFFFFFu) > 0x49800000u) score = float_of((s_bits & 0x80000000u) | 0x49800000u);  // 2^20
+  portable::ScoreScale s;
+  s.reference = round_to_int(score);
+  const float rest = static_cast<float>(s.reference) - score;
+  const bool below = static_cast<std::int32_t>(bits_of(rest)) < 0;
+  s.reference += below;
+  s.start = round_to_int(times_power(below ? rest + 1.0f : rest, 1024.0f)) + 2 + 1024;
+  s.shift = 15 - (field + 25 - 126);
+  s.mantissa = static_cast<std::int32_t>((((u & 0x7FFFFFu) | 0x800000u) + 256u) >> 9);
+  if (s.mantissa > 32767 || s.shift < 0) s.mantissa = 32767;
+  s.shift = s.shift < 0 ? 0 : s.shift > 31 ? 31 : s.shift;
+  return s;
+}
 
 // The loops over keys. In both an odd first key enters in the middle. Register shifts by 32 and more give 0 or the sign.
 template <int kShift>
@@ -91,8 +115,8 @@ void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBloc
     const std::uint32_t index = q.first + i;
     Core::scores(scores, q.queries, index, block, visible);
     const std::int32_t max = Core::scale_scores(scores, block, visible);
-    const portable::ScoreScale scale = portable::score_scale(
-        max, q.queries.scales[index] * q.factor * pow2(block.key_exponent_maxima[visible - 1]));
+    const portable::ScoreScale scale =
+        score_scale(max, q.queries.scales[index] * q.factor, block.key_exponent_maxima[visible - 1]);
     const std::int32_t value_exponent = block.value_exponent_maxima[visible - 1];
     for (std::uint32_t k = visible & ~(Core::kKeyStep - 1); k < round_up(visible, Core::kKeyStep); ++k) folded[k] = 0;
     if (kBuiltFeatures.pattern_tap && weights) {
@@ -109,9 +133,10 @@ void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBloc
       const float keep = pow2_or_zero(old_reference - merged);
       const float add = pow2_or_zero(scale.reference - merged);
       old_reference = merged;
-      sums.denominators[index] = sums.denominators[index] * keep + static_cast<float>(denominator) * add;
+      sums.denominators[index] =
+          times_power(sums.denominators[index], keep) + times_power(static_cast<float>(denominator), add);
       Core::weigh(sums.numerators + std::size_t{index} * block.head_dim, folded, block, visible, keep,
-                  add * pow2(value_exponent));
+                  times_power(add, pow2(value_exponent)));
     }
     if (--left_in_run == 0) {
       left_in_run = q.per_position;

@@ -47,6 +47,7 @@ __attribute__((noinline)) void dot4(std::int32_t* sums, const std::int8_t* rows,
 #undef HEED_ROW
 }
 
+// Four keys a round, which the first round enters in the middle.
 struct Softmax {
   // Brings the dot products in `scores` to the block's exponent; returns the largest.
   __attribute__((noinline)) static std::int32_t scale_scores(std::int32_t* scores, const KvBlock& block,
@@ -59,26 +60,31 @@ struct Softmax {
     register std::int32_t exponent __asm__("r3") = block.key_exponent_maxima[visible - 1];
     register std::int32_t max __asm__("r4") = -(1 << 30);  // no score is smaller
     register const std::int32_t* end __asm__("r12") = scores + visible;
+    register std::uint32_t entry __asm__("r7") = (0u - visible) % 4 * 24;
+#define HEED_KEY \
+        "ldr r5, [r0]\n\t" \
+        "ldrb r6, [r1]\n\t" \
+        "muls r5, r6\n\t" \
+        "ldrsb r6, [r1, r2]\n\t" \
+        "adds r1, #1\n\t" \
+        "subs r6, r3, r6\n\t" \
+        "asrs r5, r6\n\t" \
+        "subs r6, r5, r4\n\t" \
+        "asrs r7, r6, #31\n\t" \
+        "bics r6, r7\n\t" \
+        "adds r4, r4, r6\n\t" \
+        "stmia r0!, {r5}\n\t"
     __asm__ volatile(
         ".syntax unified\n\t"
-        "1:\n\t"
-        "ldr r5, [r0]\n\t"
-        "ldrb r6, [r1]\n\t"
-        "muls r5, r6\n\t"
-        "ldrsb r6, [r1, r2]\n\t"
-        "adds r1, #1\n\t"
-        "subs r6, r3, r6\n\t"
-        "asrs r5, r6\n\t"
-        "subs r6, r5, r4\n\t"
-        "asrs r7, r6, #31\n\t"
-        "bics r6, r7\n\t"
-        "adds r4, r4, r6\n\t"
-        "stmia r0!, {r5}\n\t"
+        "add pc, r7\n\t"
+        "nop\n\t"
+        "1:\n\t" HEED_KEY HEED_KEY HEED_KEY HEED_KEY
         "cmp r0, r12\n\t"
         "bne 1b"
-        : "+r"(s), "+r"(mantissas), "+r"(max)
+        : "+r"(s), "+r"(mantissas), "+r"(max), "+r"(entry)
         : "r"(to_exponents), "r"(exponent), "r"(end)
-        : "r5", "r6", "r7", "cc", "memory");
+        : "r5", "r6", "cc", "memory");
+#undef HEED_KEY
     return max;
   }
 
@@ -99,41 +105,46 @@ struct Softmax {
     register std::int32_t ve __asm__("r11") = value_exponent;
     register std::uint32_t sum __asm__("r12") = 0;
     register const std::int8_t* end __asm__("lr") = value_exponents + visible;
+    register std::uint32_t entry __asm__("r7") = (0u - visible) % 4 * 54;
+#define HEED_KEY \
+        "ldmia r1!, {r5}\n\t" \
+        "mov r6, r8\n\t" \
+        "subs r5, r6, r5\n\t" \
+        "mov r6, r9\n\t" \
+        "lsrs r5, r6\n\t" \
+        "lsrs r6, r5, #15\n\t" \
+        "rsbs r6, r6, #0\n\t" \
+        "sbcs r6, r6\n\t" \
+        "muls r5, r3\n\t" \
+        "add r5, r10\n\t" \
+        "orrs r5, r6\n\t" \
+        "lsls r6, r5, #7\n\t" \
+        "lsrs r6, r6, #24\n\t" \
+        "lsls r6, r6, #1\n\t" \
+        "ldrh r6, [r4, r6]\n\t" \
+        "lsrs r5, r5, #25\n\t" \
+        "lsrs r6, r5\n\t" \
+        "movs r5, #0\n\t" \
+        "adcs r6, r5\n\t" \
+        "add r12, r6\n\t" \
+        "ldrsb r5, [r2, r5]\n\t" \
+        "adds r2, #1\n\t" \
+        "mov r7, r11\n\t" \
+        "subs r5, r7, r5\n\t" \
+        "lsrs r6, r5\n\t" \
+        "strh r6, [r0]\n\t" \
+        "adds r0, #2\n\t"
     __asm__ volatile(
         ".syntax unified\n\t"
-        "1:\n\t"
-        "ldmia r1!, {r5}\n\t"
-        "mov r6, r8\n\t"
-        "subs r5, r6, r5\n\t"
-        "mov r6, r9\n\t"
-        "lsrs r5, r6\n\t"
-        "lsrs r6, r5, #15\n\t"
-        "rsbs r6, r6, #0\n\t"
-        "sbcs r6, r6\n\t"  // all ones if more than 15 bits
-        "muls r5, r3\n\t"
-        "add r5, r10\n\t"
-        "orrs r5, r6\n\t"
-        "lsls r6, r5, #7\n\t"
-        "lsrs r6, r6, #24\n\t"
-        "lsls r6, r6, #1\n\t"
-        "ldrh r6, [r4, r6]\n\t"
-        "lsrs r5, r5, #25\n\t"
-        "lsrs r6, r5\n\t"
-        "movs r5, #0\n\t"
-        "adcs r6, r5\n\t"
-        "add r12, r6\n\t"
-        "ldrsb r5, [r2, r5]\n\t"
-        "adds r2, #1\n\t"
-        "mov r7, r11\n\t"
-        "subs r5, r7, r5\n\t"
-        "lsrs r6, r5\n\t"
-        "strh r6, [r0]\n\t"
-        "adds r0, #2\n\t"
+        "add pc, r7\n\t"
+        "nop\n\t"
+        "1:\n\t" HEED_KEY HEED_KEY HEED_KEY HEED_KEY
         "cmp r2, lr\n\t"
         "bne 1b"
-        : "+r"(f), "+r"(u), "+r"(x), "+r"(sum)
+        : "+r"(f), "+r"(u), "+r"(x), "+r"(sum), "+r"(entry)
         : "r"(mantissa), "r"(exp2), "r"(top), "r"(shift), "r"(start), "r"(ve), "r"(end)
-        : "r5", "r6", "r7", "cc", "memory");
+        : "r5", "r6", "cc", "memory");
+#undef HEED_KEY
     return sum;
   }
 };
