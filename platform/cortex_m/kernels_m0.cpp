@@ -183,6 +183,30 @@ struct Core : thumb1::Softmax {
   }
 };
 
+// Longer rows may have sums that are not exact as floats.
+constexpr std::uint32_t kShortCols = 1040;
+
+void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor& rhs, const MatmulRange& range) {
+  const std::uint32_t cols = padded_cols(Layout::row, rhs.cols);
+  if (group_count(rhs.cols, rhs.group) || cols > kShortCols) return cortex_m::matmul<Core>(dst, lhs, rhs, range);
+  for (std::uint32_t t = 0; t < range.n; ++t) {
+    const std::int8_t* const x = lhs.values + std::size_t{t} * lhs.value_stride;
+    const std::int8_t* w = rhs.weights + std::size_t{range.row_begin} * cols;
+    float* out = dst + std::size_t{t} * range.dst_stride + range.row_begin;
+    for (std::uint32_t row = range.row_begin; row < range.row_end; row += 4, w += 4 * cols, out += 4) {
+      alignas(16) std::int32_t sums[4];
+      float y[4];
+      thumb1::dot4<1>(sums, w, cols, x, cols);
+      const bool more = rhs.bias || range.accumulate;
+      thumb1::store_rows(more ? y : out, sums, rhs.scales + row, lhs.scales[t]);
+      for (std::uint32_t i = 0; more && i < 4; ++i) {
+        if (rhs.bias) y[i] += rhs.bias[row + i];
+        out[i] = range.accumulate ? out[i] + y[i] : y[i];
+      }
+    }
+  }
+}
+
 void attend_finish(float* dst, const float* numerators, float denominator, std::uint32_t head_dim) {
   const float inverse = 1.0f / denominator;
   for (std::uint32_t d = 0; d < head_dim; ++d) dst[d] = thumb1::multiply(numerators[d], inverse);
@@ -212,7 +236,7 @@ const Kernels kernels_cortex_m0 = {
     quantize_s8r_f32,
     norm_s8r_f32,
     gate_s8r_f32,
-    cortex_m::matmul<Core>,
+    matmul_f32_s8r_s8c,
     query_s8r_f32,
     store_key,
     store_value,

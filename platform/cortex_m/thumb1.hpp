@@ -185,6 +185,58 @@ __attribute__((noinline, optimize("O2"))) inline float scaled_sum(std::int32_t s
   return float_of(multiply_magnitudes(x, scale) | sign);
 }
 
+// The upper 24 bits of the product of two mantissas of 24 bits, rounded to even: of a1:a0 in r2, r1 and b1:b0 in r4, r5 by
+// 12 bits each, to r3. r7 becomes less by one where the product has one bit less in front.
+#define HEED_MANTISSAS \
+  "movs r3, r2\n\tmuls r3, r4\n\tmuls r2, r5\n\tmuls r4, r1\n\tmuls r1, r5\n\tadds r2, r2, r4\n\t" \
+  "lsrs r4, r2, #12\n\tadds r3, r3, r4\n\tlsls r2, r2, #20\n\tlsrs r2, r2, #8\n\tadds r1, r1, r2\n\t" \
+  "lsrs r2, r1, #24\n\tadds r3, r3, r2\n\tlsls r1, r1, #8\n\t" \
+  "lsrs r2, r3, #23\n\tmovs r4, #1\n\teors r2, r4\n\tlsrs r5, r1, #31\n\tands r5, r2\n\t" \
+  "lsls r3, r2\n\tadds r3, r3, r5\n\tlsls r1, r2\n\tsubs r7, r7, r2\n\t" \
+  "movs r4, #0\n\tmvns r4, r4\n\tlsrs r4, r4, #1\n\tlsrs r2, r3, #1\n\tadcs r1, r4\n\tmovs r2, #0\n\tadcs r3, r2\n\t"
+// Shifts r6 by n to the left and takes n from r7 if it is below 2^bits; four instructions in either case.
+#define HEED_NORMALIZE(bits, n, to, over) \
+  "lsrs r0, r6, #" bits "\n\tbeq " to "f\n\tnop\n\tb " over "f\n\t" to ":\n\tlsls r6, r6, #" n "\n\tsubs r7, #" n "\n\t" over ":\n\t"
+
+// out[i] = float(sums[i]) * (row_scales[i] * x_scale) for four |sums[i]| < 2^24, which are exact as floats; `sums` is
+// aligned to 16 bytes.
+__attribute__((noinline)) inline void store_rows(float* to, const std::int32_t* from, const float* row_scales, float x_scale) {
+  register float* out __asm__("r8") = to;
+  register const std::int32_t* sums __asm__("r9") = from;
+  register const float* scales __asm__("r10") = row_scales;
+  register std::uint32_t upper __asm__("r11") = (bits_of(x_scale) << 9 >> 21) + 0x800u;
+  register std::uint32_t lower __asm__("r12") = bits_of(x_scale) << 20 >> 20;
+  register std::uint32_t exponent __asm__("lr") = (bits_of(x_scale) >> 23) - 103u;
+  __asm__ volatile(
+      ".syntax unified\n\t"
+      "1:\n\t"
+      "mov r0, r10\n\tldmia r0!, {r1}\n\tmov r10, r0\n\t"
+      "lsrs r7, r1, #23\n\tadd r7, lr\n\t"
+      "lsls r1, r1, #9\n\tlsrs r2, r1, #21\n\tmovs r3, #8\n\tlsls r3, r3, #8\n\tadds r2, r2, r3\n\t"
+      "lsls r1, r1, #11\n\tlsrs r1, r1, #20\n\t"
+      "mov r4, r11\n\tmov r5, r12\n\t" HEED_MANTISSAS
+      "mov r0, r9\n\tldmia r0!, {r6}\n\tmov r9, r0\n\t"
+      "asrs r5, r6, #31\n\teors r6, r5\n\tsubs r6, r6, r5\n\t"
+      "lsrs r5, r5, #31\n\tlsls r5, r5, #8\n\tadds r7, r7, r5\n\t"  // the sign above the exponent
+      HEED_NORMALIZE("8", "16", "2", "3") HEED_NORMALIZE("16", "8", "2", "3") HEED_NORMALIZE("20", "4", "2", "3")
+      HEED_NORMALIZE("22", "2", "2", "3") HEED_NORMALIZE("23", "1", "2", "3")
+      "lsrs r2, r6, #12\n\tlsls r1, r6, #20\n\tlsrs r1, r1, #20\n\t"
+      "lsrs r4, r3, #12\n\tlsls r5, r3, #20\n\tlsrs r5, r5, #20\n\t" HEED_MANTISSAS
+      "cmp r3, #0\n\tbeq 4f\n\t"
+      "lsls r7, r7, #23\n\tadds r3, r3, r7\n\t"
+      "4:\n\t"
+      "mov r0, r8\n\tstmia r0!, {r3}\n\tmov r8, r0\n\t"
+      "mov r0, r9\n\tlsls r0, r0, #28\n\t"
+      "beq 5f\n\t"
+      "b 1b\n\t"
+      "5:"
+      : "+r"(out), "+r"(sums), "+r"(scales)
+      : "r"(upper), "r"(lower), "r"(exponent)
+      : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "cc", "memory");
+}
+#undef HEED_NORMALIZE
+#undef HEED_MANTISSAS
+
 // x * factor, neither infinite nor NaN nor denormal, with a product that is neither.
 inline float multiply(float x, float factor) {
   const std::uint32_t a = bits_of(x), b = bits_of(factor), sign = (a ^ b) & 0x80000000u;
