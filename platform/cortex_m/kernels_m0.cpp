@@ -165,9 +165,7 @@ struct Core : thumb1::Softmax {
   static void scores(std::int32_t* dst, const Activations& queries, std::uint32_t index, const KvBlock& block,
                      std::uint32_t visible) {
     const std::uint32_t stride = round_up(block.head_dim, 4);
-    for (std::uint32_t k = 0; k < visible; k += 4)
-      thumb1::dot4<1>(dst + k, block.keys + std::size_t{k} * stride, stride, portable::activation_row(queries, index),
-                      stride);
+    thumb1::dot_rows(dst, block.keys, stride, portable::activation_row(queries, index), round_up(visible, 4));
   }
   static void weigh(float* numerators, const std::int16_t* folded, const KvBlock& block, std::uint32_t visible,
                     float keep, float add) {
@@ -193,13 +191,16 @@ void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor& rhs, c
     const std::int8_t* const x = lhs.values + std::size_t{t} * lhs.value_stride;
     const std::int8_t* w = rhs.weights + std::size_t{range.row_begin} * cols;
     float* out = dst + std::size_t{t} * range.dst_stride + range.row_begin;
-    for (std::uint32_t row = range.row_begin; row < range.row_end; row += 4, w += 4 * cols, out += 4) {
-      alignas(16) std::int32_t sums[4];
-      float y[4];
-      thumb1::dot4<1>(sums, w, cols, x, cols);
+    constexpr std::uint32_t kRows = 16;
+    for (std::uint32_t row = range.row_begin, n; row < range.row_end; row += n, w += n * cols, out += n) {
+      n = range.row_end - row < kRows ? range.row_end - row : kRows;
+      alignas(64) std::int32_t sums[kRows];
+      float y[kRows];
+      std::int32_t* const last = sums + kRows - n;
+      thumb1::dot_rows(last, w, cols, x, n);
       const bool more = rhs.bias || range.accumulate;
-      thumb1::store_rows(more ? y : out, sums, rhs.scales + row, lhs.scales[t]);
-      for (std::uint32_t i = 0; more && i < 4; ++i) {
+      thumb1::store_rows(more ? y : out, last, rhs.scales + row, lhs.scales[t]);
+      for (std::uint32_t i = 0; more && i < n; ++i) {
         if (rhs.bias) y[i] += rhs.bias[row + i];
         out[i] = range.accumulate ? out[i] + y[i] : y[i];
       }

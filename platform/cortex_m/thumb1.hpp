@@ -43,6 +43,43 @@ __attribute__((noinline)) void dot4(std::int32_t* sums, const std::int8_t* rows,
       : "+r"(to), "+r"(w), "+r"(stride), "+r"(vector), "+r"(n)
       : [bytes] "i"(kBytes)
       : "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "cc", "memory");
+}
+
+// The same of int8 rows that follow each other without a gap, n of them in fours.
+__attribute__((noinline)) inline void dot_rows(std::int32_t* sums, const std::int8_t* rows, std::uint32_t columns,
+                                               const void* x, std::uint32_t n) {
+  register std::int32_t* to __asm__("r0") = sums;
+  register const std::int8_t* w __asm__("r1") = rows;
+  register std::uint32_t stride __asm__("r2") = columns;
+  register const void* vector __asm__("r3") = x;
+  register const std::int32_t* end __asm__("r4") = sums + n;
+  __asm__ volatile(
+      ".syntax unified\n\t"
+      "mov r12, r0\n\t"
+      "mov lr, r4\n\t"
+      "adds r3, r3, r2\n\t"
+      "movs r7, r1\n\t"
+      "movs r4, r2\n\t"
+      "1:\n\t"  // r7 is the end of what is done
+      "adds r1, r7, r4\n\t"
+      "adds r5, r1, r4\n\t"
+      "adds r6, r5, r4\n\t"
+      "adds r7, r6, r4\n\t"
+      "rsbs r4, r4, #0\n\t"
+      "movs r0, #0\n\t"
+      "mov r8, r0\n\tmov r9, r0\n\tmov r10, r0\n\tmov r11, r0\n\t"
+      "2:\n\t" HEED_COLUMN HEED_COLUMN HEED_COLUMN HEED_COLUMN
+      "bne 2b\n\t"
+      "mov r0, r12\n\t"
+      "mov r2, r8\n\tstmia r0!, {r2}\n\tmov r2, r9\n\tstmia r0!, {r2}\n\t"
+      "mov r2, r10\n\tstmia r0!, {r2}\n\tmov r2, r11\n\tstmia r0!, {r2}\n\t"
+      "mov r12, r0\n\t"
+      "subs r4, r5, r1\n\t"
+      "cmp r0, lr\n\t"
+      "bne 1b"
+      : "+r"(to), "+r"(w), "+r"(stride), "+r"(vector), "+r"(end)
+      : [bytes] "i"(1)
+      : "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
 #undef HEED_COLUMN
 #undef HEED_ROW
 }
@@ -198,8 +235,8 @@ __attribute__((noinline, optimize("O2"))) inline float scaled_sum(std::int32_t s
 #define HEED_NORMALIZE(bits, n, to, over) \
   "lsrs r0, r6, #" bits "\n\tbeq " to "f\n\tnop\n\tb " over "f\n\t" to ":\n\tlsls r6, r6, #" n "\n\tsubs r7, #" n "\n\t" over ":\n\t"
 
-// out[i] = float(sums[i]) * (row_scales[i] * x_scale) for four |sums[i]| < 2^24, which are exact as floats; `sums` is
-// aligned to 16 bytes.
+// out[i] = float(sums[i]) * (row_scales[i] * x_scale) for |sums[i]| < 2^24, which are exact as floats; `sums` ends at a
+// multiple of 64 bytes, and no such multiple is inside.
 __attribute__((noinline)) inline void store_rows(float* to, const std::int32_t* from, const float* row_scales, float x_scale) {
   register float* out __asm__("r8") = to;
   register const std::int32_t* sums __asm__("r9") = from;
@@ -226,7 +263,7 @@ __attribute__((noinline)) inline void store_rows(float* to, const std::int32_t* 
       "lsls r7, r7, #23\n\tadds r3, r3, r7\n\t"
       "4:\n\t"
       "mov r0, r8\n\tstmia r0!, {r3}\n\tmov r8, r0\n\t"
-      "mov r0, r9\n\tlsls r0, r0, #28\n\t"
+      "mov r0, r9\n\tlsls r0, r0, #26\n\t"
       "beq 5f\n\t"
       "b 1b\n\t"
       "5:"

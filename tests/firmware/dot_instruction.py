@@ -17,7 +17,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 # core: instruction as objdump prints it, its encoding (mask:value), multiply-adds of each, the functions with the loop
 # (as mangled); and what the encoding matches beside it.
 DOTS = {
-    "cortex-m0": ("muls", "0xFFC0:0x4340", 1, "dot4", None),
+    "cortex-m0": ("muls", "0xFFC0:0x4340", 1, "dot_rows", None),
     "cortex-m3": ("mla", "0xFFF000F0:0xFB000000", 1, "dot4", "0xFFF0F0F0:0xFB00F000"),  # mul is mla without an addend
     "cortex-m4": ("smlad", "0xFFF000F0:0xFB200000", 2, "run_pairs", None),
     "cortex-m55": ("vml[ad]*[av]+[.]s8", "0xFFF11FD1:0xEEF00F00", 16, "_rows", None),
