@@ -23,6 +23,7 @@ struct DotAvx2 {
   static constexpr std::uint32_t kUnits = 1;
   static constexpr std::uint32_t kQueries = 4;
   static constexpr std::uint32_t key_panels(std::uint32_t queries) { return queries == 1 ? 2 : 1; }
+  static constexpr std::uint32_t kGroupedTokens = 0;
   static constexpr std::uint32_t units(std::uint32_t tokens) { return tokens == 8 ? 1 : 2; }
   static constexpr std::uint32_t units_of_short_rows() { return units(1); }
   template <std::uint32_t T>

@@ -22,6 +22,7 @@ struct DotSse2 {
   static constexpr std::uint32_t kUnits = 1;
   static constexpr std::uint32_t kQueries = 2;
   static constexpr std::uint32_t key_panels(std::uint32_t) { return 1; }
+  static constexpr std::uint32_t kGroupedTokens = 0;
   static constexpr std::uint32_t units(std::uint32_t tokens) { return tokens == 1 ? 4 : 2; }
   static constexpr std::uint32_t units_of_short_rows() { return units(1); }
   template <std::uint32_t T>

@@ -28,6 +28,7 @@ struct Ymm {
   using Narrow = Encoding;
   static constexpr std::uint32_t kLanes = 8;
   static constexpr std::uint32_t kMaxTokens = 4;
+  static constexpr std::uint32_t kGroupedTokens = 0;
   static constexpr std::uint32_t units(std::uint32_t tokens) { return tokens == 4 ? 2 : 4; }
   static constexpr std::uint32_t units_of_short_rows() { return units(1); }
   static constexpr std::uint32_t key_panels(std::uint32_t queries) { return queries == 1 ? 2 : 1; }
@@ -53,6 +54,7 @@ struct Zmm {
   using Narrow = Evex;
   static constexpr std::uint32_t kLanes = 16;
   static constexpr std::uint32_t kMaxTokens = 8;
+  static constexpr std::uint32_t kGroupedTokens = 4;
   static constexpr std::uint32_t units(std::uint32_t tokens) { return tokens == 8 ? 3 : tokens == 1 ? 8 : 4; }
   static constexpr std::uint32_t units_of_short_rows() { return 1; }
   static constexpr std::uint32_t key_panels(std::uint32_t) { return 4; }
@@ -90,6 +92,7 @@ struct DotVnni {
   static constexpr std::uint32_t kUnits = 1;
   static constexpr std::uint32_t kQueries = 4;
   static constexpr std::uint32_t key_panels(std::uint32_t queries) { return R::key_panels(queries); }
+  static constexpr std::uint32_t kGroupedTokens = R::kGroupedTokens;
   static constexpr std::uint32_t units(std::uint32_t tokens) { return R::units(tokens); }
   static constexpr std::uint32_t units_of_short_rows() { return R::units_of_short_rows(); }
   template <std::uint32_t T>

@@ -37,7 +37,7 @@ struct Products : Lanes<Arch> {
   // tokens that share a tile are done before it is there, the rest comes when it is needed.
   static constexpr std::uint32_t kLine = 64;
   template <std::uint32_t T, Source kSource>
-  static constexpr bool kPrefetches = T == Dot::kMaxTokens && kSource == Source::weights && Dot::kPrefetches;
+  static constexpr bool kPrefetches = T >= 4 && kSource == Source::weights && Dot::kPrefetches;
 
   // body(integral constant) for 0 .. kPieces - 1, because lanes of an instruction are constants.
   template <std::uint32_t kPieces, std::uint32_t kFirst = 0, class Body>
@@ -195,41 +195,71 @@ struct Products : Lanes<Arch> {
                  [&](std::uint32_t u, std::uint32_t t) HEED_LAMBDA { return F(W::to_float(sums[u][t])); });
   }
 
+  // The sums of a group, times multiplier and power of two, added to `totals` by add(u, t, product).
+  template <std::uint32_t U, std::uint32_t T, Source kSource, class Add>
+  HEED_INLINE static void group(const Product& p, std::uint32_t token, std::uint32_t unit, std::uint32_t g,
+                                const std::int8_t* ahead, Add add) {
+    const Activations& lhs = p.lhs;
+    const Tensor& rhs = p.rhs;
+    const std::uint32_t first = g * rhs.group;
+    const std::uint32_t width = first + rhs.group <= p.columns ? rhs.group : p.columns - first;
+    S32 sums[U][T];
+    dots<U, T, kSource>(sums, p.template weights<kSource>(unit) + std::size_t{first} * 16, p.panel_bytes,
+                        p.activations(token) + first, lhs.value_stride, width,
+                        lhs.sums + std::size_t{token} * lhs.groups + g, lhs.groups, ahead + std::size_t{first} * 8);
+    I factors[U];
+#pragma GCC unroll 8
+    for (std::uint32_t u = 0; u < U; ++u) {
+      const std::uint32_t panel = (unit + u) / kParts;
+      factors[u] = W::widen_u8(rhs.multipliers + (std::size_t{panel} * lhs.groups + g) * 16 + (unit + u) % kParts * kLanes);
+    }
+#pragma GCC unroll 8
+    for (std::uint32_t t = 0; t < T; ++t) {
+      const int exponent = lhs.exponents[std::size_t{token + t} * lhs.groups + g];
+#pragma GCC unroll 8
+      for (std::uint32_t u = 0; u < U; ++u)
+        add(u, t, I(W::multiply32(sums[u][t], W::shift_left(factors[u], exponent))));
+    }
+  }
+
+  // Totals stay in registers between groups.
+  template <std::uint32_t U, std::uint32_t T, Source kSource>
+  static void grouped_tile_in_registers(const Product& p, std::uint32_t token, std::uint32_t unit) {
+    const std::int8_t* ahead = p.template ahead<U, T>(token, unit);
+    S32 totals[U][T];
+#pragma GCC unroll 8
+    for (std::uint32_t u = 0; u < U; ++u)
+#pragma GCC unroll 8
+      for (std::uint32_t t = 0; t < T; ++t) totals[u][t] = I(0);
+    for (std::uint32_t g = 0; g < p.lhs.groups; ++g)
+      group<U, T, kSource>(p, token, unit, g, ahead, [&](std::uint32_t u, std::uint32_t t, I product) HEED_LAMBDA {
+        totals[u][t] = I(totals[u][t]) + product;
+      });
+    finish<U, T>(p, token, unit,
+                 [&](std::uint32_t u, std::uint32_t t) HEED_LAMBDA { return F(W::to_float(totals[u][t])); });
+  }
+
   // Totals stay in memory between groups: registers belong to the accumulators.
   template <std::uint32_t U, std::uint32_t T, Source kSource>
   static void grouped_tile(const Product& p, std::uint32_t token, std::uint32_t unit) {
-    const Activations& lhs = p.lhs;
     const Tensor& rhs = p.rhs;
-    const std::uint32_t groups = lhs.groups;
-    const std::int8_t* x = p.activations(token);
-    const std::int8_t* w = p.template weights<kSource>(unit);
+    const bool wide = rhs.cols > kGroupedColsInS32;
+    constexpr std::uint32_t kTokens = T < Dot::kGroupedTokens ? T : Dot::kGroupedTokens;
+    if constexpr (kTokens != 0)
+      if (!wide) {
+        for (std::uint32_t t = 0; t < T; t += kTokens) grouped_tile_in_registers<U, kTokens, kSource>(p, token + t, unit);
+        return;
+      }
     const std::int8_t* ahead = p.template ahead<U, T>(token, unit);
-    const std::uint8_t* multipliers[U];
-    for (std::uint32_t u = 0; u < U; ++u)
-      multipliers[u] =
-          rhs.multipliers + std::size_t{(unit + u) / kParts} * groups * 16 + (unit + u) % kParts * kLanes;
     alignas(64) std::int32_t totals[U][T][kLanes];
     std::int64_t wide_totals[U][T][kLanes];
-    const bool wide = rhs.cols > kGroupedColsInS32;
     std::memset(totals, 0, sizeof totals);
     if (wide) std::memset(wide_totals, 0, sizeof wide_totals);
-    for (std::uint32_t g = 0; g < groups; ++g) {
-      const std::uint32_t first = g * rhs.group;
-      const std::uint32_t width = first + rhs.group <= p.columns ? rhs.group : p.columns - first;
-      S32 sums[U][T];
-      dots<U, T, kSource>(sums, w + std::size_t{first} * 16, p.panel_bytes, x + first, lhs.value_stride, width,
-                          lhs.sums + std::size_t{token} * groups + g, groups, ahead + std::size_t{first} * 8);
-#pragma GCC unroll 8
-      for (std::uint32_t u = 0; u < U; ++u) {
-        const I factors = W::widen_u8(multipliers[u] + std::size_t{g} * 16);
-#pragma GCC unroll 8
-        for (std::uint32_t t = 0; t < T; ++t) {
-          const int exponent = lhs.exponents[std::size_t{token + t} * groups + g];
-          std::int32_t* total = totals[u][t];
-          W::store(total, I(W::load(total)) + I(W::multiply32(sums[u][t], W::shift_left(factors, exponent))));
-        }
-      }
-      if (wide && (first + rhs.group) % kGroupedColsInS32 == 0) {
+    for (std::uint32_t g = 0; g < p.lhs.groups; ++g) {
+      group<U, T, kSource>(p, token, unit, g, ahead, [&](std::uint32_t u, std::uint32_t t, I product) HEED_LAMBDA {
+        W::store(totals[u][t], I(W::load(totals[u][t])) + product);
+      });
+      if (wide && (g + 1) * rhs.group % kGroupedColsInS32 == 0) {
         for (std::uint32_t n = 0; n < U * T * kLanes; ++n) (&wide_totals[0][0][0])[n] += (&totals[0][0][0])[n];
         std::memset(totals, 0, sizeof totals);
       }
