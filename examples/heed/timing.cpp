@@ -95,10 +95,11 @@ bool step_formula(StepFormula& formula, const std::string& core, const ModelConf
   n += rest[0] + layers * (rest[1] + kv * rest[2] + heads * rest[3] + heads * c.head_dim * rest[4]) + rest[6] * padding;
 
   // Each block calls the kernel once per KV head; only the last one can be ragged.
-  const double block = h.attend[0] + per * h.attend[1];
+  const double odd = c.n_heads / c.n_kv_heads % 2;
+  const double block = h.attend[0] + per * h.attend[1] + odd * h.attend[5];
   formula.constant = n + layers * kv * (block + rest[5]);
-  formula.per_key = layers * heads * h.attend[2];
-  formula.per_block = layers * kv * (block + rest[5] + h.attend[3] + per * h.attend[4]);
+  formula.per_key = layers * (heads * h.attend[2] + kv * odd * h.attend[6]);
+  formula.per_block = layers * kv * (block + rest[5] + h.attend[3] + per * h.attend[4] + odd * h.attend[7]);
   double lowest = 0;
   for (int k = 0; k < kRagged; ++k) {
     formula.ragged[k] = k ? layers * heads * h.ragged[k - 1] : 0;

@@ -17,7 +17,8 @@ struct HeadCosts {  // of one head of a width
   double query[2];                // one, part that rotates
   double key[3];                  // one, part that rotates, with an offset
   double value, finish;
-  double attend[5];               // one call, query, query and key, behind the first block: call, query
+  double attend[8];               // one call, query, query and key, behind the first block: call, query; with an odd
+                                  // number of queries: call, key, behind the first block
   double ragged[kRagged - 1];     // per query, when the keys of a block are k = 1.. more than a multiple of 16
 };
 

@@ -142,7 +142,7 @@ void count_heads() {
         count("query", d, rotates, 0, [&] { table.query_s8r_f32(q, 0, x, r); });
       }
     }
-    for (const std::uint32_t n : {1u, 2u, 4u}) {
+    for (const std::uint32_t n : {1u, 2u, 3u, 4u}) {
       const Activations q = make_activations(query_memory, table.traits, d, 0, n);
       shuffle();
       for (std::uint32_t i = 0; i < n; ++i) table.query_s8r_f32(q, i, x + i * 16, {});

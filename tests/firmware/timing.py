@@ -71,7 +71,8 @@ def features(op, args, core):
         return [1]
     if op == "attend":  # head_dim, queries, visible keys, 1 behind the first block
         _, n, visible, more = args
-        return [1, n, n * visible, more, n * more] + [n * int(visible % RAGGED == k) for k in range(1, RAGGED)]
+        odd = n % 2  # two queries may share the loads of a key
+        return [1, n, n * visible, more, n * more, odd, odd * visible, odd * more] + [n * int(visible % RAGGED == k) for k in range(1, RAGGED)]
     if op == "rest":  # of Session::step: n_layers, n_kv_heads, n_heads, head_dim, blocks, columns to pad
         layers, kv, heads, d, blocks, pad = args
         return [1, layers, layers * kv, layers * heads, layers * heads * d, layers * kv * blocks, pad]
