@@ -7,9 +7,9 @@
 
 Nothing is fetched or built: the paths are of programs that exist, and whichever is not given has no column. A round runs
 every program once; figures are medians over the rounds, ratios are medians of the ratios within a round. A peer runs with
-whichever of its settings (flash attention, repacking) was fastest in a first round of all of them, on one thread. Everything
-in one table is from one run; --json keeps all of it. The table says how much of the CPUs other programs took meanwhile: with
-two threads on two CPUs a program whose threads wait for each other by spinning loses most.
+whichever of its settings (flash attention, repacking) was fastest in a first round of all of them, on one thread. A model's
+rows are from one run; --json keeps all of it. The table says how much of the CPUs other programs took meanwhile, and ratios are in
+parentheses where that left less than the row's threads need: programs whose threads wait for each other by spinning lose most.
 """
 import argparse
 import json
@@ -28,6 +28,8 @@ SEED = 1
 BEGIN, END = "<!-- peers table begins -->", "<!-- peers table ends -->"
 REPETITIONS = {"260K": 20, "15M": 10}  # of llama-bench within a round; 3 for larger models
 FIRST_TOKEN_RUNS = 11
+ORDER = ["260K", "15M", "110M", "110M, no AVX-512", "135M"]
+TOLERATED = 0.1  # share of all CPUs that a row may lack
 ATTENTION = {"attend_prefill/12x64x512": "512 x 512 causal", "attend_decode/12x64x4096": "one query over 4096 keys"}
 
 
@@ -184,15 +186,17 @@ def percent(value):
     return "-" if value is None else f"{100 * value:.0f} %"
 
 
-def speed_table(rows, peers):
+def speed_table(rows, peers, cpus):
     lines = ["| model | phase | threads | heed, rows | heed, groups of 64 | " + " | ".join(peers)
              + " | rows / best peer | groups / best peer | of the limit | CPUs taken by others |",
              "|" + "---|" * (len(peers) + 9)]
     for row in rows:
         cells, ratios = row["cells"], row["ratios"]
+        disturbed = row["others"] > 1 - row["threads"] / cpus + TOLERATED
+        shown = "({:.2f})" if disturbed else "{:.2f}"
         lines.append("| " + " | ".join([row["model"], row["phase"], str(row["threads"]), number(cells["row"]), number(cells["64"]),
                                         *[number(cells.get(name, "-")) for name in peers],
-                                        *[f"{ratios[g]:.2f}" if g in ratios else "-" for g in ("row", "64")],
+                                        *[shown.format(ratios[g]) if g in ratios else "-" for g in ("row", "64")],
                                         percent(row["shares"]["row"]), percent(row["others"])]) + " |")
     return lines
 
@@ -225,8 +229,9 @@ def attention_table(rows):
 
 def markdown(result):
     peers = result["peers"]
-    lines = [f"On {result['cpu']}, {result['rounds']} rounds. {result['note']} Tokens per second:"]
-    lines += ["", *speed_table(result["speed"], peers)]
+    lines = [f"On {result['cpu']}, {result['rounds']} rounds; a model's rows are from one run. {result['note']} Tokens per second; "
+             "ratios in parentheses where other programs left a row fewer CPUs than it has threads:"]
+    lines += ["", *speed_table(result["speed"], peers, result["cpus"])]
     for key, table in (("first_token", first_token_table), ("loss", loss_table), ("attention", attention_table)):
         if result.get(key):
             lines += ["", *table(result[key])]
@@ -268,9 +273,25 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--note", default="", help="goes into the table: versions, compilers")
     parser.add_argument("--json", help="keep everything measured")
-    parser.add_argument("--from-json", help="print the table of what --json kept, and measure nothing")
+    parser.add_argument("--from-json", action="append", default=[], help="print the table of what --json kept, and measure nothing; "
+                        "of several, the later one's models and attention count")
     parser.add_argument("--write", metavar="README", help="put the table between the marks of this file")
     return parser.parse_args()
+
+
+def merged(paths):
+    result = {}
+    for path in paths:
+        with open(path) as file:
+            later = json.load(file)
+        for key in ("speed", "first_token"):
+            measured = {row["model"] for row in later[key]}
+            later[key] = [row for row in result.get(key, []) if row["model"] not in measured] + later[key]
+            later[key].sort(key=lambda row: ORDER.index(row["model"]))
+        for key in ("loss", "attention"):
+            later[key] = later.get(key) or result.get(key)
+        result = later
+    return result
 
 
 def keep(result, options):
@@ -286,7 +307,7 @@ def measure(options):
              "llama2.c": (Llama2c, options.runq)}
     peers = {name: make(path) for name, (make, path) in given.items() if path}
     heeds = {group: Heed(options.heed, group) for group in ("row", "64")}
-    result = {"cpu": cpu_name(), "rounds": options.rounds, "note": options.note, "speed": [], "first_token": [],
+    result = {"cpu": cpu_name(), "cpus": os.cpu_count(), "rounds": options.rounds, "note": options.note, "speed": [], "first_token": [],
               "peers": list(peers), "loss": {}}
     for model in models:
         for heed in heeds.values():
@@ -324,8 +345,7 @@ def measure(options):
 def main():
     options = arguments()
     if options.from_json:
-        with open(options.from_json) as file:
-            result = json.load(file)
+        result = merged(options.from_json)
     else:
         result = measure(options)
     keep(result, options)
