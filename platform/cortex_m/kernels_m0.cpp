@@ -174,9 +174,10 @@ struct Core : thumb1::Softmax {
       std::int32_t sums[4];
       thumb1::dot4<2>(sums, block.values + std::size_t{d} * block.capacity, rows == 4 ? block.capacity : 0, folded,
                       round_up(visible, kKeyStep));
-      for (std::uint32_t i = 0; i < rows; ++i)
-        numerators[d + i] = snap(cortex_m::times_power(numerators[d + i], keep) +
-                                 cortex_m::times_power(static_cast<float>(sums[i]), add));
+      for (std::uint32_t i = 0; i < rows; ++i) {  // nothing is kept where there was nothing
+        const float more = cortex_m::times_power(static_cast<float>(sums[i]), add);
+        numerators[d + i] = snap(bits_of(keep) == 0 ? more : cortex_m::times_power(numerators[d + i], keep) + more);
+      }
     }
   }
 };

@@ -102,8 +102,8 @@ __attribute__((noinline, optimize("O2"))) inline float sum_of(float a, float b) 
     x = y, y = t;
   }
   const std::uint32_t x_exponent = x << 1 >> 24, y_exponent = y << 1 >> 24;
-  if (y << 1 == 0) return float_of(x << 1 == 0 ? x & y : x);
-  if (x_exponent > 254 || y_exponent < 26) return a + b;
+  // Zero loses as what lies far behind x does: its count is that of other numbers.
+  if (x_exponent > 254 || x_exponent < 26 || (y_exponent < 26 && y << 1 != 0)) return a + b;
   const std::uint32_t shift = x_exponent - y_exponent;
   // 24 bits with 6 behind them; what is lost behind those stays as a bit.
   std::uint32_t m = (x & 0x7FFFFFu) << 6 | 0x20000000u;
