@@ -123,10 +123,18 @@ inline std::int32_t set_scale(WeightJob& job, float factor) {
   job.start = nearest((static_cast<float>(reference) - score) * 1024.0f) + 2;
   const std::uint32_t bits = bits_of(y);
   std::int32_t mantissa = static_cast<std::int32_t>(((bits & 0x7FFFFFu) + 0x800100u) >> 9);
-  const std::int32_t shift = 141 - static_cast<std::int32_t>(bits >> 23);
-  if (mantissa > 32767 || shift < 0) mantissa = 32767;
+  std::int32_t shift = 141 - static_cast<std::int32_t>(bits >> 23);
+  __asm__(
+      "cmp %[shift], #0\n\t"
+      "it lt\n\t"
+      "movwlt %[mantissa], #32768\n\t"
+      "usat %[mantissa], #15, %[mantissa]\n\t"
+      "usat %[shift], #5, %[shift]"
+      : [mantissa] "+r"(mantissa), [shift] "+r"(shift)
+      :
+      : "cc");
   job.mantissa = mantissa;
-  job.left = 16 - (shift < 0 ? 0 : shift > 31 ? 31 : shift);
+  job.left = 16 - shift;
   return reference;
 }
 
@@ -146,9 +154,6 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
   score_job.mantissas = block.key_mantissas;
   score_job.shifts = shifts;
   score_job.scores = scores;
-  score_job.head_dim = block.head_dim;
-  score_job.capacity = block.capacity;
-  const ScoreKeys score_keys = score_keys_of(block.head_dim);
   const ScorePairs score_two = score_pairs_of(block.head_dim);
   WeightJob weight_job;
   weight_job.folded = folded;
@@ -187,7 +192,7 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
         scored = true;
         weight_job.max = score_two(score_job, q.queries.value_stride);
       } else {
-        weight_job.max = score_keys(score_job);
+        weight_job.max = score_keys(score_job, block);
       }
       const std::int32_t new_reference = set_scale(weight_job, q.queries.scales[index] * unit * key_unit);
       if (kBuiltFeatures.pattern_tap && weights) {

@@ -32,7 +32,6 @@ struct ScoreJob {
   std::uint32_t quads;            // 20 of keys
   std::uint32_t last;             // 24 visible keys of the last quad
   std::int32_t second_max;        // 28 of score_pairs
-  std::uint32_t head_dim, capacity;
 };
 
 // scores = dot products of rows of 16 * kSteps bytes, or of 8 bytes for kSteps = 0, brought to the block's exponent;
@@ -211,24 +210,22 @@ __attribute__((noinline)) inline std::int32_t scale_scores(const ScoreJob& job) 
   return max;
 }
 
-// The same for rows of other widths.
-__attribute__((noinline)) inline std::int32_t score_any_width(const ScoreJob& job) {
-  const std::uint32_t columns = round_up(job.head_dim, 4), last = (columns - 1) & ~63u, width = columns - last;
+// The scores of the query at job.x; returns the largest.
+__attribute__((noinline)) inline std::int32_t score_keys(const ScoreJob& job, const KvBlock& block) {
+  const std::uint32_t columns = round_up(block.head_dim, 4), last = (columns - 1) & ~63u, width = columns - last;
+  switch (columns) {
+    case 8: return score_rows<0>(job);
+    case 16: return score_rows<1>(job);
+    case 32: return score_rows<2>(job);
+    case 48: return score_rows<3>(job);
+    case 64: return score_rows<4>(job);
+    default: break;
+  }
   // Behind a row the zeros of the query meet what follows.
-  begin_sums(job.scores, job.keys + std::size_t{last} * job.capacity, job.x + last, round_up(width, 16), width, job.quads);
+  begin_sums(job.scores, job.keys + std::size_t{last} * block.capacity, job.x + last, round_up(width, 16), width, job.quads);
   for (std::uint32_t c = 0; c < last; c += 64)
-    sum_rows<4, false, false>(job.scores, job.keys + std::size_t{c} * job.capacity, job.x + c, job.quads, 0);
+    sum_rows<4, false, false>(job.scores, job.keys + std::size_t{c} * block.capacity, job.x + c, job.quads, 0);
   return scale_scores(job);
-}
-
-using ScoreKeys = std::int32_t (*)(const ScoreJob&);
-
-// What scores the keys of a head; the job's query is at x.
-inline ScoreKeys score_keys_of(std::uint32_t head_dim) {
-  static constexpr ScoreKeys kWidths[] = {score_rows<1>, score_rows<2>, score_rows<3>, score_rows<4>};
-  const std::uint32_t columns = round_up(head_dim, 4);
-  if (columns == 8) return score_rows<0>;
-  return columns % 16 == 0 && columns <= 64 ? kWidths[columns / 16 - 1] : score_any_width;
 }
 
 using ScorePairs = std::int32_t (*)(ScoreJob&, std::uint32_t);
