@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Instructions per token as a formula of position: makes the table behind `heed plan`, and checks what that prints.
 
-    timing.py --write [--core C] counts every operation on each core, fits a line through each, writes examples/heed/timing_table.hpp
-    timing.py --check [--full]   counts whole steps of three models on each core: 20 positions over the context (without --full 8 up to
-                                 position 150), each within 1 % of what `heed plan --json` says, and with two texts, which may move a count by what it says
+    timing.py --write [--core C]  counts every operation on each core, fits a line through each, and writes
+                                  examples/heed/timing_table.hpp
+    timing.py --check [--full]    counts whole steps of three models on each core, eight positions up to 150, each within 1 %
+                                  of what `heed plan --json` says, and with two texts, which may move a count by what it
+                                  says; with --full 20 positions over the whole context, and a fourth model
 
 Builds tests/firmware/timing.cpp for each core under build/timing unless --build names a folder that has it. Needs the host's
 `heed` (--heed), QEMU, the plugin of tests/icount, and numpy for --write.
@@ -326,6 +328,8 @@ def check(counter, cores, models, full):
             image = counter.image(source, core, name)
             formula = json.loads(output(counter.args.heed, "plan", image, "--target", core, "--json"))["instructions"]
             n, last = (20, 1 << 20) if full else (8, 150)
+            if name == "gpt_sort":
+                n = 6  # of 11 positions
             first = counter.run(core, elf, f"steps {n} 7 {last}", image)
             second = counter.run(core, elf, f"steps {n} 8 {last}", image)
             worst = max((abs(predicted(formula, args[0]) / count - 1), args[0], count) for _, args, count in first + second)
@@ -360,6 +364,11 @@ def main():
         models.append(("stories260K", data))
     else:
         print("skipped: stories260K needs HEED_TEST_DATA")
+    sort = os.path.join(os.environ.get("HEED_TEST_DATA", ""), "gpt_sort")
+    if args.full and os.path.isdir(sort):  # layer norm, biases, learned positions, GELU: none of it in the random models
+        output(sys.executable, os.path.join(ROOT, "tests", "reference", "gpt_sort.py"), sort,
+               os.path.join(counter.work, "gpt_sort"))
+        models.append(("gpt_sort", os.path.join(counter.work, "gpt_sort", "model")))
     failed = check(counter, cores, models, args.full)
     print(f"timing: {failed} failed")
     sys.exit(1 if failed else 0)
