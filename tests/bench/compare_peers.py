@@ -197,7 +197,8 @@ def speed_table(rows, peers, cpus):
         lines.append("| " + " | ".join([row["model"], row["phase"], str(row["threads"]), number(cells["row"]), number(cells["64"]),
                                         *[number(cells.get(name, "-")) for name in peers],
                                         *[shown.format(ratios[g]) if g in ratios else "-" for g in ("row", "64")],
-                                        percent(row["shares"]["row"]), percent(row["others"])]) + " |")
+                                        f"({percent(row['shares']['row'])})" if disturbed else percent(row["shares"]["row"]),
+                                        percent(row["others"])]) + " |")
     return lines
 
 
@@ -230,7 +231,7 @@ def attention_table(rows):
 def markdown(result):
     peers = result["peers"]
     lines = [f"On {result['cpu']}, {result['rounds']} rounds; a model's rows are from one run. {result['note']} Tokens per second; "
-             "ratios in parentheses where other programs left a row fewer CPUs than it has threads:"]
+             "in parentheses what other programs disturbed, which left a row fewer CPUs than it has threads:"]
     lines += ["", *speed_table(result["speed"], peers, result["cpus"])]
     for key, table in (("first_token", first_token_table), ("loss", loss_table), ("attention", attention_table)):
         if result.get(key):
