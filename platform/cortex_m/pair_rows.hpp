@@ -120,22 +120,32 @@ inline void convert_quads(Vector& v, const float* x, const float* end) {
   v.to = to;
 }
 
-// 2.2's s16 of what may be infinite or NaN, as a float.
-inline float special_s16(float x, float scale) {
+// 2.2's s16 of what may be infinite or NaN: VCVTR rounds to even, saturates, and makes NaN 0.
+inline std::int32_t any_s16(float x, float scale) {
   std::int32_t s;
   float y = x * scale;
   __asm__("vcvtr.s32.f32 %1, %1\n\tvmov %0, %1" : "=r"(s), "+t"(y));
   s = __ssat(s, 16);
-  return static_cast<float>(s < -kMaxS16 ? -kMaxS16 : s);
+  return s < -kMaxS16 ? -kMaxS16 : s;
+}
+
+// portable::CentredSource::at, as a float.
+inline float centred_element(const portable::CentredSource& source, std::uint32_t i) {
+  const portable::Centred& c = source.centred;
+  float y = static_cast<float>(((any_s16(source.x.floats[i], source.x.scale) - c.mean) >> c.right) * (1 << c.left));
+  if (!source.gain && !source.bias) return y;
+  y = y * c.unit;
+  if (source.gain) y = y * source.gain[i];
+  return source.bias ? y + source.bias[i] : y;
 }
 
 __attribute__((noinline)) inline float Vector::at(std::uint32_t i) const {
   float y = x[i];
   if (kBuiltFeatures.layer_norm && centred)
-    y = centred->gain || centred->bias ? centred->normed_at(i) : static_cast<float>(centred->centred_at(i));
+    y = centred_element(*centred, i);
   else if (gain)
     y = y * gain[i];
-  return special ? special_s16(y, special_scale) : y;
+  return special ? static_cast<float>(any_s16(y, special_scale)) : y;
 }
 
 __attribute__((noinline)) inline void Vector::run(std::uint32_t first, std::uint32_t last) {
@@ -255,7 +265,7 @@ __attribute__((noinline)) inline void layer_norm(const Activations& dst, std::ui
   v.centred = &centred;
   v.special = false;
   v.exponent = 15, v.max = 0, v.step = kRoundToInt;
-  if (!b.zero) centred.centred = portable::centre(v.max, dst.cols, [&](std::uint32_t i) { return centred.x.at(i); });
+  if (!b.zero) centred.centred = portable::centre(v.max, dst.cols, [&](std::uint32_t i) { return any_s16(src[i], b.to_s16_scale); });
   if (v.max == 0 && !weights.bias) return store_zero(dst, index);
   float factor = 0.0f;
   if (v.max != 0) {
