@@ -9,6 +9,9 @@ namespace {
 
 constexpr float kLog2E = 1.44269504f;
 
+// Blocks of packed rows that host tables take together: in a tile of many tokens, or side by side for one.
+constexpr std::uint32_t kTileTokens = 8, kTileBlocks = 3, kStreamBlocks = 8;
+
 // What the KV heads of one call share. Vectors of heads lie as [n_kv_heads, n, heads per KV head], so that the queries
 // of a group lie together.
 struct Pass {
@@ -107,7 +110,7 @@ void store_kv_head(const AttentionLayer& layer, const Pass& pass, std::uint32_t 
 std::uint32_t slices_per_head(const Parallel& parallel, std::uint32_t n_kv_heads, std::uint32_t per_group,
                               std::uint32_t n, std::uint64_t head_work) {
   if (!may_split(parallel) || head_work * n_kv_heads < parallel.threshold) return 1;
-  const std::uint32_t wanted = (2 * parallel.threads + n_kv_heads - 1) / n_kv_heads;
+  const std::uint32_t wanted = (2 * usable_threads(parallel) + n_kv_heads - 1) / n_kv_heads;
   const std::uint32_t most = n > 1 ? n : per_group;
   return wanted < most ? wanted : most;
 }
@@ -148,19 +151,23 @@ void matmul_parallel(const Kernels& kernels, const Parallel& parallel, const Pro
       kernels.matmul_f32_s8r_s8c(p->dst, lhs, *p->rhs, {n, 0, whole_rows(*p), p->dst_stride, accumulate});
     return;
   }
-  // The rows of all products behind each other, in blocks.
+  // The rows of all products behind each other, in blocks; parts are cut where tiles of the tables end.
   const std::uint32_t block = row_block(products->rhs->layout);
   std::uint32_t blocks = 0;
   for (std::uint32_t i = 0; i < count; ++i) blocks += whole_rows(products[i]) / block;
   const std::uint64_t work = std::uint64_t{blocks} * block * products->rhs->cols * (n + kWeightWork);
-  for_each_range(parallel, blocks, work, [&](std::uint32_t begin, std::uint32_t end) {
+  std::uint32_t grain = products->rhs->layout != Layout::packed ? 1 : n >= kTileTokens ? kTileBlocks : kStreamBlocks;
+  if (blocks / grain < 2 * usable_threads(parallel)) grain = 1;
+  for_each_range(parallel, (blocks + grain - 1) / grain, work, [&](std::uint32_t begin, std::uint32_t end) {
+    begin *= grain;
+    end = end * grain < blocks ? end * grain : blocks;
     std::uint32_t first = 0;  // of the product
     for (const Product* p = products; p != products + count && first < end; ++p) {
       const std::uint32_t behind = first + whole_rows(*p) / block;
       if (begin < behind) {
         const std::uint32_t to = end < behind ? end : behind;
-        kernels.matmul_f32_s8r_s8c(p->dst, lhs, *p->rhs,
-                                   {n, (begin - first) * block, (to - first) * block, p->dst_stride, accumulate});
+        kernels.matmul_f32_s8r_s8c(p->dst, lhs, *p->rhs, {n, (begin - first) * block, (to - first) * block,
+                                                          p->dst_stride, accumulate, true});
         begin = to;
       }
       first = behind;
@@ -187,7 +194,9 @@ void attention_forward(const AttentionLayer& layer, float* dst, std::uint32_t ds
   for (float *x = s.sums.numerators, *const end = x + std::size_t{n} * d_query; x != end; ++x) *x = 0.0f;
   const std::uint64_t head_work = std::uint64_t{n} * per_group * (std::uint64_t{2} * (first + n) + kElementWork) * c.head_dim;
   const std::uint32_t slices = slices_per_head(parallel, c.n_kv_heads, per_group, n, head_work);
-  for_each_range(parallel, c.n_kv_heads, head_work * c.n_kv_heads, [&](std::uint32_t h, std::uint32_t end) {
+  const std::uint64_t store_work = std::uint64_t{n} * (per_group + 2) * kElementWork * c.head_dim;
+  const std::uint64_t first_work = (slices == 1 ? head_work : store_work) * c.n_kv_heads;
+  for_each_range(parallel, c.n_kv_heads, first_work, [&](std::uint32_t h, std::uint32_t end) {
     for (; h < end; ++h) {
       store_kv_head(layer, pass, h);
       if (slices == 1) attend_slice(layer, pass, {h, 0, n, 0, per_group});

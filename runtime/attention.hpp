@@ -29,7 +29,8 @@ struct AttentionWeights {
 
 // Receives attention weights as they are computed: those of query `position` in query head `head` of layer `layer`
 // to the keys first_key, first_key + 1, ... A position's row comes in order of keys, in pieces of at most 64; it
-// sums to one. Later keys are never computed, so they never come. Called on the thread that computes the head.
+// sums to one. Later keys are never computed, so they never come. With threads, rows of any heads and positions may come
+// at the same time, each row from one thread.
 struct PatternTap {
   void (*take)(void* context, std::uint32_t layer, std::uint32_t head, std::uint32_t position,
                std::uint32_t first_key, Span<const float> weights) = nullptr;

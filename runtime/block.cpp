@@ -12,7 +12,7 @@ constexpr Role kMatrices[] = {Role::w_query, Role::w_key,  Role::w_value_down, R
                               Role::w_gate,  Role::w_up,   Role::w_down};
 
 template <class T>
-void advance(const T*& part, std::size_t bytes) {
+void advance(const T*& part, std::ptrdiff_t bytes) {
   if (part) part = reinterpret_cast<const T*>(reinterpret_cast<const std::uint8_t*>(part) + bytes);
 }
 
@@ -40,7 +40,7 @@ void first_layer(AttentionWeights& attention, BlockWeights& block, const Model& 
   }
 }
 
-void advance_layer(AttentionWeights& attention, BlockWeights& block, std::size_t bytes) {
+void advance_layer(AttentionWeights& attention, BlockWeights& block, std::ptrdiff_t bytes) {
   for_each_matrix(attention, block, [&](Role, Tensor& t) {
     advance(t.weights, bytes);
     advance(t.scales, bytes);

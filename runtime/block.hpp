@@ -33,6 +33,6 @@ NormWeights norm_weights(const Model& model, Role gain, Role bias, std::uint32_t
 void first_layer(AttentionWeights& attention, BlockWeights& block, const Model& model);
 
 // From the weights of one layer to those that lie `bytes` behind them: Model::layer_bytes() for the next layer.
-void advance_layer(AttentionWeights& attention, BlockWeights& block, std::size_t bytes);
+void advance_layer(AttentionWeights& attention, BlockWeights& block, std::ptrdiff_t bytes);
 
 }  // namespace heed

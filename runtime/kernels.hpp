@@ -97,6 +97,7 @@ struct MatmulRange {
   std::uint32_t row_begin, row_end;
   std::uint32_t dst_stride;
   bool accumulate;
+  bool shared = false;  // other threads may read the same activations meanwhile
 };
 
 // RMS norm: y = x / sqrt(mean(x^2) + epsilon) * gain. Layer norm (`centred`): the same of x - mean(x), plus bias.

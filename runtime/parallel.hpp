@@ -30,11 +30,15 @@ void for_each_part(const Parallel& parallel, std::uint32_t count, F f) {
   }
 }
 
-// Work is cut into at most this many parts, so that items * parts fits 32 bits.
+// Work is cut into at most this many parts.
 inline constexpr std::uint32_t kMaxParts = 64;
 
 inline bool may_split(const Parallel& parallel) {
   return kBuiltFeatures.threads && parallel.run && parallel.threads > 1;
+}
+
+inline std::uint32_t usable_threads(const Parallel& parallel) {
+  return parallel.threads < kMaxParts ? parallel.threads : kMaxParts;
 }
 
 // Several parts for each thread, so that one which falls behind leaves some to the others.
@@ -46,10 +50,11 @@ inline constexpr std::uint32_t kWeightWork = 3, kElementWork = 64;
 // How many parts to cut `items` into, which together are worth `work` multiply-adds.
 inline std::uint32_t part_count(const Parallel& parallel, std::uint32_t items, std::uint64_t work) {
   if (!may_split(parallel) || items < 2 || work < parallel.threshold) return 1;
-  std::uint32_t most = parallel.threads < kMaxParts / kPartsPerThread ? parallel.threads * kPartsPerThread : kMaxParts;
+  const std::uint32_t threads = usable_threads(parallel);
+  std::uint32_t most = threads < kMaxParts / kPartsPerThread ? threads * kPartsPerThread : kMaxParts;
   // A part is worth half the threshold or more, but each thread gets one.
   const std::uint64_t worth = parallel.threshold ? work / (parallel.threshold / 2 + 1) : most;
-  if (worth < most) most = worth > parallel.threads ? static_cast<std::uint32_t>(worth) : parallel.threads;
+  if (worth < most) most = worth > threads ? static_cast<std::uint32_t>(worth) : threads;
   return items < most ? items : most;
 }
 

@@ -103,10 +103,10 @@ Status Session::check(Span<const Token> tokens) const {
 }
 
 void Session::move_to_layer(std::uint32_t layer) {
-  const std::size_t layers = std::size_t{layer} - attention_.index;  // to go, possibly back
+  const std::ptrdiff_t layers = static_cast<std::ptrdiff_t>(layer) - static_cast<std::ptrdiff_t>(attention_.index);
   if (layers == 0) return;
-  advance_layer(attention_.weights, block_, layers * model_.layer_bytes());
-  attention_.cache.base += layers * attention_.cache.head_bytes * model_.config().n_kv_heads;
+  advance_layer(attention_.weights, block_, layers * static_cast<std::ptrdiff_t>(model_.layer_bytes()));
+  attention_.cache.base += layers * static_cast<std::ptrdiff_t>(attention_.cache.head_bytes * model_.config().n_kv_heads);
   attention_.index = layer;
 }
 

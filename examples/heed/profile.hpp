@@ -14,8 +14,8 @@ struct KernelTime {
   double seconds = 0.0;
 };
 
-// The same table with a clock around each kernel of a forward pass, and with product and attention by phase of use. One
-// at a time, for one thread; a call costs some 20 nanoseconds more, which are not part of its time.
+// The same table with a clock around each kernel of a forward pass. One at a time, for one thread. Reading the clock is
+// not part of a kernel's time, but of the session's: it is in what is left when all kernels are added up.
 Kernels timed_kernels(const Kernels& kernels);
 void reset_kernel_times();
 std::vector<KernelTime> kernel_times();  // those that were called, the longest first

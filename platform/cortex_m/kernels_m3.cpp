@@ -297,7 +297,7 @@ void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor& rhs, c
   if (group_count(rhs.cols, rhs.group) || padded_cols(Layout::row, rhs.cols) > kShortCols)
     return cortex_m::matmul<Core>(dst, lhs, rhs, range);
   std::uint32_t t = 0;
-  if (range.row_begin == 0 && range.row_end == padded_rows(Layout::row, rhs.rows))  // not a part among parallel ones
+  if (!range.shared && range.row_begin == 0 && range.row_end == padded_rows(Layout::row, rhs.rows))
     for (; range.n - t >= 4; t += 4) multiply_tokens(dst + std::size_t{t} * range.dst_stride, lhs, t, rhs, range);
   for (; t < range.n; ++t)
     multiply_rows(dst + std::size_t{t} * range.dst_stride + range.row_begin, lhs, t, rhs, range);

@@ -43,7 +43,7 @@ const char* MappedFile::open(const char* path) {
       error = std::strerror(errno);
     } else {
       if (data_) munmap(const_cast<std::uint8_t*>(data_), size_);
-      // Every byte is read before the first token: larger pages, where the file system has them, are fewer faults.
+      // A model is verified, so every byte is read: larger pages, where the file system has them, are fewer faults.
       madvise(p, static_cast<std::size_t>(info.st_size), MADV_HUGEPAGE);
       data_ = static_cast<const std::uint8_t*>(p);
       size_ = static_cast<std::size_t>(info.st_size);

@@ -7,7 +7,8 @@
 namespace heed {
 namespace {
 
-// Some 50 microseconds: longer than the gap between two steps of a layer, shorter than a person's patience.
+// Tens of microseconds on x86, where a pause takes some forty cycles: longer than the gap between two steps of a layer,
+// shorter than a person's patience. On Arm a pause may take one cycle.
 constexpr std::uint32_t kSpins = 2000;
 // From then on the caller gives its core away while it waits: the thread that has the last part may not be running.
 constexpr std::uint32_t kSpinsBeforeYield = 20000;

@@ -11,7 +11,7 @@
 //   Tile<T>     the policy for T tokens at once, where a larger tile has a better one
 //   units(T)    how many kLanes rows are multiplied by T tokens at once, as the registers allow; units_of_short_rows() by
 //               one token where rows are short
-//   kGroupedTokens  tokens of a tile whose totals over groups fit registers beside its sums; 0 = none
+//   kGroupedTokens  tokens of a tile whose totals over groups are kept in registers beside its sums; 0 = none
 //   kPrefetches while a large tile multiplies, the next one's weights are prefetched
 //   kArranges   the tile would rather have a panel in the order of arrange()
 // and decides what the cache looks like: key_bytes() of four dimensions of a key, kValueKeys keys side by side in the

@@ -32,8 +32,8 @@ struct DotNeon {
   static constexpr std::uint32_t kUnits = sizeof(void*) == 8 ? 4 : 1;
   static constexpr std::uint32_t kQueries = 2;
   static constexpr std::uint32_t key_panels(std::uint32_t) { return 1; }
-  // 32-bit Arm has half as many registers.
   static constexpr std::uint32_t kGroupedTokens = 0;
+  // 32-bit Arm has half as many registers.
   static constexpr std::uint32_t units(std::uint32_t) { return sizeof(void*) == 8 ? 4 : 2; }
   static constexpr std::uint32_t units_of_short_rows() { return units(1); }
   template <std::uint32_t T>

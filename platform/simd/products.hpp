@@ -154,7 +154,7 @@ struct Products : Lanes<Arch> {
     template <std::uint32_t U, std::uint32_t T>
     HEED_INLINE const std::int8_t* ahead(std::uint32_t token, std::uint32_t unit) const {
       constexpr std::uint32_t kBlock = kTilePanels, kTiles = kBlock * kParts / U;
-      const std::uint32_t panel = unit / kParts, block = panel - panel % kBlock;
+      const std::uint32_t panel = unit / kParts, block = panel - (panel - range.row_begin / 16) % kBlock;
       const std::uint32_t tile = token / T * kTiles + (unit - block * kParts) / U;
       const std::uint32_t share = tile < 2 * kBlock ? tile : 0;  // a share is 8 of the 16 bytes that a column has in a panel
       return rhs.weights + std::size_t{block + kBlock} * panel_bytes + std::size_t{share} * columns * 8;

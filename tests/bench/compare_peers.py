@@ -320,7 +320,7 @@ def measure(options):
                 continue
             rows = measure_speed(heeds, with_float, best, model, threads, options.rounds)
             if with_float is not peers:
-                rows[0]["cells"]["llama2.c"] = f"{rows[0]['cells']['llama2.c']:,.0f} (float)"
+                rows[0]["cells"]["llama2.c"] = number(rows[0]["cells"]["llama2.c"]) + " (float)"
             result["speed"] += rows
         result["first_token"] += measure_first_token(heeds["row"], peers, model)
         keep(result, options)

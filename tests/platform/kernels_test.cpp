@@ -389,6 +389,19 @@ TEST_CASE("products: every number of rows and tokens, ranges, bias, accumulation
         }
       }
     }
+    // Long rows of many panels, which one token takes in several streams.
+    for (const std::uint32_t rows : {64u, 112u, 144u, 400u}) {
+      for (const std::uint32_t cols : {520u, 1056u}) {
+        const std::vector<float> src = normal_floats(12 * cols, random);
+        for (const std::uint32_t group : {0u, 64u}) {
+          const Matrix m(Layout::packed, rows, cols, group, true, random);
+          for (const std::uint32_t n : {1u, 5u, 12u}) {
+            check_product(*k, m, src.data(), n, 0, rows, false);
+            check_product(*k, m, src.data(), n, 16, rows, true);
+          }
+        }
+      }
+    }
     for (const std::uint32_t rows : {112u, 256u, 400u}) {
       const std::vector<float> src = normal_floats(19 * 40, random);
       for (const std::uint32_t group : {0u, 32u}) {
