@@ -15,7 +15,7 @@ constexpr const char* kNames[kEntries] = {"embedding", "quantise",   "norm",    
                                           "query",     "store key", "store value", "attend", "finish heads"};
 
 Kernels timed;  // the original entries
-std::uint64_t calls[kEntries];
+bool called[kEntries];
 Clock::duration times[kEntries], clock_cost;
 
 template <class Function, class... Arguments>
@@ -23,7 +23,7 @@ void time(Entry entry, Function function, Arguments&&... arguments) {
   const auto start = Clock::now();
   function(arguments...);
   times[entry] += Clock::now() - start - clock_cost;
-  ++calls[entry];
+  called[entry] = true;
 }
 
 // What two readings in a row differ by, at the least.
@@ -66,14 +66,14 @@ Kernels timed_kernels(const Kernels& kernels) {
 }
 
 void reset_kernel_times() {
-  for (std::uint64_t& n : calls) n = 0;
+  for (bool& was : called) was = false;
   for (Clock::duration& t : times) t = {};
 }
 
 std::vector<KernelTime> kernel_times() {
   std::vector<KernelTime> all;
   for (int i = 0; i < kEntries; ++i)
-    if (calls[i]) all.push_back({kNames[i], calls[i], std::chrono::duration<double>(times[i]).count()});
+    if (called[i]) all.push_back({kNames[i], std::chrono::duration<double>(times[i]).count()});
   std::sort(all.begin(), all.end(), [](const KernelTime& a, const KernelTime& b) { return a.seconds > b.seconds; });
   return all;
 }

@@ -10,7 +10,6 @@ namespace heed::tool {
 
 struct KernelTime {
   std::string name;
-  std::uint64_t calls = 0;
   double seconds = 0.0;
 };
 

@@ -46,7 +46,7 @@ class ThreadPool {
   static void* worker_main(void* self);
   static void run(void* self, std::uint32_t count, void (*task)(void*, std::uint32_t), void* argument);
   void run_at_most(std::uint32_t first, std::uint32_t count, void (*task)(void*, std::uint32_t), void* argument);
-  bool take(Share& share, std::uint32_t& part, std::uint32_t job);
+  static bool take(Share& share, std::uint32_t& part, std::uint32_t job);
   void work(std::uint32_t thread, std::uint32_t job);
 
   Worker worker_list_[kMaxThreads];

@@ -74,7 +74,6 @@ struct DotAvx2 {
 // For many tokens: x or its complement -x - 1, which any port can do, and the |w| too many subtracted once per tile.
 struct DotAvx2Corrected : DotAvx2 {
   static constexpr bool kCorrects = true;
-  static constexpr bool kPrefetches = false;
   template <Source>
   HEED_INLINE static Operand load(const std::int8_t* p, bool) {
     const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));

@@ -185,7 +185,6 @@ struct DotSmmla {
   static constexpr std::uint32_t kColumns = 16, kPieceColumns = 8, kTokens = 2;
   static constexpr bool kNeedsSums = false;
   static constexpr bool kCorrects = false;
-  static constexpr bool kPrefetches = false;
   static constexpr bool kArranges = true;
   static constexpr std::uint32_t kUnits = 4;
 
