@@ -17,18 +17,21 @@ inline TokenScale token_scale(float scale) {
   return {u << 9 >> 8 | 0x01000000u, (u >> 23) - 97};
 }
 
-// float(sum) * (row_scale * x_scale) for |sum| < 2^24, which is exact as a float. No branch. From the sum, the row
-// scale's mantissa with 32 bits in `low`, the vector's in `x`, and the exponents' sum to the result in `high`. A product
-// of 32 and 25 bits has 24 or 25 bits in its upper word, and at a half the carry decides.
-#define HEED_SCALED_SUM(x)                 \
-  "umull %[low], %[high], %[low], %[" x "]\n\t" \
+// The product in `high` and `low` brought to 24 bits above, and the carry that rounds them, to the nearest, at a half to even.
+#define HEED_ROUND_UPPER                   \
   "lsrs %[t], %[high], #24\n\t"            \
   "itt ne\n\t"                             \
   "lsrsne.w %[high], %[high], #1\n\t"      \
   "rrxne %[low], %[low]\n\t"               \
   "add %[exponent], %[exponent], %[t]\n\t" \
   "lsrs %[t], %[high], #1\n\t"             \
-  "adcs %[low], %[low], %[half]\n\t"       \
+  "adcs %[low], %[low], %[half]\n\t"
+// float(sum) * (row_scale * x_scale) for |sum| < 2^24, which is exact as a float. No branch. From the sum, the row
+// scale's mantissa with 32 bits in `low`, the vector's in `x`, and the exponents' sum to the result in `high`. A product
+// of 32 and 25 bits has 24 or 25 bits in its upper word, and at a half the carry decides.
+#define HEED_SCALED_SUM(x)                 \
+  "umull %[low], %[high], %[low], %[" x "]\n\t" \
+  HEED_ROUND_UPPER                         \
   "adc %[high], %[high], #0\n\t"           \
   "lsl %[high], %[high], #1\n\t"           \
   "eor %[m], %[sum], %[sum], asr #31\n\t"  \
@@ -37,13 +40,7 @@ inline TokenScale token_scale(float scale) {
   "sub %[exponent], %[exponent], %[t]\n\t" \
   "lsl %[m], %[m], %[t]\n\t"               \
   "umull %[low], %[high], %[m], %[high]\n\t" \
-  "lsrs %[t], %[high], #24\n\t"            \
-  "itt ne\n\t"                             \
-  "lsrsne.w %[high], %[high], #1\n\t"      \
-  "rrxne %[low], %[low]\n\t"               \
-  "add %[exponent], %[exponent], %[t]\n\t" \
-  "lsrs %[t], %[high], #1\n\t"             \
-  "adcs %[low], %[low], %[half]\n\t"       \
+  HEED_ROUND_UPPER                         \
   "adc %[high], %[high], %[exponent], lsl #23\n\t" \
   "cmp %[sum], #0\n\t"                     \
   "it mi\n\t"                              \
