@@ -105,14 +105,7 @@ __attribute__((always_inline)) inline std::uint32_t plain_head(std::int16_t* val
                                                                const std::int16_t* cosine_sine, float scale) {
   std::uint32_t max = 0;
 #define HEED_EIGHT                                                             \
-  "vld20.32 {q0, q1}, [%[src]]\n\t"                                            \
-  "vld21.32 {q0, q1}, [%[src]]!\n\t"                                           \
-  "vmul.f32 q0, q0, %[scale]\n\t"                                              \
-  "vmul.f32 q1, q1, %[scale]\n\t"                                              \
-  "vcvtn.s32.f32 q0, q0\n\t"                                                   \
-  "vcvtn.s32.f32 q1, q1\n\t"                                                   \
-  "vqmovnb.s32 q2, q0\n\t"                                                     \
-  "vqmovnt.s32 q2, q1\n\t"                                                     \
+  HEED_EIGHT_S16                                                             \
   "vmax.s16 q2, q2, q7\n\t"
   if (cosine_sine) {  // even elements are x of a pair, odd ones y
     __asm__ volatile(

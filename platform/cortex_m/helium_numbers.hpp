@@ -6,6 +6,17 @@
 
 #include "platform/portable/rows.hpp"
 
+// Eight floats from `src` on, times `scale`, as s16 in q2; q0 and q1 are used.
+#define HEED_EIGHT_S16               \
+  "vld20.32 {q0, q1}, [%[src]]\n\t" \
+  "vld21.32 {q0, q1}, [%[src]]!\n\t" \
+  "vmul.f32 q0, q0, %[scale]\n\t" \
+  "vmul.f32 q1, q1, %[scale]\n\t" \
+  "vcvtn.s32.f32 q0, q0\n\t" \
+  "vcvtn.s32.f32 q1, q1\n\t" \
+  "vqmovnb.s32 q2, q0\n\t" \
+  "vqmovnt.s32 q2, q1\n\t"
+
 namespace heed::helium {
 
 using portable::PlainActivations;

@@ -14,14 +14,7 @@ __attribute__((noinline)) std::int32_t convert_and_finish(std::int8_t* to, const
   std::uint32_t eights = n / 8;
   // -32768 becomes -127 as -32767 does: it occurs where the reciprocal is 16256.
 #define HEED_EIGHT                                                     \
-  "vld20.32 {q0, q1}, [%[src]]\n\t"                                    \
-  "vld21.32 {q0, q1}, [%[src]]!\n\t"                                   \
-  "vmul.f32 q0, q0, %[scale]\n\t"                                      \
-  "vmul.f32 q1, q1, %[scale]\n\t"                                      \
-  "vcvtn.s32.f32 q0, q0\n\t"                                           \
-  "vcvtn.s32.f32 q1, q1\n\t"                                           \
-  "vqmovnb.s32 q2, q0\n\t"                                             \
-  "vqmovnt.s32 q2, q1\n\t"                                             \
+  HEED_EIGHT_S16                                                             \
   "vmulh.s16 q2, q2, q3\n\t"                                           \
   "vrshr.s16 q2, q2, #6\n\t"                                           \
   ".if %c[sum]\n\tvmladava.s16 %[squares], q2, q2\n\t.endif\n\t"       \
