@@ -15,11 +15,12 @@ struct Features {
   bool relu = true;
   bool threads = true;      // the Parallel hook
   bool sampling = true;     // picking by chance, beside picking the largest logit
+  bool speed = true;        // larger kernels where a table has smaller ones as well: several tokens or queries together
 };
 
 inline constexpr Features kAllFeatures{};
 // What a decoder of the Llama family with one scale per row takes on one core.
-inline constexpr Features kLlamaFeatures{false, true, false, false, false, false, false, false, true};
+inline constexpr Features kLlamaFeatures{false, true, false, false, false, false, false, false, true, true};
 // The same, when the program picks its tokens itself.
 inline constexpr Features kDecoderFeatures{false, true, false, false, false, false, false, false, false};
 

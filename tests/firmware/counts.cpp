@@ -18,7 +18,13 @@ extern "C" const std::uint8_t heed_model_image_end[];
 namespace heed {
 namespace {
 
-const Kernels& table = best_kernels();
+// The compiler is not to know which table this is.
+const Kernels& any_table() {
+  const Kernels* table = &best_kernels();
+  __asm__("" : "+r"(table));
+  return *table;
+}
+const Kernels& table = any_table();
 
 alignas(64) __attribute__((section(".heed_arena"))) std::byte g_arena[256 * 1024];
 alignas(64) unsigned char activation_memory[64 * 2 * 384], query_memory[64 * 128];

@@ -18,7 +18,13 @@ extern "C" const std::uint8_t heed_bulk_start[];  // nothing of this program lie
 namespace heed {
 namespace {
 
-const Kernels& table = best_kernels();
+// The compiler is not to know which table this is.
+const Kernels& any_table() {
+  const Kernels* table = &best_kernels();
+  __asm__("" : "+r"(table));
+  return *table;
+}
+const Kernels& table = any_table();
 constexpr std::uint32_t kMost = 512;  // columns of a vector
 constexpr std::uint32_t kMostRows = 512;
 alignas(64) __attribute__((section(".heed_arena"))) std::byte g_arena[3 * 1024 * 1024];
