@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """The deepest stack that a firmware can use, from the compiler's own report: GCC's -fcallgraph-info=su writes for each
-object the frame of each function and whom it calls.
+object, and for a program that is optimised as a whole beside it, the frame of each function and whom it calls.
 
     stack.py --elf ELF --folder BUILD [--paths]    prints the bound in bytes, and with --paths the deepest path
 
 A frame of unknown size (a variable-length array, alloca) or a cycle of calls is an error. What the report does not say:
 - Functions of the compiler's library have no report; their frames and calls are read from their instructions.
-- A call through a pointer may reach any function of the kernel table (read from the ELF), and, inside the file of a
-  kernel table, any function of that file that nobody calls by name; one of those in turn only such as call nothing
-  through a pointer. The constructors of start-up are none here.
+- A call through a pointer may reach any function of the kernel table (read from the ELF), and, if it stands in platform/,
+  any function of platform/ that nobody calls by name; one of those in turn only such as call nothing through a pointer.
+  The constructors of start-up are none here.
 """
 import argparse
 import os
@@ -26,7 +26,8 @@ def output(*command):
 
 class Function:
     def __init__(self):
-        self.frame, self.calls, self.files = 0, set(), set()
+        self.frame, self.calls, self.reported = 0, set(), False
+        self.in_platform = self.platform_calls = False  # defined there; calls from there through a pointer
 
 
 def read_reports(folder, program):
@@ -35,7 +36,8 @@ def read_reports(folder, program):
     for path, _, names in os.walk(folder):
         for name in names:
             target = re.search(r"CMakeFiles/([^/]+)\.dir", path + "/")
-            if not name.endswith(".ci") or not target or target.group(1) not in ("heed", "heed_startup", program):
+            whole = name.startswith(program + ".ltrans")
+            if not name.endswith(".ci") or not (whole or target and target.group(1) in ("heed", "heed_startup", program)):
                 continue
             with open(os.path.join(path, name), encoding="utf-8") as f:
                 text = f.read()
@@ -48,9 +50,14 @@ def read_reports(folder, program):
                     sys.exit(f"stack.py: {symbol(title)} has a frame of unknown size")
                 f = functions.setdefault(symbol(title), Function())
                 f.frame = max(f.frame, int(frame.group(1)))
-                f.files.add(name)
-            for source, target in re.findall(r'^edge: \{ sourcename: "([^"]*)" targetname: "([^"]*)"', text, re.M):
-                functions.setdefault(symbol(source), Function()).calls.add(symbol(target))
+                f.reported = True
+                f.in_platform |= "/platform/" in label
+            for source, target, label in re.findall(r'^edge: \{ sourcename: "([^"]*)" targetname: "([^"]*)" label: "([^"]*)"', text, re.M):
+                f = functions.setdefault(symbol(source), Function())
+                if symbol(target) == INDIRECT and "/platform/" in label:
+                    f.platform_calls = True
+                else:
+                    f.calls.add(symbol(target))
     return functions
 
 
@@ -111,20 +118,15 @@ def bound(elf, folder, root="heed_reset_handler"):
     called = {target for f in functions.values() for target in f.calls}
     depths, active = {}, []
 
+    by_pointer = {name for name, f in functions.items()
+                  if f.in_platform and name in linked and name not in called and name not in table and name != root}
+
     def targets(name, f):
-        for target in f.calls:
-            if target != INDIRECT:
-                yield target
-            elif name == root:
-                continue  # constructors
-            elif any(file.startswith("kernels_") for file in f.files):
-                by_pointer = lambda other, g: (g.files & f.files and other not in called and other not in table and
-                                               other in linked)
-                nested = by_pointer(name, f)
-                yield from (other for other, g in functions.items()
-                            if by_pointer(other, g) and not (nested and INDIRECT in g.calls))
-            else:
-                yield from table
+        yield from f.calls - {INDIRECT}
+        if INDIRECT in f.calls:
+            yield from table
+        if f.platform_calls and name != root:
+            yield from (other for other in by_pointer if not (name in by_pointer and functions[other].platform_calls))
 
     def depth(name):
         if name in depths:
@@ -132,7 +134,7 @@ def bound(elf, folder, root="heed_reset_handler"):
         if name in active:
             sys.exit("stack.py: recursion: " + " -> ".join(active[active.index(name):] + [name]))
         f = functions.get(name)
-        if f is None or (f.frame == 0 and not f.files):
+        if f is None or not f.reported:
             f = functions[name] = from_instructions(elf, name) if name in linked else Function()
         active.append(name)
         below = max((depth(t) for t in targets(name, f)), default=(0, []))
