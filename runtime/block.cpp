@@ -44,7 +44,7 @@ void advance_layer(AttentionWeights& attention, BlockWeights& block, std::ptrdif
   for_each_matrix(attention, block, [&](Role, Tensor& t) {
     advance(t.weights, bytes);
     advance(t.scales, bytes);
-    advance(t.bias, bytes);
+    if (kBuiltFeatures.biases) advance(t.bias, bytes);
     if (kBuiltFeatures.groups) advance(t.multipliers, bytes);
   });
   NormWeights* const norms[] = {&block.attention_norm, &block.ffn_norm};
@@ -60,7 +60,8 @@ void advance_layer(AttentionWeights& attention, BlockWeights& block, std::ptrdif
 
 NormWeights norm_weights(const Model& model, Role gain, Role bias, std::uint32_t layer) {
   const ModelConfig& c = model.config();
-  return {model.has(gain) ? model.floats(gain, layer) : nullptr, model.has(bias) ? model.floats(bias, layer) : nullptr,
+  return {model.has(gain) ? model.floats(gain, layer) : nullptr,
+          kBuiltFeatures.layer_norm && model.has(bias) ? model.floats(bias, layer) : nullptr,
           c.norm_epsilon, c.norm == Norm::layer};
 }
 
@@ -97,14 +98,15 @@ void block_forward(const ModelConfig& c, const AttentionLayer& attention, const 
 
   // x += w_down * (F(w_gate * norm(x)) * (w_up * norm(x))), or without a gate x += w_down * F(w_up * norm(x))
   const Activations ffn_in = norm(weights.ffn_norm, Site::ffn_in);
-  const Product inputs[] = {{scratch.gate, c.gated ? &weights.w_gate : &weights.w_up, scratch.ffn_stride},
+  const bool gated = !kBuiltFeatures.ungated || c.gated;
+  const Product inputs[] = {{scratch.gate, gated ? &weights.w_gate : &weights.w_up, scratch.ffn_stride},
                             {scratch.up, &weights.w_up, scratch.ffn_stride}};
-  matmul_parallel(k, parallel, inputs, c.gated ? 2 : 1, false, ffn_in, n);
+  matmul_parallel(k, parallel, inputs, gated ? 2 : 1, false, ffn_in, n);
   const Activations down_in = make_activations(scratch.activations, k.traits, c.d_ff, c.group(Site::down_in), n);
   for_each_range(parallel, n, std::uint64_t{n} * c.d_ff * kElementWork, [&](std::uint32_t t, std::uint32_t end) {
     for (; t < end; ++t) {
       const std::size_t row = std::size_t{t} * scratch.ffn_stride;
-      k.gate_s8r_f32(down_in, t, scratch.gate + row, c.gated ? scratch.up + row : nullptr, activation_factor(c.activation));
+      k.gate_s8r_f32(down_in, t, scratch.gate + row, gated ? scratch.up + row : nullptr, activation_factor(c.activation));
     }
   });
   const Product down{x, &weights.w_down, stride};

@@ -113,7 +113,8 @@ constexpr Status check_config(const ModelConfig& c) {
   if ((!kBuiltFeatures.layer_norm && c.norm == Norm::layer) ||
       (!kBuiltFeatures.learned_positions && c.position == Position::learned) ||
       (!kBuiltFeatures.gelu && (c.activation == Activation::gelu_tanh || c.activation == Activation::gelu_erf)) ||
-      (!kBuiltFeatures.relu && c.activation == Activation::relu))
+      (!kBuiltFeatures.relu && c.activation == Activation::relu) || (!kBuiltFeatures.biases && c.biases & ~kBiasNorm) ||
+      (!kBuiltFeatures.ungated && !c.gated))
     return Status::feature_not_built;
   bool grouped = false;
   for (std::uint16_t g : c.groups) grouped = grouped || g != 0;

@@ -7,6 +7,8 @@ namespace heed {
 
 struct Features {
   bool groups = true;       // group multipliers on weights, powers of two on activations
+  bool biases = true;       // of matrices
+  bool ungated = true;      // a feed-forward layer without a gate
   bool key_offset = true;   // a constant taken from every key before it is quantised
   bool pattern_tap = true;  // handing out attention weights
   bool layer_norm = true;   // beside RMS norm
@@ -19,10 +21,19 @@ struct Features {
 };
 
 inline constexpr Features kAllFeatures{};
-// What a decoder of the Llama family with one scale per row takes on one core.
-inline constexpr Features kLlamaFeatures{false, true, false, false, false, false, false, false, true, true};
-// The same, when the program picks its tokens itself.
-inline constexpr Features kDecoderFeatures{false, true, false, false, false, false, false, false, false};
+// What a decoder of the Llama family with one scale per row takes on one core, as `heed quantize` writes it.
+inline constexpr Features kLlamaFeatures = [] {
+  Features f;
+  f.groups = f.biases = f.ungated = f.pattern_tap = f.layer_norm = f.learned_positions = false;
+  f.gelu = f.relu = f.threads = false;
+  return f;
+}();
+// The smallest: the program picks its tokens itself.
+inline constexpr Features kDecoderFeatures = [] {
+  Features f = kLlamaFeatures;
+  f.sampling = f.speed = false;
+  return f;
+}();
 
 // A firmware that carries less says so once for its whole program, e.g. -DHEED_FEATURES=kLlamaFeatures.
 #ifndef HEED_FEATURES

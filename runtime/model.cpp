@@ -70,7 +70,7 @@ TensorSlot tensor_slot(const ModelConfig& c, Role role, std::uint32_t layer) {
     s.rows = rows;
     s.cols = cols;
     s.group = c.group(site);
-    s.bias = (c.biases & bias) != 0;
+    s.bias = kBuiltFeatures.biases && (c.biases & bias) != 0;
   };
   switch (role) {
     case Role::token_embedding:
@@ -241,7 +241,7 @@ Status verify(const Model& model, const Kernels& kernels) {
 Tensor Model::tensor(Role role, std::uint32_t layer) const {
   const TensorEntry& e = find(role, layer);
   const std::uint8_t* base = data(e);
-  const bool bias = config_.biases != 0 && tensor_slot(config_, role, layer).bias;
+  const bool bias = kBuiltFeatures.biases && config_.biases != 0 && tensor_slot(config_, role, layer).bias;
   const TensorBytes at = tensor_bytes(e.layout, e.rows, e.cols, e.group, bias);
   Tensor t;
   t.weights = reinterpret_cast<const std::int8_t*>(base);

@@ -95,6 +95,7 @@ __attribute__((noinline)) inline void write_products(const PreparedRow& row, con
 inline void gate_s8r_f32(const Activations& dst, std::uint32_t index, float* gate, const float* up,
                          const std::uint16_t* factor) {
   const std::uint32_t n = dst.cols;
+  if (!kBuiltFeatures.ungated && !up) __builtin_unreachable();
   Vector g(gate, n), u(up, n);
   bool some = g.measure();
   if (up)

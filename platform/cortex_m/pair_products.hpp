@@ -98,6 +98,7 @@ __attribute__((noinline)) inline void run_pairs(PairJob& job) {
       "vmul.f32 s4, s4, s13\n\tvmul.f32 s5, s5, s13\n\tvmul.f32 s6, s6, s13\n\tvmul.f32 s7, s7, s13\n\t"
       "vmul.f32 s0, s0, s4\n\tvmul.f32 s1, s1, s5\n\tvmul.f32 s2, s2, s6\n\tvmul.f32 s3, s3, s7\n\t"
       "cbz r4, 9f\n\t"
+      ".if %c[biases]\n\t"
       "cbz r3, 8f\n\t"
       "vldmia r3!, {s4-s7}\n\t"
       "str r3, [r7, #-16]\n\t"
@@ -105,6 +106,7 @@ __attribute__((noinline)) inline void run_pairs(PairJob& job) {
       "8:\n\t"
       "ldr r4, [r7, #64]\n\t"
       "cbz r4, 9f\n\t"
+      ".endif\n\t"
       "vldmia r1, {s4-s7}\n\t"
       "vadd.f32 s0, s4, s0\n\tvadd.f32 s1, s5, s1\n\tvadd.f32 s2, s6, s2\n\tvadd.f32 s3, s7, s3\n\t"
       "9:\n\t"
@@ -191,7 +193,7 @@ __attribute__((noinline)) inline void run_pairs(PairJob& job) {
       "b 4b\n\t"
       "6:\n\t"
       : "+r"(r7)
-      : [groups] "i"(kBuiltFeatures.groups ? 1 : 0)
+      : [groups] "i"(kBuiltFeatures.groups ? 1 : 0), [biases] "i"(kBuiltFeatures.biases ? 1 : 0)
       : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "s0", "s1", "s2", "s3", "s4",
         "s5", "s6", "s7", "s13", "s14", "s15", "cc", "memory");
 }
@@ -245,7 +247,8 @@ __attribute__((noinline)) inline void multiply(float* dst, const Activations& lh
   job.last_entry = entry_of(cols - last);
   job.first_entry = last ? 0 : job.last_entry;
   job.accumulate = range.accumulate;
-  job.more = rhs.bias || range.accumulate;
+  const float* const bias = kBuiltFeatures.biases ? rhs.bias : nullptr;
+  job.more = bias || range.accumulate;
   job.totals[0] = job.totals[1] = job.totals[2] = job.totals[3] = 0;
   for (std::uint32_t t = 0; t < range.n; ++t) {
     job.multipliers = rhs.multipliers + std::size_t{range.row_begin} * groups;
@@ -256,7 +259,7 @@ __attribute__((noinline)) inline void multiply(float* dst, const Activations& lh
     job.first_end = last ? job.x + job.segment : job.end;
     job.kind = groups ? PairJob::grouped : last ? PairJob::chunked : PairJob::rows;
     job.scales = rhs.scales + range.row_begin;
-    job.bias = reinterpret_cast<std::uintptr_t>(rhs.bias ? rhs.bias + range.row_begin : nullptr);
+    job.bias = reinterpret_cast<std::uintptr_t>(bias ? bias + range.row_begin : nullptr);
     float* const out = dst + std::size_t{t} * range.dst_stride;
     job.dst = out + range.row_begin;
     job.dst_end = out + range.row_end;

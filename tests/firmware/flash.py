@@ -28,8 +28,8 @@ def features():
     with open(os.path.join(ROOT, "runtime", "features.hpp"), encoding="utf-8") as f:
         text = f.read()
     names = re.findall(r"^  bool (\w+) = true;", text, re.M)
-    llama = re.search(r"kLlamaFeatures\{([^}]*)\}", text).group(1).replace("\n", " ").split(",")
-    return names, [value.strip() == "true" for value in llama]
+    missing = re.findall(r"f\.(\w+) =", re.search(r"kLlamaFeatures = (.*?)\}\(\)", text, re.S).group(1))
+    return names, [name not in missing for name in names]
 
 
 def builds():
