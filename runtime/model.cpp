@@ -203,6 +203,7 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
                                  slot.rows, slot.cols, e.offset64, {}};
       if (std::memcmp(&e, &expected, sizeof e) != 0 || static_cast<int>(layout) >= kLayoutCount || e.offset64 != at / 64)
         return Status::bad_tensor;
+      if (slot.type == ElementType::s8 && layout != known_layout(layout)) return Status::layout_unsupported;
       const std::uint64_t bytes = slot_bytes(slot, layout);
       if (bytes > tensors.size() - at) return Status::bad_tensor;
       if (const Status s = check_values(slot, layout, tensors.data() + at); s != Status::ok) return s;
@@ -225,7 +226,7 @@ Status verify(const Model& model, const Kernels& kernels) {
     if (e.type != ElementType::s8) continue;
     const std::uint8_t* w = model.tensors_ + std::size_t{e.offset64} * 64;
     const std::size_t n = std::size_t{padded_rows(e.layout, e.rows)} * padded_cols(e.layout, e.cols);
-    if (e.layout != Layout::pair) {
+    if (known_layout(e.layout) != Layout::pair) {
       if (std::memchr(w, 0x80, n)) return Status::bad_value;
       continue;
     }

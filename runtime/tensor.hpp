@@ -22,10 +22,17 @@ constexpr std::uint32_t round_up(std::uint32_t n, std::uint32_t multiple) {
   return (n + multiple - 1) & ~(multiple - 1);
 }
 
+// The layout of every matrix in a build for one core, whose table eats no other; else the one given.
+#ifdef HEED_SINGLE_LAYOUT
+constexpr Layout known_layout(Layout) { return Layout::HEED_SINGLE_LAYOUT; }
+#else
+constexpr Layout known_layout(Layout layout) { return layout; }
+#endif
+
 // Rows are padded with zero weights and scale 1, columns with zero weights, so that kernels have no tails.
-constexpr std::uint32_t row_block(Layout layout) { return layout == Layout::packed ? 16 : 4; }
+constexpr std::uint32_t row_block(Layout layout) { return known_layout(layout) == Layout::packed ? 16 : 4; }
 constexpr std::uint32_t column_block(Layout layout) {
-  return layout == Layout::row ? 4 : layout == Layout::block64 ? 16 : 8;
+  return known_layout(layout) == Layout::row ? 4 : known_layout(layout) == Layout::block64 ? 16 : 8;
 }
 constexpr std::uint32_t padded_rows(Layout layout, std::uint32_t rows) { return round_up(rows, row_block(layout)); }
 constexpr std::uint32_t padded_cols(Layout layout, std::uint32_t cols) { return round_up(cols, column_block(layout)); }
