@@ -134,6 +134,16 @@ float exp_f32(float x) {
   return float_of(bits_of(q) + (bits_of(t) << 23));
 }
 
+#if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M'
+
+#ifdef __ARM_FP
+bool float_mode_is_default() { return (__builtin_arm_get_fpscr() >> 22 & 3u) == 0; }  // FPSCR.RMode
+#else
+bool float_mode_is_default() { return true; }  // by software
+#endif
+
+#else
+
 bool float_mode_is_default() {
   // Volatile, so that the processor answers and not the compiler. Half way between two floats, upward rounding changes
   // the first sum, downward rounding and truncation the second.
@@ -141,5 +151,7 @@ bool float_mode_is_default() {
   const volatile float even = one + half_ulp, odd = one + 3.0f * half_ulp;
   return even == 1.0f && odd == 1.0f + 4.0f * 5.9604644775390625e-8f;
 }
+
+#endif
 
 }  // namespace heed

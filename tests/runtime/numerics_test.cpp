@@ -32,6 +32,20 @@ const float kNan = float_of(0x7FC00000u), kInfinity = float_of(0x7F800000u);
 
 TEST_CASE("floats round to nearest even here", "[numerics]") { CHECK(float_mode_is_default()); }
 
+#if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M' && defined(__ARM_FP)
+TEST_CASE("another rounding mode is seen", "[numerics]") {
+  const unsigned usual = __builtin_arm_get_fpscr();
+  bool seen = true;
+  for (unsigned mode = 1; mode < 4; ++mode) {
+    __builtin_arm_set_fpscr(usual | mode << 22);
+    seen = seen && !float_mode_is_default();
+  }
+  __builtin_arm_set_fpscr(usual);
+  CHECK(seen);
+  CHECK(float_mode_is_default());
+}
+#endif
+
 TEST_CASE("rounding to integers", "[numerics]") {
   CHECK(round_to_int(0.5f) == 0);
   CHECK(round_to_int(1.5f) == 2);
