@@ -27,7 +27,8 @@ struct KernelTraits {
   std::uint16_t default_chunk;            // tokens that a prefill takes through the layers together
 };
 
-// n vectors of quantised activations, [n] each; the content of `values` belongs to the table that wrote it.
+// n vectors of quantised activations, [n] each; the content of `values` belongs to the table that wrote it, which may let
+// vectors that are multiplied together lie together.
 struct Activations {
   std::int8_t* values;        // [n, value_stride bytes]
   float* scales;              // [n]
@@ -37,6 +38,7 @@ struct Activations {
   std::uint32_t cols;
   std::uint16_t groups;       // 0 = none
   std::uint16_t group;        // columns per group: 32, 64, 128 or 256
+  std::uint32_t n;
 
   constexpr std::uint32_t sum_count() const { return groups ? groups : 1u; }
 };
@@ -93,7 +95,7 @@ struct BlockQueries {
 // Rows [row_begin, row_end) of a product for n tokens; row_begin is a multiple of the row block, row_end too or
 // the padded end. dst[t * dst_stride + r] = y, or += y with `accumulate`.
 struct MatmulRange {
-  std::uint32_t n;
+  std::uint32_t n;          // all vectors of the left side; tables that do not lay them together take fewer as well
   std::uint32_t row_begin, row_end;
   std::uint32_t dst_stride;
   bool accumulate;
@@ -178,6 +180,7 @@ constexpr std::uint64_t activations_bytes(const KernelTraits& traits, std::uint3
 inline Activations make_activations(void* memory, const KernelTraits& traits, std::uint32_t cols, std::uint32_t group,
                                     std::uint32_t n) {
   Activations a{};
+  a.n = n;
   a.cols = cols;
   a.group = static_cast<std::uint16_t>(group);
   a.groups = static_cast<std::uint16_t>(group_count(cols, group));

@@ -87,7 +87,8 @@ __attribute__((noinline)) inline void write_products(const PreparedRow& row, con
       "cmp %[h], %[end]\n\t"
       "bne 1b"
       : [h] "+&r"(products), [to] "+&r"(to)
-      : [end] "r"(end), [step] "r"(row.word_step), [left] "r"(left), [right] "r"(right), [r] "r"(reciprocal)
+      : [speed] "i"(kBuiltFeatures.speed ? 1 : 0), [end] "r"(end), [step] "r"(row.word_step),
+        [left] "r"(left), [right] "r"(right), [r] "r"(reciprocal)
       : "r4", "r5", "r6", "r7", "cc", "memory");
 }
 

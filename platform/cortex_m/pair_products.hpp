@@ -7,12 +7,10 @@
 // product: weight words are multiplied as they lie in flash, with one extraction per four weights. int32 holds 256
 // times the sum of 512 columns.
 #pragma once
-#include "platform/cortex_m/pair_prepared.hpp"
+#include "platform/cortex_m/pair_job.hpp"
+#include "platform/cortex_m/pair_tile.hpp"
 
 namespace heed::pair {
-
-// Columns of a run whose sum times 256 is exact.
-inline constexpr std::uint32_t kSegment = 512;
 
 // Eight columns of four rows of Layout::pair.
 #define HEED_PAIR_BLOCK                                                                             \
@@ -26,33 +24,6 @@ inline constexpr std::uint32_t kSegment = 512;
   "sxtb16.w r0, r0\n\tsxtb16.w r1, r1\n\tsxtb16.w r2, r2\n\tsxtb16.w r3, r3\n\t"                            \
   "smlad r8, r0, r7, r8\n\tsmlad r9, r1, r7, r9\n\tsmlad r10, r2, r7, r10\n\tsmlad r11, r3, r7, r11\n\t"
 inline constexpr std::uint32_t kPairBlockBytes = 108;
-
-// What the loop over row quads below reads, much of it by one LDM on either side of `totals`.
-struct PairJob {
-  const void* scales;              // -28 four of the next rows; or the keys' mantissas
-  void* dst;                       // -24
-  const void* dst_end;             // -20
-  std::uintptr_t bias;             // -16 of the next rows, or null; or from the mantissas to the keys' exponents
-  std::uint32_t more;              // -12 a bias or accumulation; or the block's exponent, four times
-  std::uint32_t first_entry;       //  -8 where the first segment enters the loop, in bytes
-  std::int32_t max;                //  -4 of the scores
-  std::int32_t totals[4];          //   0 of the segments so far; else 0
-  const std::int8_t* x;            //  16
-  const std::uint8_t* multipliers; //  20 four of the next group
-  const std::uint8_t* exponents;   //  24 of the next group
-  std::uint32_t segment;           //  28 bytes of x in a group
-  const std::int8_t* last;         //  32 begin of the last segment
-  const std::int8_t* end;          //  36
-  std::uint32_t last_entry;        //  40
-  const std::uint8_t* all_exponents; // 44
-  const std::int8_t* weights;      //  48
-  const std::int8_t* first_end;    //  52 end of the first segment
-  float x_scale;                   //  56
-  // What happens to the sums of a segment; replaced by its address. Chunks are long rows without groups.
-  enum Kind : std::uint32_t { rows, scores, grouped, chunked };
-  std::uint32_t kind;              //  60
-  std::uint32_t accumulate;        //  64
-};
 
 // All quads of a job. In the inner loop every register is taken, so the address of `totals` and the end of the segment
 // live in s15 and s14, and a jump into the four unrolled blocks takes care of the rest.
@@ -241,31 +212,38 @@ __attribute__((noinline)) inline void multiply(float* dst, const Activations& lh
   const std::uint32_t cols = padded_cols(Layout::pair, rhs.cols);
   const std::uint32_t groups = group_count(rhs.cols, rhs.group);
   const std::uint32_t segment = groups ? rhs.group : kSegment;
-  const std::uint32_t last = (cols - 1) / segment * segment;
+  const std::uint32_t last = (cols - 1) / segment * segment, together = count_together(lhs);
   PairJob job;
-  job.segment = 2 * segment;
-  job.last_entry = entry_of(cols - last);
-  job.first_entry = last ? 0 : job.last_entry;
   job.accumulate = range.accumulate;
   const float* const bias = kBuiltFeatures.biases ? rhs.bias : nullptr;
   job.more = bias || range.accumulate;
   job.totals[0] = job.totals[1] = job.totals[2] = job.totals[3] = 0;
-  for (std::uint32_t t = 0; t < range.n; ++t) {
-    job.multipliers = rhs.multipliers + std::size_t{range.row_begin} * groups;
-    job.exponents = job.all_exponents = lhs.exponents + std::size_t{t} * lhs.groups;
+  for (std::uint32_t t = 0, vectors; t < range.n; t += vectors) {
+    vectors = t < together ? kTogether : 1;
     job.x = lhs.values + std::size_t{t} * lhs.value_stride;
-    job.last = job.x + 2 * last;
-    job.end = job.x + 2 * cols;
-    job.first_end = last ? job.x + job.segment : job.end;
-    job.kind = groups ? PairJob::grouped : last ? PairJob::chunked : PairJob::rows;
+    job.end = job.x + 2 * cols * vectors;
     job.scales = rhs.scales + range.row_begin;
     job.bias = reinterpret_cast<std::uintptr_t>(bias ? bias + range.row_begin : nullptr);
     float* const out = dst + std::size_t{t} * range.dst_stride;
     job.dst = out + range.row_begin;
     job.dst_end = out + range.row_end;
     job.weights = rhs.weights + std::size_t{range.row_begin} * cols;
+    if (range.row_begin == range.row_end) continue;
+    if (vectors != 1) {
+      prepare_tiles(job, cols, range.dst_stride, lhs.scales + t);
+      run_tiles(job);
+      continue;
+    }
+    job.last_entry = entry_of(cols - last);
+    job.first_entry = last ? 0 : job.last_entry;
+    job.segment = 2 * segment;
+    job.last = job.x + 2 * last;
+    job.multipliers = rhs.multipliers + std::size_t{range.row_begin} * groups;
+    job.exponents = job.all_exponents = lhs.exponents + std::size_t{t} * lhs.groups;
+    job.first_end = last ? job.x + job.segment : job.end;
+    job.kind = groups ? PairJob::grouped : last ? PairJob::chunked : PairJob::rows;
     job.x_scale = groups || last ? lhs.scales[t] : lhs.scales[t] * (1.0f / 256.0f);
-    if (range.row_begin != range.row_end) run_pairs(job);
+    run_pairs(job);
   }
 }
 

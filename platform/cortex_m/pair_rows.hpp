@@ -66,9 +66,13 @@ inline void max_of_quads(Vector& v, const float* x, const float* end) {
   "pkhbt r5, r5, r7, lsl #16\n\t"    \
   "pkhbt r4, r4, r6, lsl #16\n\t"
 #define HEED_STORE_PREPARED                    \
+  ".if %c[speed]\n\t"                          \
   "str r5, [%[to]]\n\t"                        \
   "str r4, [%[to], %[step]]\n\t"               \
-  "add %[to], %[to], %[step], lsl #1\n\t"
+  "add %[to], %[to], %[step], lsl #1\n\t"      \
+  ".else\n\t"                                  \
+  "strd r5, r4, [%[to]], #8\n\t"               \
+  ".endif\n\t"
 
 __attribute__((noinline)) inline void write_quads(Vector& v, const float* x, const float* end) {
   void* to = v.to;
@@ -88,7 +92,8 @@ __attribute__((noinline)) inline void write_quads(Vector& v, const float* x, con
       "cmp %[x], %[end]\n\t"
       "bne 1b"
       : [x] "+&r"(x), [to] "+&r"(to), [squares] "+&r"(squares)
-      : [end] "r"(end), [step] "r"(v.word_step), [r] "r"(v.reciprocal), [offset] "r"(v.offset), [round] "t"(v.step)
+      : [speed] "i"(kBuiltFeatures.speed ? 1 : 0), [end] "r"(end), [step] "r"(v.word_step),
+        [r] "r"(v.reciprocal), [offset] "r"(v.offset), [round] "t"(v.step)
       : "r4", "r5", "r6", "r7", "s0", "s1", "s2", "s3", "cc", "memory");
   v.to = to;
   v.squares = squares;
@@ -233,11 +238,12 @@ __attribute__((noinline)) inline std::int32_t Vector::quantize(const Activations
   return squares;
 }
 
-__attribute__((noinline)) inline void store_zero(const Activations& dst, std::uint32_t index) {
-  clear_from(prepared_row(dst, index), dst.cols, 0);
+__attribute__((noinline)) inline void store_zero(const Activations& dst, std::uint32_t index, const PreparedRow& row) {
+  clear_from(row, dst.cols, 0);
   for (std::uint32_t g = 0; g < dst.groups; ++g) dst.exponents[std::size_t{index} * dst.groups + g] = 0;
   dst.scales[index] = 0.0f;
 }
+inline void store_zero(const Activations& dst, std::uint32_t index) { store_zero(dst, index, prepared_row(dst, index)); }
 
 __attribute__((noinline)) inline float row_scale(std::int32_t max, int exponent, bool grouped) {
   return portable::row_scale(max, exponent, kBuiltFeatures.groups && grouped);
