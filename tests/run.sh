@@ -93,6 +93,11 @@ if [ $full = 1 ] && [ -z "$only" ] && [ -f "${HEED_TEST_DATA:-}/stories260K/stor
   else
     failed=$((failed + 1))
   fi
+  if python3 tests/firmware/counts.py --check --source "$HEED_TEST_DATA/stories260K/stories260K.bin"; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+  fi
   if python3 tests/firmware/measure.py --check --source "stories260K=$HEED_TEST_DATA/stories260K/stories260K.bin" \
     --source story=examples/models/story.heed; then
     passed=$((passed + 1))

@@ -2,11 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Instructions of each kernel and of whole tokens on the Cortex-M cores, counted under QEMU by the plugin of tests/icount.
 
-Builds tests/firmware/counts.cpp and the story with the same library (kLlamaFeatures unless --features says otherwise) for
+Builds tests/firmware/counts.cpp and the story with the same library (kLlamaFeatures; grouped products with kAllFeatures) for
 each core, runs both and prints a table: multiply-adds per instruction of products, instructions of a head of 64 tokens x 32,
-per element of the rest, per multiply-add of whole tokens (attention's counted), the story's flash and its digest.
+per element of the rest, per multiply-add of whole tokens (attention's counted), the story's flash and its digest. Softmax per
+element is what is left of a head when the cost of its dimensions is taken off: the maximum, scales and merging included.
+
+--cmsis-nn FOLDER   a checkout of CMSIS-NN; its functions are compiled with -O3 and counted on the same shapes
+--write             writes tests/firmware/counts.csv and the table of README.md
+--check             fails when a figure is more than 2 % worse than in counts.csv
 """
 import argparse
+import csv
+import glob
 import os
 import re
 import subprocess
@@ -14,11 +21,40 @@ import sys
 
 from measure import BOARDS, LAYOUTS, ROOT, output, sections
 
+CSV = os.path.join(ROOT, "tests", "firmware", "counts.csv")
+BEGIN, END = "<!-- counts table begins -->", "<!-- counts table ends -->"
+# Figure of the table, by its name here, and whether more is better.
+FIGURES = {
+    "matvec 288x288": ("one token, 288 x 288, multiply-adds per instruction", True),
+    "matvec-g64 288x256": ("the same with groups of 64 (256 columns)", True),
+    "matmul 64x288x288": ("64 tokens, preparing them included", True),
+    "head 64x32": ("one head, 64 tokens x 32, not causal, instructions", False),
+    "head-causal 64x32": ("the same, causal", False),
+    "softmax": ("softmax, instructions per element", False),
+    "token 0": ("token of stories260K at position 0, instructions per multiply-add", False),
+    "token 256": ("the same at position 256", False),
+}
+CMSIS_NN_SOURCES = ["FullyConnectedFunctions/arm_fully_connected_s8.c", "FullyConnectedFunctions/arm_batch_matmul_s8.c",
+                    "FullyConnectedFunctions/arm_vector_sum_s8.c", "NNSupportFunctions/arm_nn_vec_mat_mult_t_s8.c",
+                    "NNSupportFunctions/arm_nn_mat_mult_nt_t_s8.c", "NNSupportFunctions/arm_nn_mat_mul_core_1x_s8.c",
+                    "NNSupportFunctions/arm_nntables.c", "SoftmaxFunctions/arm_softmax_s8.c",
+                    "SoftmaxFunctions/arm_nn_softmax_common_s8.c"]
+
 
 def emulate(board, elf, plugin, counts, words):
     command = ["qemu-system-arm", "-M", board, "-nographic", "-monitor", "none", "-serial", "none", "-chardev", "stdio,id=semi",
                "-semihosting-config", "enable=on,target=native,chardev=semi", "-plugin", f"{plugin},out={counts}", "-kernel", elf]
     return output(*command, *(["-append", words] if words else []))
+
+
+def regions(board, elf, plugin, counts):
+    """[(name, work, instructions)] of a firmware that prints a line for each region."""
+    names = emulate(board, elf, plugin, counts, "").splitlines()
+    with open(counts, encoding="utf-8") as f:
+        found = [int(line.split()[2]) for line in f if line.startswith("region ")]
+    if len(names) != len(found):
+        sys.exit(f"counts.py: {elf}: {len(names)} names for {len(found)} regions")
+    return [(*line.rsplit(" ", 1), n) for line, n in zip(names, found)]
 
 
 def multiply_adds(position):
@@ -28,6 +64,7 @@ def multiply_adds(position):
 
 
 def count(core, heed, source, features, build, plugin):
+    """(lines to print, {figure: value})"""
     folder = os.path.join(build, core)
     os.makedirs(folder, exist_ok=True)
     image, packed = os.path.join(folder, "counts.heed"), os.path.join(build, "packed.heed")
@@ -42,49 +79,135 @@ def count(core, heed, source, features, build, plugin):
     story = os.path.join(folder, "bin", "story")
     text = emulate(BOARDS[core], story, plugin, counts, "-n 200")
     size = sections(story)
-    result = {"flash of the story": f"{size['.text'] + size.get('.ARM.exidx', 0) + size.get('.data', 0):,}",
-              "digest": re.search(r"^digest (\w+)$", text, re.M).group(1)}
-    if result["digest"] != digest:
-        sys.exit(f"counts.py: {core}: digest {result['digest']}, this machine has {digest}")
-    names = emulate(BOARDS[core], os.path.join(folder, "bin", "counts"), plugin, counts, "").splitlines()
-    with open(counts, encoding="utf-8") as f:
-        regions = [int(line.split()[2]) for line in f if line.startswith("region ")]
-    if len(names) != len(regions):
-        sys.exit(f"counts.py: {core}: {len(names)} names for {len(regions)} regions")
-    for line, n in zip(names, regions):
-        name, work = line.rsplit(" ", 1)
+    lines = {"flash of the story": f"{size['.text'] + size.get('.ARM.exidx', 0) + size.get('.data', 0):,}",
+             "digest": re.search(r"^digest (\w+)$", text, re.M).group(1)}
+    if lines["digest"] != digest:
+        sys.exit(f"counts.py: {core}: digest {lines['digest']}, this machine has {digest}")
+    figures, heads = {}, {}
+    for name, work, n in regions(BOARDS[core], os.path.join(folder, "bin", "counts"), plugin, counts):
         if name.startswith("mat"):
-            result[name + ", multiply-adds per instruction"] = f"{int(work) / n:.3f}"
+            figures[name] = int(work) / n
+            lines[name + ", multiply-adds per instruction"] = f"{figures[name]:.3f}"
         elif name.startswith("token "):
             position = int(work) - 1
             if position in (0, 64, 128, 256):
-                result[f"token at position {position}"] = f"{n:,}"
-                result[f"token at position {position}, per multiply-add"] = f"{n / multiply_adds(position):.3f}"
+                figures[f"token {position}"] = n / multiply_adds(position)
+                lines[f"token at position {position}"] = f"{n:,}"
+                lines[f"token at position {position}, per multiply-add"] = f"{n / multiply_adds(position):.3f}"
         elif name.startswith("head"):
-            result[name + ", instructions"] = f"{n:,}"
+            figures[name] = heads[name] = n
+            lines[name + ", instructions"] = f"{n:,}"
         else:
-            result[name + ", per element"] = f"{n / int(work):.2f}"
-    return result
+            lines[name + ", per element"] = f"{n / int(work):.2f}"
+    figures["softmax"] = (2 * heads["head 64x32"] - heads["head 64x64"]) / 64 ** 2
+    lines["softmax, per element"] = f"{figures['softmax']:.2f}"
+    return lines, figures
+
+
+def count_cmsis_nn(core, sources, build, plugin):
+    """{figure: value}; the firmware is linked by hand, with the flags of the core's preset."""
+    folder = os.path.join(build, core, "cmsis_nn")
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(build, core, "CMakeCache.txt"), encoding="utf-8") as f:
+        flags = re.search(r"^CMAKE_C_FLAGS:\w+=(.*)$", f.read(), re.M).group(1).split()
+    include = [f"-I{sources}/Include", f"-I{ROOT}"]
+    for path in CMSIS_NN_SOURCES:
+        subprocess.run(["arm-none-eabi-gcc", *flags, "-O3", *include, "-c", os.path.join(sources, "Source", path)], check=True,
+                       cwd=folder)
+    for path in ("platform/baremetal/startup.cpp", "platform/baremetal/memory.cpp", "tests/firmware/counts_cmsis_nn.cpp"):
+        subprocess.run(["arm-none-eabi-g++", *flags, "-Os", "-std=c++17", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics",
+                        "-fno-tree-loop-distribute-patterns", *include, "-c", os.path.join(ROOT, path)], check=True, cwd=folder)
+    scripts = os.path.join(ROOT, "toolchains", "boards")
+    elf = os.path.join(folder, "counts_cmsis_nn.elf")
+    subprocess.run(["arm-none-eabi-g++", *flags, "-nostdlib", "-Wl,--gc-sections", f"-L{scripts}", f"-T{scripts}/{BOARDS[core]}.ld",
+                    *sorted(glob.glob(os.path.join(folder, "*.o"))), "-o", elf, "-Wl,--start-group", "-lc_nano", "-lgcc",
+                    "-Wl,--end-group"], check=True)
+    figures = {"head 64x32": 0}
+    for name, work, n in regions(BOARDS[core], elf, plugin, os.path.join(folder, "counts.txt")):
+        if name.startswith("mat"):
+            figures[name] = int(work) / n
+        else:
+            figures["head 64x32"] += n
+            if name == "head, softmax":
+                figures["softmax"] = n / int(work)
+    return figures
+
+
+def shown(value):
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 1 else f"{value:.3f}"
+
+
+def table(rows):
+    cores = list(dict.fromkeys(core for core, _ in rows))
+    lines = ["| heed (CMSIS-NN) | " + " | ".join(cores) + " |", "|---" * (1 + len(cores)) + "|"]
+    for figure, (words, _) in FIGURES.items():
+        cells = []
+        for core in cores:
+            heed, cmsis_nn = rows.get((core, figure), (None, None))
+            cells.append("" if heed is None else shown(heed) + (f" ({shown(cmsis_nn)})" if cmsis_nn else ""))
+        lines.append(f"| {words} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--heed", default=os.path.join(ROOT, "build", "host", "bin", "heed"))
     parser.add_argument("--source", required=True, help="stories260K, as a llama2.c checkpoint or an image")
-    parser.add_argument("--features", default="kLlamaFeatures", help="a constant of runtime/features.hpp")
+    parser.add_argument("--features", help="a constant of runtime/features.hpp, for all figures")
+    parser.add_argument("--cmsis-nn", metavar="FOLDER")
     parser.add_argument("--build", default=os.path.join(ROOT, "build", "counts"))
     parser.add_argument("--core", action="append", choices=list(BOARDS), help="only this core; may be repeated")
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
     os.makedirs(args.build, exist_ok=True)
     plugin = os.path.join(args.build, "libicount.so")
     subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", plugin, os.path.join(ROOT, "tests/icount/icount_plugin.c")],
                    check=True)
+    known = {}
+    if os.path.exists(CSV):
+        with open(CSV, newline="", encoding="utf-8") as f:
+            known = {(r["core"], r["figure"]): (float(r["heed"]), float(r["cmsis_nn"] or 0)) for r in csv.DictReader(f)}
     cores = args.core or list(BOARDS)
-    results = {core: count(core, args.heed, args.source, args.features, args.build, plugin) for core in cores}
-    rows = list(dict.fromkeys(name for core in cores for name in results[core]))
+    results, rows = {}, {}
+    for core in cores:
+        run = lambda features: count(core, args.heed, args.source, features, args.build, plugin)
+        results[core], figures = run(args.features or "kLlamaFeatures")
+        if not args.features:
+            more, all_figures = run("kAllFeatures")
+            figures.update({name: value for name, value in all_figures.items() if "-g64" in name})
+            results[core].update({name: value for name, value in more.items() if "-g64" in name})
+            results[core]["flash with every feature"] = more["flash of the story"]
+        peer = count_cmsis_nn(core, args.cmsis_nn, args.build, plugin) if args.cmsis_nn else {}
+        for figure in FIGURES:
+            if figure in figures:
+                old = known.get((core, figure), (0, 0))[1]
+                rows[core, figure] = (round(figures[figure], 4), round(peer.get(figure, 0), 4) or old)
+    names = list(dict.fromkeys(name for core in cores for name in results[core]))
     print("| | " + " | ".join(cores) + " |\n|" + "---|" * (len(cores) + 1))
-    for name in rows:
+    for name in names:
         print(f"| {name} | " + " | ".join(results[core].get(name, "") for core in cores) + " |")
+    errors = []
+    if args.check:
+        for key, (now, _) in rows.items():
+            if key not in known:
+                errors.append(f"{key} is not in counts.csv")
+            elif now > 1.02 * known[key][0] if not FIGURES[key[1]][1] else now < known[key][0] / 1.02:
+                errors.append(f"{key}: {shown(known[key][0])} became {shown(now)}; run this script with --write")
+    elif args.write and not args.core:
+        with open(CSV, "w", newline="", encoding="utf-8") as f:
+            writer = csv.writer(f, lineterminator="\n")
+            writer.writerow(["core", "figure", "heed", "cmsis_nn"])
+            writer.writerows([*key, f"{now:.10g}", f"{peer:.10g}" if peer else ""] for key, (now, peer) in rows.items())
+        readme = os.path.join(ROOT, "README.md")
+        with open(readme, encoding="utf-8") as f:
+            text = f.read()
+        text = text[:text.index(BEGIN) + len(BEGIN)] + "\n" + table(rows) + "\n" + text[text.index(END):]
+        with open(readme, "w", encoding="utf-8") as f:
+            f.write(text)
+    for e in errors:
+        print("counts.py: " + e, file=sys.stderr)
+    sys.exit(1 if errors else 0)
 
 
 if __name__ == "__main__":
