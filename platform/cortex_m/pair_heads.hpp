@@ -6,6 +6,7 @@
 namespace heed::pair {
 
 using Word = std::uint32_t __attribute__((may_alias));
+using Half = std::int16_t __attribute__((may_alias));
 
 inline std::int32_t multiply_rounded(std::int32_t a, std::int32_t b) {  // the upper half
   std::int32_t r;
@@ -120,15 +121,18 @@ inline void store_value(const KvBlock& dst, std::uint32_t slot, const float* src
   Vector v(src, dst.head_dim);
   const bool some = head_s16(v, values);
   const int shift = (v.max + 128) >> 8 <= 127 ? 8 : 9;
-  // Four dimensions together, four slots of each; of a slot the bytes 0, 2, 1, 3, so that SXTB16 takes out (0, 1) and
-  // (2, 3). The last one to three dimensions come one behind the other.
-  std::int8_t* at = dst.values + 4 * (slot & ~3u) + ((slot & 1) << 1 | (slot >> 1 & 1));
+  // Four dimensions together, of two at a time four slots of H = 256 v1 + v0. The last one to three dimensions come one
+  // behind the other.
+  const auto q = [&](std::uint32_t d) { return (values[d] + (1 << (shift - 1))) >> shift; };
   const std::uint32_t quads = dst.head_dim & ~3u;
-  for (std::uint32_t d = 0; d < dst.head_dim; ++d) {
-    if (d == quads) at -= 3 * (slot & ~3u);
-    *at = static_cast<std::int8_t>((values[d] + (1 << (shift - 1))) >> shift);
-    at += d >= quads ? dst.capacity : d % 4 == 3 ? 4 * dst.capacity - 12 : 4;
+  std::int8_t* at = dst.values + 4 * (slot & ~3u) + 2 * (slot & 3);
+  std::uint32_t d = 0;
+  for (; d < quads; d += 4, at += 4 * dst.capacity) {
+    auto* const to = reinterpret_cast<Half*>(at);
+    to[0] = static_cast<std::int16_t>(q(d + 1) * 256 + q(d));
+    to[4] = static_cast<std::int16_t>(q(d + 3) * 256 + q(d + 2));
   }
+  for (at = dst.values + slot; d < dst.head_dim; ++d) at[d * dst.capacity] = static_cast<std::int8_t>(q(d));
   store_exponent(dst.value_exponents, dst.value_exponent_maxima, slot, some ? v.exponent - 15 + shift : -46);
 }
 
