@@ -30,6 +30,9 @@ __attribute__((noinline)) inline portable::ScoreScale score_scale(std::int32_t m
   return s;
 }
 
+// A factor of zero, as an exponent of two: what is multiplied by it lies behind everything else.
+constexpr std::int32_t kNothing = -256;
+
 // The loops over keys. In both an odd first key enters in the middle. Register shifts by 32 and more give 0 or the sign.
 template <int kShift>
 struct Armv7Softmax {
@@ -64,10 +67,12 @@ struct Armv7Softmax {
     return max;
   }
 
-  // Weights of the visible keys relative to the block (SPEC.md 2.6), in `folded` with the value's exponent; returns the
-  // sum of the unfolded ones. A distance is below 2^31 because head_dim is at most kMaxHeadDim. The rounding shift by n,
-  // (v + 2^(n-1)) >> n, is a shift that leaves the rounding in the carry.
-  __attribute__((noinline)) static std::uint32_t weigh_keys(std::int16_t* folded, const std::int32_t* scores,
+  // Weights of the visible keys relative to the block (SPEC.md 2.6), with the value's exponent in it, as s16 in `folded`,
+  // or, where scores lie kStep > 0 apart, in their place; returns the sum of the unfolded ones. A distance is below 2^31
+  // because head_dim is at most kMaxHeadDim. The rounding shift by n, (v + 2^(n-1)) >> n, is a shift that leaves the
+  // rounding in the carry.
+  template <int kStep = 0>
+  __attribute__((noinline)) static std::uint32_t weigh_keys(std::int16_t* folded, std::int32_t* scores,
                                                             std::int32_t max, const portable::ScoreScale& scale,
                                                             const std::int8_t* value_exponents,
                                                             std::int32_t value_exponent, std::uint32_t visible) {
@@ -76,7 +81,6 @@ struct Armv7Softmax {
     const std::int8_t* const end = value_exponents + visible;
     std::uint32_t sum = 0, e, t = visible;
 #define HEED_KEY                            \
-    "ldr %[t], [%[u]], #4\n\t"                \
     "subs %[t], %[max], %[t]\n\t"             \
     "lsr %[t], %[t], %[shift]\n\t"            \
     "usat %[t], #15, %[t]\n\t"                \
@@ -89,58 +93,136 @@ struct Armv7Softmax {
     "ldrsb %[t], [%[x]], #1\n\t"              \
     "add %[sum], %[sum], %[e]\n\t"            \
     "sub %[t], %[ve], %[t]\n\t"               \
-    "lsr %[e], %[e], %[t]\n\t"                \
-    "strh %[e], [%[f]], #2\n\t"
-    __asm__ volatile("lsrs %[t], %[t], #1\n\tbcs 2f\n\t1:\n\t" HEED_KEY "2:\n\t" HEED_KEY "cmp %[x], %[end]\n\tbne 1b"
-                     : [u] "+r"(scores), [f] "+r"(folded), [x] "+r"(value_exponents), [sum] "+r"(sum), [t] "+r"(t),
-                       [e] "=&r"(e)
-                     : [max] "r"(max), [shift] "r"(scale.shift), [mantissa] "r"(scale.mantissa), [start] "r"(start),
-                       [exp2] "r"(portable::kExp2.values), [ve] "r"(value_exponent), [end] "r"(end)
-                     : "cc", "memory");
+    "lsr %[e], %[e], %[t]\n\t"
+#define HEED_LOOP(load, store)                                                                                   \
+    __asm__ volatile("lsrs %[t], %[t], #1\n\tbcs 2f\n\t1:\n\t" load HEED_KEY store "2:\n\t" load HEED_KEY store   \
+                     "cmp %[x], %[end]\n\tbne 1b"                                                               \
+                     : [u] "+r"(scores), [f] "+r"(folded), [x] "+r"(value_exponents), [sum] "+r"(sum),           \
+                       [t] "+r"(t), [e] "=&r"(e)                                                                 \
+                     : [max] "r"(max), [shift] "r"(scale.shift), [mantissa] "r"(scale.mantissa),                 \
+                       [start] "r"(start), [exp2] "r"(portable::kExp2.values), [ve] "r"(value_exponent),         \
+                       [end] "r"(end), [step] "i"(4 * kStep)                                                     \
+                     : "cc", "memory")
+    if constexpr (kStep == 0) {
+      HEED_LOOP("ldr %[t], [%[u]], #4\n\t", "strh %[e], [%[f]], #2\n\t");
+    } else {
+      HEED_LOOP("ldr %[t], [%[u]]\n\t", "str %[e], [%[u]], %[step]\n\t");
+    }
+#undef HEED_LOOP
 #undef HEED_KEY
     return sum;
   }
 };
 
-// Core::scores(dst, queries, index, block, visible) sets dot products as Core::scale_scores expects them; Core::weigh
-// adds what Core::weigh_keys gives times the values, and expects zeros behind the last visible key, up to a multiple of
-// Core::kKeyStep.
+// What a block's sums are multiplied by, as exponents of two, when they join those of earlier blocks (SPEC.md 2.8).
+struct Join {
+  std::int32_t keep, add;  // kNothing for a factor of zero
+  bool first;              // there is nothing earlier
+};
+
+inline Join join_of(std::int32_t& reference, std::int32_t here) {
+  const std::int32_t old = reference, merged = old > here ? old : here;
+  reference = merged;
+  const auto exponent = [merged](std::int32_t r) { return r - merged < -30 ? kNothing : r - merged; };
+  return {exponent(old), exponent(here), old == -(1 << 24)};
+}
+
+// Head dimensions whose sums are made before they join.
+constexpr std::uint32_t kDims = 16;
+
+// Core::sum_values<kTogether>(sums, weights, block, n, first, dims) multiplies weights with `dims` rows of values;
+// Core::join<kTogether>(to, sums, dims, join, value_exponent) joins sums that lie kTogether apart.
+template <class Core, std::uint32_t kTogether, class Weight>
+inline void join_values(const AttentionSums& sums, std::uint32_t index, Weight* weights, const KvBlock& block,
+                        std::uint32_t n, const Join* joins, const std::int32_t* value_exponents) {
+  std::int32_t parts[kDims * kTogether + 3];
+  for (std::uint32_t d = 0; d < block.head_dim; d += kDims) {
+    const std::uint32_t dims = block.head_dim - d < kDims ? block.head_dim - d : kDims;
+    Core::template sum_values<kTogether>(parts, weights, block, n, d, dims);
+    for (std::uint32_t i = 0; i < kTogether; ++i)
+      Core::template join<kTogether>(sums.numerators + std::size_t{index + i} * block.head_dim + d, parts + i, dims,
+                                     joins[i], value_exponents[i]);
+  }
+}
+
+// Queries `index` and the next, which see `visible` keys: as many as the one before, or one more.
+template <class Core, std::uint32_t kTogether>
+__attribute__((noinline)) void attend_together(const AttentionSums& sums, const BlockQueries& q, const KvBlock& block,
+                                               std::uint32_t index, const std::uint32_t* visible) {
+  alignas(8) std::int32_t scores[kBlockKeys * kTogether];
+  std::int32_t maxima[kTogether], value_exponents[kTogether];
+  Join joins[kTogether];
+  const std::uint32_t most = round_up(visible[kTogether - 1], Core::kKeyStep);
+  Core::template scores_together<kTogether>(scores, q.queries, index, block, visible);
+  Core::template scale_together<kTogether>(scores, maxima, block, visible);
+  for (std::uint32_t i = 0; i < kTogether; ++i) {
+    const std::uint32_t n = visible[i];
+    const portable::ScoreScale scale =
+        score_scale(maxima[i], q.queries.scales[index + i] * q.factor, block.key_exponent_maxima[n - 1]);
+    value_exponents[i] = block.value_exponent_maxima[n - 1];
+    const auto denominator = static_cast<std::int32_t>(Core::template weigh_keys<kTogether>(
+        nullptr, scores + i, maxima[i], scale, block.value_exponents, value_exponents[i], n));
+    for (std::uint32_t k = n; k < most; ++k) scores[k * kTogether + i] = 0;
+    joins[i] = join_of(sums.references[index + i], scale.reference);
+    Core::template join<1>(sums.denominators + index + i, &denominator, 1, joins[i], 0);
+  }
+  join_values<Core, kTogether>(sums, index, scores, block, most, joins, value_exponents);
+}
+
+// Core::scores(dst, queries, index, block, visible) sets dot products as Core::scale_scores expects them;
+// Core::sum_values expects zeros behind the last visible key, up to a multiple of Core::kKeyStep.
+template <class Core>
+void attend_one(const AttentionSums& sums, const BlockQueries& q, const KvBlock& block, std::uint32_t index,
+                std::uint32_t visible, std::uint16_t* weights, std::int32_t* reference) {
+  alignas(8) std::int32_t scores[kBlockKeys];
+  alignas(8) std::int16_t folded[kBlockKeys];
+  Core::scores(scores, q.queries, index, block, visible);
+  const std::int32_t max = Core::scale_scores(scores, block, visible);
+  const portable::ScoreScale scale =
+      score_scale(max, q.queries.scales[index] * q.factor, block.key_exponent_maxima[visible - 1]);
+  const std::int32_t value_exponent = block.value_exponent_maxima[visible - 1];
+  const std::uint32_t most = round_up(visible, Core::kKeyStep);
+  for (std::uint32_t k = visible; k < most; ++k) folded[k] = 0;
+  if (kBuiltFeatures.pattern_tap && weights) {
+    std::int8_t unfolded[kBlockKeys];
+    for (std::uint32_t k = 0; k < visible; ++k) unfolded[k] = static_cast<std::int8_t>(value_exponent);
+    Core::weigh_keys(folded, scores, max, scale, unfolded, value_exponent, visible);
+    for (std::uint32_t k = 0; k < visible; ++k) weights[k] = static_cast<std::uint16_t>(folded[k]);
+    *reference = scale.reference;
+    return;
+  }
+  const auto denominator = static_cast<std::int32_t>(
+      Core::weigh_keys(folded, scores, max, scale, block.value_exponents, value_exponent, visible));
+  const Join join = join_of(sums.references[index], scale.reference);
+  Core::template join<1>(sums.denominators + index, &denominator, 1, join, 0);
+  join_values<Core, 1>(sums, index, folded, block, most, &join, &value_exponent);
+}
+
+// A prompt's queries are taken in fours, others in twos if Core::kTwo; at most Core::kTogetherDims wide.
 template <class Core>
 void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBlock& block, std::uint16_t* weights,
                   std::int32_t* reference) {
-  alignas(8) std::int32_t scores[kBlockKeys];
-  alignas(8) std::int16_t folded[kBlockKeys];
   std::uint32_t visible = q.visible, left_in_run = q.per_position;
-  for (std::uint32_t i = 0; i < q.n; ++i) {
-    const std::uint32_t index = q.first + i;
-    Core::scores(scores, q.queries, index, block, visible);
-    const std::int32_t max = Core::scale_scores(scores, block, visible);
-    const portable::ScoreScale scale =
-        score_scale(max, q.queries.scales[index] * q.factor, block.key_exponent_maxima[visible - 1]);
-    const std::int32_t value_exponent = block.value_exponent_maxima[visible - 1];
-    for (std::uint32_t k = visible & ~(Core::kKeyStep - 1); k < round_up(visible, Core::kKeyStep); ++k) folded[k] = 0;
-    if (kBuiltFeatures.pattern_tap && weights) {
-      std::int8_t unfolded[kBlockKeys];
-      for (std::uint32_t k = 0; k < visible; ++k) unfolded[k] = static_cast<std::int8_t>(value_exponent);
-      Core::weigh_keys(folded, scores, max, scale, unfolded, value_exponent, visible);
-      for (std::uint32_t k = 0; k < visible; ++k) weights[k] = static_cast<std::uint16_t>(folded[k]);
-      *reference = scale.reference;
-    } else {
-      const std::uint32_t denominator =
-          Core::weigh_keys(folded, scores, max, scale, block.value_exponents, value_exponent, visible);
-      std::int32_t& old_reference = sums.references[index];
-      const std::int32_t merged = old_reference > scale.reference ? old_reference : scale.reference;
-      const float keep = pow2_or_zero(old_reference - merged);
-      const float add = pow2_or_zero(scale.reference - merged);
-      old_reference = merged;
-      sums.denominators[index] =
-          times_power(sums.denominators[index], keep) + times_power(static_cast<float>(denominator), add);
-      Core::weigh(sums.numerators + std::size_t{index} * block.head_dim, folded, block, visible, keep,
-                  times_power(add, pow2(value_exponent)));
+  const bool together = kBuiltFeatures.speed && !(kBuiltFeatures.pattern_tap && weights);
+  const bool fours = together && q.n > q.per_position && block.head_dim <= Core::kDimsOfFour;
+  const bool twos = together && block.head_dim <= Core::kDimsOfTwo;
+  for (std::uint32_t i = 0, n; i < q.n; i += n) {
+    n = fours && q.n - i >= 4 ? 4 : twos && q.n - i >= 2 ? 2 : 1;
+    std::uint32_t visibles[4];
+    for (std::uint32_t j = 0; j < n; ++j) {
+      visibles[j] = visible;
+      if (--left_in_run == 0) {
+        left_in_run = q.per_position;
+        if (visible < q.visible_limit) ++visible;
+      }
     }
-    if (--left_in_run == 0) {
-      left_in_run = q.per_position;
-      if (visible < q.visible_limit) ++visible;
+    if (n == 4) {
+      if constexpr (kBuiltFeatures.speed) attend_together<Core, 4>(sums, q, block, q.first + i, visibles);
+    } else if (n == 2) {
+      if constexpr (kBuiltFeatures.speed && Core::kDimsOfTwo != 0)
+        attend_together<Core, 2>(sums, q, block, q.first + i, visibles);
+    } else {
+      attend_one<Core>(sums, q, block, q.first + i, visibles[0], weights, reference);
     }
   }
 }

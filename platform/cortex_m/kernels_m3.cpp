@@ -4,6 +4,8 @@
 #if !defined(__ARM_ARCH_PROFILE) || __ARM_ARCH_PROFILE != 'M' || __ARM_ARCH < 7
 #error "kernels_m3.cpp needs -mcpu=cortex-m3 or larger"
 #endif
+#include "platform/cortex_m/armv7_queries.hpp"
+#include "platform/cortex_m/armv7_sums.hpp"
 #include "platform/cortex_m/attend.hpp"
 #include "platform/cortex_m/matmul.hpp"
 #include "platform/cortex_m/row_ends.hpp"
@@ -150,16 +152,50 @@ struct Core : cortex_m::Armv7Softmax<0> {
       heed::dot4(dst + k, block.keys + std::size_t{k} * stride, stride, portable::activation_row(queries, index),
                  stride);
   }
-  static void weigh(float* numerators, const std::int16_t* folded, const KvBlock& block, std::uint32_t visible,
-                    float keep, float add) {
-    for (std::uint32_t d = 0, rows; d < block.head_dim; d += rows) {
-      rows = block.head_dim - d >= 4 ? 4 : 1;  // of a rest, one row is read four times
-      std::int32_t sums[4];
-      heed::dot4(sums, block.values + std::size_t{d} * block.capacity, rows == 4 ? block.capacity : 0, folded,
-                       round_up(visible, kKeyStep));
-      for (std::uint32_t i = 0; i < rows; ++i) {  // nothing is kept where there was nothing
-        const float more = cortex_m::times_power(static_cast<float>(sums[i]), add);
-        numerators[d + i] = snap(bits_of(keep) == 0 ? more : cortex_m::sum_of(cortex_m::times_power(numerators[d + i], keep), more));
+  template <std::uint32_t kTogether, class Weight>
+  static void sum_values(std::int32_t* sums, const Weight* weights, const KvBlock& block, std::uint32_t n,
+                         std::uint32_t first, std::uint32_t dims) {
+    const std::int8_t* const values = block.values + std::size_t{first} * block.capacity;
+    if constexpr (kTogether > 1) {
+      cortex_m::weigh_together<kTogether>(sums, weights, values, block.capacity, n, dims);
+    } else {
+      for (std::uint32_t d = 0, rows; d < dims; d += rows) {
+        rows = dims - d >= 4 ? 4 : 1;  // of a rest, one row is read four times
+        heed::dot4(sums + d, values + std::size_t{d} * block.capacity, rows == 4 ? block.capacity : 0, weights, n);
+      }
+    }
+  }
+  template <std::uint32_t kTogether>
+  static void join(float* to, const std::int32_t* sums, std::uint32_t n, const cortex_m::Join& join,
+                   std::int32_t exponent) {
+    if (join.first)
+      cortex_m::first_sums<kTogether>(to, sums, n, join.add + exponent);
+    else
+      cortex_m::more_sums<kTogether>(to, sums, n, join.keep, join.add + exponent);
+  }
+
+  static constexpr std::uint32_t kDimsOfTwo = 128, kDimsOfFour = 64;
+  template <std::uint32_t kTogether>
+  static void scores_together(std::int32_t* scores, const Activations& queries, std::uint32_t index,
+                              const KvBlock& block, const std::uint32_t* visible) {
+    alignas(64) std::uint32_t packed[kDimsOfTwo];
+    const std::uint32_t columns = round_up(block.head_dim, 4);
+    cortex_m::pack_queries<kTogether>(packed, cortex_m::s16_row(queries, index), queries.value_stride / 2, columns);
+    cortex_m::score_together<kTogether>(scores, block.keys, packed, visible[kTogether - 1], columns);
+  }
+  template <std::uint32_t kTogether>
+  static void scale_together(std::int32_t* scores, std::int32_t* maxima, const KvBlock& block,
+                             const std::uint32_t* visible) {
+    for (std::uint32_t i = 0; i < kTogether; i += 2) {
+      const std::uint32_t n = visible[i], m = visible[i + 1];
+      const std::int32_t exponent = block.key_exponent_maxima[m - 1];
+      cortex_m::scale_two<kTogether>(scores + i, maxima + i, block.key_exponents, block.key_mantissas,
+                                     block.key_exponent_maxima[n - 1], exponent, n);
+      if (m != n) {  // the second sees one key more
+        std::int32_t* const score = scores + n * kTogether + i + 1;
+        const std::int32_t shift = exponent - block.key_exponents[n];
+        *score = *score * block.key_mantissas[n] >> (shift > 31 ? 31 : shift);
+        maxima[i + 1] = *score > maxima[i + 1] ? *score : maxima[i + 1];
       }
     }
   }
@@ -303,10 +339,8 @@ void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor& rhs, c
     multiply_rows(dst + std::size_t{t} * range.dst_stride + range.row_begin, lhs, t, rhs, range);
 }
 
-__attribute__((optimize("O2"))) void attend_finish(float* dst, const float* numerators, float denominator,
-                                                   std::uint32_t head_dim) {
-  const float inverse = 1.0f / denominator;
-  for (std::uint32_t d = 0; d < head_dim; ++d) dst[d] = cortex_m::product_of(numerators[d], inverse);
+void attend_finish(float* dst, const float* numerators, float denominator, std::uint32_t head_dim) {
+  cortex_m::multiply_sums(dst, numerators, 1.0f / denominator, head_dim);
 }
 
 void store_key(const KvBlock& dst, std::uint32_t slot, const float* src, const Rotation& rotation,

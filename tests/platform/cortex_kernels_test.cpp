@@ -271,14 +271,21 @@ float numerators[2][kMaxQueries * kMaxHeadDim], denominators[2][kMaxQueries];
 std::int32_t references[2][kMaxQueries];
 std::uint16_t key_weights[2][kBlockKeys];
 
-bool same_attention(const Both& both, const KvBlock* blocks, BlockQueries queries) {
+// Sums of earlier blocks, or none.
+bool same_attention(const Both& both, const KvBlock* blocks, BlockQueries queries, bool first = false) {
   const std::uint32_t head_dim = blocks[0].head_dim;
   for (std::uint32_t i = 0; i < kMaxQueries * head_dim; ++i)
     numerators[0][i] = numerators[1][i] = random_float() * 1e3f;
   for (std::uint32_t i = 0; i < kMaxQueries; ++i) {
     denominators[0][i] = denominators[1][i] = random_float() + 1.0f;
-    references[0][i] = references[1][i] = static_cast<std::int32_t>(random_below(41)) - 20;
+    references[0][i] = references[1][i] = static_cast<std::int32_t>(random_below(i & 1 ? 81 : 21)) - (i & 1 ? 40 : 10);
   }
+  for (std::uint32_t i = 0; first && i < kMaxQueries; ++i) {
+    denominators[0][i] = denominators[1][i] = 0.0f;
+    references[0][i] = references[1][i] = -(1 << 24);
+  }
+  for (std::uint32_t i = 0; i < kMaxQueries * head_dim; ++i)
+    if (first || i % 5 == 0) numerators[0][i] = numerators[1][i] = 0.0f;
   const Kernels* kernels[2] = {&kernels_portable, &table};
   std::int32_t reference[2] = {};
   for (int i = 0; i < 2; ++i) {
@@ -288,7 +295,8 @@ bool same_attention(const Both& both, const KvBlock* blocks, BlockQueries querie
     BlockQueries one = queries;
     one.n = 1;
     kernels[i]->attend_block(sums, one, blocks[i], key_weights[i], &reference[i]);
-    kernels[i]->attend_finish(numerators[i], numerators[i], denominators[i][0], head_dim);
+    float* const sum = numerators[i] + queries.first * head_dim;
+    kernels[i]->attend_finish(sum, sum, denominators[i][queries.first], head_dim);
   }
   bool ok = same(numerators[0], numerators[1], kMaxQueries * head_dim) &&
             same(denominators[0], denominators[1], kMaxQueries);
@@ -337,6 +345,13 @@ void check_attention(std::uint32_t head_dim, std::uint32_t capacity, Fill how, b
   }
   CHECK(same_attention(both, blocks, {{}, 1, 5, 2, capacity - 2, capacity, 0.5f}));
   CHECK(same_attention(both, blocks, {{}, 0, 6, 1, 1, capacity, 0.0f}));
+  // Several queries together: any number of them, in runs, of which some see one key more than the one before.
+  for (std::uint32_t n = 1; n <= kMaxQueries; ++n)
+    for (const std::uint32_t run : {std::uint32_t{1}, std::uint32_t{2}, std::uint32_t{3}, n}) {
+      const std::uint32_t visible = 1 + random_below(capacity), most = visible + random_below(capacity - visible + 1);
+      CHECK(same_attention(both, blocks, {{}, kMaxQueries - n, n, run, visible, most, 0.3f}, n % 2 == 0));
+      CHECK(same_attention(both, blocks, {{}, 0, n, run, capacity, capacity, 0.3f}, run == 1));
+    }
 }
 
 }  // namespace
