@@ -198,13 +198,14 @@ void attend_one(const AttentionSums& sums, const BlockQueries& q, const KvBlock&
   join_values<Core, 1>(sums, index, folded, block, most, &join, &value_exponent);
 }
 
-// A prompt's queries are taken in fours, others in twos if Core::kTwo; at most Core::kTogetherDims wide.
+// A prompt's queries are taken in fours, others in twos, if heads are not wider than the table says.
 template <class Core>
 void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBlock& block, std::uint16_t* weights,
                   std::int32_t* reference) {
   std::uint32_t visible = q.visible, left_in_run = q.per_position;
   const bool together = kBuiltFeatures.speed && !(kBuiltFeatures.pattern_tap && weights);
-  const bool fours = together && q.n > q.per_position && block.head_dim <= Core::kDimsOfFour;
+  const bool fours = together && q.n > q.per_position && block.head_dim <= Core::kDimsOfFour &&
+                     block.head_dim % Core::kColumnsOfFour == 0;
   const bool twos = together && block.head_dim <= Core::kDimsOfTwo;
   for (std::uint32_t i = 0, n; i < q.n; i += n) {
     n = fours && q.n - i >= 4 ? 4 : twos && q.n - i >= 2 ? 2 : 1;

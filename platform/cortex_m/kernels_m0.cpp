@@ -5,6 +5,8 @@
 #include "platform/cortex_m/rows.hpp"
 #include "platform/cortex_m/soft_float.hpp"
 #include "platform/cortex_m/thumb1.hpp"
+#include "platform/cortex_m/thumb1_floats.hpp"
+#include "platform/cortex_m/thumb1_queries.hpp"
 #include "platform/portable/products.hpp"
 #include "platform/tables.hpp"
 
@@ -167,18 +169,41 @@ struct Core : thumb1::Softmax {
     const std::uint32_t stride = round_up(block.head_dim, 4);
     thumb1::dot_rows(dst, block.keys, stride, portable::activation_row(queries, index), round_up(visible, 4));
   }
-  static void weigh(float* numerators, const std::int16_t* folded, const KvBlock& block, std::uint32_t visible,
-                    float keep, float add) {
-    for (std::uint32_t d = 0, rows; d < block.head_dim; d += rows) {
-      rows = block.head_dim - d >= 4 ? 4 : 1;  // of a rest, one row is read four times
-      std::int32_t sums[4];
-      thumb1::dot4<2>(sums, block.values + std::size_t{d} * block.capacity, rows == 4 ? block.capacity : 0, folded,
-                      round_up(visible, kKeyStep));
-      for (std::uint32_t i = 0; i < rows; ++i) {  // nothing is kept where there was nothing
-        const float more = cortex_m::times_power(static_cast<float>(sums[i]), add);
-        numerators[d + i] = snap(bits_of(keep) == 0 ? more : cortex_m::times_power(numerators[d + i], keep) + more);
+  template <std::uint32_t kTogether, class Weight>
+  static void sum_values(std::int32_t* sums, const Weight* weights, const KvBlock& block, std::uint32_t n,
+                         std::uint32_t first, std::uint32_t dims) {
+    const std::int8_t* const values = block.values + std::size_t{first} * block.capacity;
+    if constexpr (kTogether > 1) {
+      thumb1::weigh_four(sums, weights, values, block.capacity, n, dims);
+    } else {
+      for (std::uint32_t d = 0, rows; d < dims; d += rows) {
+        rows = dims - d >= 4 ? 4 : 1;  // of a rest, one row is read four times
+        thumb1::dot4<2>(sums + d, values + std::size_t{d} * block.capacity, rows == 4 ? block.capacity : 0, weights, n);
       }
     }
+  }
+  template <std::uint32_t kTogether>
+  static void join(float* to, const std::int32_t* sums, std::uint32_t n, const cortex_m::Join& join,
+                   std::int32_t exponent) {
+    if (join.first) return thumb1::first_sums<kTogether>(to, sums, n, join.add + exponent);
+    const auto factor = [](std::int32_t e, std::int32_t more) { return e == cortex_m::kNothing ? 0.0f : pow2(e + more); };
+    const float keep = factor(join.keep, 0), add = factor(join.add, exponent);
+    for (const float* const end = to + n; to != end; ++to, sums += kTogether)
+      *to = snap(cortex_m::times_power(*to, keep) + cortex_m::times_power(static_cast<float>(*sums), add));
+  }
+
+  static constexpr std::uint32_t kDimsOfTwo = 0, kDimsOfFour = 64, kColumnsOfFour = 8;
+  template <std::uint32_t kTogether>
+  static void scores_together(std::int32_t* scores, const Activations& queries, std::uint32_t index,
+                              const KvBlock& block, const std::uint32_t* visible) {
+    std::uint32_t packed[2 * kDimsOfFour];
+    thumb1::pack_four(packed, portable::activation_row(queries, index), queries.value_stride, block.head_dim);
+    thumb1::score_four(scores, block.keys, packed, visible[kTogether - 1], block.head_dim);
+  }
+  template <std::uint32_t kTogether>
+  static void scale_together(std::int32_t* scores, std::int32_t* maxima, const KvBlock& block,
+                             const std::uint32_t* visible) {
+    for (std::uint32_t i = 0; i < kTogether; ++i) maxima[i] = scale_scores<kTogether>(scores + i, block, visible[i]);
   }
 };
 
@@ -210,8 +235,7 @@ void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor& rhs, c
 }
 
 void attend_finish(float* dst, const float* numerators, float denominator, std::uint32_t head_dim) {
-  const float inverse = 1.0f / denominator;
-  for (std::uint32_t d = 0; d < head_dim; ++d) dst[d] = thumb1::multiply(numerators[d], inverse);
+  thumb1::multiply_sums(dst, numerators, 1.0f / denominator, head_dim);
 }
 
 void store_key(const KvBlock& dst, std::uint32_t slot, const float* src, const Rotation& rotation,

@@ -174,7 +174,7 @@ struct Core : cortex_m::Armv7Softmax<0> {
       cortex_m::more_sums<kTogether>(to, sums, n, join.keep, join.add + exponent);
   }
 
-  static constexpr std::uint32_t kDimsOfTwo = 128, kDimsOfFour = 64;
+  static constexpr std::uint32_t kDimsOfTwo = 128, kDimsOfFour = 64, kColumnsOfFour = 1;
   template <std::uint32_t kTogether>
   static void scores_together(std::int32_t* scores, const Activations& queries, std::uint32_t index,
                               const KvBlock& block, const std::uint32_t* visible) {

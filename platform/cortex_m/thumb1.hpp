@@ -86,7 +86,8 @@ __attribute__((noinline)) inline void dot_rows(std::int32_t* sums, const std::in
 
 // Four keys a round, which the first round enters in the middle.
 struct Softmax {
-  // Brings the dot products in `scores` to the block's exponent; returns the largest.
+  // Brings the dot products in `scores`, kStep apart, to the block's exponent; returns the largest.
+  template <int kStep = 1>
   __attribute__((noinline)) static std::int32_t scale_scores(std::int32_t* scores, const KvBlock& block,
                                                              std::uint32_t visible) {
     register std::int32_t* s __asm__("r0") = scores;
@@ -96,8 +97,8 @@ struct Softmax {
                                   reinterpret_cast<std::uintptr_t>(block.key_mantissas));
     register std::int32_t exponent __asm__("r3") = block.key_exponent_maxima[visible - 1];
     register std::int32_t max __asm__("r4") = -(1 << 30);  // no score is smaller
-    register const std::int32_t* end __asm__("r12") = scores + visible;
-    register std::uint32_t entry __asm__("r7") = (0u - visible) % 4 * 24;
+    register const std::int32_t* end __asm__("r12") = scores + visible * kStep;
+    register std::uint32_t entry __asm__("r7") = (0u - visible) % 4 * (kStep == 1 ? 24 : 26);
 #define HEED_KEY \
         "ldr r5, [r0]\n\t" \
         "ldrb r6, [r1]\n\t" \
@@ -110,7 +111,7 @@ struct Softmax {
         "asrs r7, r6, #31\n\t" \
         "bics r6, r7\n\t" \
         "adds r4, r4, r6\n\t" \
-        "stmia r0!, {r5}\n\t"
+        ".if %c[step] == 4\n\tstmia r0!, {r5}\n\t.else\n\tstr r5, [r0]\n\tadds r0, #%c[step]\n\t.endif\n\t"
     __asm__ volatile(
         ".syntax unified\n\t"
         "add pc, r7\n\t"
@@ -119,7 +120,7 @@ struct Softmax {
         "cmp r0, r12\n\t"
         "bne 1b"
         : "+r"(s), "+r"(mantissas), "+r"(max), "+r"(entry)
-        : "r"(to_exponents), "r"(exponent), "r"(end)
+        : "r"(to_exponents), "r"(exponent), "r"(end), [step] "i"(4 * kStep)
         : "r5", "r6", "cc", "memory");
 #undef HEED_KEY
     return max;
@@ -127,12 +128,13 @@ struct Softmax {
 
   // As Armv7Softmax::weigh_keys. A distance of more than 15 bits has the weight 0, since a mantissa is at least 2^14;
   // where it is 0, all scores are equal, and a shift by 32 makes all distances 0.
-  __attribute__((noinline)) static std::uint32_t weigh_keys(std::int16_t* folded, const std::int32_t* scores,
+  template <int kStep = 0>
+  __attribute__((noinline)) static std::uint32_t weigh_keys(std::int16_t* folded, std::int32_t* scores,
                                                             std::int32_t max, const portable::ScoreScale& scale,
                                                             const std::int8_t* value_exponents,
                                                             std::int32_t value_exponent, std::uint32_t visible) {
     register std::int16_t* f __asm__("r0") = folded;
-    register const std::int32_t* u __asm__("r1") = scores;
+    register std::int32_t* u __asm__("r1") = scores;
     register const std::int8_t* x __asm__("r2") = value_exponents;
     register std::int32_t mantissa __asm__("r3") = scale.mantissa;
     register const std::uint16_t* exp2 __asm__("r4") = portable::kExp2.values;
@@ -144,7 +146,7 @@ struct Softmax {
     register const std::int8_t* end __asm__("lr") = value_exponents + visible;
     register std::uint32_t entry __asm__("r7") = (0u - visible) % 4 * 54;
 #define HEED_KEY \
-        "ldmia r1!, {r5}\n\t" \
+        ".if %c[step]\n\tldr r5, [r1]\n\t.else\n\tldmia r1!, {r5}\n\t.endif\n\t" \
         "mov r6, r8\n\t" \
         "subs r5, r6, r5\n\t" \
         "mov r6, r9\n\t" \
@@ -169,8 +171,7 @@ struct Softmax {
         "mov r7, r11\n\t" \
         "subs r5, r7, r5\n\t" \
         "lsrs r6, r5\n\t" \
-        "strh r6, [r0]\n\t" \
-        "adds r0, #2\n\t"
+        ".if %c[step]\n\tstr r6, [r1]\n\tadds r1, #%c[step]\n\t.else\n\tstrh r6, [r0]\n\tadds r0, #2\n\t.endif\n\t"
     __asm__ volatile(
         ".syntax unified\n\t"
         "add pc, r7\n\t"
@@ -179,107 +180,12 @@ struct Softmax {
         "cmp r2, lr\n\t"
         "bne 1b"
         : "+r"(f), "+r"(u), "+r"(x), "+r"(sum), "+r"(entry)
-        : "r"(mantissa), "r"(exp2), "r"(top), "r"(shift), "r"(start), "r"(ve), "r"(end)
+        : "r"(mantissa), "r"(exp2), "r"(top), "r"(shift), "r"(start), "r"(ve), "r"(end), [step] "i"(4 * kStep)
         : "r5", "r6", "cc", "memory");
 #undef HEED_KEY
     return sum;
   }
 };
-
-// The upper 24 bits of the product of two mantissas of 24 bits, rounded to even, and its exponent, as a float. Operands
-// are magnitudes of normal numbers whose product is normal.
-__attribute__((noinline, optimize("O2"))) inline std::uint32_t multiply_magnitudes(std::uint32_t a, std::uint32_t b) {
-  const std::uint32_t exponent = (a >> 23) + (b >> 23) - 127;
-  a = (a & 0x7FFFFFu) | 0x800000u;
-  b = (b & 0x7FFFFFu) | 0x800000u;
-  const std::uint32_t ah = a >> 12, al = a & 0xFFFu, bh = b >> 12, bl = b & 0xFFFu;
-  const std::uint32_t middle = ah * bl + al * bh;
-  const std::uint32_t low = al * bl + (middle << 20 >> 8);
-  std::uint32_t high = ah * bh + (middle >> 12) + (low >> 24);  // in 2^22 .. 2^24
-  std::uint32_t behind = low << 8;
-  // At 2^23 and above the product has one bit more in front.
-  const std::uint32_t small = (high >> 23) ^ 1u;
-  const std::uint32_t more = behind >> 31 & small;
-  high = (high << small) + more;
-  behind <<= small;
-  high += behind + (high & 1u) > 0x80000000u;
-  return high + ((exponent - small) << 23);
-}
-
-// float(sum) * (row_scale * x_scale) for row_scale > 0 and x_scale >= 0.
-__attribute__((noinline, optimize("O2"))) inline float scaled_sum(std::int32_t sum, float row_scale, float x_scale) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(sum) & 0x80000000u;
-  if (sum == 0 || bits_of(x_scale) == 0) return float_of(sign);
-  const std::uint32_t scale = multiply_magnitudes(bits_of(row_scale), bits_of(x_scale));
-  std::uint32_t m = static_cast<std::uint32_t>(magnitude(sum)), exponent = 158;
-  if (!(m >> 16)) m <<= 16, exponent -= 16;
-  if (!(m >> 24)) m <<= 8, exponent -= 8;
-  if (!(m >> 28)) m <<= 4, exponent -= 4;
-  if (!(m >> 30)) m <<= 2, exponent -= 2;
-  if (!(m >> 31)) m <<= 1, exponent -= 1;
-  const std::uint32_t behind = (m << 24) + (m >> 8 & 1u);
-  const std::uint32_t x = (m >> 8) + (behind > 0x80000000u) + ((exponent - 1) << 23);
-  return float_of(multiply_magnitudes(x, scale) | sign);
-}
-
-// The upper 24 bits of the product of two mantissas of 24 bits, rounded to even: of a1:a0 in r2, r1 and b1:b0 in r4, r5 by
-// 12 bits each, to r3. r7 becomes less by one where the product has one bit less in front.
-#define HEED_MANTISSAS \
-  "movs r3, r2\n\tmuls r3, r4\n\tmuls r2, r5\n\tmuls r4, r1\n\tmuls r1, r5\n\tadds r2, r2, r4\n\t" \
-  "lsrs r4, r2, #12\n\tadds r3, r3, r4\n\tlsls r2, r2, #20\n\tlsrs r2, r2, #8\n\tadds r1, r1, r2\n\t" \
-  "lsrs r2, r1, #24\n\tadds r3, r3, r2\n\tlsls r1, r1, #8\n\t" \
-  "lsrs r2, r3, #23\n\tmovs r4, #1\n\teors r2, r4\n\tlsrs r5, r1, #31\n\tands r5, r2\n\t" \
-  "lsls r3, r2\n\tadds r3, r3, r5\n\tlsls r1, r2\n\tsubs r7, r7, r2\n\t" \
-  "movs r4, #0\n\tmvns r4, r4\n\tlsrs r4, r4, #1\n\tlsrs r2, r3, #1\n\tadcs r1, r4\n\tmovs r2, #0\n\tadcs r3, r2\n\t"
-// Shifts r6 by n to the left and takes n from r7 if it is below 2^bits; four instructions in either case.
-#define HEED_NORMALIZE(bits, n, to, over) \
-  "lsrs r0, r6, #" bits "\n\tbeq " to "f\n\tnop\n\tb " over "f\n\t" to ":\n\tlsls r6, r6, #" n "\n\tsubs r7, #" n "\n\t" over ":\n\t"
-
-// out[i] = float(sums[i]) * (row_scales[i] * x_scale) for |sums[i]| < 2^24, which are exact as floats; `sums` ends at a
-// multiple of 64 bytes, and no such multiple is inside.
-__attribute__((noinline)) inline void store_rows(float* to, const std::int32_t* from, const float* row_scales, float x_scale) {
-  register float* out __asm__("r8") = to;
-  register const std::int32_t* sums __asm__("r9") = from;
-  register const float* scales __asm__("r10") = row_scales;
-  register std::uint32_t upper __asm__("r11") = (bits_of(x_scale) << 9 >> 21) + 0x800u;
-  register std::uint32_t lower __asm__("r12") = bits_of(x_scale) << 20 >> 20;
-  register std::uint32_t exponent __asm__("lr") = (bits_of(x_scale) >> 23) - 103u;
-  __asm__ volatile(
-      ".syntax unified\n\t"
-      "1:\n\t"
-      "mov r0, r10\n\tldmia r0!, {r1}\n\tmov r10, r0\n\t"
-      "lsrs r7, r1, #23\n\tadd r7, lr\n\t"
-      "lsls r1, r1, #9\n\tlsrs r2, r1, #21\n\tmovs r3, #8\n\tlsls r3, r3, #8\n\tadds r2, r2, r3\n\t"
-      "lsls r1, r1, #11\n\tlsrs r1, r1, #20\n\t"
-      "mov r4, r11\n\tmov r5, r12\n\t" HEED_MANTISSAS
-      "mov r0, r9\n\tldmia r0!, {r6}\n\tmov r9, r0\n\t"
-      "asrs r5, r6, #31\n\teors r6, r5\n\tsubs r6, r6, r5\n\t"
-      "lsrs r5, r5, #31\n\tlsls r5, r5, #8\n\tadds r7, r7, r5\n\t"  // the sign above the exponent
-      HEED_NORMALIZE("8", "16", "2", "3") HEED_NORMALIZE("16", "8", "2", "3") HEED_NORMALIZE("20", "4", "2", "3")
-      HEED_NORMALIZE("22", "2", "2", "3") HEED_NORMALIZE("23", "1", "2", "3")
-      "lsrs r2, r6, #12\n\tlsls r1, r6, #20\n\tlsrs r1, r1, #20\n\t"
-      "lsrs r4, r3, #12\n\tlsls r5, r3, #20\n\tlsrs r5, r5, #20\n\t" HEED_MANTISSAS
-      "cmp r3, #0\n\tbeq 4f\n\t"
-      "lsls r7, r7, #23\n\tadds r3, r3, r7\n\t"
-      "4:\n\t"
-      "mov r0, r8\n\tstmia r0!, {r3}\n\tmov r8, r0\n\t"
-      "mov r0, r9\n\tlsls r0, r0, #26\n\t"
-      "beq 5f\n\t"
-      "b 1b\n\t"
-      "5:"
-      : "+r"(out), "+r"(sums), "+r"(scales)
-      : "r"(upper), "r"(lower), "r"(exponent)
-      : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "cc", "memory");
-}
-#undef HEED_NORMALIZE
-#undef HEED_MANTISSAS
-
-// x * factor, neither infinite nor NaN nor denormal, with a product that is neither.
-inline float multiply(float x, float factor) {
-  const std::uint32_t a = bits_of(x), b = bits_of(factor), sign = (a ^ b) & 0x80000000u;
-  if (a << 1 == 0 || b << 1 == 0) return float_of(sign);
-  return float_of(multiply_magnitudes(a & 0x7FFFFFFFu, b & 0x7FFFFFFFu) | sign);
-}
 
 // s16 of n floats (SPEC.md 2.2), n not 0: the mantissa's upper bits, rounded to even by what is shifted out.
 __attribute__((noinline)) inline void convert(std::int16_t* dst, const float* src, std::uint32_t n, const BlockFloat& b) {
