@@ -8,12 +8,6 @@ namespace heed::pair {
 using Word = std::uint32_t __attribute__((may_alias));
 using Half = std::int16_t __attribute__((may_alias));
 
-inline std::int32_t multiply_rounded(std::int32_t a, std::int32_t b) {  // the upper half
-  std::int32_t r;
-  __asm__("smmulr %0, %1, %2" : "=r"(r) : "r"(a), "r"(b));
-  return r;
-}
-
 // The largest magnitude of values without -32768; n is rounded up to two.
 __attribute__((noinline)) inline std::int32_t max_s16(const std::int16_t* values, std::uint32_t n) {
   const std::int16_t* const end = values + round_up(n, 2);
@@ -35,12 +29,55 @@ __attribute__((noinline)) inline std::int32_t max_s16(const std::int16_t* values
   return low > high ? low : high;
 }
 
-// A head as s16 values, zero up to a multiple of four.
+// A head as s16 values, zero up to a multiple of four; false if it counts as zero. Heads are short, so the usual one,
+// in fours and within what is not special, takes the shortest way.
 __attribute__((noinline)) inline bool head_s16(Vector& v, std::int16_t* values) {
+  constexpr std::uint32_t kLeast = 0x2B800000, kMost = 0x53800000;  // 2^-40, 2^40
+  const float* const end = v.x + v.n;
+  if (v.n % 4 == 0) {
+    const std::uint32_t bits = max_of_quads(0, v.x, end) >> 1;
+    if (bits - kLeast <= kMost - kLeast) {
+      v.exponent = static_cast<int>(bits >> 23) - 126;
+      v.step = float_of(0x4B400000u + (static_cast<std::uint32_t>(v.exponent - 15) << 23));
+      v.max = static_cast<std::int32_t>(bits_of(float_of(bits) + v.step) - bits_of(v.step));
+      convert_quads(values, v.x, end, v.step);
+      return true;
+    }
+  }
   const bool some = v.measure();
   v.to = values;
   v.run(0, v.n);
   return some;
+}
+
+// Products of s16 values of a head, in fours, as int8: (s * reciprocal + 2^21) >> 22. Prepared activations, or of a key the
+// words of a row of Layout::pair.
+__attribute__((noinline)) inline void write_head(void* to, const std::int16_t* s, std::uint32_t n,
+                                                 std::int32_t reciprocal, bool is_key) {
+  const std::int16_t* const end = s + round_up(n, 4);
+  __asm__ volatile(
+      "1:\n\t"
+      "ldrd r4, r6, [%[s]], #8\n\t"
+      "smlawt r5, %[r], r4, %[half]\n\tsmlawb r4, %[r], r4, %[half]\n\t"
+      "smlawt r7, %[r], r6, %[half]\n\tsmlawb r6, %[r], r6, %[half]\n\t"
+      "asrs r4, r4, #6\n\tasrs r5, r5, #6\n\tasrs r6, r6, #6\n\tasrs r7, r7, #6\n\t"
+      "cmp %[key], #0\n\t"
+      "bne 2f\n\t" HEED_PREPARE
+      "strd r5, r4, [%[to]], #8\n\t"
+      "cmp %[s], %[end]\n\t"
+      "bne 1b\n\t"
+      "b 3f\n\t"
+      "2:\n\t"
+      "add r4, r4, r5, lsl #8\n\t"
+      "add r6, r6, r7, lsl #8\n\t"
+      "pkhbt r4, r4, r6, lsl #16\n\t"
+      "str r4, [%[to]], #16\n\t"
+      "cmp %[s], %[end]\n\t"
+      "bne 1b\n\t"
+      "3:"
+      : [s] "+&r"(s), [to] "+&r"(to)
+      : [end] "r"(end), [r] "r"(reciprocal), [half] "r"(1 << 5), [key] "r"(is_key)
+      : "r4", "r5", "r6", "r7", "cc", "memory");
 }
 
 // portable::rotate_head and normalize_head, the latter as a number of bits.
@@ -54,7 +91,24 @@ __attribute__((noinline)) inline int rotate_head(portable::HeadS16& head, const 
     const std::uint32_t step = rotation.halves ? 1 : 2, other = rotation.halves ? rotation.pairs : 1;
     std::int16_t* at = head.values;
     const auto* cs = reinterpret_cast<const Word*>(rotation.cosine_sine);
-    for (const auto* const end = cs + rotation.pairs; cs != end; at += step) {
+    const auto* const end = cs + rotation.pairs;
+    if (kBuiltFeatures.speed && !rotation.halves) {
+      std::int32_t c, xy, both;
+      __asm__ volatile(
+          "1:\n\t"
+          "ldr %[c], [%[cs]], #4\n\t"
+          "ldr %[xy], [%[at]]\n\t"
+          "smlsd %[both], %[xy], %[c], %[half]\n\t"
+          "smladx %[xy], %[xy], %[c], %[half]\n\t"
+          "pkhtb %[xy], %[xy], %[both], asr #16\n\t"
+          "str %[xy], [%[at]], #4\n\t"
+          "cmp %[cs], %[end]\n\t"
+          "bne 1b"
+          : [c] "=&r"(c), [xy] "=&r"(xy), [both] "=&r"(both), [cs] "+&r"(cs), [at] "+&r"(at)
+          : [end] "r"(end), [half] "r"(1 << 15)
+          : "cc", "memory");
+    }
+    for (; cs != end; at += step) {
       const auto c = static_cast<int16x2_t>(*cs++);
       const auto xy = static_cast<int16x2_t>((at[0] & 0xFFFF) | at[other] << 16);
       at[0] = static_cast<std::int16_t>(__smlsd(xy, c, 1 << 15) >> 16);
@@ -65,10 +119,12 @@ __attribute__((noinline)) inline int rotate_head(portable::HeadS16& head, const 
   }
   if (kBuiltFeatures.key_offset && offset.values) {
     const int common = (head.exponent > offset.exponent ? head.exponent : offset.exponent) + 1;
-    const int a = common - head.exponent, o = common - offset.exponent;
-    for (std::uint32_t i = 0; i < n; ++i)
-      head.values[i] = static_cast<std::int16_t>((head.values[i] >> (a > 31 ? 31 : a)) -
-                                                 (offset.values[i] >> (o > 31 ? 31 : o)));
+    int a = common - head.exponent, o = common - offset.exponent;
+    a = a > 31 ? 31 : a;
+    o = o > 31 ? 31 : o;
+    const std::int16_t* from = offset.values;
+    for (std::int16_t *at = head.values, *const end = at + n; at != end; ++at)
+      *at = static_cast<std::int16_t>((*at >> a) - (*from++ >> o));
     head.exponent = common;
   }
   head.max = max_s16(head.values, n);
@@ -84,15 +140,7 @@ inline void query_s8r_f32(const Activations& dst, std::uint32_t index, const flo
   const int left = rotate_head(head, src, dst.cols, rotation, {nullptr, 0});
   const PreparedRow row = single_row(dst, index);
   if (head.max == 0) return store_zero(dst, index, row);
-  const std::int32_t reciprocal = reciprocal_127(head.max) << 10;
-  std::uint32_t* to = row.words;
-  const auto q = [&](std::int32_t s) { return multiply_rounded(s << left, reciprocal); };
-  for (const std::int16_t *s = head.values, *const end = s + dst.cols; s < end; s += 4) {
-    const std::int32_t q1 = q(s[1]), q3 = q(s[3]);
-    to[0] = (static_cast<std::uint32_t>(q1) & 0xFFFF) | static_cast<std::uint32_t>(q3) << 16;
-    to[1] = (static_cast<std::uint32_t>(q(s[0]) * 256 - q1) & 0xFFFF) | static_cast<std::uint32_t>(q(s[2]) * 256 - q3) << 16;
-    to += 2;
-  }
+  write_head(row.words, head.values, dst.cols, reciprocal_127(head.max) << left, false);
   clear_from(row, dst.cols, dst.cols);
   dst.scales[index] = row_scale(head.max, head.exponent, false);
 }
@@ -109,9 +157,7 @@ inline void store_key(const KvBlock& dst, std::uint32_t slot, const float* src, 
   const int left = rotate_head(head, src, dst.head_dim, rotation, offset);
   const portable::QuantizedKey key = portable::key_scale(head);
   auto* to = reinterpret_cast<Word*>(dst.keys + std::size_t{slot / 4} * 4 * round_up(dst.head_dim, 4)) + slot % 4;
-  const auto q = [&](std::int32_t s) { return multiply_rounded(s << left, key.reciprocal << 10); };
-  for (const std::int16_t *s = head.values, *const end = s + dst.head_dim; s < end; s += 4, to += 4)
-    *to = (static_cast<std::uint32_t>(q(s[1]) * 256 + q(s[0])) & 0xFFFF) | static_cast<std::uint32_t>(q(s[3]) * 256 + q(s[2])) << 16;
+  write_head(to, head.values, dst.head_dim, key.reciprocal << left, true);
   dst.key_mantissas[slot] = key.mantissa;
   store_exponent(dst.key_exponents, dst.key_exponent_maxima, slot, key.exponent);
 }

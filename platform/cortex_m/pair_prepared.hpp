@@ -35,8 +35,10 @@ inline PreparedRow prepared_row(const Activations& a, std::uint32_t index) {
 
 // Zeros from column `first`, rounded up to four, to where every layout's padding ends.
 __attribute__((noinline)) inline void clear_from(const PreparedRow& row, std::uint32_t cols, std::uint32_t first) {
-  for (std::uint32_t word = round_up(first, 4) / 2; word < activation_cols(cols) / 2; ++word)
-    row.words[word * row.word_step / 4] = 0;
+  const std::uint32_t step = kBuiltFeatures.speed ? row.word_step : 4;
+  auto* at = reinterpret_cast<std::uint8_t*>(row.words) + round_up(first, 4) / 2 * step;
+  for (const auto* const end = reinterpret_cast<std::uint8_t*>(row.words) + activation_cols(cols) / 2 * step; at != end; at += step)
+    *reinterpret_cast<std::uint32_t*>(at) = 0;
 }
 
 }  // namespace heed::pair

@@ -41,9 +41,8 @@ struct Vector {
   std::int32_t quantize(const Activations& dst, std::uint32_t index, std::uint32_t groups);
 };
 
-// n is a multiple of four.
-inline void max_of_quads(Vector& v, const float* x, const float* end) {
-  std::uint32_t max = v.max_bits;
+// The larger of `max` and twice the bits of any float; the number of floats is a multiple of four.
+__attribute__((noinline)) inline std::uint32_t max_of_quads(std::uint32_t max, const float* x, const float* end) {
   __asm__ volatile(
       "1:\n\t"
       "ldmia %[x]!, {r4-r7}\n\t"
@@ -56,7 +55,7 @@ inline void max_of_quads(Vector& v, const float* x, const float* end) {
       : [x] "+&r"(x), [max] "+&r"(max)
       : [end] "r"(end)
       : "r4", "r5", "r6", "r7", "cc", "memory");
-  v.max_bits = max;
+  return max;
 }
 
 // Of q0..q3 in r4..r7: X1 = (q1, q3) to r5 and X' = (256 q0 - q1, 256 q2 - q3) to r4.
@@ -99,30 +98,28 @@ __attribute__((noinline)) inline void write_quads(Vector& v, const float* x, con
   v.squares = squares;
 }
 
-// As s16; -32768 becomes -32767.
-inline void convert_quads(Vector& v, const float* x, const float* end) {
-  void* to = v.to;
-  const std::uint32_t ones = 0x00010001;
+// As s16, behind `to`, whose end it returns. The lower 17 bits are the integer; QDADD saturates it in the upper half and
+// takes 1 away, and below that once more, so that -32768 becomes -32767.
+__attribute__((noinline)) inline void* convert_quads(void* to, const float* x, const float* end, float step) {
   __asm__ volatile(
       "1:\n\t"
-      "vldmia %[x]!, {s0-s3}\n\t"
-      "vadd.f32 s0, s0, %[round]\n\tvadd.f32 s1, s1, %[round]\n\t"
-      "vadd.f32 s2, s2, %[round]\n\tvadd.f32 s3, s3, %[round]\n\t"
-      "vmov r4, r5, s0, s1\n\t"
-      "vmov r6, r7, s2, s3\n\t"
-      "sbfx r4, r4, #0, #17\n\tsbfx r5, r5, #0, #17\n\tsbfx r6, r6, #0, #17\n\tsbfx r7, r7, #0, #17\n\t"
-      "ssat r4, #16, r4\n\tssat r5, #16, r5\n\tssat r6, #16, r6\n\tssat r7, #16, r7\n\t"
-      "pkhbt r4, r4, r5, lsl #16\n\t"
-      "pkhbt r6, r6, r7, lsl #16\n\t"
-      "qsub16 r4, r4, %[ones]\n\tqadd16 r4, r4, %[ones]\n\t"
-      "qsub16 r6, r6, %[ones]\n\tqadd16 r6, r6, %[ones]\n\t"
+      "vldmia %[x]!, {s1-s4}\n\t"
+      "vadd.f32 s1, s1, %[round]\n\tvadd.f32 s2, s2, %[round]\n\t"
+      "vadd.f32 s3, s3, %[round]\n\tvadd.f32 s4, s4, %[round]\n\t"
+      "vmov r4, r5, s1, s2\n\t"
+      "vmov r6, r7, s3, s4\n\t"
+      "lsls r4, r4, #15\n\tlsls r5, r5, #15\n\tlsls r6, r6, #15\n\tlsls r7, r7, #15\n\t"
+      "qdadd r4, %[less], r4\n\tqdadd r5, %[less], r5\n\tqdadd r6, %[less], r6\n\tqdadd r7, %[less], r7\n\t"
+      "pkhtb r4, r5, r4, asr #16\n\t"
+      "pkhtb r6, r7, r6, asr #16\n\t"
+      "sadd16 r4, r4, %[ones]\n\tsadd16 r6, r6, %[ones]\n\t"
       "strd r4, r6, [%[to]], #8\n\t"
       "cmp %[x], %[end]\n\t"
       "bne 1b"
       : [x] "+&r"(x), [to] "+&r"(to)
-      : [end] "r"(end), [ones] "r"(ones), [round] "t"(v.step)
-      : "r4", "r5", "r6", "r7", "s0", "s1", "s2", "s3", "cc", "memory");
-  v.to = to;
+      : [end] "r"(end), [less] "r"(-65536), [ones] "r"(0x00010001), [round] "t"(step)
+      : "r4", "r5", "r6", "r7", "s1", "s2", "s3", "s4", "cc", "memory");
+  return to;
 }
 
 // 2.2's s16 of what may be infinite or NaN: VCVTR rounds to even, saturates, and makes NaN 0.
@@ -171,9 +168,9 @@ __attribute__((noinline)) inline void Vector::run(std::uint32_t first, std::uint
     if (word_step)
       write_quads(*this, from, end);
     else if (to)
-      convert_quads(*this, from, end);
+      to = convert_quads(to, from, end, step);
     else
-      max_of_quads(*this, from, end);
+      max_bits = max_of_quads(max_bits, from, end);
   }
 }
 
