@@ -8,82 +8,81 @@
 namespace heed::helium {
 
 // numerators = snap(numerators * keep + sum * add) for `quads` times four head dimensions, whose values come sixteen
-// slots of each after the other; without kKeep there is nothing to keep yet. kFull: 64 keys of a whole block, else 1..4
-// times sixteen.
+// slots of each after the other; without kKeep there is nothing to keep yet.
 struct WeighJob {
-  const std::int8_t* weights;  //  0 high bytes, low bytes kBlockKeys behind
-  const std::int8_t* values;   //  4
-  std::uint32_t step;          //  8 bytes of values per quad
-  std::uint32_t entry;         // 12 bytes of code to leave out
-  float* numerators;           // 16
-  float* end;                  // 20
-  float keep, add;             // 24, 28
+  const std::int8_t* values;  //  0
+  std::uint32_t bytes;        //  4 of numerators
+  std::uint32_t step;         //  8 from behind the keys of a quad of dimensions to the next one
+  const std::int8_t* folded;  // 12
+  const float* keep;          // 16
+  const float* end;           // 20
 };
-constexpr std::uint32_t kWeighStepBytes = 56;
 
-template <bool kFull, bool kKeep>
-__attribute__((noinline)) void weigh_quads(const WeighJob& job) {
-  register const WeighJob* r7 __asm__("r7") = &job;
-  // The values' pointer stands in the middle of 256 bytes, which the offsets of a load just reach.
-#define HEED_VALUE(at, high, low, a)       \
-  "vldrb.u8 q2, " at "\n\t"                \
-  "vmladav" a ".s8 " high ", q0, q2\n\t"   \
-  "vmladav" a ".s8 " low ", q1, q2\n\t"
-#define HEED_OFFSET(k, d) "[r3, #" #k " * 64 + " #d " * 16 - 120]"
-#define HEED_WEIGHTS(k) "vldrb.u8 q0, [r1, #" #k " * 16]\n\tvldrb.u8 q1, [r1, #" #k " * 16 + 64]\n\t"
-#define HEED_SIXTEEN_KEYS(k, a)                                                                       \
-  HEED_WEIGHTS(k)                                                                                     \
-  HEED_VALUE(HEED_OFFSET(k, 0), "r0", "r2", a) HEED_VALUE(HEED_OFFSET(k, 1), "r4", "r6", a)           \
-  HEED_VALUE(HEED_OFFSET(k, 2), "r8", "r10", a) HEED_VALUE(HEED_OFFSET(k, 3), "r12", "lr", a)
-#define HEED_NEXT_KEYS(k, a)                                                                          \
-  HEED_WEIGHTS(k)                                                                                     \
-  HEED_VALUE("[r3], #16", "r0", "r2", a) HEED_VALUE("[r3], #16", "r4", "r6", a)                       \
-  HEED_VALUE("[r3], #16", "r8", "r10", a) HEED_VALUE("[r3], #16", "r12", "lr", a)
+// Queries behind each other, and kGroups times sixteen keys. The weights stay in Q0-Q5, but for two low halves where there are 64 keys.
+template <int kGroups, bool kKeep>
+__attribute__((noinline)) void weigh_quads(WeighJob& job, float* numerators) {
+  register WeighJob* r7 __asm__("r7") = &job;
+  register float* r9 __asm__("r9") = numerators;
+#define HEED_VALUE(high, low, a, b, acc)     \
+  "vldrb.u8 q7, [r3], #16\n\t"               \
+  "vmladav" acc ".s8 " a ", " high ", q7\n\t" \
+  "vmladav" acc ".s8 " b ", " low ", q7\n\t"
+#define HEED_SIXTEEN_KEYS(high, low, acc)                                             \
+  HEED_VALUE(high, low, "r0", "r2", acc) HEED_VALUE(high, low, "r4", "r6", acc)       \
+  HEED_VALUE(high, low, "r8", "r10", acc) HEED_VALUE(high, low, "r12", "lr", acc)
   __asm__ volatile(
-      "ldrd r1, r3, [r7]\n\t"
-      "ldrd r9, r11, [r7, #16]\n\t"
-      "ldrd r0, r2, [r7, #24]\n\t"
-      ".if %c[keep]\n\tvdup.32 q5, r0\n\t.endif\n\t"
-      "vdup.32 q6, r2\n\t"
-      "mov r0, #0x57000000\n\t"  // 2^-40, doubled
-      "vdup.32 q4, r0\n\t"
-      "vmov.i32 q7, #0\n\t"
-      ".if %c[full]\n\t"
-      "1:\n\t" HEED_NEXT_KEYS(0, "") HEED_NEXT_KEYS(1, "a") HEED_NEXT_KEYS(2, "a") HEED_NEXT_KEYS(3, "a")
-      ".else\n\t"
-      "adds r3, #120\n\t"
-      "ldrd r5, r7, [r7, #8]\n\t"
-      "1:\n\t" HEED_SIXTEEN_KEYS(0, "")
-      ".balign 4\n\t"
-      "add pc, r7\n\t"
-      "nop\n\t" HEED_SIXTEEN_KEYS(3, "a") HEED_SIXTEEN_KEYS(2, "a") HEED_SIXTEEN_KEYS(1, "a")
-      "add r3, r5\n\t"
-      ".endif\n\t"
+      "push {r7}\n\t"
+      "0:\n\t"  // a query
+      "ldrd r1, r5, [r7, #12]\n\t"
+      "ldrd r3, r11, [r7]\n\t"
+      "add r0, r1, #384\n\t"
+      "add r2, r5, #4\n\t"
+      "strd r0, r2, [r7, #12]\n\t"
+      "vldrb.u8 q0, [r1]\n\t"
+      "vldrb.u8 q1, [r1, #64]\n\t"
+      ".if %c[groups] > 1\n\tvldrb.u8 q2, [r1, #16]\n\tvldrb.u8 q3, [r1, #80]\n\t.endif\n\t"
+      ".if %c[groups] > 2\n\tvldrb.u8 q4, [r1, #32]\n\t.endif\n\t"
+      ".if %c[groups] == 3\n\tvldrb.u8 q5, [r1, #96]\n\t.endif\n\t"
+      ".if %c[groups] == 4\n\tvldrb.u8 q5, [r1, #48]\n\t"
+      ".else\n\tldr r1, [r7, #8]\n\t.endif\n\t"
+      ".if %c[keep]\n\tldr r7, [r5]\n\t.else\n\tmov r7, #0x2B800000\n\t.endif\n\t"  // 2^-40
+      "ldr r5, [r5, #16]\n\t"
+      "add r11, r9\n\t"
+      "1:\n\t" HEED_SIXTEEN_KEYS("q0", "q1", "")
+      ".if %c[groups] > 1\n\t" HEED_SIXTEEN_KEYS("q2", "q3", "a") ".endif\n\t"
+      ".if %c[groups] == 3\n\t" HEED_SIXTEEN_KEYS("q4", "q5", "a") ".endif\n\t"
+      ".if %c[groups] == 4\n\t"
+      "vldrb.u8 q6, [r1, #96]\n\t" HEED_SIXTEEN_KEYS("q4", "q6", "a")
+      "vldrb.u8 q6, [r1, #112]\n\t" HEED_SIXTEEN_KEYS("q5", "q6", "a")
+      ".else\n\tadd r3, r1\n\t.endif\n\t"
       "add r0, r2, r0, lsl #8\n\t"
-      "add r4, r6, r4, lsl #8\n\t"
       "add r8, r10, r8, lsl #8\n\t"
+      "add r4, r6, r4, lsl #8\n\t"
+      "vmov q6[2], q6[0], r0, r8\n\t"
       "add r12, lr, r12, lsl #8\n\t"
-      "vmov q0[2], q0[0], r0, r8\n\t"
-      "vmov q0[3], q0[1], r4, r12\n\t"
-      ".if %c[keep]\n\tvldrw.u32 q1, [r9]\n\t.endif\n\t"
-      "vcvt.f32.s32 q0, q0\n\t"
-      ".if %c[keep]\n\tvmul.f32 q1, q1, q5\n\t.endif\n\t"
-      "vmul.f32 q0, q0, q6\n\t"
-      ".if %c[keep]\n\tvadd.f32 q0, q1, q0\n\t.endif\n\t"
-      "vshl.i32 q1, q0, #1\n\t"
-      "vcmp.u32 cs, q1, q4\n\t"
-      "vpsel q0, q0, q7\n\t"
-      "vstrw.32 q0, [r9], #16\n\t"
+      ".if %c[keep]\n\tvldrw.u32 q7, [r9]\n\t.endif\n\t"
+      "vmov q6[3], q6[1], r4, r12\n\t"
+      ".if %c[keep]\n\tvmul.f32 q7, q7, r7\n\t.endif\n\t"
+      "vcvt.f32.s32 q6, q6\n\t"
+      ".if %c[keep]\n\tmov r0, #0x2B800000\n\t.endif\n\t"
+      "vmul.f32 q6, q6, r5\n\t"
+      ".if %c[keep]\n\tvadd.f32 q6, q7, q6\n\t.endif\n\t"
+      "vabs.f32 q7, q6\n\t"
+      ".if %c[keep]\n\tvpt.f32 lt, q7, r0\n\t.else\n\tvpt.f32 lt, q7, r7\n\t.endif\n\t"
+      "vmovt.i32 q6, #0\n\t"
+      "vstrw.32 q6, [r9], #16\n\t"
       "cmp r9, r11\n\t"
-      "bne.w 1b"
-      : "+r"(r7)
-      : [full] "i"(kFull ? 1 : 0), [keep] "i"(kKeep ? 1 : 0)
-      : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "q0", "q1", "q2", "q4",
-        "q5", "q6", "q7", "memory");
-#undef HEED_NEXT_KEYS
+      "bne.w 1b\n\t"
+      "ldr r7, [sp]\n\t"
+      "ldrd r0, r1, [r7, #16]\n\t"
+      "cmp r0, r1\n\t"
+      "bne.w 0b\n\t"
+      "pop {r7}"
+      : "+r"(r7), "+r"(r9)
+      : [groups] "i"(kGroups), [keep] "i"(kKeep ? 1 : 0)
+      : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r10", "r11", "r12", "lr", "cc", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7",
+        "memory");
 #undef HEED_SIXTEEN_KEYS
-#undef HEED_WEIGHTS
-#undef HEED_OFFSET
 #undef HEED_VALUE
 }
 
@@ -98,135 +97,186 @@ __attribute__((noinline)) inline void weigh_rest(float* numerators, const std::i
   }
 }
 
-inline std::int32_t ceiling(float x) {
-  float result;
-  __asm__("vcvtp.s32.f32 %0, %1" : "=t"(result) : "t"(x));
-  return static_cast<std::int32_t>(bits_of(result));
-}
-
-inline float clamped(float x, float low, float high) {
-  __asm__("vmaxnm.f32 %0, %0, %1\n\tvminnm.f32 %0, %0, %2" : "+t"(x) : "t"(low), "t"(high));
-  return x;
-}
-
-// portable::score_scale; returns the reference. `factor` is finite, so no score is NaN.
-inline std::int32_t set_scale(WeightJob& job, float factor) {
-  const float y = factor * 33554432.0f;  // 2^25
-  if (__builtin_expect(!(y >= kSmallest), 0)) {
-    job.left = 16;
-    job.start = 2;
-    job.mantissa = 0;
-    return 0;
-  }
-  const float score = clamped(static_cast<float>(job.max) * factor, -1048576.0f, 1048576.0f);
-  const std::int32_t reference = ceiling(score);
-  job.start = nearest((static_cast<float>(reference) - score) * 1024.0f) + 2;
-  const std::uint32_t bits = bits_of(y);
-  std::int32_t mantissa = static_cast<std::int32_t>(((bits & 0x7FFFFFu) + 0x800100u) >> 9);
-  std::int32_t shift = 141 - static_cast<std::int32_t>(bits >> 23);
-  __asm__(
-      "cmp %[shift], #0\n\t"
-      "it lt\n\t"
-      "movwlt %[mantissa], #32768\n\t"
-      "usat %[mantissa], #15, %[mantissa]\n\t"
-      "usat %[shift], #5, %[shift]"
-      : [mantissa] "+r"(mantissa), [shift] "+r"(shift)
+// portable::score_scale of n queries. `scales` times `unit` are finite, so no score is NaN. A shift above 31 needs no limit:
+// nothing is left of a distance either way.
+inline void set_scales(FourQueries& four, const float* scales, std::uint32_t n, float unit) {
+  __asm__ volatile(
+      "vctp.32 %[n]\n\t"
+      "vpst\n\t"
+      "vldrwt.u32 q0, [%[scales]]\n\t"
+      "vldrw.u32 q1, [%[four], #128]\n\t"  // exponents of the keys
+      "vmul.f32 q0, q0, %[unit]\n\t"
+      "vadd.i32 q1, q1, %[bias]\n\t"
+      "vldrw.u32 q2, [%[four]]\n\t"  // largest scores
+      "vshl.i32 q1, q1, #23\n\t"
+      "vcvt.f32.s32 q2, q2\n\t"
+      "vmul.f32 q0, q0, q1\n\t"
+      "vmul.f32 q1, q0, %[y]\n\t"
+      "vmul.f32 q2, q2, q0\n\t"
+      "vshl.i32 q0, q1, #9\n\t"  // the mantissa: rounded, with its leading one, saturated in the lower half
+      "vshr.u32 q3, q1, #23\n\t"
+      "vrshr.u32 q0, q0, #18\n\t"
+      "vsub.i32 q3, q3, %[left]\n\t"
+      "vqadd.s16 q0, q0, %[one]\n\t"
+      "vptt.s32 gt, q3, %[most]\n\t"
+      "vmovt.i32 q3, #16\n\t"
+      "vmvnt.i16 q0, #0x8000\n\t"
+      "vptt.f32 lt, q1, %[smallest]\n\t"
+      "vmovt.i32 q0, #0\n\t"
+      "vmovt.i32 q2, #0\n\t"
+      "vdup.32 q1, %[limit]\n\t"
+      "vstrw.32 q0, [%[four], #48]\n\t"
+      "vminnm.f32 q2, q2, q1\n\t"
+      "vneg.f32 q1, q1\n\t"
+      "vstrw.32 q3, [%[four], #16]\n\t"
+      "vmaxnm.f32 q2, q2, q1\n\t"
+      "vcvtp.s32.f32 q0, q2\n\t"
+      "vcvt.f32.s32 q1, q0\n\t"
+      "vstrw.32 q0, [%[four], #160]\n\t"
+      "vsub.f32 q1, q1, q2\n\t"
+      "vmul.f32 q1, q1, %[q10]\n\t"
+      "vcvtn.s32.f32 q1, q1\n\t"
+      "vadd.i32 q1, q1, %[half]\n\t"
+      "vstrw.32 q1, [%[four], #32]"
       :
-      : "cc");
-  job.mantissa = mantissa;
-  job.left = 16 - shift;
-  return reference;
+      : [four] "l"(&four), [scales] "r"(scales), [n] "r"(n), [unit] "r"(bits_of(unit)), [bias] "r"(127),
+        [y] "r"(0x4C000000), [left] "r"(125), [one] "r"(1 << 14), [most] "r"(16), [smallest] "r"(bits_of(kSmallest)),
+        [limit] "r"(0x49800000), [q10] "r"(0x44800000), [half] "r"(2)
+      : "q0", "q1", "q2", "q3", "memory");
 }
 
 // What the reference of a query is before its first block (SPEC.md 2.8); its numerators and denominator are zero.
 constexpr std::int32_t kNothingYet = -(1 << 24);
 
-inline float merge_factor(std::int32_t e) {
-  return float_of(e < -30 ? 0 : static_cast<std::uint32_t>(e + 127) << 23);
+// Merges references and denominators of n queries; true if it is the first block of all of them.
+inline bool merge_sums(FourQueries& four, std::int32_t* references, float* denominators, std::uint32_t n) {
+  std::uint32_t more;
+  // 2^exponent, exactly 0 below -30.
+#define HEED_POW2(q)              \
+  "vadd.i32 " q ", " q ", %[bias]\n\t" \
+  "vpt.s32 lt, " q ", %[least]\n\t"    \
+  "vmovt.i32 " q ", #0\n\t"            \
+  "vshl.i32 " q ", " q ", #23\n\t"
+  __asm__ volatile(
+      "vctp.32 %[n]\n\t"
+      "vpsttt\n\t"
+      "vldrwt.u32 q0, [%[references]]\n\t"
+      "vldrwt.u32 q1, [%[denominators]]\n\t"
+      "vcmpt.i32 ne, q0, %[nothing]\n\t"
+      "vldrw.u32 q2, [%[four], #160]\n\t"
+      "vmrs %[more], p0\n\t"
+      "vmax.s32 q3, q0, q2\n\t"
+      "vctp.32 %[n]\n\t"
+      "vpst\n\t"
+      "vstrwt.32 q3, [%[references]]\n\t"
+      "vsub.i32 q0, q0, q3\n\t"
+      "vsub.i32 q2, q2, q3\n\t"
+      HEED_POW2("q0") HEED_POW2("q2")
+      "vldrw.u32 q3, [%[four], #144]\n\t"  // denominators
+      "vmul.f32 q1, q1, q0\n\t"
+      "vcvt.f32.u32 q3, q3\n\t"
+      "vstrw.32 q0, [%[four], #96]\n\t"
+      "vmul.f32 q3, q3, q2\n\t"
+      "vldrw.u32 q0, [%[four], #80]\n\t"  // exponents of the values
+      "vadd.f32 q1, q1, q3\n\t"
+      "vadd.i32 q0, q0, %[bias]\n\t"
+      "vctp.32 %[n]\n\t"
+      "vpst\n\t"
+      "vstrwt.32 q1, [%[denominators]]\n\t"
+      "vshl.i32 q0, q0, #23\n\t"
+      "vmul.f32 q2, q2, q0\n\t"
+      "vstrw.32 q2, [%[four], #112]"
+      : [more] "=&r"(more)
+      : [four] "l"(&four), [references] "r"(references), [denominators] "r"(denominators), [n] "r"(n), [bias] "r"(127),
+        [least] "r"(127 - 30), [nothing] "r"(kNothingYet)
+      : "q0", "q1", "q2", "q3", "memory");
+#undef HEED_POW2
+  return (more & 0xFFFFu) == 0;
 }
 
 inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBlock& block, std::uint16_t* weights,
                          std::int32_t* reference) {
-  alignas(8) std::int32_t scores[2 * kBlockKeys];
-  alignas(8) std::int8_t folded[2 * kBlockKeys], shifts[kBlockKeys];
-  ScoreJob score_job;
-  score_job.keys = block.keys;
-  score_job.mantissas = block.key_mantissas;
-  score_job.shifts = shifts;
-  score_job.scores = scores;
-  const ScorePairs score_two = score_pairs_of(block.head_dim);
-  WeightJob weight_job;
-  weight_job.folded = folded;
-  weight_job.value_exponents = block.value_exponents;
-  weight_job.exp2 = kExp2.values;
-  WeighJob weigh_job;
-  weigh_job.weights = folded;
-  weigh_job.values = block.values;
-  weigh_job.step = 4 * block.capacity;
+  FourQueries four;
+  ScoreJob job;
+  job.keys = block.keys;
+  job.mantissas = block.key_mantissas;
+  job.exponents = block.key_exponents;
+  job.stride = q.queries.value_stride;
+  const ScorePairs same_pairs = score_pairs_of<true>(block.head_dim), next_pairs = score_pairs_of<false>(block.head_dim);
   const std::uint32_t quads = block.head_dim & ~3u;
-  score_job.x = q.queries.values + std::size_t{q.first} * q.queries.value_stride;
-  std::uint32_t visible = q.visible, index = q.first;
+  WeighJob weigh_job;
+  weigh_job.values = block.values;
+  weigh_job.bytes = 4 * quads;
+  using WeighQuads = void (*)(WeighJob&, float*);
+  static constexpr WeighQuads kWeigh[2][4] = {
+      {weigh_quads<1, true>, weigh_quads<2, true>, weigh_quads<3, true>, weigh_quads<4, true>},
+      {weigh_quads<1, false>, weigh_quads<2, false>, weigh_quads<3, false>, weigh_quads<4, false>}};
+  const std::int8_t* x = q.queries.values + std::size_t{q.first} * job.stride;
+  float* numerators = sums.numerators + std::size_t{q.first} * block.head_dim;
+  std::uint32_t visible = q.visible, left_in_run = q.per_position;
   const std::uint32_t end = q.first + q.n;
-  while (index != end) {
-    // A run of queries that see the same keys.
-    const std::uint32_t run_end =
-        end - index < q.per_position || visible >= q.visible_limit ? end : index + q.per_position;
-    score_job.quads = (visible + 3) / 4;
-    score_job.last = visible + 4 - 4 * score_job.quads;
-    const std::int32_t key_exponent = block.key_exponent_maxima[visible - 1];
-    set_shifts(shifts, block.key_exponents, key_exponent, visible);
-    weight_job.value_exponent = block.value_exponent_maxima[visible - 1];
-    weigh_job.entry = (3 - (visible - 1) / 16) * kWeighStepBytes;
-    const bool full = visible > 48 && block.capacity == kBlockKeys;
-    const auto weigh_first = full ? weigh_quads<true, false> : weigh_quads<false, false>;
-    const auto weigh_next = full ? weigh_quads<true, true> : weigh_quads<false, true>;
-    const float unit = q.factor, key_unit = pow2(key_exponent), value_unit = pow2(weight_job.value_exponent);
-    bool scored = false;  // this query, together with the one before it
-    for (; index != run_end; ++index, score_job.x += q.queries.value_stride) {
-      weight_job.scores = scores;
-      if (scored) {
-        scored = false;
-        weight_job.scores += kBlockKeys;
-        weight_job.max = score_job.second_max;
-      } else if (score_two && run_end - index >= 2) {
-        scored = true;
-        weight_job.max = score_two(score_job, q.queries.value_stride);
-      } else {
-        weight_job.max = score_keys(score_job, block);
-      }
-      const std::int32_t new_reference = set_scale(weight_job, q.queries.scales[index] * unit * key_unit);
-      if (kBuiltFeatures.pattern_tap && weights) {
-        std::int8_t unfolded[kBlockKeys];
-        for (std::int8_t& e : unfolded) e = static_cast<std::int8_t>(weight_job.value_exponent);
-        weight_job.value_exponents = unfolded;
-        weigh_keys(weight_job, visible);
-        for (std::uint32_t k = 0; k < visible; ++k)
-          weights[k] = static_cast<std::uint16_t>(folded[k] * 256 + folded[k + kBlockKeys]);
-        *reference = new_reference;
-        return;  // the only query of its call
-      }
-      const std::uint32_t denominator = weigh_keys(weight_job, visible);
-      const std::int32_t old_reference = sums.references[index];
-      float keep = 0.0f, add = value_unit;
-      if (old_reference == kNothingYet) {  // the first block of a query, whatever is in it
-        sums.references[index] = new_reference;
-        sums.denominators[index] = static_cast<float>(denominator);
-      } else {
-        const std::int32_t merged = old_reference > new_reference ? old_reference : new_reference;
-        keep = merge_factor(old_reference - merged);
-        add = merge_factor(new_reference - merged);
-        sums.references[index] = merged;
-        sums.denominators[index] = sums.denominators[index] * keep + static_cast<float>(denominator) * add;
-        add *= value_unit;
-      }
-      weigh_job.numerators = sums.numerators + std::size_t{index} * block.head_dim;
-      weigh_job.end = weigh_job.numerators + quads;
-      weigh_job.keep = keep;
-      weigh_job.add = add;
-      if (quads) (old_reference == kNothingYet ? weigh_first : weigh_next)(weigh_job);
-      if (quads != block.head_dim) weigh_rest(weigh_job.numerators, folded, block, visible, keep, add);
+  for (std::uint32_t index = q.first, n; index != end; index += n) {
+    n = end - index < 4 ? end - index : 4;
+    const bool same = left_in_run >= n || visible >= q.visible_limit;
+    if (same) {
+      vst1q_u32(four.visible, vdupq_n_u32(visible));
+      vst1q_s32(four.key_exponent, vdupq_n_s32(block.key_exponent_maxima[visible - 1]));
+      vst1q_s32(four.value_exponent, vdupq_n_s32(block.value_exponent_maxima[visible - 1]));
+      left_in_run -= n;
     }
-    if (visible < q.visible_limit) ++visible;
+    for (std::uint32_t i = same ? n : 0; i < n; ++i) {
+      four.visible[i] = visible;
+      four.key_exponent[i] = block.key_exponent_maxima[visible - 1];
+      four.value_exponent[i] = block.value_exponent_maxima[visible - 1];
+      if (--left_in_run == 0) {
+        left_in_run = q.per_position;
+        if (visible < q.visible_limit) ++visible;
+      }
+    }
+    if (same && left_in_run == 0) {
+      left_in_run = q.per_position;
+      if (visible < q.visible_limit) ++visible;
+    }
+    std::uint32_t i = 0;
+    if (same_pairs)
+      for (; i + 2 <= n; i += 2, x += 2 * job.stride)
+        (four.visible[i] == four.visible[i + 1] ? same_pairs : next_pairs)(job, four.max + i, x, four.keys[i].scores);
+    for (; i < n; ++i, x += job.stride) {
+      job.x = x;
+      job.scores = four.keys[i].scores;
+      job.exponent = four.key_exponent[i];
+      job.quads = (four.visible[i] + 3) / 4;
+      job.last = four.visible[i] + 4 - 4 * job.quads;
+      four.max[i] = score_keys(job, block);
+    }
+    set_scales(four, q.queries.scales + index, n, q.factor);
+    if (kBuiltFeatures.pattern_tap && weights) {
+      std::int8_t unfolded[kBlockKeys];
+      for (std::int8_t& e : unfolded) e = static_cast<std::int8_t>(four.value_exponent[0]);
+      weigh_keys(four, 1, unfolded);
+      const std::int8_t* const folded = four.keys[0].folded;
+      for (std::uint32_t k = 0; k < q.visible; ++k)
+        weights[k] = static_cast<std::uint16_t>(folded[k] * 256 + folded[k + kBlockKeys]);
+      *reference = four.references[0];
+      return;  // the only query of its call
+    }
+    weigh_keys(four, n, block.value_exponents);
+    const bool first = merge_sums(four, sums.references + index, sums.denominators + index, n);
+    for (std::uint32_t begin = 0, behind; begin < n; begin = behind) {
+      // Queries whose keys end in the same sixteen, and whose numerators have no rest in between.
+      const std::uint32_t groups = (four.visible[begin] - 1) / 16;
+      behind = same ? n : begin + 1;
+      while (behind < n && (four.visible[behind] - 1) / 16 == groups) ++behind;
+      if (quads != block.head_dim) behind = begin + 1;
+      weigh_job.step = 4 * block.capacity - 64 - 64 * groups;
+      weigh_job.folded = four.keys[begin].folded;
+      weigh_job.keep = four.keep + begin;
+      weigh_job.end = four.keep + behind;
+      if (quads) kWeigh[first][groups](weigh_job, numerators);
+      if (quads != block.head_dim)
+        weigh_rest(numerators, four.keys[begin].folded, block, four.visible[begin], four.keep[begin], four.add[begin]);
+      numerators += (behind - begin) * block.head_dim;
+    }
   }
 }
 
