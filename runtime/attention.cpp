@@ -12,6 +12,9 @@ constexpr float kLog2E = 1.44269504f;
 // Blocks of packed rows that host tables take together: in a tile of many tokens, or side by side for one.
 constexpr std::uint32_t kTileTokens = 8, kTileBlocks = 3, kStreamBlocks = 8;
 
+// Whether the build's only table is the one that stores the first block of a query instead of merging it with zeros: M55's.
+constexpr bool kStoresFirst = known_layout(Layout::row) == Layout::block64;
+
 // What the KV heads of one call share. Vectors of heads lie as [n_kv_heads, n, heads per KV head], so that the queries
 // of a group lie together.
 struct Pass {
@@ -191,7 +194,8 @@ void attention_forward(const AttentionLayer& layer, float* dst, std::uint32_t ds
   const std::uint32_t d_query = c.n_heads * c.head_dim, per_group = c.n_heads / c.n_kv_heads;
   const Pass pass{make_activations(s.queries, k.traits, c.head_dim, 0, n * c.n_heads), rotation, first, n, per_group,
                   c.scale * kLog2E};
-  for (float *x = s.sums.numerators, *const end = x + std::size_t{n} * d_query; x != end; ++x) *x = 0.0f;
+  if (!kStoresFirst)
+    for (float *x = s.sums.numerators, *const end = x + std::size_t{n} * d_query; x != end; ++x) *x = 0.0f;
   const std::uint64_t head_work = std::uint64_t{n} * per_group * (std::uint64_t{2} * (first + n) + kElementWork) * c.head_dim;
   const std::uint32_t slices = slices_per_head(parallel, c.n_kv_heads, per_group, n, head_work);
   const std::uint64_t store_work = std::uint64_t{n} * (per_group + 2) * kElementWork * c.head_dim;
