@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // helium_products.hpp: matrix products for Helium: the integer sums of helium_sums.hpp and what turns them into floats.
 #pragma once
-#include "platform/cortex_m/helium_sums.hpp"
+#include "platform/cortex_m/helium_pairs.hpp"
 
 namespace heed::helium {
+
+// Rows whose sums wait together where their floats cannot stand yet.
+constexpr std::uint32_t kRowsTogether = 128;
 
 // The last column block of a product, to floats: no sum goes through memory again.
 struct RowJob {
@@ -236,17 +239,30 @@ __attribute__((noinline)) inline void matmul_general(float* dst, const Activatio
   const std::uint32_t padded = padded_rows(Layout::block64, rhs.rows);
   if (kBuiltFeatures.groups && groups && columns > kGroupedColsInS32)
     return cortex_m::matmul<WideCore>(dst, lhs, rhs, range);
-  std::int32_t sums[2 * kRowsTogether];
+  alignas(8) std::int32_t sums[2 * kRowsTogether];
+  const bool by_blocks = kBuiltFeatures.groups && rhs.group == 64 && groups > 1 && !rhs.bias;
+  // Sums wait where their floats will stand, unless something is there.
+  const bool in_place = !range.accumulate;
   for (std::uint32_t t = 0, tokens; t < range.n; t += tokens) {
     const std::int8_t* const x = lhs.values + std::size_t{t} * lhs.value_stride;
     tokens = groups == 0 && range.n - t >= 2 ? 2 : 1;
-    const bool by_blocks = kBuiltFeatures.groups && rhs.group == 64 && groups > 1 && !rhs.bias;
-    // Sums wait where their floats will stand, unless something is there.
-    const bool in_place = !range.accumulate;
-    const std::uint32_t together = in_place && (by_blocks || !groups) ? range.row_end : (3 - tokens) * kRowsTogether;
+    const bool whole = (in_place && (by_blocks || !groups)) || (tokens == 2 && !rhs.bias);
+    const std::uint32_t together = whole ? range.row_end : (3 - tokens) * kRowsTogether;
     for (std::uint32_t row = range.row_begin, n; row < range.row_end; row += n) {
       n = range.row_end - row < together ? range.row_end - row : together;
       float* const y = dst + std::size_t{t} * range.dst_stride + row;
+      if (tokens == 2) {
+        if (!kBuiltFeatures.biases || !rhs.bias) {
+          multiply_two(y, range.dst_stride, lhs, t, rhs, row, columns, n / 4, range.accumulate);
+          continue;
+        }
+        const std::uint32_t stride = in_place ? range.dst_stride : kRowsTogether;
+        auto* const products = in_place ? y : reinterpret_cast<float*>(sums);
+        multiply_two(products, stride, lhs, t, rhs, row, columns, n / 4, false);
+        add_bias(y, products, rhs.bias + row, n / 4, range.accumulate);
+        add_bias(y + range.dst_stride, products + stride, rhs.bias + row, n / 4, range.accumulate);
+        continue;
+      }
       if (by_blocks) {
         RowJob job;
         job.sums = in_place ? reinterpret_cast<std::int32_t*>(y) : sums;
@@ -258,16 +274,11 @@ __attribute__((noinline)) inline void matmul_general(float* dst, const Activatio
         continue;
       }
       std::int32_t* const at = in_place && !groups ? reinterpret_cast<std::int32_t*>(y) : sums;
-      const std::uint32_t stride = in_place ? range.dst_stride : kRowsTogether;
       if (groups)
         sum_groups(sums, lhs, t, rhs, row, x, columns, n / 4);
-      else if (tokens == 2)
-        sum_matrix_pairs(at, stride, rhs.weights, padded, row, x, lhs.value_stride, columns, n / 4);
       else
         sum_matrix(at, rhs.weights, padded, row, x, columns, n / 4);
-      for (std::uint32_t i = 0; i < tokens; ++i)
-        scale_sums(y + std::size_t{i} * range.dst_stride, at + std::size_t{i} * stride, rhs.scales + row,
-                   rhs.bias ? rhs.bias + row : nullptr, lhs.scales[t + i], n / 4, range.accumulate);
+      scale_sums(y, at, rhs.scales + row, rhs.bias ? rhs.bias + row : nullptr, lhs.scales[t], n / 4, range.accumulate);
     }
   }
 }
