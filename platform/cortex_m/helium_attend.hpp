@@ -30,6 +30,30 @@ __attribute__((noinline)) void weigh_quads(WeighJob& job, float* numerators) {
 #define HEED_SIXTEEN_KEYS(high, low, acc)                                             \
   HEED_VALUE(high, low, "r0", "r2", acc) HEED_VALUE(high, low, "r4", "r6", acc)       \
   HEED_VALUE(high, low, "r8", "r10", acc) HEED_VALUE(high, low, "r12", "lr", acc)
+#define HEED_QUAD \
+  HEED_SIXTEEN_KEYS("q0", "q1", "") \
+  ".if %c[groups] > 1\n\t" HEED_SIXTEEN_KEYS("q2", "q3", "a") ".endif\n\t" \
+  ".if %c[groups] == 3\n\t" HEED_SIXTEEN_KEYS("q4", "q5", "a") ".endif\n\t" \
+  ".if %c[groups] == 4\n\t" \
+  "vldrb.u8 q6, [r1, #96]\n\t" HEED_SIXTEEN_KEYS("q4", "q6", "a") \
+  "vldrb.u8 q6, [r1, #112]\n\t" HEED_SIXTEEN_KEYS("q5", "q6", "a") \
+  ".else\n\tadd r3, r1\n\t.endif\n\t" \
+  "add r0, r2, r0, lsl #8\n\t" \
+  "add r8, r10, r8, lsl #8\n\t" \
+  "add r4, r6, r4, lsl #8\n\t" \
+  "vmov q6[2], q6[0], r0, r8\n\t" \
+  "add r12, lr, r12, lsl #8\n\t" \
+  ".if %c[keep]\n\tvldrw.u32 q7, [r9]\n\t.endif\n\t" \
+  "vmov q6[3], q6[1], r4, r12\n\t" \
+  ".if %c[keep]\n\tvmul.f32 q7, q7, r7\n\t.endif\n\t" \
+  "vcvt.f32.s32 q6, q6\n\t" \
+  ".if %c[keep]\n\tmov r0, #0x2B800000\n\t.endif\n\t" \
+  "vmul.f32 q6, q6, r5\n\t" \
+  ".if %c[keep]\n\tvadd.f32 q6, q7, q6\n\t.endif\n\t" \
+  "vabs.f32 q7, q6\n\t" \
+  ".if %c[keep]\n\tvpt.f32 lt, q7, r0\n\t.else\n\tvpt.f32 lt, q7, r7\n\t.endif\n\t" \
+  "vmovt.i32 q6, #0\n\t" \
+  "vstrw.32 q6, [r9], #16\n\t"
   __asm__ volatile(
       "push {r7}\n\t"
       "0:\n\t"  // a query
@@ -47,30 +71,11 @@ __attribute__((noinline)) void weigh_quads(WeighJob& job, float* numerators) {
       ".else\n\tldr r1, [r7, #8]\n\t.endif\n\t"
       ".if %c[keep]\n\tldr r7, [r5]\n\t.else\n\tmov r7, #0x2B800000\n\t.endif\n\t"  // 2^-40
       "ldr r5, [r5, #16]\n\t"
+      "tst r11, #16\n\t"  // of an odd number of quads the first round does the second half alone
       "add r11, r9\n\t"
-      "1:\n\t" HEED_SIXTEEN_KEYS("q0", "q1", "")
-      ".if %c[groups] > 1\n\t" HEED_SIXTEEN_KEYS("q2", "q3", "a") ".endif\n\t"
-      ".if %c[groups] == 3\n\t" HEED_SIXTEEN_KEYS("q4", "q5", "a") ".endif\n\t"
-      ".if %c[groups] == 4\n\t"
-      "vldrb.u8 q6, [r1, #96]\n\t" HEED_SIXTEEN_KEYS("q4", "q6", "a")
-      "vldrb.u8 q6, [r1, #112]\n\t" HEED_SIXTEEN_KEYS("q5", "q6", "a")
-      ".else\n\tadd r3, r1\n\t.endif\n\t"
-      "add r0, r2, r0, lsl #8\n\t"
-      "add r8, r10, r8, lsl #8\n\t"
-      "add r4, r6, r4, lsl #8\n\t"
-      "vmov q6[2], q6[0], r0, r8\n\t"
-      "add r12, lr, r12, lsl #8\n\t"
-      ".if %c[keep]\n\tvldrw.u32 q7, [r9]\n\t.endif\n\t"
-      "vmov q6[3], q6[1], r4, r12\n\t"
-      ".if %c[keep]\n\tvmul.f32 q7, q7, r7\n\t.endif\n\t"
-      "vcvt.f32.s32 q6, q6\n\t"
-      ".if %c[keep]\n\tmov r0, #0x2B800000\n\t.endif\n\t"
-      "vmul.f32 q6, q6, r5\n\t"
-      ".if %c[keep]\n\tvadd.f32 q6, q7, q6\n\t.endif\n\t"
-      "vabs.f32 q7, q6\n\t"
-      ".if %c[keep]\n\tvpt.f32 lt, q7, r0\n\t.else\n\tvpt.f32 lt, q7, r7\n\t.endif\n\t"
-      "vmovt.i32 q6, #0\n\t"
-      "vstrw.32 q6, [r9], #16\n\t"
+      "bne.w 2f\n\t"
+      "1:\n\t" HEED_QUAD
+      "2:\n\t" HEED_QUAD
       "cmp r9, r11\n\t"
       "bne.w 1b\n\t"
       "ldr r7, [sp]\n\t"
@@ -82,6 +87,7 @@ __attribute__((noinline)) void weigh_quads(WeighJob& job, float* numerators) {
       : [groups] "i"(kGroups), [keep] "i"(kKeep ? 1 : 0)
       : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r8", "r10", "r11", "r12", "lr", "cc", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7",
         "memory");
+#undef HEED_QUAD
 #undef HEED_SIXTEEN_KEYS
 #undef HEED_VALUE
 }
@@ -191,7 +197,7 @@ inline bool merge_sums(FourQueries& four, std::int32_t* references, float* denom
         [least] "r"(127 - 30), [nothing] "r"(kNothingYet)
       : "q0", "q1", "q2", "q3", "memory");
 #undef HEED_POW2
-  return (more & 0xFFFFu) == 0;
+  return more == 0;
 }
 
 inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBlock& block, std::uint16_t* weights,
@@ -208,9 +214,10 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
   weigh_job.values = block.values;
   weigh_job.bytes = 4 * quads;
   using WeighQuads = void (*)(WeighJob&, float*);
-  static constexpr WeighQuads kWeigh[2][4] = {
-      {weigh_quads<1, true>, weigh_quads<2, true>, weigh_quads<3, true>, weigh_quads<4, true>},
-      {weigh_quads<1, false>, weigh_quads<2, false>, weigh_quads<3, false>, weigh_quads<4, false>}};
+  static constexpr WeighQuads kNext[] = {weigh_quads<1, true>, weigh_quads<2, true>, weigh_quads<3, true>,
+                                         weigh_quads<4, true>};
+  static constexpr WeighQuads kFirst[] = {weigh_quads<1, false>, weigh_quads<2, false>, weigh_quads<3, false>,
+                                          weigh_quads<4, false>};
   const std::int8_t* x = q.queries.values + std::size_t{q.first} * job.stride;
   float* numerators = sums.numerators + std::size_t{q.first} * block.head_dim;
   std::uint32_t visible = q.visible, left_in_run = q.per_position;
@@ -237,17 +244,20 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
       left_in_run = q.per_position;
       if (visible < q.visible_limit) ++visible;
     }
-    std::uint32_t i = 0;
+    std::int32_t* query = four.max;
+    std::int32_t* scores = four.keys[0].scores;
+    std::uint32_t left = n;
     if (same_pairs)
-      for (; i + 2 <= n; i += 2, x += 2 * job.stride)
-        (four.visible[i] == four.visible[i + 1] ? same_pairs : next_pairs)(job, four.max + i, x, four.keys[i].scores);
-    for (; i < n; ++i, x += job.stride) {
+      for (; left >= 2; left -= 2, query += 2, scores += 2 * kKeysWords, x += 2 * job.stride)
+        (query[16] == query[17] ? same_pairs : next_pairs)(job, query, x, scores);
+    for (; left; --left, ++query, scores += kKeysWords, x += job.stride) {
+      const auto keys = static_cast<std::uint32_t>(query[16]);
       job.x = x;
-      job.scores = four.keys[i].scores;
-      job.exponent = four.key_exponent[i];
-      job.quads = (four.visible[i] + 3) / 4;
-      job.last = four.visible[i] + 4 - 4 * job.quads;
-      four.max[i] = score_keys(job, block);
+      job.scores = scores;
+      job.exponent = query[32];
+      job.quads = (keys + 3) / 4;
+      job.last = keys + 4 - 4 * job.quads;
+      *query = score_keys(job, block);
     }
     set_scales(four, q.queries.scales + index, n, q.factor);
     if (kBuiltFeatures.pattern_tap && weights) {
@@ -261,21 +271,37 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
       return;  // the only query of its call
     }
     weigh_keys(four, n, block.value_exponents);
-    const bool first = merge_sums(four, sums.references + index, sums.denominators + index, n);
-    for (std::uint32_t begin = 0, behind; begin < n; begin = behind) {
-      // Queries whose keys end in the same sixteen, and whose numerators have no rest in between.
+    const WeighQuads* const weigh = merge_sums(four, sums.references + index, sums.denominators + index, n) ? kFirst : kNext;
+    std::uint32_t begin = 0;
+    // Queries whose keys end in the same sixteen.
+    const auto weigh_some = [&](std::uint32_t behind) {
       const std::uint32_t groups = (four.visible[begin] - 1) / 16;
-      behind = same ? n : begin + 1;
-      while (behind < n && (four.visible[behind] - 1) / 16 == groups) ++behind;
-      if (quads != block.head_dim) behind = begin + 1;
       weigh_job.step = 4 * block.capacity - 64 - 64 * groups;
       weigh_job.folded = four.keys[begin].folded;
       weigh_job.keep = four.keep + begin;
       weigh_job.end = four.keep + behind;
-      if (quads) kWeigh[first][groups](weigh_job, numerators);
-      if (quads != block.head_dim)
-        weigh_rest(numerators, four.keys[begin].folded, block, four.visible[begin], four.keep[begin], four.add[begin]);
+      weigh[groups](weigh_job, numerators);
       numerators += (behind - begin) * block.head_dim;
+      begin = behind;
+    };
+    if (quads != block.head_dim) {
+      for (; begin < n;) {
+        const std::uint32_t i = begin;
+        float* const rest = numerators;
+        if (quads)
+          weigh_some(i + 1);
+        else
+          begin = i + 1;
+        numerators = rest + block.head_dim;
+        weigh_rest(rest, four.keys[i].folded, block, four.visible[i], four.keep[i], four.add[i]);
+      }
+    } else if (same) {
+      weigh_some(n);
+    } else {
+      for (std::uint32_t behind; begin < n; weigh_some(behind)) {
+        behind = begin + 1;
+        while (behind < n && (four.visible[behind] - 1) / 16 == (four.visible[begin] - 1) / 16) ++behind;
+      }
     }
   }
 }

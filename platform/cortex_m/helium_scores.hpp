@@ -56,6 +56,7 @@ struct FourQueries {
     std::int8_t folded[2 * kBlockKeys];  // high bytes of the weights with the values' exponents, low ones kBlockKeys behind
   } keys[4];
 };
+constexpr std::uint32_t kKeysWords = sizeof(FourQueries::Keys) / 4;
 static_assert(sizeof(FourQueries::Keys) == 384 && offsetof(FourQueries, keys) == 176, "the loops know");
 
 // scores = dot products of rows of 16 * kSteps bytes, or of 8 bytes for kSteps = 0, brought to the block's exponent;
