@@ -224,25 +224,31 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
   const std::uint32_t end = q.first + q.n;
   for (std::uint32_t index = q.first, n; index != end; index += n) {
     n = end - index < 4 ? end - index : 4;
-    const bool same = left_in_run >= n || visible >= q.visible_limit;
-    if (same) {
+    const std::int8_t *const key_exponents = block.key_exponent_maxima - 1, *const value_exponents = block.value_exponent_maxima - 1;
+    if (left_in_run >= n || visible >= q.visible_limit) {
       vst1q_u32(four.visible, vdupq_n_u32(visible));
-      vst1q_s32(four.key_exponent, vdupq_n_s32(block.key_exponent_maxima[visible - 1]));
-      vst1q_s32(four.value_exponent, vdupq_n_s32(block.value_exponent_maxima[visible - 1]));
+      vst1q_s32(four.key_exponent, vdupq_n_s32(key_exponents[visible]));
+      vst1q_s32(four.value_exponent, vdupq_n_s32(value_exponents[visible]));
       left_in_run -= n;
-    }
-    for (std::uint32_t i = same ? n : 0; i < n; ++i) {
-      four.visible[i] = visible;
-      four.key_exponent[i] = block.key_exponent_maxima[visible - 1];
-      four.value_exponent[i] = block.value_exponent_maxima[visible - 1];
-      if (--left_in_run == 0) {
+      if (left_in_run == 0) {
         left_in_run = q.per_position;
         if (visible < q.visible_limit) ++visible;
       }
-    }
-    if (same && left_in_run == 0) {
-      left_in_run = q.per_position;
-      if (visible < q.visible_limit) ++visible;
+    } else if (q.per_position == 1 && visible + n <= q.visible_limit) {
+      vst1q_u32(four.visible, vidupq_n_u32(visible, 1));
+      vst1q_s32(four.key_exponent, vldrbq_s32(key_exponents + visible));
+      vst1q_s32(four.value_exponent, vldrbq_s32(value_exponents + visible));
+      visible += n;
+    } else {
+      for (std::uint32_t i = 0; i < n; ++i) {
+        four.visible[i] = visible;
+        four.key_exponent[i] = key_exponents[visible];
+        four.value_exponent[i] = value_exponents[visible];
+        if (--left_in_run == 0) {
+          left_in_run = q.per_position;
+          if (visible < q.visible_limit) ++visible;
+        }
+      }
     }
     std::int32_t* query = four.max;
     std::int32_t* scores = four.keys[0].scores;
@@ -273,7 +279,7 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
     weigh_keys(four, n, block.value_exponents);
     const WeighQuads* const weigh = merge_sums(four, sums.references + index, sums.denominators + index, n) ? kFirst : kNext;
     std::uint32_t begin = 0;
-    // Queries whose keys end in the same sixteen.
+    // Queries whose keys end in the same sixteen; at a border each is alone.
     const auto weigh_some = [&](std::uint32_t behind) {
       const std::uint32_t groups = (four.visible[begin] - 1) / 16;
       weigh_job.step = 4 * block.capacity - 64 - 64 * groups;
@@ -295,13 +301,10 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
         numerators = rest + block.head_dim;
         weigh_rest(rest, four.keys[i].folded, block, four.visible[i], four.keep[i], four.add[i]);
       }
-    } else if (same) {
+    } else if ((four.visible[0] - 1) / 16 == (four.visible[n - 1] - 1) / 16) {
       weigh_some(n);
     } else {
-      for (std::uint32_t behind; begin < n; weigh_some(behind)) {
-        behind = begin + 1;
-        while (behind < n && (four.visible[behind] - 1) / 16 == (four.visible[begin] - 1) / 16) ++behind;
-      }
+      while (begin < n) weigh_some(begin + 1);
     }
   }
 }
