@@ -11,19 +11,19 @@ namespace heed::cortex_m {
 
 // Columns behind the heads are zeros in the queries.
 template <std::uint32_t kTogether>
-__attribute__((noinline, optimize("O2"))) void pack_queries(std::uint32_t* to, const std::int16_t* x, std::uint32_t stride,
+__attribute__((noinline, optimize("O2"))) void pack_queries(std::int32_t* to, const std::int16_t* x, std::uint32_t stride,
                                                             std::uint32_t columns) {
   for (const std::int16_t* const end = x + columns; x != end; ++x)
     for (std::uint32_t i = 0; i < kTogether; i += 2)
-      *to++ = static_cast<std::uint32_t>(x[i * stride]) + (static_cast<std::uint32_t>(x[(i + 1) * stride]) << 16);
+      *to++ = x[i * stride] + x[(i + 1) * stride] * 65536;
 }
 
 // scores[k][i] = dot of row k with query i, for n rows; `columns` is a multiple of four, and an odd four enters in the
-// middle. `x` is aligned to 64.
+// middle; bit 16 of the biases tells it.
 template <std::uint32_t kTogether>
-__attribute__((noinline)) void score_together(std::int32_t* scores, const std::int8_t* keys, const std::uint32_t* x,
+__attribute__((noinline)) void score_together(std::int32_t* scores, const std::int8_t* keys, const std::int32_t* x,
                                               std::uint32_t n, std::uint32_t columns) {
-  const std::uint32_t *at = x, *const end = x + columns * (kTogether / 2), *const start = x;
+  const std::int32_t *at = x, *const end = x + columns * (kTogether / 2), *const start = x;
   const std::int32_t* const last = scores + n * kTogether;
   const std::uint32_t biases = 0u - columns / 2 * 32768;  // the sums begin here
   std::uint32_t v;
@@ -46,7 +46,7 @@ __attribute__((noinline)) void score_together(std::int32_t* scores, const std::i
         "1:\n\t"
         "ldr r4, %[biases]\n\t"
         "mov r6, r4\n\tmov r5, #0\n\tmov r8, #0\n\t"
-        "tst %[end], #32\n\t"
+        "tst r4, #0x10000\n\t"
         "bne 3f\n\t"
         "2:\n\t" HEED_TWO_COLUMNS HEED_TWO_COLUMNS "3:\n\t" HEED_TWO_COLUMNS HEED_TWO_COLUMNS
         "cmp %[at], %[end]\n\t"
@@ -66,7 +66,7 @@ __attribute__((noinline)) void score_together(std::int32_t* scores, const std::i
         "1:\n\t"
         "mov r4, %[biases]\n\t"
         "mov r5, #0\n\t"
-        "tst %[end], #16\n\t"
+        "tst r4, #0x10000\n\t"
         "bne 3f\n\t"
         "2:\n\t" HEED_FOUR_COLUMNS "3:\n\t" HEED_FOUR_COLUMNS
         "cmp %[at], %[end]\n\t"

@@ -22,27 +22,30 @@ namespace heed::cortex_m {
   "movlo " m ", #0\n\t"                   \
   "orrhs " m ", " m ", " s "\n\t"
 
-// to[i] = snap(float(sums[i]) * 2^power); the sums are kStep apart.
+// to[i] = snap(float(sums[i]) * 2^power); the sums are kStep apart. Two a round; an odd first one enters in the middle.
 template <int kStep>
 __attribute__((noinline)) void first_sums(float* to, const std::int32_t* sums, std::uint32_t n, std::int32_t power) {
   const float* const end = to + n;
-  std::int32_t sum, m, e, t, low;
-  __asm__ volatile(
-      "1:\n\t"
-      "ldr %[sum], [%[sums]], %[step]\n\t"
-      "eor %[m], %[sum], %[sum], asr #31\n\t"
-      "sub %[m], %[m], %[sum], asr #31\n\t"
-      "clz %[t], %[m]\n\t"
-      "sub %[e], %[base], %[t]\n\t"
-      "lsls %[m], %[m], %[t]\n\t"
-      "it eq\n\t"
-      "moveq %[e], #0\n\t" HEED_FLOAT_OF("%[m]", "%[e]") HEED_SNAP("%[m]", "%[sum]")
+  std::int32_t sum, m = static_cast<std::int32_t>(n), e, t, low;
+#define HEED_SUM \
+      "ldr %[sum], [%[sums]], %[step]\n\t" \
+      "eor %[m], %[sum], %[sum], asr #31\n\t" \
+      "sub %[m], %[m], %[sum], asr #31\n\t" \
+      "clz %[t], %[m]\n\t" \
+      "sub %[e], %[base], %[t]\n\t" \
+      "lsls %[m], %[m], %[t]\n\t" \
+      "it eq\n\t" \
+      "moveq %[e], #0\n\t" HEED_FLOAT_OF("%[m]", "%[e]") HEED_SNAP("%[m]", "%[sum]") \
       "str %[m], [%[to]], #4\n\t"
+  __asm__ volatile(
+      "tst %[m], #1\n\tbne 2f\n\t"
+      "1:\n\t" HEED_SUM "2:\n\t" HEED_SUM
       "cmp %[to], %[end]\n\t"
       "bne 1b"
-      : [to] "+&r"(to), [sums] "+&r"(sums), [sum] "=&r"(sum), [m] "=&r"(m), [e] "=&r"(e), [t] "=&r"(t), [low] "=&r"(low)
+      : [to] "+&r"(to), [sums] "+&r"(sums), [sum] "=&r"(sum), [m] "+&r"(m), [e] "=&r"(e), [t] "=&r"(t), [low] "=&r"(low)
       : [base] "r"(157 + power), [end] "r"(end), [step] "i"(4 * kStep)
       : "cc", "memory");
+#undef HEED_SUM
 }
 
 // to[i] = snap(to[i] * 2^keep + float(sums[i]) * 2^power). `keep` and `power` may be kNothing. Both summands become integers of 24 bits with 5 bits behind them under
@@ -112,35 +115,51 @@ __attribute__((noinline)) void more_sums(float* to, const std::int32_t* sums, st
 #undef HEED_SNAP
 #undef HEED_FLOAT_OF
 
-// to[i] = x[i] * factor for factor > 0. The sign of x travels above its exponent.
+// to[i] = x[i] * factor for factor > 0. The sign of x travels above its exponent. Two a round, like first_sums.
 __attribute__((noinline)) inline void multiply_sums(float* to, const float* x, float factor, std::uint32_t n) {
   const float* const end = to + n;
   const std::uint32_t f = bits_of(factor);
-  std::uint32_t u, e, low, high, t;
-  __asm__ volatile(
-      "1:\n\t"
-      "ldr %[u], [%[x]], #4\n\t"
-      "lsl %[low], %[u], #8\n\t"
-      "orr %[low], %[low], #0x80000000\n\t"
-      "add %[e], %[fe], %[u], lsr #23\n\t"
-      "umull %[low], %[high], %[low], %[f]\n\t"
-      "lsrs %[t], %[high], #24\n\t"
-      "itt ne\n\t"
-      "lsrsne.w %[high], %[high], #1\n\t"
-      "rrxne %[low], %[low]\n\t"
-      "add %[e], %[e], %[t]\n\t"
-      "lsrs %[t], %[high], #1\n\t"
-      "sbcs %[low], %[low], #0x80000000\n\t"
-      "adc %[high], %[high], %[e], lsl #23\n\t"
-      "cmp %[u], #0\n\t"
-      "it eq\n\t"
-      "moveq %[high], #0\n\t"
+  std::uint32_t u = n, e, low, high, t;
+#define HEED_PRODUCT \
+      "ldr %[u], [%[x]], #4\n\t" \
+      "lsl %[low], %[u], #8\n\t" \
+      "orr %[low], %[low], #0x80000000\n\t" \
+      "add %[e], %[fe], %[u], lsr #23\n\t" \
+      "umull %[low], %[high], %[low], %[f]\n\t" \
+      "lsrs %[t], %[high], #24\n\t" \
+      "itt ne\n\t" \
+      "lsrsne.w %[high], %[high], #1\n\t" \
+      "rrxne %[low], %[low]\n\t" \
+      "add %[e], %[e], %[t]\n\t" \
+      "lsrs %[t], %[high], #1\n\t" \
+      "sbcs %[low], %[low], #0x80000000\n\t" \
+      "adc %[high], %[high], %[e], lsl #23\n\t" \
+      "cmp %[u], #0\n\t" \
+      "it eq\n\t" \
+      "moveq %[high], #0\n\t" \
       "str %[high], [%[to]], #4\n\t"
+  __asm__ volatile(
+      "tst %[u], #1\n\tbne 2f\n\t"
+      "1:\n\t" HEED_PRODUCT "2:\n\t" HEED_PRODUCT
       "cmp %[to], %[end]\n\t"
       "bne 1b"
-      : [to] "+&r"(to), [x] "+&r"(x), [u] "=&r"(u), [e] "=&r"(e), [low] "=&r"(low), [high] "=&r"(high), [t] "=&r"(t)
+      : [to] "+&r"(to), [x] "+&r"(x), [u] "+&r"(u), [e] "=&r"(e), [low] "=&r"(low), [high] "=&r"(high), [t] "=&r"(t)
       : [f] "r"(f << 9 >> 8 | 0x01000000u), [fe] "r"((f >> 23) - 128u), [end] "r"(end)
       : "cc", "memory");
+#undef HEED_PRODUCT
+}
+
+// 1 / x for x > 0: 2^47 / mantissa, eight bits a step; no quotient lies halfway between two floats.
+inline float inverse_of(float x) {
+  const std::uint32_t u = bits_of(x), m = (u & 0x7FFFFFu) | 0x800000u;
+  std::uint32_t rest = 0x800000u, q = 0;
+  for (int step = 0; step < 3; ++step) {
+    const std::uint32_t digit = (rest << 8) / m;
+    rest = (rest << 8) - digit * m;
+    q = q << 8 | digit;
+  }
+  q += 2 * rest > m;
+  return float_of(q + ((252u - (u >> 23)) << 23));
 }
 
 }  // namespace heed::cortex_m

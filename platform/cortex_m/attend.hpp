@@ -7,22 +7,44 @@
 
 namespace heed::cortex_m {
 
-// portable::score_scale on a core without an FPU, where products with powers of two and comparisons are integer
-// operations. Scores below what a float can scale are flat.
-__attribute__((noinline)) inline portable::ScoreScale score_scale(std::int32_t max, float unscaled, int key_exponent) {
+// Shifts as the core has them: counts are taken modulo 256, and 32 or more leave nothing.
+inline std::uint32_t shift_left(std::uint32_t x, std::uint32_t n) {
+  __asm__(".syntax unified\n\tlsls %0, %0, %1" : "+l"(x) : "l"(n) : "cc");
+  return x;
+}
+inline std::uint32_t shift_right(std::uint32_t x, std::uint32_t n) {
+  __asm__(".syntax unified\n\tlsrs %0, %0, %1" : "+l"(x) : "l"(n) : "cc");
+  return x;
+}
+
+// portable::score_scale on a core without an FPU: all but a product by integers.
+template <class Core>
+__attribute__((noinline, optimize("O2"))) portable::ScoreScale score_scale(std::int32_t max, float unscaled,
+                                                                           int key_exponent) {
   const std::uint32_t u = bits_of(unscaled);
   const int field = static_cast<int>(u >> 23) + key_exponent;
   if (field < 127 - 40 - 25 || static_cast<std::int32_t>(u) < 0) return {0, 0, 0, 2 + 1024};
-  const float factor = float_of(field > 254 ? 0x7F800000u : u + (static_cast<std::uint32_t>(key_exponent) << 23));
-  float score = static_cast<float>(max) * factor;
-  const std::uint32_t s_bits = bits_of(score);
-  if ((s_bits & 0x7FFFFFFFu) > 0x49800000u) score = float_of((s_bits & 0x80000000u) | 0x49800000u);  // 2^20
+  // From 2^33 on every score but 0 is beyond the limit of 2^20.
+  const auto factor_field = static_cast<std::uint32_t>(field > 160 ? 160 : field);
+  const std::uint32_t bits = bits_of(Core::scaled_sum(max, float_of((u & 0x7FFFFFu) | factor_field << 23), 1.0f));
+  const std::uint32_t negative = static_cast<std::uint32_t>(static_cast<std::int32_t>(bits) >> 31);
+  std::uint32_t size = bits & 0x7FFFFFFFu;
+  size = size > 0x49800000u ? 0x49800000u : size;  // 2^20
+  const std::uint32_t m = ((size & 0x7FFFFFu) | 0x800000u) & (0u - (size != 0));
+  // |score| = whole + part / 2^32, where the last bit of `part` stands for what is behind it as well.
+  std::uint32_t right = 150 - (size >> 23);
+  right = right > 63 ? 63 : right;
+  const std::uint32_t whole = shift_right(m, right);
+  const std::uint32_t part =
+      shift_left(m, 32 - right) | shift_right(m, right - 32) | (shift_left(m, 64 - right) != 0);
+  // From the score up to the next integer, in Q24: of a negative score what is behind its point; else 1 less that,
+  // which is rounded to a float's 24 bits.
+  const std::uint32_t some = part != 0, exact = part >> 8 | ((part & 255u) != 0);
+  const std::uint32_t up = (some << 24) - ((part >> 8) + (((part & 255u) + (part >> 8 & 1u) + 127u) >> 8));
+  const std::uint32_t rest = (exact & negative) | (up & ~negative);
   portable::ScoreScale s;
-  s.reference = round_to_int(score);
-  const float rest = static_cast<float>(s.reference) - score;
-  const bool below = static_cast<std::int32_t>(bits_of(rest)) < 0;
-  s.reference += below;
-  s.start = round_to_int(times_power(below ? rest + 1.0f : rest, 1024.0f)) + 2 + 1024;
+  s.reference = static_cast<std::int32_t>(((whole + some) & ~negative) - (whole & negative));
+  s.start = static_cast<std::int32_t>((rest + 8191u + (rest >> 14 & 1u)) >> 14) + 2 + 1024;
   s.shift = 15 - (field + 25 - 126);
   s.mantissa = static_cast<std::int32_t>((((u & 0x7FFFFFu) | 0x800000u) + 256u) >> 9);
   if (s.mantissa > 32767 || s.shift < 0) s.mantissa = 32767;
@@ -127,15 +149,20 @@ inline Join join_of(std::int32_t& reference, std::int32_t here) {
   return {exponent(old), exponent(here), old == -(1 << 24)};
 }
 
-// Head dimensions whose sums are made before they join.
+// Head dimensions whose sums are made before they join; one row more may be written behind them.
 constexpr std::uint32_t kDims = 16;
+// Words that hold those sums, and before that what Core::scores_together packs.
+template <class Core, std::uint32_t kTogether>
+constexpr std::uint32_t scratch_words() {
+  constexpr std::uint32_t kSums = kDims * kTogether + 3;
+  return kTogether > 1 && Core::kPackedWords > kSums ? Core::kPackedWords : kSums;
+}
 
 // Core::sum_values<kTogether>(sums, weights, block, n, first, dims) multiplies weights with `dims` rows of values;
 // Core::join<kTogether>(to, sums, dims, join, value_exponent) joins sums that lie kTogether apart.
 template <class Core, std::uint32_t kTogether, class Weight>
 inline void join_values(const AttentionSums& sums, std::uint32_t index, Weight* weights, const KvBlock& block,
-                        std::uint32_t n, const Join* joins, const std::int32_t* value_exponents) {
-  std::int32_t parts[kDims * kTogether + 3];
+                        std::uint32_t n, const Join* joins, const std::int32_t* value_exponents, std::int32_t* parts) {
   for (std::uint32_t d = 0; d < block.head_dim; d += kDims) {
     const std::uint32_t dims = block.head_dim - d < kDims ? block.head_dim - d : kDims;
     Core::template sum_values<kTogether>(parts, weights, block, n, d, dims);
@@ -150,15 +177,16 @@ template <class Core, std::uint32_t kTogether>
 __attribute__((noinline)) void attend_together(const AttentionSums& sums, const BlockQueries& q, const KvBlock& block,
                                                std::uint32_t index, const std::uint32_t* visible) {
   alignas(8) std::int32_t scores[kBlockKeys * kTogether];
+  alignas(8) std::int32_t scratch[scratch_words<Core, kTogether>()];
   std::int32_t maxima[kTogether], value_exponents[kTogether];
   Join joins[kTogether];
   const std::uint32_t most = round_up(visible[kTogether - 1], Core::kKeyStep);
-  Core::template scores_together<kTogether>(scores, q.queries, index, block, visible);
+  Core::template scores_together<kTogether>(scores, q.queries, index, block, visible, scratch);
   Core::template scale_together<kTogether>(scores, maxima, block, visible);
   for (std::uint32_t i = 0; i < kTogether; ++i) {
     const std::uint32_t n = visible[i];
     const portable::ScoreScale scale =
-        score_scale(maxima[i], q.queries.scales[index + i] * q.factor, block.key_exponent_maxima[n - 1]);
+        score_scale<Core>(maxima[i], q.queries.scales[index + i] * q.factor, block.key_exponent_maxima[n - 1]);
     value_exponents[i] = block.value_exponent_maxima[n - 1];
     const auto denominator = static_cast<std::int32_t>(Core::template weigh_keys<kTogether>(
         nullptr, scores + i, maxima[i], scale, block.value_exponents, value_exponents[i], n));
@@ -166,7 +194,7 @@ __attribute__((noinline)) void attend_together(const AttentionSums& sums, const 
     joins[i] = join_of(sums.references[index + i], scale.reference);
     Core::template join<1>(sums.denominators + index + i, &denominator, 1, joins[i], 0);
   }
-  join_values<Core, kTogether>(sums, index, scores, block, most, joins, value_exponents);
+  join_values<Core, kTogether>(sums, index, scores, block, most, joins, value_exponents, scratch);
 }
 
 // Core::scores(dst, queries, index, block, visible) sets dot products as Core::scale_scores expects them;
@@ -179,7 +207,7 @@ void attend_one(const AttentionSums& sums, const BlockQueries& q, const KvBlock&
   Core::scores(scores, q.queries, index, block, visible);
   const std::int32_t max = Core::scale_scores(scores, block, visible);
   const portable::ScoreScale scale =
-      score_scale(max, q.queries.scales[index] * q.factor, block.key_exponent_maxima[visible - 1]);
+      score_scale<Core>(max, q.queries.scales[index] * q.factor, block.key_exponent_maxima[visible - 1]);
   const std::int32_t value_exponent = block.value_exponent_maxima[visible - 1];
   const std::uint32_t most = round_up(visible, Core::kKeyStep);
   for (std::uint32_t k = visible; k < most; ++k) folded[k] = 0;
@@ -195,7 +223,7 @@ void attend_one(const AttentionSums& sums, const BlockQueries& q, const KvBlock&
       Core::weigh_keys(folded, scores, max, scale, block.value_exponents, value_exponent, visible));
   const Join join = join_of(sums.references[index], scale.reference);
   Core::template join<1>(sums.denominators + index, &denominator, 1, join, 0);
-  join_values<Core, 1>(sums, index, folded, block, most, &join, &value_exponent);
+  join_values<Core, 1>(sums, index, folded, block, most, &join, &value_exponent, scores);  // which are spent
 }
 
 // A prompt's queries are taken in fours, others in twos, if heads are not wider than the table says.
@@ -204,8 +232,7 @@ void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBloc
                   std::int32_t* reference) {
   std::uint32_t visible = q.visible, left_in_run = q.per_position;
   const bool together = kBuiltFeatures.speed && !(kBuiltFeatures.pattern_tap && weights);
-  const bool fours = together && q.n > q.per_position && block.head_dim <= Core::kDimsOfFour &&
-                     block.head_dim % Core::kColumnsOfFour == 0;
+  const bool fours = together && q.n > q.per_position && block.head_dim <= Core::kDimsOfFour;
   const bool twos = together && block.head_dim <= Core::kDimsOfTwo;
   for (std::uint32_t i = 0, n; i < q.n; i += n) {
     n = fours && q.n - i >= 4 ? 4 : twos && q.n - i >= 2 ? 2 : 1;

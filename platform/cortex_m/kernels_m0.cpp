@@ -192,13 +192,14 @@ struct Core : thumb1::Softmax {
       *to = snap(cortex_m::times_power(*to, keep) + cortex_m::times_power(static_cast<float>(*sums), add));
   }
 
-  static constexpr std::uint32_t kDimsOfTwo = 0, kDimsOfFour = 64, kColumnsOfFour = 8;
+  static constexpr std::uint32_t kDimsOfTwo = 0, kDimsOfFour = kMaxHeadDim,
+                                 kPackedWords = 2 * thumb1::kPackedColumns;
   template <std::uint32_t kTogether>
   static void scores_together(std::int32_t* scores, const Activations& queries, std::uint32_t index,
-                              const KvBlock& block, const std::uint32_t* visible) {
-    std::uint32_t packed[2 * kDimsOfFour];
-    thumb1::pack_four(packed, portable::activation_row(queries, index), queries.value_stride, block.head_dim);
-    thumb1::score_four(scores, block.keys, packed, visible[kTogether - 1], block.head_dim);
+                              const KvBlock& block, const std::uint32_t* visible, std::int32_t* packed) {
+    const std::uint32_t columns = round_up(block.head_dim, 4);
+    thumb1::dot_four(scores, block.keys, columns, portable::activation_row(queries, index), queries.value_stride,
+                     visible[kTogether - 1], columns, packed);
   }
   template <std::uint32_t kTogether>
   static void scale_together(std::int32_t* scores, std::int32_t* maxima, const KvBlock& block,
@@ -209,28 +210,54 @@ struct Core : thumb1::Softmax {
 
 // Longer rows may have sums that are not exact as floats.
 constexpr std::uint32_t kShortCols = 1040;
+constexpr std::uint32_t kRowsTogether = 16;
+
+// Sums of n rows of one vector, `step` bytes apart, scaled to `out`.
+void store(float* out, const std::int32_t* sums, std::uint32_t step, float x_scale, const Tensor& rhs, std::uint32_t row,
+           std::uint32_t n, bool accumulate) {
+  float y[kRowsTogether];
+  const bool more = rhs.bias || accumulate;
+  thumb1::store_rows(more ? y : out, sums, step, rhs.scales + row, x_scale, n);
+  for (std::uint32_t i = 0; more && i < n; ++i) {
+    if (rhs.bias) y[i] += rhs.bias[row + i];
+    out[i] = accumulate ? out[i] + y[i] : y[i];
+  }
+}
+
+// Rows of four tokens, and of one. Nothing is packed in place: activations may be shared.
+__attribute__((noinline)) void multiply_four(float* dst, const Activations& lhs, std::uint32_t token, const Tensor& rhs,
+                                             const MatmulRange& range, std::uint32_t cols) {
+  const std::int8_t* const x = lhs.values + std::size_t{token} * lhs.value_stride;
+  for (std::uint32_t row = range.row_begin, n; row < range.row_end; row += n) {
+    n = range.row_end - row < kRowsTogether ? range.row_end - row : kRowsTogether;
+    std::int32_t sums[4 * kRowsTogether], packed[2 * thumb1::kPackedColumns];
+    thumb1::dot_four(sums, rhs.weights + std::size_t{row} * cols, cols, x, lhs.value_stride, n, cols, packed);
+    for (std::uint32_t i = 0; i < 4; ++i)
+      store(dst + std::size_t{i} * range.dst_stride + row, sums + i, 16, lhs.scales[token + i], rhs, row, n,
+            range.accumulate);
+  }
+}
+
+__attribute__((noinline)) void multiply_one(float* dst, const Activations& lhs, std::uint32_t token, const Tensor& rhs,
+                                            const MatmulRange& range, std::uint32_t cols) {
+  const std::int8_t* const x = lhs.values + std::size_t{token} * lhs.value_stride;
+  for (std::uint32_t row = range.row_begin, n; row < range.row_end; row += n) {
+    n = range.row_end - row < kRowsTogether ? range.row_end - row : kRowsTogether;
+    std::int32_t sums[kRowsTogether];
+    thumb1::dot_rows(sums, rhs.weights + std::size_t{row} * cols, cols, x, n);
+    store(dst + row, sums, 4, lhs.scales[token], rhs, row, n, range.accumulate);
+  }
+}
 
 void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor& rhs, const MatmulRange& range) {
   const std::uint32_t cols = padded_cols(Layout::row, rhs.cols);
   if (group_count(rhs.cols, rhs.group) || cols > kShortCols) return cortex_m::matmul<Core>(dst, lhs, rhs, range);
-  for (std::uint32_t t = 0; t < range.n; ++t) {
-    const std::int8_t* const x = lhs.values + std::size_t{t} * lhs.value_stride;
-    const std::int8_t* w = rhs.weights + std::size_t{range.row_begin} * cols;
-    float* out = dst + std::size_t{t} * range.dst_stride + range.row_begin;
-    constexpr std::uint32_t kRows = 16;
-    for (std::uint32_t row = range.row_begin, n; row < range.row_end; row += n, w += n * cols, out += n) {
-      n = range.row_end - row < kRows ? range.row_end - row : kRows;
-      alignas(64) std::int32_t sums[kRows];
-      float y[kRows];
-      std::int32_t* const last = sums + kRows - n;
-      thumb1::dot_rows(last, w, cols, x, n);
-      const bool more = rhs.bias || range.accumulate;
-      thumb1::store_rows(more ? y : out, last, rhs.scales + row, lhs.scales[t]);
-      for (std::uint32_t i = 0; more && i < n; ++i) {
-        if (rhs.bias) y[i] += rhs.bias[row + i];
-        out[i] = range.accumulate ? out[i] + y[i] : y[i];
-      }
-    }
+  for (std::uint32_t t = 0, n; t < range.n; t += n, dst += n * range.dst_stride) {
+    n = kBuiltFeatures.speed && range.n - t >= 4 ? 4 : 1;
+    if (n == 4)
+      multiply_four(dst, lhs, t, rhs, range, cols);
+    else
+      multiply_one(dst, lhs, t, rhs, range, cols);
   }
 }
 

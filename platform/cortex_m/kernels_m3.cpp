@@ -174,11 +174,10 @@ struct Core : cortex_m::Armv7Softmax<0> {
       cortex_m::more_sums<kTogether>(to, sums, n, join.keep, join.add + exponent);
   }
 
-  static constexpr std::uint32_t kDimsOfTwo = 128, kDimsOfFour = 64, kColumnsOfFour = 1;
+  static constexpr std::uint32_t kDimsOfTwo = 128, kDimsOfFour = 64, kPackedWords = 128;
   template <std::uint32_t kTogether>
   static void scores_together(std::int32_t* scores, const Activations& queries, std::uint32_t index,
-                              const KvBlock& block, const std::uint32_t* visible) {
-    alignas(64) std::uint32_t packed[kDimsOfTwo];
+                              const KvBlock& block, const std::uint32_t* visible, std::int32_t* packed) {
     const std::uint32_t columns = round_up(block.head_dim, 4);
     cortex_m::pack_queries<kTogether>(packed, cortex_m::s16_row(queries, index), queries.value_stride / 2, columns);
     cortex_m::score_together<kTogether>(scores, block.keys, packed, visible[kTogether - 1], columns);
@@ -339,8 +338,9 @@ void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor& rhs, c
     multiply_rows(dst + std::size_t{t} * range.dst_stride + range.row_begin, lhs, t, rhs, range);
 }
 
-void attend_finish(float* dst, const float* numerators, float denominator, std::uint32_t head_dim) {
-  cortex_m::multiply_sums(dst, numerators, 1.0f / denominator, head_dim);
+__attribute__((optimize("O2"))) void attend_finish(float* dst, const float* numerators, float denominator,
+                                                   std::uint32_t head_dim) {
+  cortex_m::multiply_sums(dst, numerators, cortex_m::inverse_of(denominator), head_dim);
 }
 
 void store_key(const KvBlock& dst, std::uint32_t slot, const float* src, const Rotation& rotation,

@@ -55,9 +55,11 @@ __attribute__((noinline, optimize("O2"))) inline float scaled_sum(std::int32_t s
 #define HEED_NORMALIZE(bits, n, to, over) \
   "lsrs r0, r6, #" bits "\n\tbeq " to "f\n\tnop\n\tb " over "f\n\t" to ":\n\tlsls r6, r6, #" n "\n\tsubs r7, #" n "\n\t" over ":\n\t"
 
-// out[i] = float(sums[i]) * (row_scales[i] * x_scale) for |sums[i]| < 2^24, which are exact as floats; `sums` ends at a
-// multiple of 64 bytes, and no such multiple is inside.
-__attribute__((noinline)) inline void store_rows(float* to, const std::int32_t* from, const float* row_scales, float x_scale) {
+// out[i] = float(sums[i]) * (row_scales[i] * x_scale) for |sums[i]| < 2^24, which are exact as floats; n sums, `step`
+// bytes apart.
+__attribute__((noinline)) inline void store_rows(float* to, const std::int32_t* from, std::uint32_t step,
+                                                 const float* row_scales, float x_scale, std::uint32_t n) {
+  const float* const end = row_scales + n;
   register float* out __asm__("r8") = to;
   register const std::int32_t* sums __asm__("r9") = from;
   register const float* scales __asm__("r10") = row_scales;
@@ -72,7 +74,7 @@ __attribute__((noinline)) inline void store_rows(float* to, const std::int32_t* 
       "lsls r1, r1, #9\n\tlsrs r2, r1, #21\n\tmovs r3, #8\n\tlsls r3, r3, #8\n\tadds r2, r2, r3\n\t"
       "lsls r1, r1, #11\n\tlsrs r1, r1, #20\n\t"
       "mov r4, r11\n\tmov r5, r12\n\t" HEED_MANTISSAS
-      "mov r0, r9\n\tldmia r0!, {r6}\n\tmov r9, r0\n\t"
+      "mov r0, r9\n\tldr r6, [r0]\n\tldr r5, %[step]\n\tadd r9, r5\n\t"
       "asrs r5, r6, #31\n\teors r6, r5\n\tsubs r6, r6, r5\n\t"
       "lsrs r5, r5, #31\n\tlsls r5, r5, #8\n\tadds r7, r7, r5\n\t"  // the sign above the exponent
       HEED_NORMALIZE("8", "16", "2", "3") HEED_NORMALIZE("16", "8", "2", "3") HEED_NORMALIZE("20", "4", "2", "3")
@@ -83,12 +85,12 @@ __attribute__((noinline)) inline void store_rows(float* to, const std::int32_t* 
       "lsls r7, r7, #23\n\tadds r3, r3, r7\n\t"
       "4:\n\t"
       "mov r0, r8\n\tstmia r0!, {r3}\n\tmov r8, r0\n\t"
-      "mov r0, r9\n\tlsls r0, r0, #26\n\t"
+      "ldr r0, %[end]\n\tcmp r0, r10\n\t"
       "beq 5f\n\t"
       "b 1b\n\t"
       "5:"
       : "+r"(out), "+r"(sums), "+r"(scales)
-      : "r"(upper), "r"(lower), "r"(exponent)
+      : "r"(upper), "r"(lower), "r"(exponent), [step] "m"(step), [end] "m"(end)
       : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "cc", "memory");
 }
 
@@ -152,12 +154,5 @@ __attribute__((noinline)) void first_sums(float* to, const std::int32_t* sums, s
 }
 #undef HEED_NORMALIZE
 #undef HEED_MANTISSAS
-
-// x * factor, neither infinite nor NaN nor denormal, with a product that is neither.
-inline float multiply(float x, float factor) {
-  const std::uint32_t a = bits_of(x), b = bits_of(factor), sign = (a ^ b) & 0x80000000u;
-  if (a << 1 == 0 || b << 1 == 0) return float_of(sign);
-  return float_of(multiply_magnitudes(a & 0x7FFFFFFFu, b & 0x7FFFFFFFu) | sign);
-}
 
 }  // namespace heed::thumb1
