@@ -10,44 +10,42 @@ namespace heed::pair {
 // Eight columns.
 #define HEED_TILE_STEP                                                                                            \
   "ldrd r0, r1, [lr], #16\n\t"                                                                                   \
-  "ldmia.w r10!, {r2-r5}\n\t" HEED_TILE("r6", "r7", "r2") HEED_TILE("r8", "r9", "r3") HEED_TILE("r11", "r12", "r4") \
+  "ldmia.w r12!, {r2-r5}\n\t" HEED_TILE("r6", "r7", "r2") HEED_TILE("r8", "r9", "r3") HEED_TILE("r10", "r11", "r4") \
   "sxtb16.w r0, r0\n\tsxtb16.w r1, r1\n\t" HEED_TILE("r6", "r7", "r5")                                              \
-  "ldmia.w r10!, {r2-r5}\n\t" HEED_TILE("r8", "r9", "r2") HEED_TILE("r11", "r12", "r3")                              \
+  "ldmia.w r12!, {r2-r5}\n\t" HEED_TILE("r8", "r9", "r2") HEED_TILE("r10", "r11", "r3")                              \
   "ldrd r0, r1, [lr], #16\n\t" HEED_TILE("r6", "r7", "r4") HEED_TILE("r8", "r9", "r5")                             \
-  "ldmia.w r10!, {r2-r5}\n\t" HEED_TILE("r11", "r12", "r2")                                                         \
+  "ldmia.w r12!, {r2-r5}\n\t" HEED_TILE("r10", "r11", "r2")                                                         \
   "sxtb16.w r0, r0\n\tsxtb16.w r1, r1\n\t" HEED_TILE("r6", "r7", "r3") HEED_TILE("r8", "r9", "r4")                    \
-  HEED_TILE("r11", "r12", "r5")
+  HEED_TILE("r10", "r11", "r5")
 #define HEED_TILE(row0, row1, x) "smlad " row0 ", r0, " x ", " row0 "\n\tsmlad " row1 ", r1, " x ", " row1 "\n\t"
 inline constexpr std::uint32_t kTileSteps = 3, kTileStepBytes = 132;
 
-// All pairs of rows of a job. The pointer to `totals` lives in s15, the end of x in s14, the vectors' scales in s11 to s13.
+// All pairs of rows of a job. Its anchor lives in s15, the end of x in s14, the vectors' scales in s11 to s13.
 __attribute__((noinline)) inline void run_tiles(PairJob& job) {
-  register std::int32_t* r0 __asm__("r0") = job.totals;
+  register void* r0 __asm__("r0") = &job.scales;
   __asm__ volatile(
       "vmov s15, r0\n\t"
-      "ldr r3, [r0, #28]\n\t"
       "adr.w r1, 3f\n\t"
       "adds r1, #1\n\t"
+      "ldr r3, [r0, #-4]\n\t"
       "add r1, r3\n\t"
-      "str r1, [r0, #28]\n\t"
-      "ldr lr, [r0, #48]\n\t"
-      "ldr r2, [r0, #36]\n\t"
-      "vmov s14, r2\n\t"
-      "add r1, r0, #68\n\t"
+      "str r1, [r0, #-4]\n\t"
+      "ldr lr, [r0, #44]\n\t"
+      "vldr s14, [r0, #32]\n\t"
+      "add r1, r0, #48\n\t"
       "vldmia r1, {s11-s13}\n\t"
       "1:\n\t"
-      "ldmia r0, {r6-r12, pc}\n\t"
+      "ldmdb r0, {r6-r12, pc}\n\t"
       ".balign 4\n\t"
       "3:\n\t" HEED_TILE_STEP HEED_TILE_STEP HEED_TILE_STEP
       "vmov r0, s14\n\t"
-      "cmp r10, r0\n\t"
+      "cmp r12, r0\n\t"
       "bne 3b\n\t"
       "vmov r0, s15\n\t"
       "vmov s0, s1, r6, r7\n\t"
       "vmov s2, s3, r8, r9\n\t"
-      "vmov s4, s5, r11, r12\n\t"
-      "ldmdb r0, {r1-r7}\n\t"
-      "ldr r8, [r0, #32]\n\t"
+      "vmov s4, s5, r10, r11\n\t"
+      "ldmia r0, {r1-r8}\n\t"
       "vldmia r1!, {s6, s7}\n\t"
       "vcvt.f32.s32 s0, s0\n\tvcvt.f32.s32 s1, s1\n\tvcvt.f32.s32 s2, s2\n\t"
       "vcvt.f32.s32 s3, s3\n\tvcvt.f32.s32 s4, s4\n\tvcvt.f32.s32 s5, s5\n\t"
@@ -59,11 +57,11 @@ __attribute__((noinline)) inline void run_tiles(PairJob& job) {
       ".if %c[biases]\n\t"
       "cbz r4, 8f\n\t"
       "vldmia r4!, {s6, s7}\n\t"
-      "str r4, [r0, #-16]\n\t"
+      "str r4, [r0, #12]\n\t"
       "vadd.f32 s0, s0, s6\n\tvadd.f32 s1, s1, s7\n\tvadd.f32 s2, s2, s6\n\t"
       "vadd.f32 s3, s3, s7\n\tvadd.f32 s4, s4, s6\n\tvadd.f32 s5, s5, s7\n\t"
       "8:\n\t"
-      "ldr r4, [r0, #64]\n\t"
+      "ldr r4, [r0, #40]\n\t"
       "cbz r4, 9f\n\t"
       ".endif\n\t"
       "add r4, r12, r8\n\t"
@@ -79,8 +77,8 @@ __attribute__((noinline)) inline void run_tiles(PairJob& job) {
       "add r12, r8\n\t"
       "vstmia r12, {s4, s5}\n\t"
       "add lr, r6\n\t"
-      "strd r7, r6, [r0, #-8]\n\t"
-      "strd r1, r2, [r0, #-28]\n\t"
+      "strd r7, r6, [r0, #20]\n\t"
+      "strd r1, r2, [r0]\n\t"
       "cmp r2, r3\n\t"
       "bne 1b"
       : "+r"(r0)
@@ -93,8 +91,7 @@ __attribute__((noinline)) inline void run_tiles(PairJob& job) {
 
 // What run_tiles needs beside the rest of a job.
 inline void prepare_tiles(PairJob& job, std::uint32_t cols, std::uint32_t dst_stride, const float* x_scales) {
-  job.multipliers = job.exponents = nullptr;
-  job.segment = (kTileSteps - 1 - (cols / 8 - 1) % kTileSteps) * kTileStepBytes;
+  job.entry = (kTileSteps - 1 - (cols / 8 - 1) % kTileSteps) * kTileStepBytes;
   // Rows 2 and 3 of a quad lie 8 bytes behind rows 0 and 1.
   job.step = 8 - static_cast<std::int32_t>(4 * cols);
   job.next_step = -8;
