@@ -200,35 +200,100 @@ inline bool merge_sums(FourQueries& four, std::int32_t* references, float* denom
   return more == 0;
 }
 
-inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBlock& block, std::uint16_t* weights,
-                         std::int32_t* reference) {
-  FourQueries four;
+inline ScoreJob score_job(const KvBlock& block, std::uint32_t stride) {
   ScoreJob job;
   job.keys = block.keys;
   job.mantissas = block.key_mantissas;
   job.exponents = block.key_exponents;
-  job.stride = q.queries.value_stride;
-  const ScorePairs same_pairs = score_pairs_of<true>(block.head_dim), next_pairs = score_pairs_of<false>(block.head_dim);
-  const std::uint32_t quads = block.head_dim & ~3u;
-  WeighJob weigh_job;
-  weigh_job.values = block.values;
-  weigh_job.bytes = 4 * quads;
+  job.stride = stride;
+  return job;
+}
+
+// Scores of n queries from x on, which know their keys. kSame: all see the same ones.
+template <bool kSame>
+__attribute__((always_inline)) inline void score_queries(FourQueries& four, ScoreJob& job, ScorePairs same_pairs,
+                                                         ScorePairs next_pairs, const std::int8_t* x, std::uint32_t n,
+                                                         const KvBlock& block) {
+  const std::uint32_t stride = job.stride;
+  std::int32_t* query = four.max;
+  std::int32_t* scores = four.keys[0].scores;
+  if (same_pairs)
+    for (; n >= 2; n -= 2, query += 2, scores += 2 * kKeysWords, x += 2 * stride)
+      (kSame || query[16] == query[17] ? same_pairs : next_pairs)(job, query, x, scores);
+  for (; n; --n, ++query, scores += kKeysWords, x += stride) {
+    const auto keys = static_cast<std::uint32_t>(query[16]);
+    job.x = x;
+    job.scores = scores;
+    job.exponent = query[32];
+    job.quads = (keys + 3) / 4;
+    job.last = keys + 4 - 4 * job.quads;
+    *query = score_keys(job, block);
+  }
+}
+
+// Weighs the values for n queries from `index` on, whose weights stand ready.
+template <bool kSame>
+__attribute__((always_inline)) inline void weigh_values(FourQueries& four, const AttentionSums& sums, std::uint32_t index,
+                                                        std::uint32_t n, const KvBlock& block) {
   using WeighQuads = void (*)(WeighJob&, float*);
   static constexpr WeighQuads kNext[] = {weigh_quads<1, true>, weigh_quads<2, true>, weigh_quads<3, true>,
                                          weigh_quads<4, true>};
   static constexpr WeighQuads kFirst[] = {weigh_quads<1, false>, weigh_quads<2, false>, weigh_quads<3, false>,
                                           weigh_quads<4, false>};
-  const std::int8_t* x = q.queries.values + std::size_t{q.first} * job.stride;
-  float* numerators = sums.numerators + std::size_t{q.first} * block.head_dim;
+  const WeighQuads* const weigh = merge_sums(four, sums.references + index, sums.denominators + index, n) ? kFirst : kNext;
+  float* const numerators = sums.numerators + std::size_t{index} * block.head_dim;
+  // Queries whose keys end in the same sixteen.
+  const auto weigh_some = [&](std::uint32_t begin, std::uint32_t end, std::uint32_t quads) {
+    const std::uint32_t groups = (four.visible[begin] - 1) / 16;
+    WeighJob job;
+    job.values = block.values;
+    job.bytes = 16 * quads;
+    job.step = 4 * block.capacity - 64 - 64 * groups;
+    job.folded = four.keys[begin].folded;
+    job.keep = four.keep + begin;
+    job.end = four.keep + end;
+    weigh[groups](job, numerators + begin * block.head_dim);
+  };
+  const std::uint32_t quads = block.head_dim / 4;
+  if (block.head_dim % 4 == 0 && (kSame || (four.visible[0] - 1) / 16 == (four.visible[n - 1] - 1) / 16))
+    return weigh_some(0, n, quads);
+  for (std::uint32_t i = 0; i < n; ++i) {
+    if (quads) weigh_some(i, i + 1, quads);
+    if (block.head_dim % 4)
+      weigh_rest(numerators + i * block.head_dim, four.keys[i].folded, block, four.visible[i], four.keep[i], four.add[i]);
+  }
+}
+
+// All four see `visible` keys.
+inline void set_visible(FourQueries& four, const KvBlock& block, std::uint32_t visible) {
+  vst1q_u32(four.visible, vdupq_n_u32(visible));
+  vst1q_s32(four.key_exponent, vdupq_n_s32(block.key_exponent_maxima[visible - 1]));
+  vst1q_s32(four.value_exponent, vdupq_n_s32(block.value_exponent_maxima[visible - 1]));
+}
+
+// For the tap.
+__attribute__((noinline)) inline void weigh_for_tap(FourQueries& four, std::uint32_t visible, std::uint16_t* weights) {
+  std::int8_t unfolded[kBlockKeys];
+  for (std::int8_t& e : unfolded) e = static_cast<std::int8_t>(four.value_exponent[0]);
+  weigh_keys(four, 1, unfolded);
+  const std::int8_t* const folded = four.keys[0].folded;
+  for (std::uint32_t k = 0; k < visible; ++k)
+    weights[k] = static_cast<std::uint16_t>(folded[k] * 256 + folded[k + kBlockKeys]);
+}
+
+// Any number of queries, in runs.
+__attribute__((noinline)) inline void attend_many(FourQueries& four, const AttentionSums& sums, const BlockQueries& q,
+                                                  const KvBlock& block) {
   std::uint32_t visible = q.visible, left_in_run = q.per_position;
-  const std::uint32_t end = q.first + q.n;
-  for (std::uint32_t index = q.first, n; index != end; index += n) {
+  const std::uint32_t end = q.first + q.n, stride = q.queries.value_stride;
+  ScoreJob job = score_job(block, stride);
+  const ScorePairs same_pairs = score_pairs_of<true>(block.head_dim), next_pairs = score_pairs_of<false>(block.head_dim);
+  const std::int8_t* x = q.queries.values + std::size_t{q.first} * stride;
+  for (std::uint32_t index = q.first, n; index != end; index += n, x += 4 * stride) {
     n = end - index < 4 ? end - index : 4;
     const std::int8_t *const key_exponents = block.key_exponent_maxima - 1, *const value_exponents = block.value_exponent_maxima - 1;
     if (left_in_run >= n || visible >= q.visible_limit) {
-      vst1q_u32(four.visible, vdupq_n_u32(visible));
-      vst1q_s32(four.key_exponent, vdupq_n_s32(key_exponents[visible]));
-      vst1q_s32(four.value_exponent, vdupq_n_s32(value_exponents[visible]));
+      set_visible(four, block, visible);
       left_in_run -= n;
       if (left_in_run == 0) {
         left_in_run = q.per_position;
@@ -250,91 +315,64 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
         }
       }
     }
-    std::int32_t* query = four.max;
-    std::int32_t* scores = four.keys[0].scores;
-    std::uint32_t left = n;
-    if (same_pairs)
-      for (; left >= 2; left -= 2, query += 2, scores += 2 * kKeysWords, x += 2 * job.stride)
-        (query[16] == query[17] ? same_pairs : next_pairs)(job, query, x, scores);
-    for (; left; --left, ++query, scores += kKeysWords, x += job.stride) {
-      const auto keys = static_cast<std::uint32_t>(query[16]);
-      job.x = x;
-      job.scores = scores;
-      job.exponent = query[32];
-      job.quads = (keys + 3) / 4;
-      job.last = keys + 4 - 4 * job.quads;
-      *query = score_keys(job, block);
-    }
+    score_queries<false>(four, job, same_pairs, next_pairs, x, n, block);
     set_scales(four, q.queries.scales + index, n, q.factor);
-    if (kBuiltFeatures.pattern_tap && weights) {
-      std::int8_t unfolded[kBlockKeys];
-      for (std::int8_t& e : unfolded) e = static_cast<std::int8_t>(four.value_exponent[0]);
-      weigh_keys(four, 1, unfolded);
-      const std::int8_t* const folded = four.keys[0].folded;
-      for (std::uint32_t k = 0; k < q.visible; ++k)
-        weights[k] = static_cast<std::uint16_t>(folded[k] * 256 + folded[k + kBlockKeys]);
-      *reference = four.references[0];
-      return;  // the only query of its call
-    }
     weigh_keys(four, n, block.value_exponents);
-    const WeighQuads* const weigh = merge_sums(four, sums.references + index, sums.denominators + index, n) ? kFirst : kNext;
-    std::uint32_t begin = 0;
-    // Queries whose keys end in the same sixteen; at a border each is alone.
-    const auto weigh_some = [&](std::uint32_t behind) {
-      const std::uint32_t groups = (four.visible[begin] - 1) / 16;
-      weigh_job.step = 4 * block.capacity - 64 - 64 * groups;
-      weigh_job.folded = four.keys[begin].folded;
-      weigh_job.keep = four.keep + begin;
-      weigh_job.end = four.keep + behind;
-      weigh[groups](weigh_job, numerators);
-      numerators += (behind - begin) * block.head_dim;
-      begin = behind;
-    };
-    if (quads != block.head_dim) {
-      for (; begin < n;) {
-        const std::uint32_t i = begin;
-        float* const rest = numerators;
-        if (quads)
-          weigh_some(i + 1);
-        else
-          begin = i + 1;
-        numerators = rest + block.head_dim;
-        weigh_rest(rest, four.keys[i].folded, block, four.visible[i], four.keep[i], four.add[i]);
-      }
-    } else if ((four.visible[0] - 1) / 16 == (four.visible[n - 1] - 1) / 16) {
-      weigh_some(n);
-    } else {
-      while (begin < n) weigh_some(begin + 1);
-    }
+    weigh_values<false>(four, sums, index, n, block);
   }
+}
+
+inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBlock& block, std::uint16_t* weights,
+                         std::int32_t* reference) {
+  FourQueries four;
+  if (q.n > 4 || (q.n > q.per_position && q.visible < q.visible_limit)) return attend_many(four, sums, q, block);
+  // The queries of one token.
+  set_visible(four, block, q.visible);
+  ScoreJob job = score_job(block, q.queries.value_stride);
+  const ScorePairs pairs = score_pairs_of<true>(block.head_dim);
+  score_queries<true>(four, job, pairs, pairs, q.queries.values + std::size_t{q.first} * job.stride, q.n, block);
+  set_scales(four, q.queries.scales + q.first, q.n, q.factor);
+  if (kBuiltFeatures.pattern_tap && weights) {
+    weigh_for_tap(four, q.visible, weights);
+    *reference = four.references[0];
+    return;  // the only query of its call
+  }
+  weigh_keys(four, q.n, block.value_exponents);
+  weigh_values<true>(four, sums, q.first, q.n, block);
 }
 
 inline void attend_finish(float* dst, const float* numerators, float denominator, std::uint32_t head_dim) {
   const std::uint32_t inverse = bits_of(1.0f / denominator);
-  std::uint32_t eights = head_dim / 8;
+  std::uint32_t sixteens = head_dim / 16;
   __asm__ volatile(
-      "wls lr, %[eights], 2f\n\t"
+      "wls lr, %[sixteens], 2f\n\t"
       "1:\n\t"
       "vldrw.u32 q0, [%[src]], #16\n\t"
       "vldrw.u32 q1, [%[src]], #16\n\t"
       "vmul.f32 q0, q0, %[inverse]\n\t"
+      "vldrw.u32 q2, [%[src]], #16\n\t"
       "vmul.f32 q1, q1, %[inverse]\n\t"
+      "vldrw.u32 q3, [%[src]], #16\n\t"
+      "vmul.f32 q2, q2, %[inverse]\n\t"
       "vstrw.32 q0, [%[dst]], #16\n\t"
+      "vmul.f32 q3, q3, %[inverse]\n\t"
       "vstrw.32 q1, [%[dst]], #16\n\t"
+      "vstrw.32 q2, [%[dst]], #16\n\t"
+      "vstrw.32 q3, [%[dst]], #16\n\t"
       "le lr, 1b\n\t"
       "2:\n\t"
-      "ands %[eights], %[n], #7\n\t"
+      "ands %[sixteens], %[n], #15\n\t"
       "beq 4f\n\t"
-      "dlstp.32 lr, %[eights]\n\t"
+      "dlstp.32 lr, %[sixteens]\n\t"
       "3:\n\t"
       "vldrw.u32 q0, [%[src]], #16\n\t"
       "vmul.f32 q0, q0, %[inverse]\n\t"
       "vstrw.32 q0, [%[dst]], #16\n\t"
       "letp lr, 3b\n\t"
       "4:"
-      : [dst] "+r"(dst), [src] "+r"(numerators), [eights] "+r"(eights)
+      : [dst] "+r"(dst), [src] "+r"(numerators), [sixteens] "+r"(sixteens)
       : [inverse] "r"(inverse), [n] "r"(head_dim)
-      : "lr", "cc", "q0", "q1", "memory");
+      : "lr", "cc", "q0", "q1", "q2", "q3", "memory");
 }
 
 }  // namespace heed::helium

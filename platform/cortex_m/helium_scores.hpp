@@ -136,13 +136,16 @@ __attribute__((noinline)) void score_pairs(const ScoreJob& job, std::int32_t* qu
   register std::int32_t* r6 __asm__("r6") = query;
   register const std::int8_t* r2 __asm__("r2") = x;
   register std::int32_t* r4 __asm__("r4") = scores;
-  // One key of both queries.
-#define HEED_KEY(key, a, b)                                                                             \
-  "vldrb.u8 q4, [r3, #" #key " * 16 * %c[steps]]\n\t"                                                  \
-  ".if %c[steps] == 2\n\tvldrb.u8 q5, [r3, #" #key " * 16 * %c[steps] + 16]\n\t.endif\n\t"           \
+  // One key of both queries, and how far it is from its last sixteen bytes to the next key.
+#define HEED_KEY(next, a, b)                                                                            \
+  ".if %c[steps] == 2\n\t"                                                                              \
+  "vldrb.u8 q4, [r3], #16\n\tvldrb.u8 q5, [r3], #" next "\n\t"                                        \
+  ".else\n\tvldrb.u8 q4, [r3], #" next "\n\t.endif\n\t"                                              \
   "vmladav.s8 " a ", q0, q4\n\t"                                                                       \
   "vmladav.s8 " b ", q2, q4\n\t"                                                                       \
   ".if %c[steps] == 2\n\tvmladava.s8 " a ", q1, q5\n\tvmladava.s8 " b ", q3, q5\n\t.endif\n\t"
+#define HEED_FORWARD "(16 * %c[steps] + 16)"
+#define HEED_BACK "(16 - 32 * %c[steps])"
   __asm__ volatile(
       "ldr r8, [r7, #32]\n\t"
       "ldr r5, [r7, #8]\n\t"
@@ -202,14 +205,13 @@ __attribute__((noinline)) void score_pairs(const ScoreJob& job, std::int32_t* qu
       "vldrb.s32 q5, [r5], #4\n\t"
       "vmov q7[3], q7[1], r4, r6\n\t"
       ".else\n\t"
-      HEED_KEY(0, "r0", "r4") HEED_KEY(2, "r2", "r6")
+      HEED_KEY(HEED_FORWARD, "r0", "r4") HEED_KEY(HEED_BACK, "r2", "r6")
       "vmaxv.s32 r11, q7\n\t"
       "vmov q6[2], q6[0], r0, r2\n\t"
       "vmov q7[2], q7[0], r4, r6\n\t"
-      HEED_KEY(1, "r0", "r4") HEED_KEY(3, "r2", "r6")
+      HEED_KEY(HEED_FORWARD, "r0", "r4") HEED_KEY("16", "r2", "r6")
       "vldrb.s32 q5, [r5], #4\n\t"
       "vmov q6[3], q6[1], r0, r2\n\t"
-      "adds r3, #64 * %c[steps]\n\t"
       "vmov q7[3], q7[1], r4, r6\n\t"
       ".endif\n\t"
       "vldrb.u32 q4, [r1], #4\n\t"
@@ -243,6 +245,8 @@ __attribute__((noinline)) void score_pairs(const ScoreJob& job, std::int32_t* qu
       : [steps] "i"(kSteps), [same] "i"(kSame ? 1 : 0)
       : "r0", "r1", "r3", "r5", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7",
         "memory");
+#undef HEED_BACK
+#undef HEED_FORWARD
 #undef HEED_KEY
 }
 
