@@ -8,87 +8,107 @@ namespace heed::pair {
 
 // What the loop below reads, in this order.
 struct GateJob {
-  std::uint32_t left, right;  // |gate| to Q12 by a shift to the left and one to the right
   const std::uint16_t* factor;
-  std::int32_t half;          // 2^14
-  std::int32_t ones;          // 0x00010001
-  std::int32_t max;           // the largest |h| so far
+  std::int32_t room;  // 2^31 - 1 less the largest |h| so far
+  int power;          // of two that brings |gate| to Q12, and 16 more
 };
 
-// h = gate * F(gate) * up over the floats of the gate.
+// h = gate * F(gate) * up over the floats of the gate, two at a time. To s16 as in convert_quads. The room for more,
+// min(room, 2^31 - 1 - h, 2^31 - 1 + h), takes two saturating additions and one that is not.
 __attribute__((noinline)) inline void gate_products(GateJob& job, float* gate, const float* up, std::uint32_t n,
                                              float gate_step, float up_step) {
-  register GateJob* r0 __asm__("r0") = &job;
-  register float* r1 __asm__("r1") = gate;
-  register const float* r2 __asm__("r2") = up;
-  register const float* r3 __asm__("r3") = gate + n;
+  register float* r0 __asm__("r0") = gate;
+  register const float* r1 __asm__("r1") = up;
+  register GateJob* r12 __asm__("r12") = &job;
+  register const float* lr __asm__("lr") = gate + round_up(n, 2);
   register float s2 __asm__("s2") = gate_step;
   register float s3 __asm__("s3") = up_step;
+#define HEED_FACTOR(t)                          \
+  "lsr lr, " t ", #8\n\t"                       \
+  "ldr lr, [r2, lr, lsl #1]\n\t"  /* F at both ends of the interval */ \
+  "uxtb " t ", " t "\n\t"                       \
+  "rsb " t ", " t ", " t ", lsl #16\n\t"         \
+  "add " t ", " t ", #256\n\t"    /* and what they weigh: (256 - r, r) */ \
+  "smlad " t ", " t ", lr, r10\n\t"
   __asm__ volatile(
-      "vmov s4, r0\n\t"
-      "ldmia r0, {r4, r5, r6, r7, r8, r9}\n\t"
+      "vmov s8, s9, lr, r12\n\t"
+      "ldmia r12, {r2, r3, r5}\n\t"
+      "mov r4, #-1\n\t"
+      "lsl r10, r4, #16\n\t"
+      "mov lr, #0x00010001\n\t"
+      "vmov s6, s7, r10, lr\n\t"
+      "lsls r4, r5\n\t"  // -2^power, or 0 for any other power than 0 to 31
+      "subs r5, #32\n\t"
+      "mvn r5, r5, asr #31\n\t"
+      "uxth r5, r5\n\t"  // 65535 where all but 0 saturates, else 0
+      "mov r6, #0x4000\n\t"
+      "mvn r7, #0x80008000\n\t"
       "1:\n\t"
-      "vldr s0, [r1]\n\t"
-      "vldmia r2!, {s1}\n\t"
-      "vadd.f32 s0, s0, s2\n\t"
-      "vadd.f32 s1, s1, s3\n\t"
-      "vmov r10, r11, s0, s1\n\t"
-      "sbfx r10, r10, #0, #17\n\t"
-      "sbfx r11, r11, #0, #17\n\t"
-      "ssat r10, #16, r10\n\t"
-      "ssat r11, #16, r11\n\t"
-      "pkhbt r11, r10, r11, lsl #16\n\t"
-      "qsub16 r11, r11, r8\n\t"  // -32768 becomes -32767
-      "qadd16 r11, r11, r8\n\t"
-      "sxth r10, r11\n\t"
-      "eor r12, r10, r10, asr #31\n\t"
-      "sub r12, r12, r10, asr #31\n\t"
-      "lsl r12, r12, r4\n\t"
-      "lsr r12, r12, r5\n\t"
+      "vldmia r0, {s0, s1}\n\t"
+      "vldmia r1!, {s4, s5}\n\t"
+      "vadd.f32 s0, s0, s2\n\tvadd.f32 s1, s1, s2\n\tvadd.f32 s4, s4, s3\n\tvadd.f32 s5, s5, s3\n\t"
+      "vmov r8, r9, s0, s1\n\t"
+      "vmov r11, r12, s4, s5\n\t"
+      "vmov r10, lr, s6, s7\n\t"
+      "lsl r8, r8, #15\n\tlsl r9, r9, #15\n\tlsl r11, r11, #15\n\tlsl r12, r12, #15\n\t"
+      "qdadd r8, r10, r8\n\tqdadd r9, r10, r9\n\tqdadd r11, r10, r11\n\tqdadd r12, r10, r12\n\t"
+      "pkhtb r8, r9, r8, asr #16\n\t"
+      "pkhtb r9, r12, r11, asr #16\n\t"
+      "sadd16 r8, r8, lr\n\t"
+      "sadd16 r9, r9, lr\n\t"
+      "ssub16 r10, r5, r8\n\t"  // from here on GE marks what is negative
+      "sel r10, r8, r10\n\t"    // -|gate|
+      "smlawb r11, r4, r10, r5\n\t"
+      "smlawt r12, r4, r10, r5\n\t"
+      "usat r11, #16, r11\n\t"
       "usat r12, #16, r12\n\t"
-      "lsr lr, r12, #8\n\t"
-      "ldr lr, [r6, lr, lsl #1]\n\t"  // F at both ends of the interval
-      "uxtb r12, r12\n\t"
-      "rsb r12, r12, r12, lsl #16\n\t"
-      "add r12, r12, #256\n\t"        // and what they weigh: (256 - r, r)
-      "smuad r12, r12, lr\n\t"
-      "add r12, r12, #128\n\t"
-      "asr r12, r12, #8\n\t"
-      "eor r12, r12, r10, lsr #17\n\t"  // F(-a) = 32767 - F(a)
-      "mla r12, r12, r10, r7\n\t"
+      "mov r10, #128\n\t" HEED_FACTOR("r11") HEED_FACTOR("r12")
+      "lsls r12, r12, #8\n\t"
+      "pkhtb r11, r12, r11, asr #8\n\t"
+      "eor lr, r11, r7\n\t"
+      "sel r11, lr, r11\n\t"    // F(-a) = 32767 - F(a)
+      "smlabb r10, r8, r11, r6\n\t"
+      "smlatt r12, r8, r11, r6\n\t"
+      "asr r10, r10, #15\n\t"
       "asr r12, r12, #15\n\t"
-      "smulbt r12, r12, r11\n\t"
-      "str r12, [r1], #4\n\t"
-      "eor r10, r12, r12, asr #31\n\t"
-      "sub r10, r10, r12, asr #31\n\t"
-      "cmp r10, r9\n\t"
-      "it gt\n\t"
-      "movgt r9, r10\n\t"
-      "cmp r1, r3\n\t"
+      "smulbb r10, r10, r9\n\t"
+      "smulbt r12, r12, r9\n\t"
+      "strd r10, r12, [r0], #8\n\t"
+      "qadd lr, r3, r10\n\tqdsub lr, lr, r10\n\tadd r3, lr, r10\n\t"
+      "qadd lr, r3, r12\n\tqdsub lr, lr, r12\n\tadd r3, lr, r12\n\t"
+      "vmov lr, s8\n\t"
+      "cmp r0, lr\n\t"
       "bne 1b\n\t"
-      "vmov r0, s4\n\t"
-      "str r9, [r0, #20]"
-      : "+r"(r0), "+r"(r1), "+r"(r2)
-      : "r"(r3), "t"(s2), "t"(s3)
-      : "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "s0", "s1", "s4", "cc", "memory");
+      "vmov r12, s9\n\t"
+      "str r3, [r12, #4]"
+      : "+r"(r0), "+r"(r1), "+r"(r12), "+r"(lr)
+      : "t"(s2), "t"(s3)
+      : "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "s0", "s1", "s4", "s5", "s6", "s7", "s8", "s9",
+        "cc", "memory");
+#undef HEED_FACTOR
 }
 
-// Products as int8: (h << left) >> right is s16. n is a multiple of four.
-__attribute__((noinline)) inline void write_products(const PreparedRow& row, const float* products, std::uint32_t n, int left, int right, std::int32_t reciprocal) {
+// Products as int8: h << shift has s16 in its upper half. n is a multiple of four.
+__attribute__((noinline)) inline void write_products(const PreparedRow& row, const float* products, std::uint32_t n,
+                                                     int shift, std::int32_t reciprocal) {
   const float* const end = products + n;
   std::uint32_t* to = row.words;
   __asm__ volatile(
       "1:\n\t"
       "ldmia %[h]!, {r4-r7}\n\t"
-      "lsl r4, r4, %[left]\n\tlsl r5, r5, %[left]\n\tlsl r6, r6, %[left]\n\tlsl r7, r7, %[left]\n\t"
-      "asr r4, r4, %[right]\n\tasr r5, r5, %[right]\n\tasr r6, r6, %[right]\n\tasr r7, r7, %[right]\n\t"
-      "smmulr r4, r4, %[r]\n\tsmmulr r5, r5, %[r]\n\tsmmulr r6, r6, %[r]\n\tsmmulr r7, r7, %[r]\n\t"
-      HEED_PREPARE HEED_STORE_PREPARED
+      "lsls r4, %[shift]\n\tlsls r5, %[shift]\n\tlsls r6, %[shift]\n\tlsls r7, %[shift]\n\t"
+      "smlawt r4, %[r], r4, %[half]\n\tsmlawt r5, %[r], r5, %[half]\n\t"  // int8 in the upper halves
+      "smlawt r6, %[r], r6, %[half]\n\tsmlawt r7, %[r], r7, %[half]\n\t"
+      "pkhtb r4, r6, r4, asr #16\n\t"
+      "pkhtb r5, r7, r5, asr #16\n\t"
+      "lsls r4, r4, #8\n\t"
+      "and r4, r4, #0xFF00FF00\n\t"
+      "ssub16 r4, r4, r5\n\t" HEED_STORE_PREPARED
       "cmp %[h], %[end]\n\t"
       "bne 1b"
       : [h] "+&r"(products), [to] "+&r"(to)
       : [speed] "i"(kBuiltFeatures.speed ? 1 : 0), [end] "r"(end), [step] "r"(row.word_step),
-        [left] "r"(left), [right] "r"(right), [r] "r"(reciprocal)
+        [shift] "l"(shift), [r] "r"(reciprocal), [half] "r"(1 << 15)
       : "r4", "r5", "r6", "r7", "cc", "memory");
 }
 
@@ -103,36 +123,35 @@ inline void gate_s8r_f32(const Activations& dst, std::uint32_t index, float* gat
     some &= u.measure();
   else
     u.exponent = 15, u.step = kRoundToInt;
-  // One of the shifts is 0; 32 and more leave nothing, and a gate that is not 0 fills 16 bits.
-  const int shift = g.exponent - 3;
-  GateJob job{shift > 0 ? static_cast<std::uint32_t>(shift > 16 ? 16 : shift) : 0,
-              shift < 0 ? static_cast<std::uint32_t>(-shift) : 0, factor, 1 << 14, 0x00010001, 0};
+  for (std::uint32_t i = n; i % 4; ++i) gate[i] = 0.0f;
+  GateJob job{factor, INT32_MAX, g.exponent + 13};
   if (up && !g.special && !u.special) {
     gate_products(job, gate, up, n, g.step, u.step);
   } else {
-    for (std::uint32_t i = 0; i < n; ++i) {
-      const float b = up ? u.at(i) : 1.0f;
-      gate[i] = g.at(i);
-      gate_products(job, gate + i, &b, 1, g.step, u.step);
+    for (std::uint32_t i = 0; i < n; i += 2) {
+      float b[2];
+      for (std::uint32_t j = 0; j < 2; ++j) {
+        b[j] = up ? u.at(i + j) : 1.0f;
+        gate[i + j] = g.at(i + j);
+      }
+      gate_products(job, gate + i, b, 2, g.step, u.step);
     }
   }
-  std::int32_t max = job.max;
+  std::int32_t max = ~job.room & INT32_MAX;
   if (!some || max == 0) return store_zero(dst, index);
-  const int left = __builtin_clz(static_cast<std::uint32_t>(max)) - 17;
-  const int right = left < 0 ? -left : 0, more = left < 0 ? 0 : left;
-  max = (max << more) >> right;
+  const int shift = __builtin_clz(static_cast<std::uint32_t>(max)) - 1;  // the upper half is s16 then
+  max = max << shift >> 16;
   if (kBuiltFeatures.groups && dst.groups) {
     for (std::uint32_t i = 0; i < n; ++i)
-      gate[i] = static_cast<float>(static_cast<std::int32_t>(bits_of(gate[i]) << more) >> right);
+      gate[i] = static_cast<float>(static_cast<std::int32_t>(bits_of(gate[i]) << shift) >> 16);
     g.special = false, g.max = max, g.step = kRoundToInt;
     g.quantize(dst, index, dst.groups);
   } else {
-    for (std::uint32_t i = n; i % 4; ++i) gate[i] = 0.0f;
     const PreparedRow row = prepared_row(dst, index);
-    write_products(row, gate, round_up(n, 4), more, right, reciprocal_127(max) << 10);
+    write_products(row, gate, round_up(n, 4), shift, reciprocal_127(max) << 10);
     clear_from(row, n, n);
   }
-  store_scale(dst, index, max, g.exponent + u.exponent - 15 - left, 1.0f);
+  store_scale(dst, index, max, g.exponent + u.exponent + 1 - shift, 1.0f);
 }
 
 }  // namespace heed::pair

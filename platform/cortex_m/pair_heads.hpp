@@ -34,7 +34,7 @@ __attribute__((noinline)) inline std::int32_t max_s16(const std::int16_t* values
 __attribute__((noinline)) inline bool head_s16(Vector& v, std::int16_t* values) {
   constexpr std::uint32_t kLeast = 0x2B800000, kMost = 0x53800000;  // 2^-40, 2^40
   const float* const end = v.x + v.n;
-  if (v.n % 4 == 0) {
+  if (kBuiltFeatures.speed && v.n % 4 == 0) {
     const std::uint32_t bits = max_of_quads(0, v.x, end) >> 1;
     if (bits - kLeast <= kMost - kLeast) {
       v.exponent = static_cast<int>(bits >> 23) - 126;

@@ -155,6 +155,15 @@ TEST_CASE("a gate gives the bits of portable", "[cortex_m]") {
           table.gate_s8r_f32(both.prepared, 0, copy, up, kSigmoid);
           CHECK(same(both, 0));
         }
+  for (int exponent = -50; exponent < 50; ++exponent) {  // from gates that count as nothing to those that saturate
+    const Both both(64, 0, 1);
+    fill(other, 64, Fill::normal);
+    for (float& x : source) x = random_float() * pow2(exponent);
+    std::memcpy(copy, source, 64 * sizeof(float));
+    kernels_portable.gate_s8r_f32(both.plain, 0, source, other, kGeluTanh);
+    table.gate_s8r_f32(both.prepared, 0, copy, other, kGeluTanh);
+    CHECK(same(both, 0));
+  }
 }
 
 namespace {
