@@ -9,6 +9,9 @@
 namespace heed::cortex_m {
 
 
+// Words of packed queries; wider heads are taken in parts.
+inline constexpr std::uint32_t kPackedWords = 64;
+
 // Columns behind the heads are zeros in the queries.
 template <std::uint32_t kTogether>
 __attribute__((noinline, optimize("O2"))) void pack_queries(std::int32_t* to, const std::int16_t* x, std::uint32_t stride,
@@ -18,11 +21,12 @@ __attribute__((noinline, optimize("O2"))) void pack_queries(std::int32_t* to, co
       *to++ = x[i * stride] + x[(i + 1) * stride] * 65536;
 }
 
-// scores[k][i] = dot of row k with query i, for n rows; `columns` is a multiple of four, and an odd four enters in the
-// middle; bit 16 of the biases tells it.
-template <std::uint32_t kTogether>
-__attribute__((noinline)) void score_together(std::int32_t* scores, const std::int8_t* keys, const std::int32_t* x,
-                                              std::uint32_t n, std::uint32_t columns) {
+// scores[k][i] = dot of row k with query i, for n rows; of a part of rows that are `stride` apart it is added. `columns`
+// is a multiple of four, and an odd four enters in the middle; bit 16 of the biases tells it.
+template <std::uint32_t kTogether, bool kPart>
+__attribute__((noinline)) void score_together(std::int32_t* scores, const std::int8_t* keys, std::uint32_t stride,
+                                              const std::int32_t* x, std::uint32_t n, std::uint32_t columns) {
+  const std::uint32_t skip = stride - columns;
   const std::int32_t *at = x, *const end = x + columns * (kTogether / 2), *const start = x;
   const std::int32_t* const last = scores + n * kTogether;
   const std::uint32_t biases = 0u - columns / 2 * 32768;  // the sums begin here
@@ -53,13 +57,18 @@ __attribute__((noinline)) void score_together(std::int32_t* scores, const std::i
         "bne 2b\n\t"
         "sub r4, r4, r5, lsl #16\n\t"
         "sub r6, r6, r8, lsl #16\n\t"
+        ".if %c[part]\n\t"
+        "ldmia.w %[to], {r0-r3}\n\t"
+        "add r4, r4, r0\n\tadd r5, r5, r1\n\tadd r6, r6, r2\n\tadd r8, r8, r3\n\t"
+        "ldr %[v], %[skip]\n\tadd %[w], %[w], %[v]\n\t"
+        ".endif\n\t"
         "stmia.w %[to]!, {r4-r6, r8}\n\t"
         "ldr %[at], %[start]\n\t"
         "ldr %[v], %[last]\n\t"
         "cmp %[to], %[v]\n\t"
         "bne 1b"
         : [to] "+&r"(scores), [at] "+&r"(at), [w] "+&r"(keys), [v] "=&r"(v)
-        : [bias] "r"(32768), [end] "r"(end), [start] "m"(start), [last] "m"(last), [biases] "m"(biases)
+        : [bias] "r"(32768), [end] "r"(end), [start] "m"(start), [last] "m"(last), [biases] "m"(biases), [skip] "m"(skip), [part] "i"(kPart)
         : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r8", "cc", "memory");
   } else {
     __asm__ volatile(
@@ -72,12 +81,17 @@ __attribute__((noinline)) void score_together(std::int32_t* scores, const std::i
         "cmp %[at], %[end]\n\t"
         "bne 2b\n\t"
         "sub r4, r4, r5, lsl #16\n\t"
+        ".if %c[part]\n\t"
+        "ldrd r0, r1, [%[to]]\n\t"
+        "add r4, r4, r0\n\tadd r5, r5, r1\n\t"
+        "ldr %[v], %[skip]\n\tadd %[w], %[w], %[v]\n\t"
+        ".endif\n\t"
         "strd r4, r5, [%[to]], #8\n\t"
         "ldr %[at], %[start]\n\t"
         "cmp %[to], %[last]\n\t"
         "bne 1b"
         : [to] "+&r"(scores), [at] "+&r"(at), [w] "+&r"(keys), [v] "=&r"(v)
-        : [bias] "r"(32768), [end] "r"(end), [start] "m"(start), [last] "r"(last), [biases] "r"(biases)
+        : [bias] "r"(32768), [end] "r"(end), [start] "m"(start), [last] "r"(last), [biases] "r"(biases), [skip] "m"(skip), [part] "i"(kPart)
         : "r0", "r1", "r2", "r3", "r4", "r5", "cc", "memory");
   }
 #undef HEED_FOUR_COLUMNS

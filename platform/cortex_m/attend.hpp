@@ -226,14 +226,13 @@ void attend_one(const AttentionSums& sums, const BlockQueries& q, const KvBlock&
   join_values<Core, 1>(sums, index, folded, block, most, &join, &value_exponent, scores);  // which are spent
 }
 
-// A prompt's queries are taken in fours, others in twos, if heads are not wider than the table says.
+// A prompt's queries are taken in fours, others in twos where the table has that.
 template <class Core>
 void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBlock& block, std::uint16_t* weights,
                   std::int32_t* reference) {
   std::uint32_t visible = q.visible, left_in_run = q.per_position;
   const bool together = kBuiltFeatures.speed && !(kBuiltFeatures.pattern_tap && weights);
-  const bool fours = together && q.n > q.per_position && block.head_dim <= Core::kDimsOfFour;
-  const bool twos = together && block.head_dim <= Core::kDimsOfTwo;
+  const bool fours = together && q.n > q.per_position, twos = together && Core::kTakesTwo;
   for (std::uint32_t i = 0, n; i < q.n; i += n) {
     n = fours && q.n - i >= 4 ? 4 : twos && q.n - i >= 2 ? 2 : 1;
     std::uint32_t visibles[4];
@@ -247,7 +246,7 @@ void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBloc
     if (n == 4) {
       if constexpr (kBuiltFeatures.speed) attend_together<Core, 4>(sums, q, block, q.first + i, visibles);
     } else if (n == 2) {
-      if constexpr (kBuiltFeatures.speed && Core::kDimsOfTwo != 0)
+      if constexpr (kBuiltFeatures.speed && Core::kTakesTwo)
         attend_together<Core, 2>(sums, q, block, q.first + i, visibles);
     } else {
       attend_one<Core>(sums, q, block, q.first + i, visibles[0], weights, reference);

@@ -192,8 +192,8 @@ struct Core : thumb1::Softmax {
       *to = snap(cortex_m::times_power(*to, keep) + cortex_m::times_power(static_cast<float>(*sums), add));
   }
 
-  static constexpr std::uint32_t kDimsOfTwo = 0, kDimsOfFour = kMaxHeadDim,
-                                 kPackedWords = 2 * thumb1::kPackedColumns;
+  static constexpr bool kTakesTwo = false;
+  static constexpr std::uint32_t kPackedWords = 2 * thumb1::kPackedColumns;
   template <std::uint32_t kTogether>
   static void scores_together(std::int32_t* scores, const Activations& queries, std::uint32_t index,
                               const KvBlock& block, const std::uint32_t* visible, std::int32_t* packed) {

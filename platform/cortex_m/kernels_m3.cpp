@@ -174,13 +174,24 @@ struct Core : cortex_m::Armv7Softmax<0> {
       cortex_m::more_sums<kTogether>(to, sums, n, join.keep, join.add + exponent);
   }
 
-  static constexpr std::uint32_t kDimsOfTwo = 128, kDimsOfFour = 64, kPackedWords = 128;
+  static constexpr bool kTakesTwo = true;
+  static constexpr std::uint32_t kPackedWords = cortex_m::kPackedWords;
   template <std::uint32_t kTogether>
   static void scores_together(std::int32_t* scores, const Activations& queries, std::uint32_t index,
                               const KvBlock& block, const std::uint32_t* visible, std::int32_t* packed) {
-    const std::uint32_t columns = round_up(block.head_dim, 4);
-    cortex_m::pack_queries<kTogether>(packed, cortex_m::s16_row(queries, index), queries.value_stride / 2, columns);
-    cortex_m::score_together<kTogether>(scores, block.keys, packed, visible[kTogether - 1], columns);
+    const std::uint32_t columns = round_up(block.head_dim, 4), n = visible[kTogether - 1];
+    const std::int16_t* const x = cortex_m::s16_row(queries, index);
+    constexpr std::uint32_t kColumns = 2 * kPackedWords / kTogether;
+    if (columns <= kColumns) {
+      cortex_m::pack_queries<kTogether>(packed, x, queries.value_stride / 2, columns);
+      return cortex_m::score_together<kTogether, false>(scores, block.keys, columns, packed, n, columns);
+    }
+    for (std::uint32_t i = 0; i < n * kTogether; ++i) scores[i] = 0;
+    for (std::uint32_t c = 0, m; c < columns; c += m) {
+      m = columns - c < kColumns ? columns - c : kColumns;
+      cortex_m::pack_queries<kTogether>(packed, x + c, queries.value_stride / 2, m);
+      cortex_m::score_together<kTogether, true>(scores, block.keys + c, columns, packed, n, m);
+    }
   }
   template <std::uint32_t kTogether>
   static void scale_together(std::int32_t* scores, std::int32_t* maxima, const KvBlock& block,
