@@ -4,30 +4,28 @@
 #pragma once
 #include <arm_acle.h>
 
-#include "platform/cortex_m/pair_products.hpp"
+#include "platform/cortex_m/pair_scores.hpp"
 #include "platform/portable/exp2.hpp"
 
 namespace heed::pair {
 
-// Four scores become four weights of 16 bits in the first eight of their sixteen bytes, relative to the block (SPEC.md
-// 2.6) and with the values' exponents; returns the sum of the weights without these. `n` is rounded up to four. A
-// distance is below 2^31 because head_dim is at most kMaxHeadDim. The rounding shift by n, (v + 2^(n-1)) >> n, is a
-// shift that leaves the rounding in the carry; register shifts by 32 and more give 0.
-__attribute__((noinline)) inline std::uint32_t weigh_keys(std::int32_t* scores, std::int32_t max,
-                                                          const portable::ScoreScale& scale,
-                                                          const std::int8_t* value_exponents,
-                                                          std::int32_t value_exponent, std::uint32_t n) {
-  register std::uint32_t sum __asm__("r5") = 0;
+// Quads of scores become weights of 16 bits relative to the block (SPEC.md 2.6) and with the values' exponents, eight
+// bytes of every sixteen from `weights`, which may begin where the scores do; returns the sum of the weights without these
+// exponents. A distance is below 2^31 because head_dim is at most kMaxHeadDim. The rounding shift by n,
+// (v + 2^(n-1)) >> n, is a shift that leaves the rounding in the carry; register shifts by 32 and more give 0.
+__attribute__((noinline)) inline std::uint32_t weigh_keys(const std::int32_t* scores, std::int32_t* weights,
+                                                          std::uint32_t quads, std::int32_t max,
+                                                          const portable::ScoreScale& scale) {
+  // The sum stays below 2^22; above it counts what is left.
+  register std::uint32_t sum __asm__("r5") = 0u - (quads << 24);
   register std::int32_t r6 __asm__("r6") = max;
   register std::int32_t r7 __asm__("r7") = scale.shift;
   register std::int32_t r8 __asm__("r8") = scale.mantissa;
   // Start and rounding enter with the product, 15 bits higher.
   register std::int32_t r9 __asm__("r9") = (scale.start << 15) + (1 << 14);
   register const std::uint16_t* r10 __asm__("r10") = portable::kExp2.values;
-  register std::int32_t* r12 __asm__("r12") = scores;
-  register const std::int8_t* lr __asm__("lr") = value_exponents;
-  register std::uint32_t r0 __asm__("r0") = static_cast<std::uint8_t>(value_exponent) * 0x01010101u;
-  register const std::int32_t* r1 __asm__("r1") = scores + round_up(n, 4);
+  register const std::int32_t* r12 __asm__("r12") = scores;
+  register std::int32_t* lr __asm__("lr") = weights;
 #define HEED_KEY(u)                        \
   "sub " u ", r6, " u "\n\t"               \
   "lsr " u ", " u ", r7\n\t"               \
@@ -40,57 +38,66 @@ __attribute__((noinline)) inline std::uint32_t weigh_keys(std::int32_t* scores, 
   "adc " u ", " u ", #0\n\t"               \
   "add r5, " u "\n\t"
   __asm__ volatile(
-      "vmov s0, s1, r0, r1\n\t"
       "1:\n\t"
-      "ldmia.w r12, {r0-r3}\n\t"
-      "ldr r11, [lr], #4\n\t"
+      "ldmia.w r12!, {r0-r3, r11}\n\t"
       HEED_KEY("r0") HEED_KEY("r1") HEED_KEY("r2") HEED_KEY("r3")
-      "vmov r4, s0\n\t"
-      "usub8 r11, r4, r11\n\t"
       "lsrs r0, r11\n\tlsr r11, r11, #8\n\t"
       "lsrs r1, r11\n\tlsr r11, r11, #8\n\t"
       "lsrs r2, r11\n\tlsr r11, r11, #8\n\t"
       "lsrs r3, r11\n\t"
       "pkhbt r0, r0, r1, lsl #16\n\t"
       "pkhbt r2, r2, r3, lsl #16\n\t"
-      "strd r0, r2, [r12], #16\n\t"
-      "vmov r4, s1\n\t"
-      "cmp r12, r4\n\t"
-      "bne 1b"
-      : "+r"(sum), "+r"(r12), "+r"(lr), "+r"(r0), "+r"(r1)
+      "strd r0, r2, [lr], #16\n\t"
+      "adds r5, r5, #0x1000000\n\t"
+      "bmi 1b"
+      : "+r"(sum), "+r"(r12), "+r"(lr)
       : "r"(r6), "r"(r7), "r"(r8), "r"(r9), "r"(r10)
-      : "r2", "r3", "r4", "r11", "s0", "s1", "cc", "memory");
+      : "r0", "r1", "r2", "r3", "r4", "r11", "cc", "memory");
 #undef HEED_KEY
   return sum;
 }
 
-// Keys that a round of weigh_quads takes.
+// What weights relative to a block are worth in the sums of one query.
+struct Worth {
+  float keep, add;  // of what was there, of what comes
+};
+
+// What the weighted values of one query or two are merged into, two dimensions of two queries at a time or four of one.
+struct ValueSums {
+  float* numerators[2];          // of two queries; of one, and two dimensions further on
+  std::uint32_t gap, next_gap;   // bytes of values to skip behind the last key, in turn
+  const std::int32_t* weights;   // four of the first query, four of the second, ...
+  const std::int32_t* weights_end;
+  Worth worth[2];
+  const float* numerators_end;   // of the first
+  std::uint32_t skipped;         // bytes of numerators: 8 with one query
+  const std::int8_t* values;
+};
+// Keys that a round takes.
 inline constexpr std::uint32_t kRoundKeys = kBuiltFeatures.speed ? 8 : 4;
 
-// Merges the weighted values of four head dimensions at a time. Two dimensions of a slot are one halfword
-// H = 256 v1 + v0 (store_value): SMLALD(H, p) gathers 256 times the sum of the odd one plus that of the even one in 64
-// bits, SMLAD(SXTB16(H), p) the even one, so that a word of four values costs one extraction instead of two.
-__attribute__((noinline)) inline void weigh_quads(float* numerators, const float* numerators_end,
-                                                  const std::int8_t* values, std::uint32_t gap,
-                                                  const std::int32_t* weights, const std::int32_t* weights_end,
-                                                  float keep, float add) {
-  register const std::int32_t* p __asm__("r0") = weights;
-  register const std::int8_t* v __asm__("r1") = values;
-  register float* dst __asm__("r2") = numerators;
-  register const float* dst_end __asm__("r3") = numerators_end;
-  register std::uint32_t to_next __asm__("r12") = gap;  // bytes from the last slots of four dimensions to the next ones
-  register const std::int32_t* p_end __asm__("lr") = weights_end;
-  register float old_factor __asm__("s8") = keep;
-  register float new_factor __asm__("s9") = add;
-#define HEED_FOUR_KEYS                                                      \
-  "ldrd r2, r3, [r0], #16\n\t"                                              \
-  "ldmia r1!, {r4-r7}\n\t"                                                  \
-  "smlald r8, r9, r4, r2\n\tsmlald r8, r9, r5, r3\n\t"                      \
-  "sxtb16 r4, r4\n\tsxtb16 r5, r5\n\t"                                      \
-  "smlad r10, r4, r2, r10\n\tsmlad r10, r5, r3, r10\n\t"                    \
-  "smlald r11, r12, r6, r2\n\tsmlald r11, r12, r7, r3\n\t"                  \
-  "sxtb16 r6, r6\n\tsxtb16 r7, r7\n\t"                                      \
-  "smlad lr, r6, r2, lr\n\tsmlad lr, r7, r3, lr\n\t"
+// Two dimensions of a slot are one halfword H = 256 v1 + v0 (store_value): SMLALD(H, p) gathers 256 times the sum of the odd
+// one plus that of the even one in 64 bits, SMLAD(SXTB16(H), p) the even one, so that a word of four values costs one
+// extraction instead of two. For 16 multiply-adds one query takes 14 instructions, two take 12.
+__attribute__((noinline)) inline void weigh_values(const ValueSums& job) {
+  register const ValueSums* r0 __asm__("r0") = &job;
+#define HEED_ONE_QUERY                                                      \
+  "ldrd r0, r1, [r12], #16\n\t"                                             \
+  "ldmia.w lr!, {r2, r3, r10, r11}\n\t"                                     \
+  "smlald r4, r5, r2, r0\n\tsmlald r4, r5, r3, r1\n\t"                      \
+  "sxtb16 r2, r2\n\tsxtb16 r3, r3\n\t"                                      \
+  "smlad r8, r2, r0, r8\n\tsmlad r8, r3, r1, r8\n\t"                        \
+  "smlald r6, r7, r10, r0\n\tsmlald r6, r7, r11, r1\n\t"                    \
+  "sxtb16 r10, r10\n\tsxtb16 r11, r11\n\t"                                  \
+  "smlad r9, r10, r0, r9\n\tsmlad r9, r11, r1, r9\n\t"
+#define HEED_TWO_QUERIES                                                    \
+  "ldmia.w r12!, {r0-r3}\n\t"                                               \
+  "ldrd r10, r11, [lr], #16\n\t"                                            \
+  "smlald r4, r5, r10, r0\n\tsmlald r4, r5, r11, r1\n\t"                    \
+  "smlald r6, r7, r10, r2\n\tsmlald r6, r7, r11, r3\n\t"                    \
+  "sxtb16 r10, r10\n\tsxtb16 r11, r11\n\t"                                  \
+  "smlad r8, r10, r0, r8\n\tsmlad r8, r11, r1, r8\n\t"                      \
+  "smlad r9, r10, r2, r9\n\tsmlad r9, r11, r3, r9\n\t"
 // The low bytes of both sums are equal, so nothing is borrowed.
 #define HEED_ODD(lo, hi, even)              \
   "lsrs.w " lo ", " lo ", #8\n\t"           \
@@ -99,92 +106,187 @@ __attribute__((noinline)) inline void weigh_quads(float* numerators, const float
 // Magnitudes below 2^-40 become +0.
 #define HEED_SNAP(x) "cmp r8, " x ", lsl #1\n\tit hi\n\tmovhi " x ", #0\n\t"
   __asm__ volatile(
-      "vmov s10, s11, r0, r12\n\t"
-      "vmov s12, s13, r2, r3\n\t"
-      "vmov s14, lr\n\t"
+      "ldr.w r12, [r0, #16]\n\t"
+      "ldr.w lr, [r0, #48]\n\t"
+      "vldmia r0, {s10-s21}\n\t"
+      "movs r1, #0\n\t"
+      "vmov s22, s23, r1, r1\n\t"
       "1:\n\t"
-      "mov r8, #0\n\tmov r9, #0\n\tmov r10, #0\n\tmov r11, #0\n\tmov r12, #0\n\tmov lr, #0\n\t"
-      "2:\n\t" HEED_FOUR_KEYS
-      ".if %c[speed]\n\t" HEED_FOUR_KEYS ".endif\n\t"
-      "vmov r2, s14\n\t"
-      "cmp r0, r2\n\t"
-      "bne 2b\n\t" HEED_ODD("r8", "r9", "r10") HEED_ODD("r11", "r12", "lr")
-      "vmov s0, s1, r10, r8\n\t"
-      "vmov s2, s3, lr, r11\n\t"
-      "vmov r2, r3, s12, s13\n\t"
-      "vldmia r2, {s4-s7}\n\t"
+      "vmov r4, r5, s22, s23\n\tvmov r6, r7, s22, s23\n\tvmov r8, r9, s22, s23\n\t"
+      ".if %c[speed]\n\t"
+      "vmov r0, s21\n\t"
+      "cbz r0, 3f\n\t"
+      ".endif\n\t"
+      "2:\n\t" HEED_ONE_QUERY
+      "vmov r0, s15\n\t"
+      "cmp r12, r0\n\t"
+      "bne 2b\n\t"
+      ".if %c[speed]\n\t"
+      "b 4f\n\t"
+      "3:\n\t" HEED_TWO_QUERIES HEED_TWO_QUERIES
+      "vmov r0, s15\n\t"
+      "cmp r12, r0\n\t"
+      "bne 3b\n\t"
+      "4:\n\t"
+      ".endif\n\t" HEED_ODD("r4", "r5", "r8") HEED_ODD("r6", "r7", "r9")
+      "vmov s0, s1, r8, r4\n\t"
+      "vmov s2, s3, r9, r6\n\t"
+      "vmov r0, r1, s10, s11\n\t"
+      "vldmia r0, {s4-s5}\n\t"
+      "vldmia r1, {s6-s7}\n\t"
       "vcvt.f32.s32 s0, s0\n\tvcvt.f32.s32 s1, s1\n\tvcvt.f32.s32 s2, s2\n\tvcvt.f32.s32 s3, s3\n\t"
-      "vmul.f32 s4, s4, s8\n\tvmul.f32 s5, s5, s8\n\tvmul.f32 s6, s6, s8\n\tvmul.f32 s7, s7, s8\n\t"
-      "vmla.f32 s4, s0, s9\n\tvmla.f32 s5, s1, s9\n\tvmla.f32 s6, s2, s9\n\tvmla.f32 s7, s3, s9\n\t"  // rounds twice
+      "vmul.f32 s4, s4, s16\n\tvmul.f32 s5, s5, s16\n\tvmul.f32 s6, s6, s18\n\tvmul.f32 s7, s7, s18\n\t"
+      "vmla.f32 s4, s0, s17\n\tvmla.f32 s5, s1, s17\n\tvmla.f32 s6, s2, s19\n\tvmla.f32 s7, s3, s19\n\t"  // rounds twice
       "vmov r4, r5, s4, s5\n\t"
       "vmov r6, r7, s6, s7\n\t"
       "mov r8, #0x57000000\n\t" HEED_SNAP("r4") HEED_SNAP("r5") HEED_SNAP("r6") HEED_SNAP("r7")
-      "stmia r2!, {r4-r7}\n\t"
-      "vmov s12, r2\n\t"
-      "vmov r0, r4, s10, s11\n\t"
-      "adds r1, r4\n\t"
-      "cmp r2, r3\n\t"
+      "strd r4, r5, [r0], #8\n\t"
+      "strd r6, r7, [r1], #8\n\t"
+      "vmov r2, s21\n\t"
+      "add r0, r2\n\t"
+      "add r1, r2\n\t"
+      "vmov s10, s11, r0, r1\n\t"
+      "vmov r2, r3, s12, s13\n\t"
+      "add lr, r2\n\t"
+      "vmov s12, s13, r3, r2\n\t"
+      "vmov r12, s14\n\t"
+      "vmov r1, s20\n\t"
+      "cmp r0, r1\n\t"
       "bne 1b"
-      : "+r"(p), "+r"(v), "+r"(dst), "+r"(dst_end), "+r"(to_next), "+r"(p_end)
-      : "t"(old_factor), "t"(new_factor), [speed] "i"(kBuiltFeatures.speed ? 1 : 0)
-      : "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s10",
-        "s11", "s12", "s13", "s14", "cc", "memory");
+      : "+r"(r0)
+      : [speed] "i"(kBuiltFeatures.speed ? 1 : 0)
+      : "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "s0", "s1", "s2", "s3", "s4", "s5",
+        "s6", "s7", "s10", "s11", "s12", "s13", "s14", "s15", "s16", "s17", "s18", "s19", "s20", "s21", "s22", "s23", "cc",
+        "memory");
 #undef HEED_SNAP
 #undef HEED_ODD
-#undef HEED_FOUR_KEYS
+#undef HEED_TWO_QUERIES
+#undef HEED_ONE_QUERY
+}
+
+// What one call of attend_block is about.
+struct AttendCall {
+  const AttentionSums& sums;
+  const BlockQueries& q;
+  const KvBlock& block;
+  std::uint16_t* tapped;
+  std::int32_t* reference;
+};
+
+// portable::score_scale for a factor that is no NaN, with the conversions of the FPU.
+inline portable::ScoreScale score_scale(std::int32_t max, float factor) {
+  const std::uint32_t bits = bits_of(factor);
+  if (static_cast<std::int32_t>(bits) < 0x1F000000) return {0, 0, 0, 2 + 1024};  // 2^-65
+  std::uint32_t score_bits = bits_of(static_cast<float>(max) * factor);
+  if (score_bits << 1 > 0x93000000u) score_bits = (score_bits & 0x80000000u) | 0x49800000u;  // 2^20
+  const float score = float_of(score_bits);
+  portable::ScoreScale s;
+  s.reference = static_cast<std::int32_t>(score);
+  if (static_cast<float>(s.reference) < score) ++s.reference;
+  float start = (static_cast<float>(s.reference) - score) * 1024.0f;
+  __asm__("vcvtr.s32.f32 %1, %1\n\tvmov %0, %1" : "=r"(s.start), "+t"(start));
+  s.start += 2 + 1024;
+  s.shift = 116 - static_cast<std::int32_t>(bits >> 23);
+  s.mantissa = static_cast<std::int32_t>(((bits & 0x7FFFFFu) + 0x800100u) >> 9);
+  if (s.mantissa > 32767 || s.shift < 0) s.mantissa = 32767;
+  s.shift = __usat(s.shift, 5);
+  return s;
+}
+
+// Makes the weights of query `index` from its scores, eight of 0 behind them, and merges their sum.
+__attribute__((noinline)) inline Worth merge_weights(const AttendCall& call, std::uint32_t index, std::uint32_t visible,
+                                                     std::int32_t* scores, std::int32_t* weights, std::int32_t max) {
+  const portable::ScoreScale scale =
+      score_scale(max, call.q.queries.scales[index] * call.q.factor * pow2(call.block.key_exponent_maxima[visible - 1]));
+  const std::uint32_t quads = (visible + 3) / 4, seen_of_last = (visible - 1) % 4 + 1;
+  // What is behind the last key keeps its whole weight, which is taken off again.
+  scores[quads * kQuadWords - 1] &= static_cast<std::int32_t>(~0u >> (32 - 8 * seen_of_last));
+  if (kBuiltFeatures.pattern_tap && call.tapped)
+    for (std::uint32_t i = 1; i <= quads; ++i) scores[i * kQuadWords - 1] = 0;
+  std::uint32_t denominator = weigh_keys(scores, weights, quads, max, scale);
+  std::int32_t* const behind = weights + 4 * quads;
+  auto* const last_weights = reinterpret_cast<std::int16_t*>(behind - 4);
+  for (std::uint32_t k = seen_of_last; k < 4; ++k) {
+    denominator -= static_cast<std::uint32_t>(last_weights[k]);
+    last_weights[k] = 0;
+  }
+  if (kBuiltFeatures.speed) behind[0] = behind[1] = behind[4] = behind[5] = 0;
+  if (kBuiltFeatures.pattern_tap && call.tapped) {
+    for (std::uint32_t k = 0; k < visible; ++k)
+      call.tapped[k] = reinterpret_cast<const std::uint16_t*>(weights + (k & ~3u))[k & 3];
+    *call.reference = scale.reference;
+    return {};
+  }
+  std::int32_t& old_reference = call.sums.references[index];
+  const std::int32_t merged = old_reference > scale.reference ? old_reference : scale.reference;
+  Worth worth{pow2_or_zero(old_reference - merged), pow2_or_zero(scale.reference - merged)};
+  old_reference = merged;
+  call.sums.denominators[index] =
+      call.sums.denominators[index] * worth.keep + static_cast<float>(denominator) * worth.add;
+  worth.add *= pow2(call.block.value_exponent_maxima[visible - 1]);
+  return worth;
+}
+
+// The last one to three dimensions of one query.
+inline void weigh_rest(float* numerators, const KvBlock& block, std::uint32_t visible, const std::int32_t* weights,
+                       const Worth& worth) {
+  for (std::uint32_t d = block.head_dim & ~3u; d < block.head_dim; ++d) {
+    std::int32_t sum = 0;
+    const auto* p = reinterpret_cast<const std::int16_t*>(weights);
+    const std::int8_t* v = block.values + d * block.capacity;
+    for (std::uint32_t k = 0; k < visible; ++k, p += k % 4 ? 1 : 5) sum += *p * v[k];
+    numerators[d] = portable::merge_numerator(numerators[d], sum, worth.keep, worth.add);
+  }
 }
 
 inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBlock& block, std::uint16_t* weights,
                          std::int32_t* reference) {
-  alignas(8) std::int32_t scores[kBlockKeys + 4];
+  constexpr std::uint32_t kTogether = kBuiltFeatures.speed ? 2 : 1;
+  const AttendCall call{sums, q, block, weights, reference};
+  alignas(8) std::int32_t scores[kTogether * kScoreWords];
+  ValueSums job;
+  job.weights = scores;
+  job.values = block.values;
+  const std::uint32_t quads = block.head_dim & ~3u;
+  float* numerators = sums.numerators + std::size_t{q.first} * block.head_dim;
   std::uint32_t visible = q.visible, left_in_run = q.per_position;
-  for (std::uint32_t index = q.first; index != q.first + q.n; ++index) {
-    const std::int32_t max = score_keys(scores, q.queries, index, block, visible);
-    const portable::ScoreScale scale = portable::score_scale(
-        max, q.queries.scales[index] * q.factor * pow2(block.key_exponent_maxima[visible - 1]));
-    const std::int32_t value_exponent = block.value_exponent_maxima[visible - 1];
-    // The last four are whole: what is behind the last key gets the largest score, whose weight is known.
-    const std::uint32_t end = round_up(visible, 4);
-    for (std::uint32_t k = visible; k < end; ++k) scores[k] = max;
-    const bool tap = kBuiltFeatures.pattern_tap && weights;
-    std::int8_t unfolded[kBuiltFeatures.pattern_tap ? kBlockKeys : 1];
-    if (tap)
-      for (std::int8_t& e : unfolded) e = static_cast<std::int8_t>(value_exponent);
-    std::uint32_t denominator =
-        weigh_keys(scores, max, scale, tap ? unfolded : block.value_exponents, value_exponent, visible);
-    denominator -= (end - visible) * portable::key_weight(0, scale, portable::kExp2.values);
-    auto* const last_four = reinterpret_cast<std::int16_t*>(scores + end - 4);
-    for (std::uint32_t k = visible; k < end; ++k) last_four[k & 3] = 0;
-    if (kBuiltFeatures.speed) scores[end] = scores[end + 1] = 0;  // values are weighed eight at a time
-    if (tap) {
-      for (std::uint32_t k = 0; k < visible; ++k)
-        weights[k] = reinterpret_cast<const std::uint16_t*>(scores + (k & ~3u))[k & 3];
-      *reference = scale.reference;
-    } else {
-      std::int32_t& old_reference = sums.references[index];
-      const std::int32_t merged = old_reference > scale.reference ? old_reference : scale.reference;
-      const float keep = pow2_or_zero(old_reference - merged);
-      float add = pow2_or_zero(scale.reference - merged);
-      old_reference = merged;
-      sums.denominators[index] = sums.denominators[index] * keep + static_cast<float>(denominator) * add;
-      add *= pow2(value_exponent);
-      float* const numerators = sums.numerators + std::size_t{index} * block.head_dim;
-      const std::uint32_t quads = block.head_dim & ~3u;
-      const std::uint32_t last_round = round_up(visible, kRoundKeys);
-      if (quads)
-        weigh_quads(numerators, numerators + quads, block.values, 4 * (block.capacity - last_round), scores, scores + last_round, keep, add);
-      for (std::uint32_t d = quads; d < block.head_dim; ++d) {
-        std::int32_t sum = 0;
-        const auto* p = reinterpret_cast<const std::int16_t*>(scores);
-        for (const std::int8_t *v = block.values + d * block.capacity, *const stop = v + end; v != stop; v += 4, p += 8)
-          sum += p[0] * v[0] + p[1] * v[1] + p[2] * v[2] + p[3] * v[3];
-        numerators[d] = portable::merge_numerator(numerators[d], sum, keep, add);
+  for (std::uint32_t index = q.first, left = q.n; left;) {
+    std::uint32_t seen[kTogether], n = 0;
+    do {
+      seen[n++] = visible;
+      --left;
+      if (--left_in_run == 0) {
+        left_in_run = q.per_position;
+        if (visible < q.visible_limit) ++visible;
       }
+    } while (n < kTogether && left);
+    std::int32_t max[kTogether];
+    const bool two = n == 2;
+    if (two && seen[0] == seen[kTogether - 1] && block.head_dim <= kTwoHeadDim)
+      score_two_queries(scores, q.queries, index, block, seen[0], max);
+    else
+      for (std::uint32_t i = 0; i < n; ++i)
+        max[i] = score_keys(scores + i * kScoreWords, q.queries, index + i, block, seen[i]);
+    const std::uint32_t keys = round_up(seen[n - 1], kRoundKeys);
+    job.weights_end = scores + keys;
+    job.gap = job.next_gap = 4 * (block.capacity - keys);
+    job.skipped = 8;
+    job.numerators[0] = numerators;
+    job.numerators[1] = numerators + 2;
+    job.numerators_end = numerators + quads;
+    if (two) {
+      job.gap = 8 - 4 * keys;
+      job.next_gap -= 8;
+      job.skipped = 0;
+      job.numerators[1] = numerators + block.head_dim;
     }
-    if (--left_in_run == 0) {
-      left_in_run = q.per_position;
-      if (visible < q.visible_limit) ++visible;
+    for (std::uint32_t i = 0; i < n; ++i, ++index, numerators += block.head_dim) {
+      job.worth[i] = merge_weights(call, index, seen[i], scores + i * kScoreWords, scores + 2 * i, max[i]);
+      if (kBuiltFeatures.pattern_tap && weights) return;
+      if (block.head_dim != quads) weigh_rest(numerators, block, seen[i], scores + 2 * i, job.worth[i]);
     }
+    if (!two) job.worth[1] = job.worth[0];
+    if (quads) weigh_values(job);
   }
 }
 

@@ -38,7 +38,14 @@ struct PairJob {
   std::uint32_t segment;           //  36 bytes of x in a segment; 0 if there is only one
   std::uint32_t accumulate;        //  40
   const std::int8_t* weights;      //  44
-  float x_scales[3];               //  48 one, or of a tile three
+  union {
+    float x_scales[3];             //  48 one, or of a tile three
+    struct {
+      std::uint32_t unused;
+      std::uintptr_t to_value_exponents;  // 52 of scores, from the next mantissas
+      std::uint32_t value_exponent;       // 56 of scores, the block's, four times
+    } of_scores;
+  };
   std::uintptr_t segment_entry;    //  60 as `entry`, of all segments but the last
   std::uintptr_t last_entry;       //  64
   const std::int8_t* end;          //  68 of x

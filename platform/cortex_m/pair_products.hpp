@@ -135,8 +135,11 @@ __attribute__((noinline)) inline void run_pairs(PairJob& job, bool segments) {
       "asr r9, r9, r7\n\tlsrs r7, r7, #8\n\t"
       "asr r10, r10, r7\n\tlsrs r7, r7, #8\n\t"
       "asr r11, r11, r7\n\t"
-      "stmia r1!, {r8-r11}\n\t"
       "vmov r7, s15\n\t"
+      "ldrd r3, r4, [r7, #52]\n\t"
+      "ldr r12, [r0, r3]\n\t"
+      "usub8 r12, r4, r12\n\t"  // see weigh_keys
+      "stmia r1!, {r8-r12}\n\t"
       "cmp r1, r2\n\t"
       "beq 6f\n\t"  // some of the last four may not be visible
       "cmp r8, r5\n\tit gt\n\tmovgt r5, r8\n\t"
@@ -214,39 +217,6 @@ __attribute__((noinline)) inline void run_pairs(PairJob& job, bool segments) {
 // Where x, which covers `columns`, enters the unrolled blocks.
 constexpr std::uint32_t entry_of(std::uint32_t columns) {
   return (0u - columns / 8) % kPairBlocks * kPairBlockBytes;
-}
-
-// Scores of the visible keys, brought to the block's exponent; returns the largest. Behind the last one, up to a
-// multiple of four, is garbage.
-__attribute__((noinline)) inline std::int32_t score_keys(std::int32_t* scores, const Activations& queries,
-                                                         std::uint32_t index, const KvBlock& block,
-                                                         std::uint32_t visible) {
-  const std::uint32_t stride = round_up(block.head_dim, 4), columns = round_up(stride, 8), n = round_up(visible, 4);
-  PairJob job;
-  job.x = queries.values + std::size_t{index} * queries.value_stride;
-  job.segment_end = job.x + 2 * columns;
-  job.segment = 0;
-  for (std::int32_t& z : job.zeros) z = 0;
-  job.scales = block.key_mantissas;
-  job.dst = scores;
-  job.weights = block.keys;
-  job.bias = reinterpret_cast<std::uintptr_t>(block.key_exponents) - reinterpret_cast<std::uintptr_t>(block.key_mantissas);
-  job.more = static_cast<std::uint8_t>(block.key_exponent_maxima[visible - 1]) * 0x01010101u;
-  job.max = INT32_MIN;
-  // An odd half block multiplies the zeros behind the query by what follows the keys.
-  const std::uint32_t step = stride == columns ? n : 4;
-  for (std::uint32_t k = step;; k += step) {
-    job.kind = PairJob::scores;
-    job.behind = columns > 8 * kPairBlocks;
-    job.entry = entry_of(columns);
-    job.dst_end = scores + k;
-    run_pairs(job, false);
-    for (std::uint32_t i = k - 4; i < k && i < visible; ++i) job.max = scores[i] > job.max ? scores[i] : job.max;
-    if (k == n) return job.max;
-    job.scales = block.key_mantissas + k;
-    job.dst = scores + k;
-    job.weights += 4 * stride;
-  }
 }
 
 // What run_pairs needs beside the rest of a job when a row has groups or chunks of `columns`, the last one from `last` on.

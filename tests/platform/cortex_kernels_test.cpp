@@ -382,12 +382,20 @@ void check_attention(std::uint32_t head_dim, std::uint32_t capacity, Fill how, b
       CHECK(same_attention(both, blocks, {{}, kMaxQueries - n, n, run, visible, most, 0.3f}, n % 2 == 0));
       CHECK(same_attention(both, blocks, {{}, 0, n, run, capacity, capacity, 0.3f}, run == 1));
     }
+  // Runs that are cut by two queries taken together, keys that stop being added within the call.
+  for (const std::uint32_t per_position : {1u, 2u, 3u})
+    for (const std::uint32_t n : {2u, 3u, 5u, 6u}) {
+      const std::uint32_t visible = 1 + random_below(capacity), more = random_below(4);
+      const std::uint32_t limit = visible + more < capacity ? visible + more : capacity;
+      const float factor = pow2(static_cast<int>(random_below(24)) - 16);
+      CHECK(same_attention(both, blocks, {{}, 6 - n, n, per_position, visible, limit, factor}));
+    }
 }
 
 }  // namespace
 
 TEST_CASE("attention over a block gives the bits of portable", "[cortex_m]") {
-  for (const std::uint32_t head_dim : {1u, 2u, 3u, 4u, 5u, 6u, 8u, 12u, 16u, 23u, 32u, 36u, 48u, 64u, 96u, 256u})
+  for (const std::uint32_t head_dim : {1u, 2u, 3u, 4u, 5u, 6u, 8u, 12u, 16u, 23u, 32u, 36u, 48u, 64u, 80u, 96u, 128u, 132u, 256u})
     for (const Fill how : kFills) {
       check_attention(head_dim, 16, how, true, false);
       check_attention(head_dim, head_dim > 64 ? 32 : 64, how, false, true);

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+// pair_scores.hpp: scores of the keys of a block on cores with the DSP extension (SPEC.md 2.8), of one query by run_pairs,
+// of two that see the same keys together.
+#pragma once
+#include "platform/cortex_m/pair_products.hpp"
+
+namespace heed::pair {
+
+// Four scores lie together, then how far the values' exponents are below the block's, one byte each.
+inline constexpr std::uint32_t kQuadWords = 5;
+inline constexpr std::uint32_t kScoreWords = kBlockKeys / 4 * kQuadWords + 4;
+
+constexpr std::uint32_t four_times(std::int8_t exponent) {
+  return static_cast<std::uint8_t>(exponent) * 0x01010101u;
+}
+
+// The largest of `max` and the first n scores.
+inline std::int32_t larger(std::int32_t max, const std::int32_t* scores, std::uint32_t n) {
+  for (const std::int32_t* const end = scores + n; scores != end; ++scores) max = *scores > max ? *scores : max;
+  return max;
+}
+
+inline std::uintptr_t between(const void* from, const void* to) {
+  return reinterpret_cast<std::uintptr_t>(to) - reinterpret_cast<std::uintptr_t>(from);
+}
+
+// Scores of the visible keys, brought to the block's exponent; returns the largest.
+__attribute__((noinline)) inline std::int32_t score_keys(std::int32_t* scores, const Activations& queries,
+                                                         std::uint32_t index, const KvBlock& block,
+                                                         std::uint32_t visible) {
+  const std::uint32_t stride = round_up(block.head_dim, 4), columns = round_up(stride, 8), n = round_up(visible, 4);
+  PairJob job;
+  job.x = queries.values + std::size_t{index} * queries.value_stride;
+  job.segment_end = job.x + 2 * columns;
+  job.segment = 0;
+  for (std::int32_t& zero : job.zeros) zero = 0;
+  job.scales = block.key_mantissas;
+  job.dst = scores;
+  job.weights = block.keys;
+  job.bias = between(block.key_mantissas, block.key_exponents);
+  job.more = four_times(block.key_exponent_maxima[visible - 1]);
+  job.of_scores.to_value_exponents = between(block.key_mantissas + 4, block.value_exponents);
+  job.of_scores.value_exponent = four_times(block.value_exponent_maxima[visible - 1]);
+  job.max = INT32_MIN;
+  // An odd half block multiplies the zeros behind the query by what follows the keys.
+  const std::uint32_t step = stride == columns ? n : 4;
+  for (std::uint32_t k = step;; k += step) {
+    job.kind = PairJob::scores;
+    job.behind = columns > 8 * kPairBlocks;
+    job.entry = entry_of(columns);
+    std::int32_t* const end = scores + k / 4 * kQuadWords;
+    job.dst_end = end;
+    run_pairs(job, false);
+    job.max = larger(job.max, end - kQuadWords, k == n ? (visible - 1) % 4 + 1 : 4);
+    if (k == n) return job.max;
+    job.scales = block.key_mantissas + k;
+    job.dst = end;
+    job.weights += 4 * stride;
+  }
+}
+
+// What score_two reads. In front of it lie the prepared queries, of both in turn X1, X1, X', X', so that their end is
+// its address.
+struct TwoQueries {
+  std::uintptr_t entry;              //  0 into the loop, for an even or odd number of quads of columns
+  std::int32_t zeros[8];             //  4
+  const std::int8_t* keys;           // 36
+  const std::uint32_t* x;            // 40
+  const std::uint8_t* key_mantissas; // 44
+  std::uintptr_t to_key_exponents, to_value_exponents;  // 48, 52 from the mantissas
+  std::uint32_t key_exponent, value_exponent;           // 56, 60 of the block, four times
+  std::int32_t* dst;                 // 64
+  const std::int32_t* dst_end;       // 68
+  std::int32_t max[2];               // 72
+};
+
+// Four columns of four keys and two queries: 25 instructions for 32 multiply-adds. Every register is taken.
+#define HEED_TWO_BLOCK                                                                                      \
+  "ldrd r0, r1, [r12]\n\t"                                                                                  \
+  "ldrd r2, r3, [lr], #8\n\t"                                                                               \
+  "smlad r4, r0, r2, r4\n\tsmlad r8, r0, r3, r8\n\tsmlad r5, r1, r2, r5\n\tsmlad r9, r1, r3, r9\n\t"        \
+  "ldrd r0, r1, [r12, #8]\n\t"                                                                              \
+  "smlad r6, r0, r2, r6\n\tsmlad r10, r0, r3, r10\n\tsmlad r7, r1, r2, r7\n\tsmlad r11, r1, r3, r11\n\t"    \
+  "ldrd r2, r3, [lr], #8\n\t"                                                                               \
+  "sxtb16.w r0, r0\n\tsxtb16.w r1, r1\n\t"                                                                  \
+  "smlad r6, r0, r2, r6\n\tsmlad r10, r0, r3, r10\n\tsmlad r7, r1, r2, r7\n\tsmlad r11, r1, r3, r11\n\t"    \
+  "ldrd r0, r1, [r12], #16\n\t"                                                                             \
+  "sxtb16.w r0, r0\n\tsxtb16.w r1, r1\n\t"                                                                  \
+  "smlad r4, r0, r2, r4\n\tsmlad r8, r0, r3, r8\n\tsmlad r5, r1, r2, r5\n\tsmlad r9, r1, r3, r9\n\t"
+#define HEED_MAX(max, a) "cmp " a ", " max "\n\tit gt\n\tmovgt " max ", " a "\n\t"
+
+// Scores as run_pairs makes them, of the second query kScoreWords behind the first's. The last four are not in `max`.
+__attribute__((noinline)) inline void score_two(TwoQueries& job) {
+  register TwoQueries* r0 __asm__("r0") = &job;
+  __asm__ volatile(
+      "vmov s15, r0\n\t"
+      "mov lr, r0\n\t"
+      "ldr r1, [lr]\n\t"
+      "adr.w r0, 2f\n\t"
+      "cmp r1, #0\n\t"
+      "it ne\n\tadrne.w r0, 3f\n\t"
+      "adds r0, #1\n\t"
+      "str r0, [lr]\n\t"
+      "1:\n\t"  // four keys
+      "ldmia.w lr, {r0, r4-r12, lr}\n\t"
+      "bx r0\n\t"
+      ".balign 4\n\t"
+      "2:\n\t" HEED_TWO_BLOCK
+      ".balign 4\n\t"
+      "3:\n\t" HEED_TWO_BLOCK
+      "vmov r0, s15\n\t"
+      "cmp lr, r0\n\t"
+      "bne 2b\n\t"
+      "str r12, [lr, #36]\n\t"
+      "ldrd r0, r1, [lr, #44]\n\t"
+      "ldrd r2, r3, [lr, #52]\n\t"
+      "ldr r1, [r0, r1]\n\t"
+      "ldr r2, [r0, r2]\n\t"
+      "ldr r12, [r0], #4\n\t"
+      "str r0, [lr, #44]\n\t"
+      "usub8 r3, r3, r1\n\t"
+      "and r0, r12, #0xFF00FF00\n\t"
+      "lsl r12, r12, #8\n\t"
+      "and r12, r12, #0xFF00FF00\n\t"
+      "smlawb r4, r4, r12, r4\n\tsmlawb r8, r8, r12, r8\n\t"
+      "smlawb r5, r5, r0, r5\n\tsmlawb r9, r9, r0, r9\n\t"
+      "smlawt r6, r6, r12, r6\n\tsmlawt r10, r10, r12, r10\n\t"
+      "smlawt r7, r7, r0, r7\n\tsmlawt r11, r11, r0, r11\n\t"
+      "asr r4, r4, r3\n\tasr r8, r8, r3\n\tlsrs r3, r3, #8\n\t"
+      "asr r5, r5, r3\n\tasr r9, r9, r3\n\tlsrs r3, r3, #8\n\t"
+      "asr r6, r6, r3\n\tasr r10, r10, r3\n\tlsrs r3, r3, #8\n\t"
+      "asr r7, r7, r3\n\tasr r11, r11, r3\n\t"
+      "ldr r12, [lr, #60]\n\t"
+      "usub8 r12, r12, r2\n\t"
+      "ldrd r0, r1, [lr, #64]\n\t"
+      "add r2, r0, %[second]\n\t"
+      "stmia r0!, {r4-r7, r12}\n\t"
+      "stmia r2, {r8-r11, r12}\n\t"
+      "cmp r0, r1\n\t"
+      "beq 4f\n\t"
+      "str r0, [lr, #64]\n\t"
+      "ldrd r0, r1, [lr, #72]\n\t"
+      HEED_MAX("r0", "r4") HEED_MAX("r0", "r5") HEED_MAX("r0", "r6") HEED_MAX("r0", "r7")
+      HEED_MAX("r1", "r8") HEED_MAX("r1", "r9") HEED_MAX("r1", "r10") HEED_MAX("r1", "r11")
+      "strd r0, r1, [lr, #72]\n\t"
+      "b 1b\n\t"
+      "4:\n\t"
+      : "+r"(r0)
+      : [second] "i"(4 * kScoreWords)
+      : "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "s15", "cc", "memory");
+}
+#undef HEED_MAX
+#undef HEED_TWO_BLOCK
+
+// Wider heads are taken one query at a time.
+inline constexpr std::uint32_t kTwoHeadDim = 128;
+
+// The scores of queries `index` and `index` + 1; `max` becomes their largest.
+__attribute__((noinline)) inline void score_two_queries(std::int32_t* scores, const Activations& queries,
+                                                        std::uint32_t index, const KvBlock& block, std::uint32_t visible,
+                                                        std::int32_t* max) {
+  struct {
+    alignas(8) std::uint32_t x[kTwoHeadDim];
+    TwoQueries job;
+  } two;
+  static_assert(sizeof two.x + sizeof two.job <= sizeof two);
+  const std::uint32_t quads = (block.head_dim + 3) / 4, n = round_up(visible, 4);
+  std::uint32_t* x = two.x + kTwoHeadDim - 4 * quads;
+  TwoQueries& job = two.job;
+  job.x = x;
+  const std::uint32_t *a = single_row(queries, index).words, *b = single_row(queries, index + 1).words;
+  for (; x != two.x + kTwoHeadDim; x += 4, a += 2, b += 2) {
+    const std::uint32_t a0 = a[0], a1 = a[1], b0 = b[0], b1 = b[1];
+    x[0] = a0, x[1] = b0, x[2] = a1, x[3] = b1;
+  }
+  job.entry = quads % 2;
+  for (std::int32_t& zero : job.zeros) zero = 0;
+  job.keys = block.keys;
+  job.key_mantissas = block.key_mantissas;
+  job.to_key_exponents = between(block.key_mantissas, block.key_exponents);
+  job.to_value_exponents = between(block.key_mantissas, block.value_exponents);
+  job.key_exponent = four_times(block.key_exponent_maxima[visible - 1]);
+  job.value_exponent = four_times(block.value_exponent_maxima[visible - 1]);
+  job.dst = scores;
+  std::int32_t* const last = scores + (n / 4 - 1) * kQuadWords;
+  job.dst_end = last + kQuadWords;
+  job.max[0] = job.max[1] = INT32_MIN;
+  score_two(job);
+  max[0] = larger(job.max[0], last, (visible - 1) % 4 + 1);
+  max[1] = larger(job.max[1], last + kScoreWords, (visible - 1) % 4 + 1);
+}
+
+}  // namespace heed::pair
