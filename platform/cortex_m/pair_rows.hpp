@@ -199,7 +199,7 @@ __attribute__((noinline)) inline bool Vector::measure() {
   max = static_cast<std::int32_t>(bits_of(float_of(bits) + step) - bits_of(step));
   if (max > kMaxS16) max = kMaxS16;
   if (zero) max = 0, step = kRoundToInt;  // in whose units all is 0
-  if (special) special_scale = pow2(15 - exponent), step = kRoundToInt;
+  if (special) special_scale = zero ? 0.0f : pow2(15 - exponent), step = kRoundToInt;
   return !zero;
 }
 
