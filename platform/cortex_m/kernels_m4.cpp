@@ -72,7 +72,7 @@ const Kernels kernels_cortex_m4 = {
     pair::store_key,
     pair::store_value,
     pair::attend_block,
-    portable::attend_finish,
+    pair::attend_finish,
     portable::argmax,
     portable::sample_weights,
 };

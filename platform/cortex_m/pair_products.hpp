@@ -23,7 +23,9 @@ namespace heed::pair {
   "smlad r8, r0, r6, r8\n\tsmlad r9, r1, r6, r9\n\tsmlad r10, r2, r6, r10\n\tsmlad r11, r3, r6, r11\n\t" \
   "sxtb16.w r0, r0\n\tsxtb16.w r1, r1\n\tsxtb16.w r2, r2\n\tsxtb16.w r3, r3\n\t"                            \
   "smlad r8, r0, r7, r8\n\tsmlad r9, r1, r7, r9\n\tsmlad r10, r2, r7, r10\n\tsmlad r11, r3, r7, r11\n\t"
-inline constexpr std::uint32_t kPairBlockBytes = 108, kPairBlocks = kBuiltFeatures.speed ? 8 : 2;
+// Groups of 64 end with the last of eight blocks.
+inline constexpr std::uint32_t kPairBlockBytes = 108,
+                               kPairBlocks = !kBuiltFeatures.speed ? 2 : kBuiltFeatures.groups ? 8 : 4;
 
 // All quads of a job. In the inner loop every register is taken, so the anchor lives in s15, and a jump into the unrolled
 // blocks takes care of the rest; segments that the blocks hold whole have no loop.
