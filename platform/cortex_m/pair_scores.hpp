@@ -15,7 +15,7 @@ constexpr std::uint32_t four_times(std::int8_t exponent) {
 }
 
 // The largest of `max` and the first n scores.
-inline std::int32_t larger(std::int32_t max, const std::int32_t* scores, std::uint32_t n) {
+__attribute__((noinline)) inline std::int32_t larger(std::int32_t max, const std::int32_t* scores, std::uint32_t n) {
   for (const std::int32_t* const end = scores + n; scores != end; ++scores) max = *scores > max ? *scores : max;
   return max;
 }
@@ -168,10 +168,10 @@ __attribute__((noinline)) inline void score_two_queries(std::int32_t* scores, co
   std::uint32_t* x = two.x + kTwoHeadDim - 4 * quads;
   TwoQueries& job = two.job;
   job.x = x;
-  const std::uint32_t *a = single_row(queries, index).words, *b = single_row(queries, index + 1).words;
-  for (; x != two.x + kTwoHeadDim; x += 4, a += 2, b += 2) {
-    const std::uint32_t a0 = a[0], a1 = a[1], b0 = b[0], b1 = b[1];
-    x[0] = a0, x[1] = b0, x[2] = a1, x[3] = b1;
+  const std::uint32_t* a = single_row(queries, index).words;
+  for (; x != two.x + kTwoHeadDim; x += 2, ++a) {
+    x[0] = *a;
+    x[1] = a[queries.value_stride / 4];
   }
   job.entry = quads % 2;
   for (std::int32_t& zero : job.zeros) zero = 0;
