@@ -78,9 +78,22 @@ __attribute__((noinline)) inline void finish_products(std::int8_t* to, const std
 
 // The last n < 8 floats in front of zeros.
 inline void copy_rest(float* to, const float* from, std::uint32_t n) {
-  vst1q_f32(to, vdupq_n_f32(0.0f));
-  vst1q_f32(to + 4, vdupq_n_f32(0.0f));
-  for (std::uint32_t i = 0; i < n; ++i) to[i] = from[i];
+  __asm__ volatile(
+      "vctp.32 %[n]\n\t"
+      "vpst\n\t"
+      "vldrwt.u32 q0, [%[from]]\n\t"
+      "vmov.i32 q1, #0\n\t"
+      "vstrw.32 q0, [%[to]]\n\t"
+      "subs %[n], #4\n\t"
+      "ble 1f\n\t"
+      "vctp.32 %[n]\n\t"
+      "vpst\n\t"
+      "vldrwt.u32 q1, [%[from], #16]\n\t"
+      "1:\n\t"
+      "vstrw.32 q1, [%[to], #16]"
+      : [n] "+r"(n)
+      : [to] "r"(to), [from] "r"(from)
+      : "cc", "q0", "q1", "memory");
 }
 
 // Quantises products that come in groups, whose largest is row_max after the shift.

@@ -163,18 +163,20 @@ inline void finish_head(std::int8_t* to, const std::int16_t* values, std::uint32
 inline void query_s8r_f32(const Activations& dst, std::uint32_t index, const float* src, const Rotation& rotation) {
   const std::uint32_t n = dst.cols;
   if (!is_plain(n, rotation)) return query_of_any_shape(dst, index, src, rotation);
+  const std::int16_t* const cosine_sine = rotation.cosine_sine;
+  std::int8_t* const q = portable::activation_row(dst, index);
+  float* const scale = dst.scales + index;
   const std::uint32_t max_bits = max_bits_of_head(src, n), biased = biased_exponent(max_bits);
   if (is_zero(max_bits)) return portable::store_zero<PlainActivations>(dst, index);
   alignas(8) std::int16_t values[kMaxHeadDim];
-  const std::uint32_t max = plain_head(values, src, n, rotation.cosine_sine, to_s16_scale(biased));
+  const std::uint32_t max = plain_head(values, src, n, cosine_sine, to_s16_scale(biased));
   if (max == 0) return portable::store_zero<PlainActivations>(dst, index);
   const int left = 15 - bit_length(max);
-  const int exponent = static_cast<int>(biased) - 126 + (rotation.cosine_sine ? 1 : 0) - left;
+  const int exponent = static_cast<int>(biased) - 126 + (cosine_sine ? 1 : 0) - left;
   const auto row_max = static_cast<std::int32_t>(max << left);
-  std::int8_t* const q = portable::activation_row(dst, index);
-  zero_last(q, n);
+  if (n % 16) vst1q_s8(q + n - 8, vdupq_n_s8(0));  // before the values in front of its second half
   finish_head(q, values, n, left, reciprocal_127(row_max));
-  dst.scales[index] = portable::row_scale(row_max, exponent, false);
+  *scale = portable::row_scale(row_max, exponent, false);
 }
 
 inline void store_exponent(std::int8_t* exponents, std::int8_t* maxima, std::uint32_t slot, std::int32_t exponent) {
@@ -239,8 +241,9 @@ __attribute__((always_inline)) inline bool store_plain_key(const KvBlock& dst, s
   const std::uint32_t max_bits = max_bits_of_head(src, n), biased = biased_exponent(max_bits);
   if (is_zero(max_bits)) return false;
   alignas(8) std::int16_t values[64];
-  std::uint32_t max = plain_head(values, src, n, rotation.cosine_sine, to_s16_scale(biased));
-  int exponent = static_cast<int>(biased) - 126 + (rotation.cosine_sine ? 1 : 0);
+  const std::int16_t* const cosine_sine = rotation.cosine_sine;
+  std::uint32_t max = plain_head(values, src, n, cosine_sine, to_s16_scale(biased));
+  int exponent = static_cast<int>(biased) - 126 + (cosine_sine ? 1 : 0);
   if (kBuiltFeatures.key_offset && offset.values) {
     const int common = (exponent > offset.exponent ? exponent : offset.exponent) + 1;
     max = subtract_offset(values, offset.values, n, common - exponent, common - offset.exponent);
