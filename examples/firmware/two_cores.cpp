@@ -11,7 +11,8 @@ extern "C" const std::uint8_t heed_model_image_end[];
 
 namespace {
 
-constexpr std::uint32_t kTokens = 40;  // share.py knows it
+constexpr std::uint32_t kTokens = 40;  // share.py knows it, and that a prompt comes before
+constexpr std::uint32_t kPrompt = 9;   // two chunks of four tokens, which share their products, and a last one
 alignas(64) __attribute__((section(".heed_arena"))) std::byte g_arena[256 * 1024];
 
 void put(const char* text) { heed::port::log(text, __builtin_strlen(text)); }
@@ -59,18 +60,20 @@ std::uint32_t tell(const heed::Parallel& parallel) {
     return 0;
   session.set_parallel(parallel);
   heed::Digest digest;
-  heed::Token token = 1;
-  for (std::uint32_t i = 0; i < kTokens; ++i) {
+  const std::uint32_t vocabulary = model.config().vocab_size;
+  heed::Token prompt[kPrompt], token = 1;
+  for (std::uint32_t i = 0; i < kPrompt; ++i) prompt[i] = static_cast<heed::Token>(1 + 37 * i % (vocabulary - 1));
+  for (std::uint32_t i = 0; i <= kTokens; ++i) {
     heed::Span<const float> logits;
 #ifdef HEED_COUNT
     if (!parallel.run) heed::icount::start_region();
 #endif
-    const heed::Status status = session.step(logits, token);
+    const heed::Status status = i == 0 ? session.prefill(logits, {prompt, kPrompt}) : session.step(logits, token);
 #ifdef HEED_COUNT
     if (!parallel.run) heed::icount::stop_region();
 #endif
     if (status != heed::Status::ok) return 0;
-    token = static_cast<heed::Token>(kernels.argmax(logits.data(), model.config().vocab_size));
+    token = static_cast<heed::Token>(kernels.argmax(logits.data(), vocabulary));
     digest.add(kernels, token, logits);
   }
   return digest.value();

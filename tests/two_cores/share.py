@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 
-TOKENS = 40  # of each of the two runs in two_cores.cpp
+TOKENS = 40  # of each of the two runs in two_cores.cpp, behind a prompt
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -29,14 +29,14 @@ def main():
                               text=True).stdout
         with open(counts, encoding="utf-8") as f:
             regions = re.findall(r"^region \d+ (\d+)( vcpu (\d+))?$", f.read(), re.M)
-    alone = sum(int(count) for count, _, _ in regions[:TOKENS])
+    alone = sum(int(count) for count, _, _ in regions[:TOKENS + 1])
     share = [0, 0]
-    for count, _, vcpu in regions[TOKENS:]:
+    for count, _, vcpu in regions[TOKENS + 1:]:
         share[int(vcpu or 0)] += int(count)
     total = sum(share)
     serial = alone - total  # and a little less, because a part has a beginning and an end of its own
     print(text.replace("\0", "").strip())
-    print(f"{TOKENS} steps: {alone:,} instructions on one core; of two, {len(regions) - TOKENS} parts with {share[0]:,} on core 0 "
+    print(f"a prompt and {TOKENS} steps: {alone:,} instructions on one core; of two, {len(regions) - TOKENS - 1} parts with {share[0]:,} on core 0 "
           f"and {share[1]:,} on core 1, so at most {alone / (serial + max(share)):.2f} times as fast")
     sys.exit(0 if min(share) * 3 > total else 1)
 
