@@ -152,8 +152,8 @@ __attribute__((noinline)) inline void score_two(TwoQueries& job) {
 #undef HEED_MAX
 #undef HEED_TWO_BLOCK
 
-// Wider heads are taken one query at a time.
-inline constexpr std::uint32_t kTwoHeadDim = 128;
+// Wider heads are taken one query at a time: the prepared queries lie on the stack.
+inline constexpr std::uint32_t kTwoHeadDim = 64;
 
 // The scores of queries `index` and `index` + 1; `max` becomes their largest.
 __attribute__((noinline)) inline void score_two_queries(std::int32_t* scores, const Activations& queries,
