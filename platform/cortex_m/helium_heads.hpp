@@ -2,7 +2,7 @@
 // helium_heads.hpp: queries, keys and values of one head on Helium: rotated, quantised and stored, with the bits of
 // portable/rows.hpp.
 #pragma once
-#include "platform/cortex_m/helium_numbers.hpp"
+#include "platform/cortex_m/helium_eight.hpp"
 
 namespace heed::helium {
 
@@ -160,7 +160,7 @@ inline void finish_head(std::int8_t* to, const std::int16_t* values, std::uint32
       : "lr", "q0", "q1", "memory");
 }
 
-inline void query_s8r_f32(const Activations& dst, std::uint32_t index, const float* src, const Rotation& rotation) {
+__attribute__((noinline)) inline void query_plain(const Activations& dst, std::uint32_t index, const float* src, const Rotation& rotation) {
   const std::uint32_t n = dst.cols;
   if (!is_plain(n, rotation)) return query_of_any_shape(dst, index, src, rotation);
   const std::int16_t* const cosine_sine = rotation.cosine_sine;
@@ -177,6 +177,21 @@ inline void query_s8r_f32(const Activations& dst, std::uint32_t index, const flo
   if (n % 16) vst1q_s8(q + n - 8, vdupq_n_s8(0));  // before the values in front of its second half
   finish_head(q, values, n, left, reciprocal_127(row_max));
   *scale = portable::row_scale(row_max, exponent, false);
+}
+
+inline void query_s8r_f32(const Activations& dst, std::uint32_t index, const float* src, const Rotation& rotation) {
+  if (!is_eight(dst.cols, rotation)) return query_plain(dst, index, src, rotation);
+  const std::uint32_t max_bits = max_bits_of_eight(src), biased = biased_exponent(max_bits);
+  if (is_zero(max_bits)) return portable::store_zero<PlainActivations>(dst, index);
+  std::uint32_t max;
+  const int16x8_t values = rotate_eight(src, rotation.cosine_sine, to_s16_scale(biased), max);
+  if (max == 0) return portable::store_zero<PlainActivations>(dst, index);
+  const int left = 15 - bit_length(max);
+  const auto row_max = static_cast<std::int32_t>(max << left);
+  std::int8_t* const q = portable::activation_row(dst, index);
+  vst1q_s8(q, vdupq_n_s8(0));
+  vstrbq_s16(q, finish_eight(values, left, reciprocal_127(row_max)));
+  dst.scales[index] = portable::row_scale(row_max, static_cast<int>(biased) - 126 + 1 - left, false);
 }
 
 inline void store_exponent(std::int8_t* exponents, std::int8_t* maxima, std::uint32_t slot, std::int32_t exponent) {
@@ -233,6 +248,23 @@ inline std::uint32_t subtract_offset(std::int16_t* values, const std::int16_t* o
   return max;
 }
 
+struct KeyEnd {
+  int left;
+  std::int32_t reciprocal;
+};
+
+// portable::key_scale of a key whose largest |s16| is `max`, not 0; stores it.
+inline KeyEnd store_key_scale(const KvBlock& dst, std::uint32_t slot, std::uint32_t max, int exponent) {
+  const int left = 15 - bit_length(max);
+  const std::uint32_t row_max = max << left;
+  std::uint32_t mantissa = (row_max + 126) / 127;
+  const bool wide = mantissa > 255;
+  if (wide) mantissa = (row_max + 253) / 254;
+  dst.key_mantissas[slot] = static_cast<std::uint8_t>(mantissa);
+  store_exponent(dst.key_exponents, dst.key_exponent_maxima, slot, exponent - left - 15 + (wide ? 1 : 0));
+  return {left, static_cast<std::int32_t>((wide ? 1u << 21 : 1u << 22) / mantissa)};
+}
+
 // A key of a plain head of up to 64 dimensions, straight into its place; false if it is another one.
 __attribute__((always_inline)) inline bool store_plain_key(const KvBlock& dst, std::uint32_t slot, const float* src, const Rotation& rotation,
                             const KeyOffset& offset) {
@@ -250,16 +282,29 @@ __attribute__((always_inline)) inline bool store_plain_key(const KvBlock& dst, s
     exponent = common;
   }
   if (max == 0) return false;
-  const int left = 15 - bit_length(max);
-  exponent -= left;
-  // portable::key_scale
-  const std::uint32_t row_max = max << left;
-  std::uint32_t mantissa = (row_max + 126) / 127;
-  const bool wide = mantissa > 255;
-  if (wide) mantissa = (row_max + 253) / 254;
-  finish_head(dst.keys + slot * n, values, n, left, static_cast<std::int32_t>((wide ? 1u << 21 : 1u << 22) / mantissa));
-  dst.key_mantissas[slot] = static_cast<std::uint8_t>(mantissa);
-  store_exponent(dst.key_exponents, dst.key_exponent_maxima, slot, exponent - 15 + (wide ? 1 : 0));
+  const KeyEnd end = store_key_scale(dst, slot, max, exponent);
+  finish_head(dst.keys + slot * n, values, n, end.left, end.reciprocal);
+  return true;
+}
+
+// The same of a head that one vector holds.
+__attribute__((always_inline)) inline bool store_key_of_eight(const KvBlock& dst, std::uint32_t slot, const float* src,
+                                                              const Rotation& rotation, const KeyOffset& offset) {
+  const std::uint32_t max_bits = max_bits_of_eight(src), biased = biased_exponent(max_bits);
+  if (is_zero(max_bits)) return false;
+  std::uint32_t max;
+  int16x8_t values = rotate_eight(src, rotation.cosine_sine, to_s16_scale(biased), max);
+  int exponent = static_cast<int>(biased) - 126 + 1;
+  if (kBuiltFeatures.key_offset && offset.values) {
+    const int common = (exponent > offset.exponent ? exponent : offset.exponent) + 1;
+    values = vsubq_s16(vshlq_r_s16(values, exponent - common),
+                       vshlq_r_s16(vld1q_s16(offset.values), offset.exponent - common));
+    max = vmaxavq_s16(0, values);
+    exponent = common;
+  }
+  if (max == 0) return false;
+  const KeyEnd end = store_key_scale(dst, slot, max, exponent);
+  vstrbq_s16(dst.keys + slot * 8, finish_eight(values, end.left, end.reciprocal));
   return true;
 }
 
@@ -330,9 +375,15 @@ __attribute__((noinline)) inline void store_key_of_any_shape(const KvBlock& dst,
   }
 }
 
+__attribute__((noinline)) inline void store_key_of_other(const KvBlock& dst, std::uint32_t slot, const float* src,
+                                                         const Rotation& rotation, const KeyOffset& offset) {
+  if (!store_plain_key(dst, slot, src, rotation, offset)) store_key_of_any_shape(dst, slot, src, rotation, offset);
+}
+
 inline void store_key(const KvBlock& dst, std::uint32_t slot, const float* src, const Rotation& rotation,
                       const KeyOffset& offset) {
-  if (!store_plain_key(dst, slot, src, rotation, offset)) store_key_of_any_shape(dst, slot, src, rotation, offset);
+  if (!is_eight(dst.head_dim, rotation)) return store_key_of_other(dst, slot, src, rotation, offset);
+  if (!store_key_of_eight(dst, slot, src, rotation, offset)) store_key_of_any_shape(dst, slot, src, rotation, offset);
 }
 #undef HEED_EIGHT
 
