@@ -163,22 +163,25 @@ inline void store_key(const KvBlock& dst, std::uint32_t slot, const float* src, 
 }
 
 inline void store_value(const KvBlock& dst, std::uint32_t slot, const float* src) {
-  std::int16_t values[kMaxHeadDim];
+  alignas(4) std::int16_t values[kMaxHeadDim];
   Vector v(src, dst.head_dim);
   const bool some = head_s16(v, values);
   const int shift = (v.max + 128) >> 8 <= 127 ? 8 : 9;
   // Four dimensions together, of two at a time four slots of H = 256 v1 + v0. The last one to three dimensions come one
   // behind the other.
-  const auto q = [&](std::uint32_t d) { return (values[d] + (1 << (shift - 1))) >> shift; };
   const std::uint32_t quads = dst.head_dim & ~3u;
-  std::int8_t* at = dst.values + 4 * (slot & ~3u) + 2 * (slot & 3);
-  std::uint32_t d = 0;
-  for (; d < quads; d += 4, at += 4 * dst.capacity) {
-    auto* const to = reinterpret_cast<Half*>(at);
-    to[0] = static_cast<std::int16_t>(q(d + 1) * 256 + q(d));
-    to[4] = static_cast<std::int16_t>(q(d + 3) * 256 + q(d + 2));
+  auto* to = reinterpret_cast<Half*>(dst.values + 4 * (slot & ~3u) + 2 * (slot & 3));
+  // Rounded and halved without overflow, and so that the int8 values are the upper bytes.
+  const auto half = static_cast<int16x2_t>(0x00800080 << (shift - 8));
+  const int up = 9 - shift;
+  std::uint32_t step = 4;
+  const auto* pair = reinterpret_cast<const Word*>(values);
+  for (const auto* const end = pair + quads / 2; pair != end; to += step, step = 2 * dst.capacity - step) {
+    const auto q = static_cast<std::int32_t>(static_cast<std::uint32_t>(__shadd16(static_cast<int16x2_t>(*pair++), half)) << up);
+    *to = static_cast<std::int16_t>((q >> 24) * 256 + static_cast<std::int8_t>(q >> 8));
   }
-  for (at = dst.values + slot; d < dst.head_dim; ++d) at[d * dst.capacity] = static_cast<std::int8_t>(q(d));
+  for (std::uint32_t d = quads; d < dst.head_dim; ++d)
+    dst.values[slot + d * dst.capacity] = static_cast<std::int8_t>((values[d] + (1 << (shift - 1))) >> shift);
   store_exponent(dst.value_exponents, dst.value_exponent_maxima, slot, some ? v.exponent - 15 + shift : -46);
 }
 

@@ -57,23 +57,23 @@ __attribute__((noinline)) inline void run_pairs(PairJob& job, bool segments) {
       "ldr r0, [r6, #-4]\n\t"
       "add r0, r1\n\t"
       "str r0, [r6, #-4]\n\t"
+      "cmp r6, r7\n\t"
+      "beq 19f\n\t"
       "ldrd r0, r2, [r6, #60]\n\t"
       "add r0, r1\n\t"
       "add r2, r1\n\t"
       "strd r0, r2, [r6, #60]\n\t"
-      "cmp r6, r7\n\t"
-      "it ne\n\tstrne r0, [r7, #-4]\n\t"
+      "str r0, [r7, #-4]\n\t"
       ".if %c[groups]\n\t"
-      "beq 19f\n\t"
       "ldr r0, [r7, #44]\n\t"
       "adr.w r1, 17f\n\t"
       "cmp r0, #0\n\t"
       "it ne\n\tadrne.w r1, 18f\n\t"
       "adds r1, #1\n\t"
       "str r1, [r7, #44]\n\t"
-      "19:\n\t"
       ".endif\n\t"
       "mov r7, r6\n\t"
+      "19:\n\t"
       "1:\n\t"  // a quad of rows
       "ldmdb r7, {r8-r12, pc}\n\t"
       ".balign 4\n\t"
@@ -216,6 +216,8 @@ __attribute__((noinline)) inline void run_pairs(PairJob& job, bool segments) {
 }
 #undef HEED_PAIR_BLOCK
 
+inline void clear(std::int32_t (&zeros)[6]) { zeros[0] = zeros[1] = zeros[2] = zeros[3] = zeros[4] = zeros[5] = 0; }
+
 // Where x, which covers `columns`, enters the unrolled blocks.
 constexpr std::uint32_t entry_of(std::uint32_t columns) {
   return (0u - columns / 8) % kPairBlocks * kPairBlockBytes;
@@ -229,7 +231,8 @@ inline void prepare_segments(PairJob& job, std::uint32_t columns, std::uint32_t 
   if (last) job.entry = job.segment_entry;
   s.segment = 2 * columns;
   job.first_end = s.segment_end = last ? job.x + s.segment : job.end;
-  for (int i = 0; i < 4; ++i) s.zeros[i] = s.totals[i] = 0;
+  s.zeros[0] = s.zeros[1] = s.zeros[2] = s.zeros[3] = 0;
+  s.totals[0] = s.totals[1] = s.totals[2] = s.totals[3] = 0;
   s.multipliers = multipliers;
   s.exponents = job.all_exponents = exponents;
   s.behind = columns > 8 * kPairBlocks;
@@ -250,7 +253,7 @@ __attribute__((noinline)) inline void multiply(float* dst, const Activations& lh
   PairJob job;
   job.accumulate = range.accumulate;
   job.more = bias || range.accumulate;
-  for (std::int32_t& z : job.zeros) z = 0;
+  clear(job.zeros);
   for (std::uint32_t t = 0, vectors; t < range.n; t += vectors) {
     vectors = t < together ? kTogether : 1;
     job.x = lhs.values + std::size_t{t} * lhs.value_stride;
