@@ -27,8 +27,12 @@ namespace heed::pair {
 inline constexpr std::uint32_t kPairBlockBytes = 108,
                                kPairBlocks = !kBuiltFeatures.speed ? 2 : kBuiltFeatures.groups ? 8 : 4;
 
+// Whether the blocks hold most segments whole. Then these have no loop; else the end of a segment lives in s14.
+inline constexpr bool kWholeSegments = kPairBlocks == 8;
+#define HEED_NEXT_END ".if !%c[whole]\n\tldr r6, [r7, #36]\n\tadd r6, r12\n\tvmov s14, r6\n\t.endif\n\t"
+
 // All quads of a job. In the inner loop every register is taken, so the anchor lives in s15, and a jump into the unrolled
-// blocks takes care of the rest; segments that the blocks hold whole have no loop.
+// blocks takes care of the rest.
 __attribute__((noinline)) inline void run_pairs(PairJob& job, bool segments) {
   register void* r6 __asm__("r6") = &job.scales;
   register void* r7 __asm__("r7") = segments ? static_cast<void*>(job.segments.totals) : r6;
@@ -46,12 +50,16 @@ __attribute__((noinline)) inline void run_pairs(PairJob& job, bool segments) {
       ".endif\n\t"
       "it hi\n\tadrhi.w r1, 14f\n\t"
       "adds r1, #1\n\t"
-      "mov r2, r1\n\t"
+      "str r1, [r7, #28]\n\t"
+      ".if %c[whole]\n\t"
       "cbz r0, 15f\n\t"
       "adr.w r1, 11f\n\t"
       "adds r1, #1\n\t"
       "15:\n\t"
-      "strd r1, r2, [r7, #24]\n\t"
+      "str r1, [r7, #24]\n\t"
+      ".else\n\t"
+      "vldr s14, [r7, #32]\n\t"
+      ".endif\n\t"
       "adr.w r1, 3f\n\t"
       "adds r1, #1\n\t"
       "ldr r0, [r6, #-4]\n\t"
@@ -79,6 +87,7 @@ __attribute__((noinline)) inline void run_pairs(PairJob& job, bool segments) {
       ".balign 4\n\t"
       "3:\n\t"
       ".rept %c[blocks]\n\t" HEED_PAIR_BLOCK ".endr\n\t"
+      ".if %c[whole]\n\t"
       "vmov r7, s15\n\t"
       "ldr pc, [r7, #24]\n\t"
       ".balign 4\n\t"
@@ -88,6 +97,12 @@ __attribute__((noinline)) inline void run_pairs(PairJob& job, bool segments) {
       "bne 3b\n\t"
       "add r0, r1\n\t"
       "str r0, [r7, #32]\n\t"
+      ".else\n\t"
+      "vmov r7, s14\n\t"
+      "cmp r12, r7\n\t"
+      "bne 3b\n\t"
+      "vmov r7, s15\n\t"
+      ".endif\n\t"
       "ldr pc, [r7, #28]\n\t"
       ".balign 4\n\t"
       "12:\n\t"  // whole rows
@@ -154,7 +169,7 @@ __attribute__((noinline)) inline void run_pairs(PairJob& job, bool segments) {
       ".if %c[groups]\n\t"
       ".balign 4\n\t"
       "5:\n\t"  // the end of a group: totals += multiplier * 2^exponent * sum; SMLAW takes 2^16 off both
-      "str r12, [r7, #-8]\n\t"
+      "str r12, [r7, #-8]\n\t" HEED_NEXT_END
       "ldmia r7, {r0-r5}\n\t"
       "ldr r12, [r4], #4\n\t"
       "ldrb r6, [r5], #1\n\t"
@@ -183,11 +198,11 @@ __attribute__((noinline)) inline void run_pairs(PairJob& job, bool segments) {
       "bhi 10f\n\t"
       "ldrd r0, r1, [r6, #64]\n\t"  // the last segment
       "str r0, [r7, #-4]\n\t"
-      "str r1, [r7, #32]\n\t"
+      ".if %c[whole]\n\tstr r1, [r7, #32]\n\t.else\n\tvmov s14, r1\n\t.endif\n\t"
       "ldmdb r7, {r8-r12, pc}\n\t"
       ".balign 4\n\t"
       "14:\n\t"  // the end of a chunk
-      "str r12, [r7, #-8]\n\t"
+      "str r12, [r7, #-8]\n\t" HEED_NEXT_END
       "ldmia r7, {r0-r5}\n\t"
       "add r0, r0, r8, asr #8\n\tadd r1, r1, r9, asr #8\n\tadd r2, r2, r10, asr #8\n\tadd r3, r3, r11, asr #8\n\t"
       "adds r5, #1\n\t"
@@ -196,7 +211,7 @@ __attribute__((noinline)) inline void run_pairs(PairJob& job, bool segments) {
       "ldr r0, [r6, #60]\n\t"
       "str r0, [r7, #-4]\n\t"
       "ldr r0, [r6, #72]\n\t"
-      "str r0, [r7, #32]\n\t"
+      ".if %c[whole]\n\tstr r0, [r7, #32]\n\t.else\n\tvmov s14, r0\n\t.endif\n\t"
       ".balign 4\n\t"
       "18:\n\t"  // the same where segments are whole and have no loop
       "vldmia r7, {s0-s3}\n\t"
@@ -209,11 +224,12 @@ __attribute__((noinline)) inline void run_pairs(PairJob& job, bool segments) {
       "6:\n\t"
       : "+r"(r6), "+r"(r7)
       : [groups] "i"(kBuiltFeatures.groups ? 1 : 0), [biases] "i"(kBuiltFeatures.biases ? 1 : 0),
-        [blocks] "i"(kPairBlocks),
+        [blocks] "i"(kPairBlocks), [whole] "i"(kWholeSegments ? 1 : 0),
         [between] "i"(offsetof(PairJob, segments.totals) - offsetof(PairJob, scales))
       : "r0", "r1", "r2", "r3", "r4", "r5", "r8", "r9", "r10", "r11", "r12", "lr", "s0", "s1", "s2", "s3", "s4", "s5",
-        "s6", "s7", "s13", "s15", "cc", "memory");
+        "s6", "s7", "s13", "s14", "s15", "cc", "memory");
 }
+#undef HEED_NEXT_END
 #undef HEED_PAIR_BLOCK
 
 inline void clear(std::int32_t (&zeros)[6]) { zeros[0] = zeros[1] = zeros[2] = zeros[3] = zeros[4] = zeros[5] = 0; }
@@ -236,7 +252,7 @@ inline void prepare_segments(PairJob& job, std::uint32_t columns, std::uint32_t 
   s.multipliers = multipliers;
   s.exponents = job.all_exponents = exponents;
   s.behind = columns > 8 * kPairBlocks;
-  s.whole = grouped && !s.behind && job.last_entry == job.segment_entry;
+  s.whole = kWholeSegments && grouped && !s.behind && job.last_entry == job.segment_entry;
   s.last_exponent = exponents + last / columns + s.whole;
   s.kind = grouped ? PairJob::grouped : PairJob::chunked;
 }

@@ -157,16 +157,7 @@ __attribute__((noinline)) inline void Vector::run(std::uint32_t first, std::uint
     const float *from = x + first, *end = from + ((last - first) & ~3u);
     if (!direct() || from == end) {
       float* put = piece;
-      if (kBuiltFeatures.speed && gain && !special) {
-        for (; last - first >= 4 && put != piece + kPiece; put += 4, first += 4) {
-          const float *a = x + first, *b = gain + first;
-          put[0] = a[0] * b[0];
-          put[1] = a[1] * b[1];
-          put[2] = a[2] * b[2];
-          put[3] = a[3] * b[3];
-        }
-      }
-      if (put == piece) do {
+      do {
         *put++ = first == last ? 0.0f : gain && !special ? x[first] * gain[first] : at(first);
         first += first != last;
       } while ((put - piece) % 4 || (first < last && put != piece + kPiece));
