@@ -18,6 +18,7 @@ struct Features {
   bool threads = true;      // the Parallel hook
   bool sampling = true;     // picking by chance, beside picking the largest logit
   bool speed = true;        // larger kernels where a table has smaller ones as well: several tokens or queries together
+  bool unrolled = true;     // beside speed, kernels that are larger again for some percent
 };
 
 inline constexpr Features kAllFeatures{};
@@ -25,7 +26,7 @@ inline constexpr Features kAllFeatures{};
 inline constexpr Features kLlamaFeatures = [] {
   Features f;
   f.groups = f.biases = f.ungated = f.pattern_tap = f.layer_norm = f.learned_positions = false;
-  f.gelu = f.relu = f.threads = false;
+  f.gelu = f.relu = f.threads = f.unrolled = false;
   return f;
 }();
 // The smallest: the program picks its tokens itself.

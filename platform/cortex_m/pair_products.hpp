@@ -25,7 +25,7 @@ namespace heed::pair {
   "smlad r8, r0, r7, r8\n\tsmlad r9, r1, r7, r9\n\tsmlad r10, r2, r7, r10\n\tsmlad r11, r3, r7, r11\n\t"
 // Groups of 64 end with the last of eight blocks.
 inline constexpr std::uint32_t kPairBlockBytes = 108,
-                               kPairBlocks = !kBuiltFeatures.speed ? 1 : kBuiltFeatures.groups ? 8 : 4;
+                               kPairBlocks = !kBuiltFeatures.speed ? 2 : kBuiltFeatures.unrolled ? 8 : 4;
 
 // Whether the blocks hold most segments whole. Then these have no loop; else the end of a segment lives in s14.
 inline constexpr bool kWholeSegments = kPairBlocks == 8;
