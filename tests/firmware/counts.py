@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Instructions of each kernel and of whole tokens on the Cortex-M cores, counted under QEMU by the plugin of tests/icount.
 
-Builds tests/firmware/counts.cpp and the story with the same library (kLlamaFeatures; grouped products with kAllFeatures) for
+Builds tests/firmware/counts.cpp and the story with the same library (kAllFeatures, and tokens with kLlamaFeatures as well) for
 each core, runs both and prints a table: multiply-adds per instruction of products, instructions of a head of 64 tokens x 32,
 per element of the rest, per multiply-add of whole tokens (attention's counted), the story's flash and its digest. Softmax per
 element is what is left of a head when the cost of its dimensions is taken off: the maximum, scales and merging included.
@@ -33,6 +33,8 @@ FIGURES = {
     "softmax": ("softmax, instructions per element", False),
     "token 0": ("token of stories260K at position 0, instructions per multiply-add", False),
     "token 256": ("the same at position 256", False),
+    "story token 0": ("at position 0 with the story's features alone (`kLlamaFeatures`)", False),
+    "story token 256": ("the same at position 256", False),
 }
 CMSIS_NN_SOURCES = ["FullyConnectedFunctions/arm_fully_connected_s8.c", "FullyConnectedFunctions/arm_batch_matmul_s8.c",
                     "FullyConnectedFunctions/arm_vector_sum_s8.c", "NNSupportFunctions/arm_nn_vec_mat_mult_t_s8.c",
@@ -172,12 +174,12 @@ def main():
     results, rows = {}, {}
     for core in cores:
         run = lambda features: count(core, args.heed, args.source, features, args.build, plugin)
-        results[core], figures = run(args.features or "kLlamaFeatures")
+        results[core], figures = run(args.features or "kAllFeatures")
         if not args.features:
-            more, all_figures = run("kAllFeatures")
-            figures.update({name: value for name, value in all_figures.items() if "-g64" in name})
-            results[core].update({name: value for name, value in more.items() if "-g64" in name})
-            results[core]["flash with every feature"] = more["flash of the story"]
+            story, story_figures = run("kLlamaFeatures")
+            figures.update({f"story token {p}": story_figures[f"token {p}"] for p in (0, 256)})
+            results[core].update({f"{name}, kLlamaFeatures": value for name, value in story.items()
+                                  if name.startswith("token") or name.startswith("flash")})
         peer = count_cmsis_nn(core, args.cmsis_nn, args.build, plugin) if args.cmsis_nn else {}
         for figure in FIGURES:
             if figure in figures:
