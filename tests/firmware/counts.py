@@ -4,8 +4,9 @@
 
 Builds tests/firmware/counts.cpp and the story with the same library (kAllFeatures, and tokens with kLlamaFeatures as well) for
 each core, runs both and prints a table: multiply-adds per instruction of products, instructions of a head of 64 tokens x 32,
-per element of the rest, per multiply-add of whole tokens (attention's counted), the story's flash and its digest. Softmax per
-element is what is left of a head when the cost of its dimensions is taken off: the maximum, scales and merging included.
+per element of the rest, per multiply-add of whole tokens (attention's counted), the story's flash and its digest. What a key
+block costs beside its keys is merging. Softmax per element is what a head costs beside its dimensions: the maximum, scales and
+merging included.
 
 --cmsis-nn FOLDER   a checkout of CMSIS-NN; its functions are compiled with -O3 and counted on the same shapes
 --write             writes tests/firmware/counts.csv and the table of README.md
@@ -33,6 +34,7 @@ FIGURES = {
     "softmax": ("softmax, instructions per element", False),
     "token 0": ("token of stories260K at position 0, instructions per multiply-add", False),
     "token 256": ("the same at position 256", False),
+    "token 256 unmerged": ("of it without the merging of four more key blocks", False),
     "story token 0": ("at position 0 with the story's features alone (`kLlamaFeatures`)", False),
     "story token 256": ("the same at position 256", False),
 }
@@ -85,13 +87,14 @@ def count(core, heed, source, features, build, plugin):
              "digest": re.search(r"^digest (\w+)$", text, re.M).group(1)}
     if lines["digest"] != digest:
         sys.exit(f"counts.py: {core}: digest {lines['digest']}, this machine has {digest}")
-    figures, heads = {}, {}
+    figures, heads, tokens = {}, {}, {}
     for name, work, n in regions(BOARDS[core], os.path.join(folder, "bin", "counts"), plugin, counts):
         if name.startswith("mat"):
             figures[name] = int(work) / n
             lines[name + ", multiply-adds per instruction"] = f"{figures[name]:.3f}"
         elif name.startswith("token "):
             position = int(work) - 1
+            tokens[position] = n
             if position in (0, 64, 128, 256):
                 figures[f"token {position}"] = n / multiply_adds(position)
                 lines[f"token at position {position}"] = f"{n:,}"
@@ -101,6 +104,10 @@ def count(core, heed, source, features, build, plugin):
             lines[name + ", instructions"] = f"{n:,}"
         else:
             lines[name + ", per element"] = f"{n / int(work):.2f}"
+    # Sixteen more keys in the same block, as from position 32 to 48, and nothing else.
+    merging = tokens[256] - tokens[0] - 16 * (tokens[48] - tokens[32])
+    figures["token 256 unmerged"] = (tokens[256] - merging) / multiply_adds(256)
+    lines["merging of key blocks at position 256"] = f"{merging:,}"
     figures["softmax"] = (2 * heads["head 64x32"] - heads["head 64x64"]) / 64 ** 2
     lines["softmax, per element"] = f"{figures['softmax']:.2f}"
     return lines, figures
