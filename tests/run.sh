@@ -34,7 +34,7 @@ heed_install_packages $packages
 
 boards="cortex-m0 cortex-m3 cortex-m4 cortex-m7 cortex-m33 cortex-m55"
 presets="host aarch64 armv7 $boards"
-[ $full = 0 ] || presets="host host-asan aarch64 armv7 $boards"
+[ $full = 0 ] || presets="host host-asan aarch64 armv7 $boards microbit lm3s6965evb"
 [ -z "$only" ] || presets=$only
 export HEED_FULL=$full
 
