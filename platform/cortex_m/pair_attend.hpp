@@ -107,6 +107,9 @@ struct ValueSums {
 // Keys that a round takes.
 inline constexpr std::uint32_t kRoundKeys = kBuiltFeatures.speed ? 8 : 4;
 
+// weigh_values of two queries has a loop of its own.
+inline constexpr bool kUnrolled = kBuiltFeatures.speed && kBuiltFeatures.unrolled;
+
 // Two dimensions of a slot are one halfword H = 256 v1 + v0 (store_value): SMLALD(H, p) gathers 256 times the sum of the odd
 // one plus that of the even one in 64 bits, SMLAD(SXTB16(H), p) the even one, so that a word of four values costs one
 // extraction instead of two. For 16 multiply-adds one query takes 14 instructions, two take 12.
@@ -144,7 +147,7 @@ __attribute__((noinline)) inline void weigh_values(const ValueSums& job) {
       "vmov s22, s23, r1, r1\n\t"
       "1:\n\t"
       "vmov r4, r5, s22, s23\n\tvmov r6, r7, s22, s23\n\tvmov r8, r9, s22, s23\n\t"
-      ".if %c[speed]\n\t"
+      ".if %c[two]\n\t"
       "vmov r0, s21\n\t"
       "cbz r0, 3f\n\t"
       ".endif\n\t"
@@ -152,7 +155,7 @@ __attribute__((noinline)) inline void weigh_values(const ValueSums& job) {
       "vmov r0, s15\n\t"
       "cmp r12, r0\n\t"
       "bne 2b\n\t"
-      ".if %c[speed]\n\t"
+      ".if %c[two]\n\t"
       "b 4f\n\t"
       "3:\n\t" HEED_TWO_QUERIES HEED_TWO_QUERIES
       "vmov r0, s15\n\t"
@@ -185,15 +188,77 @@ __attribute__((noinline)) inline void weigh_values(const ValueSums& job) {
       "cmp r0, r1\n\t"
       "bne 1b"
       : "+r"(r0)
-      : [speed] "i"(kBuiltFeatures.speed ? 1 : 0)
+      : [two] "i"(kBuiltFeatures.speed && !kUnrolled ? 1 : 0)
       : "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "s0", "s1", "s2", "s3", "s4", "s5",
         "s6", "s7", "s10", "s11", "s12", "s13", "s14", "s15", "s16", "s17", "s18", "s19", "s20", "s21", "s22", "s23", "cc",
         "memory");
 #undef HEED_SNAP
-#undef HEED_ODD
-#undef HEED_TWO_QUERIES
 #undef HEED_ONE_QUERY
 }
+
+// weigh_values of two queries for any number of four keys up to a block's, without a loop. Magnitudes below 2^-40 are lost
+// by flushing denormals to zero 86 powers of two further down, where 2^-40 is the smallest normal number; every other
+// value is exact there and back. Added to +0 a flushed -0 is +0.
+__attribute__((noinline)) inline void weigh_values_of_two(const ValueSums& job) {
+  register const ValueSums* r0 __asm__("r0") = &job;
+  __asm__ volatile(
+      "ldr.w lr, [r0, #48]\n\t"
+      "vldmia r0, {s10-s20}\n\t"
+      "vmrs r4, fpscr\n\t"
+      "orr r5, r4, #0x1000000\n\t"
+      "vmsr fpscr, r5\n\t"
+      "mov r2, #0x14800000\n\t"
+      "mov r3, #0x6A800000\n\t"
+      "vmov s21, s22, r2, r3\n\t"
+      "vmov s23, r4\n\t"
+      "vmov r2, r3, s14, s15\n\t"
+      "subs r3, r3, r2\n\t"  // 16 bytes of weights, 48 of code
+      "add r3, r3, r3, lsl #1\n\t"
+      "adr.w r2, 3f\n\t"
+      "subs r2, r2, r3\n\t"
+      "adds r2, #1\n\t"
+      "vmov s15, r2\n\t"
+      "movs r2, #0\n\t"
+      "vmov s26, s27, r2, r2\n\t"
+      "1:\n\t"
+      "vmov r12, r0, s14, s15\n\t"
+      "vmov r4, r5, s26, s27\n\tvmov r6, r7, s26, s27\n\tvmov r8, r9, s26, s27\n\t"
+      "vmov s8, s9, r4, r5\n\t"
+      "vmov s24, s25, r4, r5\n\t"
+      "bx r0\n\t"
+      ".balign 4\n\t"
+      ".rept 16\n\t" HEED_TWO_QUERIES
+      ".endr\n\t"
+      "3:\n\t" HEED_ODD("r4", "r5", "r8") HEED_ODD("r6", "r7", "r9")
+      "vmov s0, s1, r8, r4\n\t"
+      "vmov s2, s3, r9, r6\n\t"
+      "vmov r0, r1, s10, s11\n\t"
+      "vldmia r0, {s4-s5}\n\t"
+      "vldmia r1, {s6-s7}\n\t"
+      "vcvt.f32.s32 s0, s0\n\tvcvt.f32.s32 s1, s1\n\tvcvt.f32.s32 s2, s2\n\tvcvt.f32.s32 s3, s3\n\t"
+      "vmul.f32 s4, s4, s16\n\tvmul.f32 s5, s5, s16\n\tvmul.f32 s6, s6, s18\n\tvmul.f32 s7, s7, s18\n\t"
+      "vmla.f32 s4, s0, s17\n\tvmla.f32 s5, s1, s17\n\tvmla.f32 s6, s2, s19\n\tvmla.f32 s7, s3, s19\n\t"  // rounds twice
+      "vmla.f32 s8, s4, s21\n\tvmla.f32 s9, s5, s21\n\tvmla.f32 s24, s6, s21\n\tvmla.f32 s25, s7, s21\n\t"
+      "vmul.f32 s8, s8, s22\n\tvmul.f32 s9, s9, s22\n\tvmul.f32 s24, s24, s22\n\tvmul.f32 s25, s25, s22\n\t"
+      "vstmia r0!, {s8-s9}\n\t"
+      "vstmia r1!, {s24-s25}\n\t"
+      "vmov s10, s11, r0, r1\n\t"
+      "vmov r2, r3, s12, s13\n\t"
+      "add lr, r2\n\t"
+      "vmov s12, s13, r3, r2\n\t"
+      "vmov r1, s20\n\t"
+      "cmp r0, r1\n\t"
+      "bne.w 1b\n\t"
+      "vmov r4, s23\n\t"
+      "vmsr fpscr, r4"
+      : "+r"(r0)
+      :
+      : "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "s0", "s1", "s2", "s3", "s4", "s5",
+        "s6", "s7", "s8", "s9", "s10", "s11", "s12", "s13", "s14", "s15", "s16", "s17", "s18", "s19", "s20", "s21", "s22",
+        "s23", "s24", "s25", "s26", "s27", "cc", "memory");
+}
+#undef HEED_ODD
+#undef HEED_TWO_QUERIES
 
 // What one call of attend_block is about.
 struct AttendCall {
@@ -298,7 +363,7 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
     else
       for (std::uint32_t i = 0; i < n; ++i)
         max[i] = score_keys(scores + i * kScoreWords, q.queries, index + i, block, seen[i]);
-    const std::uint32_t keys = round_up(seen[n - 1], kRoundKeys);
+    const std::uint32_t keys = round_up(seen[n - 1], two && kUnrolled ? 4 : kRoundKeys);
     job.weights_end = scores + keys;
     job.gap = job.next_gap = 4 * (block.capacity - keys);
     job.skipped = 8;
@@ -317,7 +382,11 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
       if (block.head_dim != quads) weigh_rest(numerators, block, seen[i], scores + 2 * i, job.worth[i]);
     }
     if (!two) job.worth[1] = job.worth[0];
-    if (quads) weigh_values(job);
+    if (quads == 0) continue;
+    if (kUnrolled && two)
+      weigh_values_of_two(job);
+    else
+      weigh_values(job);
   }
 }
 
