@@ -118,9 +118,9 @@ inline void gate_s8r_f32(const Activations& dst, std::uint32_t index, float* gat
   const std::uint32_t n = dst.cols;
   if (!kBuiltFeatures.ungated && !up) __builtin_unreachable();
   Vector g(gate, n), u(up, n);
-  bool some = g.measure();
+  bool some = g.measure_exponent();
   if (up)
-    some &= u.measure();
+    some &= u.measure_exponent();
   else
     u.exponent = 15, u.step = kRoundToInt;
   for (std::uint32_t i = n; i % 4; ++i) gate[i] = 0.0f;

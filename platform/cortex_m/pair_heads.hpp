@@ -80,42 +80,102 @@ __attribute__((noinline)) inline void write_head(void* to, const std::int16_t* s
       : "r4", "r5", "r6", "r7", "cc", "memory");
 }
 
+// The usual head in one pass behind the one that looks for its exponent: to s16 as in convert_quads, rotated by pairs
+// that follow each other, and their largest magnitude. False if it is not the usual one.
+inline bool turn_head(portable::HeadS16& head, const float* src, std::uint32_t n, const Rotation& rotation) {
+  if (n % 4 || rotation.halves || 2u * rotation.pairs != n || !rotation.cosine_sine) return false;
+  const float *const end = src + n;
+  const std::uint32_t biased = usual_exponent(max_of_upper_halves(0, src, end));
+  if (!biased) return false;
+  head.exponent = static_cast<int>(biased) - 125;
+  const float step = float_of(0x4B400000u + ((biased - (126 + 15)) << 23));
+  std::int16_t* to = head.values;
+  const std::int16_t* cs = rotation.cosine_sine;
+  std::int32_t largest = 0;
+  __asm__ volatile(
+      "1:\n\t"
+      "vldmia %[x]!, {s1-s4}\n\t"
+      "vadd.f32 s1, s1, %[round]\n\tvadd.f32 s2, s2, %[round]\n\t"
+      "vadd.f32 s3, s3, %[round]\n\tvadd.f32 s4, s4, %[round]\n\t"
+      "vmov r4, r5, s1, s2\n\t"
+      "vmov r6, r7, s3, s4\n\t"
+      "lsls r4, r4, #15\n\tlsls r5, r5, #15\n\tlsls r6, r6, #15\n\tlsls r7, r7, #15\n\t"
+      "qdadd r4, %[less], r4\n\tqdadd r5, %[less], r5\n\tqdadd r6, %[less], r6\n\tqdadd r7, %[less], r7\n\t"
+      "pkhtb r4, r5, r4, asr #16\n\t"
+      "pkhtb r6, r7, r6, asr #16\n\t"
+      "sadd16 r4, r4, %[ones]\n\tsadd16 r6, r6, %[ones]\n\t"
+      "ldr r7, [%[cs]], #4\n\t"
+      "smlsd r5, r4, r7, %[half]\n\t"
+      "smladx r4, r4, r7, %[half]\n\t"
+      "ldr r7, [%[cs]], #4\n\t"
+      "pkhtb r4, r4, r5, asr #16\n\t"
+      "smlsd r5, r6, r7, %[half]\n\t"
+      "smladx r6, r6, r7, %[half]\n\t"
+      "movs r7, #0\n\t"
+      "pkhtb r6, r6, r5, asr #16\n\t"
+      "strd r4, r6, [%[to]], #8\n\t"
+      "ssub16 r5, r7, r4\n\tsel r4, r5, r4\n\t"
+      "ssub16 r5, r7, r6\n\tsel r6, r5, r6\n\t"
+      "ssub16 r5, r4, r6\n\tsel r4, r4, r6\n\t"
+      "ssub16 r5, %[max], r4\n\tsel %[max], %[max], r4\n\t"
+      "cmp %[x], %[end]\n\t"
+      "bne 1b"
+      : [x] "+&r"(src), [to] "+&r"(to), [cs] "+&r"(cs), [max] "+&r"(largest)
+      : [end] "r"(end), [less] "r"(-65536), [ones] "r"(0x00010001), [half] "r"(1 << 15), [round] "t"(step)
+      : "r4", "r5", "r6", "r7", "s1", "s2", "s3", "s4", "cc", "memory");
+  const std::int32_t low = largest & 0xFFFF, high = largest >> 16;
+  head.max = low > high ? low : high;
+  return true;
+}
+
+inline int normalize_head(portable::HeadS16& head) {
+  if (head.max == 0) return 0;
+  const int left = __builtin_clz(static_cast<std::uint32_t>(head.max)) - 17;
+  head.max <<= left;
+  head.exponent -= left;
+  return left;
+}
+
 // portable::rotate_head and normalize_head, the latter as a number of bits.
 __attribute__((noinline)) inline int rotate_head(portable::HeadS16& head, const float* src, std::uint32_t n,
                                           const Rotation& rotation, const KeyOffset& offset) {
-  Vector v(src, n);
-  const bool some = head_s16(v, head.values);
-  head.exponent = v.exponent;
-  if (rotation.cosine_sine && some) {
-    ++head.exponent;
-    const std::uint32_t step = rotation.halves ? 1 : 2, other = rotation.halves ? rotation.pairs : 1;
-    std::int16_t* at = head.values;
-    const auto* cs = reinterpret_cast<const Word*>(rotation.cosine_sine);
-    const auto* const end = cs + rotation.pairs;
-    if (kBuiltFeatures.speed && !rotation.halves) {
-      std::int32_t c, xy, both;
-      __asm__ volatile(
-          "1:\n\t"
-          "ldr %[c], [%[cs]], #4\n\t"
-          "ldr %[xy], [%[at]]\n\t"
-          "smlsd %[both], %[xy], %[c], %[half]\n\t"
-          "smladx %[xy], %[xy], %[c], %[half]\n\t"
-          "pkhtb %[xy], %[xy], %[both], asr #16\n\t"
-          "str %[xy], [%[at]], #4\n\t"
-          "cmp %[cs], %[end]\n\t"
-          "bne 1b"
-          : [c] "=&r"(c), [xy] "=&r"(xy), [both] "=&r"(both), [cs] "+&r"(cs), [at] "+&r"(at)
-          : [end] "r"(end), [half] "r"(1 << 15)
-          : "cc", "memory");
+  if (kBuiltFeatures.unrolled && turn_head(head, src, n, rotation)) {
+    if (!offset.values) return normalize_head(head);
+  } else {
+    Vector v(src, n);
+    const bool some = head_s16(v, head.values);
+    head.exponent = v.exponent;
+    if (rotation.cosine_sine && some) {
+      ++head.exponent;
+      const std::uint32_t step = rotation.halves ? 1 : 2, other = rotation.halves ? rotation.pairs : 1;
+      std::int16_t* at = head.values;
+      const auto* cs = reinterpret_cast<const Word*>(rotation.cosine_sine);
+      const auto* const end = cs + rotation.pairs;
+      if (kBuiltFeatures.speed && !rotation.halves) {
+        std::int32_t c, xy, both;
+        __asm__ volatile(
+            "1:\n\t"
+            "ldr %[c], [%[cs]], #4\n\t"
+            "ldr %[xy], [%[at]]\n\t"
+            "smlsd %[both], %[xy], %[c], %[half]\n\t"
+            "smladx %[xy], %[xy], %[c], %[half]\n\t"
+            "pkhtb %[xy], %[xy], %[both], asr #16\n\t"
+            "str %[xy], [%[at]], #4\n\t"
+            "cmp %[cs], %[end]\n\t"
+            "bne 1b"
+            : [c] "=&r"(c), [xy] "=&r"(xy), [both] "=&r"(both), [cs] "+&r"(cs), [at] "+&r"(at)
+            : [end] "r"(end), [half] "r"(1 << 15)
+            : "cc", "memory");
+      }
+      for (; cs != end; at += step) {
+        const auto c = static_cast<int16x2_t>(*cs++);
+        const auto xy = static_cast<int16x2_t>((at[0] & 0xFFFF) | at[other] << 16);
+        at[0] = static_cast<std::int16_t>(__smlsd(xy, c, 1 << 15) >> 16);
+        at[other] = static_cast<std::int16_t>(__smladx(xy, c, 1 << 15) >> 16);
+      }
+      for (std::uint32_t i = 2u * rotation.pairs; i < n; ++i)
+        head.values[i] = static_cast<std::int16_t>((head.values[i] + 1) >> 1);
     }
-    for (; cs != end; at += step) {
-      const auto c = static_cast<int16x2_t>(*cs++);
-      const auto xy = static_cast<int16x2_t>((at[0] & 0xFFFF) | at[other] << 16);
-      at[0] = static_cast<std::int16_t>(__smlsd(xy, c, 1 << 15) >> 16);
-      at[other] = static_cast<std::int16_t>(__smladx(xy, c, 1 << 15) >> 16);
-    }
-    for (std::uint32_t i = 2u * rotation.pairs; i < n; ++i)
-      head.values[i] = static_cast<std::int16_t>((head.values[i] + 1) >> 1);
   }
   if (kBuiltFeatures.key_offset && offset.values) {
     const int common = (head.exponent > offset.exponent ? head.exponent : offset.exponent) + 1;
@@ -128,11 +188,7 @@ __attribute__((noinline)) inline int rotate_head(portable::HeadS16& head, const 
     head.exponent = common;
   }
   head.max = max_s16(head.values, n);
-  if (head.max == 0) return 0;
-  const int left = __builtin_clz(static_cast<std::uint32_t>(head.max)) - 17;
-  head.max <<= left;
-  head.exponent -= left;
-  return left;
+  return normalize_head(head);
 }
 
 inline void query_s8r_f32(const Activations& dst, std::uint32_t index, const float* src, const Rotation& rotation) {

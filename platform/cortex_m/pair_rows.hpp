@@ -38,6 +38,7 @@ struct Vector {
   float at(std::uint32_t i) const;
   void run(std::uint32_t first, std::uint32_t last);
   bool measure();
+  bool measure_exponent();
   std::int32_t quantize(const Activations& dst, std::uint32_t index, std::uint32_t groups);
 };
 
@@ -56,6 +57,54 @@ __attribute__((noinline)) inline std::uint32_t max_of_quads(std::uint32_t max, c
       : [end] "r"(end)
       : "r4", "r5", "r6", "r7", "cc", "memory");
   return max;
+}
+
+// The same of the upper halves of twice the bits, two at a time in the halves of the maximum: enough for the exponent.
+inline std::uint32_t max_of_upper_halves(std::uint32_t max, const float* x, const float* end) {
+  __asm__ volatile(
+      "1:\n\t"
+      "ldmia %[x]!, {r4-r7}\n\t"
+      "pkhtb r4, r5, r4, asr #16\n\t"
+      "pkhtb r6, r7, r6, asr #16\n\t"
+      "uadd16 r4, r4, r4\n\t"
+      "uadd16 r6, r6, r6\n\t"
+      "usub16 r5, %[max], r4\n\tsel %[max], %[max], r4\n\t"
+      "usub16 r5, %[max], r6\n\tsel %[max], %[max], r6\n\t"
+      "cmp %[x], %[end]\n\t"
+      "bne 1b"
+      : [x] "+&r"(x), [max] "+&r"(max)
+      : [end] "r"(end)
+      : "r4", "r5", "r6", "r7", "cc", "memory");
+  return max;
+}
+
+// The same eight at a time.
+__attribute__((noinline)) inline std::uint32_t max_of_octets(std::uint32_t max, const float* x, const float* end) {
+  __asm__ volatile(
+      "1:\n\t"
+      "ldmia %[x]!, {r4-r11}\n\t"
+      "pkhtb r4, r5, r4, asr #16\n\t"
+      "pkhtb r6, r7, r6, asr #16\n\t"
+      "pkhtb r8, r9, r8, asr #16\n\t"
+      "pkhtb r10, r11, r10, asr #16\n\t"
+      "uadd16 r4, r4, r4\n\tuadd16 r6, r6, r6\n\tuadd16 r8, r8, r8\n\tuadd16 r10, r10, r10\n\t"
+      "usub16 r5, %[max], r4\n\tsel %[max], %[max], r4\n\t"
+      "usub16 r5, %[max], r6\n\tsel %[max], %[max], r6\n\t"
+      "usub16 r5, %[max], r8\n\tsel %[max], %[max], r8\n\t"
+      "usub16 r5, %[max], r10\n\tsel %[max], %[max], r10\n\t"
+      "cmp %[x], %[end]\n\t"
+      "bne 1b"
+      : [x] "+&r"(x), [max] "+&r"(max)
+      : [end] "r"(end)
+      : "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "cc", "memory");
+  return max;
+}
+
+// The biased exponent of such a maximum, or 0 of what may be special or count as zero.
+inline std::uint32_t usual_exponent(std::uint32_t max) {
+  constexpr std::uint32_t kLeast = 127 - 40, kBehind = 127 + 40;  // 2^-40, 2^40
+  const std::uint32_t biased = (max > max << 16 ? max : max << 16) >> 24;
+  return biased - kLeast < kBehind - kLeast ? biased : 0;
 }
 
 // Of q0..q3 in r4..r7: X1 = (q1, q3) to r5 and X' = (256 q0 - q1, 256 q2 - q3) to r4.
@@ -157,7 +206,11 @@ __attribute__((noinline)) inline void Vector::run(std::uint32_t first, std::uint
     const float *from = x + first, *end = from + ((last - first) & ~3u);
     if (!direct() || from == end) {
       float* put = piece;
-      do {
+      if (kBuiltFeatures.unrolled && gain && !special && last - first >= 4) {
+        const float* const behind = from + ((last - first < kPiece ? last - first : kPiece) & ~3u);
+        for (const float* factor = gain + first; from != behind;) *put++ = *from++ * *factor++;
+        first += static_cast<std::uint32_t>(put - piece);
+      } else do {
         *put++ = first == last ? 0.0f : gain && !special ? x[first] * gain[first] : at(first);
         first += first != last;
       } while ((put - piece) % 4 || (first < last && put != piece + kPiece));
@@ -179,7 +232,10 @@ __attribute__((noinline)) inline bool Vector::measure() {
   constexpr std::uint32_t kTop = 0x54000000;  // 2^41
   special = false;
   word_step = 0, to = nullptr, max_bits = 0;
-  run(0, n);
+  if (kBuiltFeatures.unrolled && direct() && n % 4 == 0)
+    max_bits = max_of_quads(0, x, x + n);
+  else
+    run(0, n);
   std::uint32_t bits = max_bits >> 1;
   special = bits > 0x53800000u;  // 2^40
   if (special) {
@@ -201,6 +257,22 @@ __attribute__((noinline)) inline bool Vector::measure() {
   if (zero) max = 0, step = kRoundToInt;  // in whose units all is 0
   if (special) special_scale = zero ? 0.0f : pow2(15 - exponent), step = kRoundToInt;
   return !zero;
+}
+
+// The same without the largest magnitude.
+inline bool Vector::measure_exponent() {
+  if (kBuiltFeatures.unrolled && n >= 8 && n % 4 == 0) {
+    std::uint32_t max = 0;
+    if (n % 8) max = max_of_upper_halves(0, x, x + 4);
+    const std::uint32_t biased = usual_exponent(max_of_octets(max, x + n % 8, x + n));
+    if (biased) {
+      special = false;
+      exponent = static_cast<int>(biased) - 126;
+      step = float_of(0x4B400000u + ((biased - (126 + 15)) << 23));
+      return true;
+    }
+  }
+  return measure();
 }
 
 // Writes vector `index` once it is measured; returns the sum of the squares of a vector without groups.
@@ -227,7 +299,10 @@ __attribute__((noinline)) inline std::int32_t Vector::quantize(const Activations
     reciprocal = whole << shift;
     offset = -static_cast<std::int32_t>((std::int64_t{static_cast<std::int32_t>(bits_of(step))} * reciprocal) >> 32);
     to = put, word_step = row.word_step;
-    run(first, last);
+    if (kBuiltFeatures.unrolled && direct() && (last - first) % 4 == 0)
+      write_quads(*this, x + first, x + last);
+    else
+      run(first, last);
     put = to;
     first = last;
   } while (kBuiltFeatures.groups && first < n);
