@@ -345,8 +345,35 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
   job.values = block.values;
   const std::uint32_t quads = block.head_dim & ~3u;
   float* numerators = sums.numerators + std::size_t{q.first} * block.head_dim;
-  std::uint32_t visible = q.visible, left_in_run = q.per_position;
-  for (std::uint32_t index = q.first, left = q.n; left;) {
+  std::uint32_t visible = q.visible, left_in_run = q.per_position, index = q.first, left = q.n;
+  if constexpr (kUnrolled) {
+    // Two queries at a time; a last one, and heads of other sizes, are left.
+    const std::uint32_t head_dim = block.head_dim;
+    const auto next = [&] {
+      const std::uint32_t seen = visible;
+      if (--left_in_run == 0) {
+        left_in_run = q.per_position;
+        if (visible < q.visible_limit) ++visible;
+      }
+      return seen;
+    };
+    for (; left >= 2 && head_dim == quads && head_dim <= kTwoHeadDim; left -= 2, index += 2) {
+      const std::uint32_t first = next(), second = next(), keys = round_up(second, 4);
+      std::int32_t max[2];
+      score_two_queries(scores, q.queries, index, block, second, first, max);
+      job.gap = 8 - 4 * keys;
+      job.next_gap = 4 * (block.capacity - keys) - 8;
+      job.weights_end = scores + keys;
+      job.numerators[0] = numerators;
+      numerators += head_dim;
+      job.numerators_end = job.numerators[1] = numerators;
+      numerators += head_dim;
+      job.worth[0] = merge_weights(call, index, first, scores, scores, max[0]);
+      job.worth[1] = merge_weights(call, index + 1, second, scores + kScoreWords, scores + 2, max[1]);
+      weigh_values_of_two(job);
+    }
+  }
+  while (left) {
     std::uint32_t seen[kTogether], n = 0;
     do {
       seen[n++] = visible;
@@ -359,7 +386,7 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
     std::int32_t max[kTogether];
     const bool two = n == 2;
     if (two && seen[0] == seen[kTogether - 1] && block.head_dim <= kTwoHeadDim)
-      score_two_queries(scores, q.queries, index, block, seen[0], max);
+      score_two_queries(scores, q.queries, index, block, seen[0], seen[0], max);
     else
       for (std::uint32_t i = 0; i < n; ++i)
         max[i] = score_keys(scores + i * kScoreWords, q.queries, index + i, block, seen[i]);
