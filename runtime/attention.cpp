@@ -14,8 +14,9 @@ constexpr float kLog2E = 1.44269504f;
 // Blocks of packed rows that host tables take together: in a tile of many tokens, or side by side for one.
 constexpr std::uint32_t kTileTokens = 8, kTileBlocks = 3, kStreamBlocks = 8;
 
-// Whether the build's only table is the one that stores the first block of a query instead of merging it with zeros: M55's.
-constexpr bool kStoresFirst = known_layout(Layout::row) == Layout::block64;
+// Whether the build's only table is M55's. It stores the first block of a query instead of merging it with zeros, and its
+// kernels are short enough for what is between them to count.
+constexpr bool kOnlyHelium = known_layout(Layout::row) == Layout::block64;
 // What firmware clears one by one, because compilers turn a loop over floats into a call to memset, which there goes by bytes.
 using Cleared = std::conditional_t<known_layout(Layout::row) == Layout::pair && kBuiltFeatures.unrolled, volatile float, float>;
 
@@ -89,16 +90,25 @@ void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlic
   }
 }
 
+Rotation rotation_of(const AttentionConfig& c, const Pass& pass) {
+  Rotation r{nullptr, static_cast<std::uint16_t>(c.rotary_dims / 2), c.rotary_pairing == RotaryPairing::halves};
+  if (c.rotary_dims) r.cosine_sine = pass.rotation;
+  return r;
+}
+
+KeyOffset key_offset_of(const AttentionLayer& layer, std::uint32_t kv_head) {
+  if (!kBuiltFeatures.key_offset || !layer.weights.key_offsets) return {nullptr, 0};
+  return {layer.weights.key_offsets + std::size_t{kv_head} * layer.config.head_dim,
+          layer.weights.key_offset_exponents[kv_head]};
+}
+
 // Keys and values of one KV head into the cache, and its queries quantised.
 void store_kv_head(const AttentionLayer& layer, const Pass& pass, std::uint32_t kv_head) {
   const AttentionConfig& c = layer.config;
   const AttentionScratch& s = layer.scratch;
   const Kernels& k = *layer.kernels;
-  Rotation r{nullptr, static_cast<std::uint16_t>(c.rotary_dims / 2), c.rotary_pairing == RotaryPairing::halves};
-  if (c.rotary_dims) r.cosine_sine = pass.rotation;
-  KeyOffset offset{nullptr, 0};
-  if (kBuiltFeatures.key_offset && layer.weights.key_offsets)
-    offset = {layer.weights.key_offsets + std::size_t{kv_head} * c.head_dim, layer.weights.key_offset_exponents[kv_head]};
+  Rotation r = rotation_of(c, pass);
+  const KeyOffset offset = key_offset_of(layer, kv_head);
   const float *key = s.key + kv_head * c.head_dim, *value = s.value + kv_head * c.head_dim;
   const float* query = s.query + kv_head * pass.per_group * c.head_dim;
   std::uint32_t q = kv_head * pass.n * pass.per_group;
@@ -110,6 +120,50 @@ void store_kv_head(const AttentionLayer& layer, const Pass& pass, std::uint32_t 
     for (std::uint32_t j = 0; j < pass.per_group; ++j)
       k.query_s8r_f32(pass.queries, q++, query + std::size_t{t} * s.query_stride + j * c.head_dim, r);
     if (c.rotary_dims) r.cosine_sine += c.rotary_dims;
+  }
+}
+
+// store_kv_head and attend_slice for one token and the KV heads [h, end), step by step for all of them, with blocks that are
+// found from each other.
+void step_kv_heads(const AttentionLayer& layer, const Pass& pass, std::uint32_t h, std::uint32_t end) {
+  const std::uint32_t head_dim = layer.config.head_dim, position = pass.first, per_group = pass.per_group;
+  const std::uint32_t begin = h * per_group, behind = end * per_group;
+  const Kernels& k = *layer.kernels;
+  const AttentionSums sums = layer.scratch.sums;
+  const Rotation r = rotation_of(layer.config, pass);
+  float* x = layer.scratch.query + std::size_t{begin} * head_dim;
+  for (std::uint32_t q = begin; q != behind; ++q, x += head_dim) {
+    sums.denominators[q] = 0.0f;
+    sums.references[q] = -(1 << 24);
+    k.query_s8r_f32(pass.queries, q, x, r);
+  }
+
+  const std::size_t head_bytes = layer.cache.head_bytes, block_bytes = layer.cache.block_bytes;
+  const std::uint32_t last = position / kBlockKeys, slot = position % kBlockKeys;
+  const float *key = layer.scratch.key + h * head_dim, *value = layer.scratch.value + h * head_dim;
+  KvBlock first_block = layer.cache.block(h, 0), last_block = layer.cache.block(h, last);
+  BlockQueries here{pass.queries, begin, per_group, per_group, 0, kBlockKeys, pass.factor};
+  for (; h != end; ++h, key += head_dim, value += head_dim, here.first += per_group) {
+    const KeyOffset offset = key_offset_of(layer, h);
+    k.store_key(last_block, slot, key, r, offset);
+    k.store_value(last_block, slot, value);
+    if (last) {
+      here.visible = kBlockKeys;
+      KvBlock block = first_block;
+      for (std::uint32_t b = last; b; --b, KvCache::advance(block, block_bytes))
+        k.attend_block(sums, here, block, nullptr, nullptr);
+      KvCache::advance(first_block, head_bytes);
+    }
+    here.visible = slot + 1;
+    k.attend_block(sums, here, last_block, nullptr, nullptr);
+    KvCache::advance(last_block, head_bytes);
+  }
+
+  x = layer.scratch.query + std::size_t{begin} * head_dim;
+  const float* numerators = sums.numerators + std::size_t{begin} * head_dim;
+  for (std::uint32_t q = begin; q != behind; ++q, x += head_dim, numerators += head_dim) {
+    if (kBuiltFeatures.pattern_tap && layer.tap.take) tap_row(layer, pass, q / per_group, q, q, position);
+    k.attend_finish(x, numerators, sums.denominators[q], head_dim);
   }
 }
 
@@ -198,13 +252,14 @@ void attention_forward(const AttentionLayer& layer, float* dst, std::uint32_t ds
   const std::uint32_t d_query = c.n_heads * c.head_dim, per_group = c.n_heads / c.n_kv_heads;
   const Pass pass{make_activations(s.queries, k.traits, c.head_dim, 0, n * c.n_heads), rotation, first, n, per_group,
                   c.scale * kLog2E};
-  if (!kStoresFirst)
+  if (!kOnlyHelium)
     for (Cleared *x = s.sums.numerators, *const end = x + std::size_t{n} * d_query; x != end; ++x) *x = 0.0f;
   const std::uint64_t head_work = std::uint64_t{n} * per_group * (std::uint64_t{2} * (first + n) + kElementWork) * c.head_dim;
   const std::uint32_t slices = slices_per_head(parallel, c.n_kv_heads, per_group, n, head_work);
   const std::uint64_t store_work = std::uint64_t{n} * (per_group + 2) * kElementWork * c.head_dim;
   const std::uint64_t first_work = (slices == 1 ? head_work : store_work) * c.n_kv_heads;
   for_each_range(parallel, c.n_kv_heads, first_work, [&](std::uint32_t h, std::uint32_t end) {
+    if (kOnlyHelium && n == 1 && slices == 1) return step_kv_heads(layer, pass, h, end);
     for (; h < end; ++h) {
       store_kv_head(layer, pass, h);
       if (slices == 1) attend_slice(layer, pass, {h, 0, n, 0, per_group});

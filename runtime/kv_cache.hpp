@@ -48,6 +48,17 @@ struct KvCache {
     b.head_dim = d;
     return b;
   }
+
+  // To the block as many bytes further on, of equal capacity: the same one of the next head, or the next full one.
+  static void advance(KvBlock& b, std::size_t bytes) {
+    b.keys += bytes;
+    b.values += bytes;
+    b.key_mantissas += bytes;
+    b.key_exponents += bytes;
+    b.key_exponent_maxima += bytes;
+    b.value_exponents += bytes;
+    b.value_exponent_maxima += bytes;
+  }
 };
 
 }  // namespace heed
