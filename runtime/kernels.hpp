@@ -125,8 +125,8 @@ struct Kernels {
   // The same for the norm of src; `src` is not changed.
   void (*norm_s8r_f32)(const Activations& dst, std::uint32_t index, const float* src, const NormWeights& weights);
 
-  // The same for gate * F(gate) * up, where F is one of numerics.hpp's tables [257], at most 32767; `gate` is
-  // overwritten. up may be null (no factor).
+  // The same for gate * F(gate) * up, where F is one of numerics.hpp's tables [257], not falling and at most 32767; `gate`
+  // is overwritten, up to the next multiple of eight floats, and `up` read as far. up may be null (no factor).
   void (*gate_s8r_f32)(const Activations& dst, std::uint32_t index, float* gate, const float* up,
                        const std::uint16_t* factor);
 

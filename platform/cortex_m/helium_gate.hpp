@@ -6,36 +6,36 @@
 namespace heed::helium {
 
 // h = gate * F(gate) * up (SPEC.md 2.5) of n elements, a multiple of eight and not 0, in place; returns the largest |h|.
-// Without kUp there is no factor `up`. By hand, because GCC 12 keeps half of it on the stack.
+// Without kUp there is no factor `up`. By hand, because GCC 12 keeps half of it on the stack. Scales are negative here:
+// negating a saturated s16 leaves none below -32767. No entry of a factor's table is less than the one before it, so that
+// interpolation needs no signs.
 template <bool kUp>
 __attribute__((noinline)) std::uint32_t gate_products(float* gate, const float* up, std::uint32_t n, float gate_scale,
                                                       float up_scale, int shift, const std::uint16_t* factor) {
   std::uint32_t max = 0;
-#define HEED_TO_S16(q, from, scale)                                                      \
-  "vld20.32 {q0, q1}, [" from "]\n\tvld21.32 {q0, q1}, [" from "]\n\t"                   \
+#define HEED_TO_S16(q, from, step, scale)                                                \
+  "vld20.32 {q0, q1}, [" from "]\n\tvld21.32 {q0, q1}, [" from "]" step "\n\t"          \
   "vmul.f32 q0, q0, " scale "\n\tvmul.f32 q1, q1, " scale "\n\t"                         \
   "vcvtn.s32.f32 q0, q0\n\tvcvtn.s32.f32 q1, q1\n\t"                                     \
-  "vqmovnb.s32 " q ", q0\n\tvqmovnt.s32 " q ", q1\n\tvmax.s16 " q ", " q ", q7\n\t"
+  "vqmovnb.s32 " q ", q0\n\tvqmovnt.s32 " q ", q1\n\tvqneg.s16 " q ", " q "\n\t"
   __asm__ volatile(
-      "vdup.16 q7, %[min]\n\t"
+      "vmvn.i16 q7, #0x8000\n\t"
       "vmov.i32 q6, #0\n\t"
       "vmov.i16 q3, #1\n\t"
       "dls lr, %[n]\n\t"
-      "1:\n\t" HEED_TO_S16("q2", "%[gate]", "%[gate_scale]")
-      ".if %c[has_up]\n\t" HEED_TO_S16("q3", "%[up]", "%[up_scale]") "adds %[up], #32\n\t.endif\n\t"
+      "1:\n\t" HEED_TO_S16("q2", "%[gate]", "", "%[gate_scale]")
+      ".if %c[has_up]\n\t" HEED_TO_S16("q3", "%[up]", "!", "%[up_scale]") ".endif\n\t"
       "vabs.s16 q0, q2\n\t"
       "vqshl.u16 q0, %[shift]\n\t"
       "vshr.u16 q1, q0, #8\n\t"
       "vshl.i16 q0, q0, #8\n\t"
       "vldrh.u16 q4, [%[low], q1, uxtw #1]\n\t"
       "vldrh.u16 q5, [%[high], q1, uxtw #1]\n\t"
-      "vshr.u16 q0, q0, #1\n\t"
       "vsub.i16 q5, q5, q4\n\t"
-      "vqrdmulh.s16 q5, q5, q0\n\t"
-      "vshr.s16 q0, q2, #15\n\t"
+      "vrmulh.u16 q5, q5, q0\n\t"
       "vadd.i16 q4, q4, q5\n\t"
-      "vshr.u16 q0, q0, #1\n\t"
-      "veor q4, q4, q0\n\t"  // F(-a) = 32767 - F(a)
+      "vpt.s16 lt, q2, %[zero]\n\t"
+      "veort q4, q4, q7\n\t"  // F(-a) = 32767 - F(a)
       "vqrdmulh.s16 q4, q4, q2\n\t"
       "vmullb.s16 q0, q4, q3\n\t"
       "vmullt.s16 q1, q4, q3\n\t"
@@ -46,7 +46,7 @@ __attribute__((noinline)) std::uint32_t gate_products(float* gate, const float* 
       "le lr, 1b\n\t"
       "vmaxv.u32 %[max], q6"
       : [gate] "+l"(gate), [up] "+l"(up), [max] "+r"(max)
-      : [n] "r"(n / 8), [min] "r"(-kMaxS16), [gate_scale] "r"(bits_of(gate_scale)), [up_scale] "r"(bits_of(up_scale)),
+      : [n] "r"(n / 8), [zero] "r"(0), [gate_scale] "r"(bits_of(-gate_scale)), [up_scale] "r"(bits_of(-up_scale)),
         [shift] "r"(shift), [low] "r"(factor), [high] "r"(factor + 1), [has_up] "i"(kUp ? 1 : 0)
       : "lr", "cc", "q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "memory");
 #undef HEED_TO_S16
@@ -76,26 +76,6 @@ __attribute__((noinline)) inline void finish_products(std::int8_t* to, const std
       : "lr", "q0", "q1", "q2", "q3", "memory");
 }
 
-// The last n < 8 floats in front of zeros.
-inline void copy_rest(float* to, const float* from, std::uint32_t n) {
-  __asm__ volatile(
-      "vctp.32 %[n]\n\t"
-      "vpst\n\t"
-      "vldrwt.u32 q0, [%[from]]\n\t"
-      "vmov.i32 q1, #0\n\t"
-      "vstrw.32 q0, [%[to]]\n\t"
-      "subs %[n], #4\n\t"
-      "ble 1f\n\t"
-      "vctp.32 %[n]\n\t"
-      "vpst\n\t"
-      "vldrwt.u32 q1, [%[from], #16]\n\t"
-      "1:\n\t"
-      "vstrw.32 q1, [%[to], #16]"
-      : [n] "+r"(n)
-      : [to] "r"(to), [from] "r"(from)
-      : "cc", "q0", "q1", "memory");
-}
-
 // Quantises products that come in groups, whose largest is row_max after the shift.
 __attribute__((noinline)) inline void finish_groups(const Activations& dst, std::uint32_t index, const std::int32_t* products,
                                                     int left, std::int32_t row_max) {
@@ -120,7 +100,7 @@ __attribute__((noinline)) inline void finish_groups(const Activations& dst, std:
 
 inline void gate_s8r_f32(const Activations& dst, std::uint32_t index, float* gate, const float* up,
                          const std::uint16_t* factor) {
-  const std::uint32_t n = dst.cols, eights = n & ~7u;
+  const std::uint32_t n = dst.cols, all = round_up(n, 8);
   const std::uint32_t gate_bits = max_bits(gate, nullptr, n), gate_biased = biased_exponent(gate_bits);
   std::uint32_t up_bits = bits_of(1.0f), up_biased = 126 + 15;
   if (up) {
@@ -131,16 +111,9 @@ inline void gate_s8r_f32(const Activations& dst, std::uint32_t index, float* gat
   const float gate_scale = to_s16_scale(gate_biased), up_scale = to_s16_scale(up_biased);
   int shift = static_cast<int>(gate_biased) - 126 - 3;  // to Q12
   shift = shift > 16 ? 16 : shift < -31 ? -31 : shift;
+  for (std::uint32_t i = n; i < all; ++i) gate[i] = 0.0f;
   const auto multiply = up ? gate_products<true> : gate_products<false>;
-  alignas(8) float rest[8], rest_up[8];
-  std::uint32_t max = 0;
-  if (eights) max = multiply(gate, up, eights, gate_scale, up_scale, shift, factor);
-  if (n != eights) {
-    copy_rest(rest, gate + eights, n - eights);
-    if (up) copy_rest(rest_up, up + eights, n - eights);
-    const std::uint32_t rest_max = multiply(rest, rest_up, 8, gate_scale, up_scale, shift, factor);
-    max = rest_max > max ? rest_max : max;
-  }
+  const std::uint32_t max = multiply(gate, up, all, gate_scale, up_scale, shift, factor);
   if (max == 0) return portable::store_zero<PlainActivations>(dst, index);
   const int left = 15 - bit_length(max);
   const auto row_max = static_cast<std::int32_t>(left < 0 ? max >> -left : max << left);
@@ -148,15 +121,10 @@ inline void gate_s8r_f32(const Activations& dst, std::uint32_t index, float* gat
   std::int8_t* const q = portable::activation_row(dst, index);
   zero_last(q, n);
   auto* const products = reinterpret_cast<std::int32_t*>(gate);  // in place: the floats are spent
-  const auto* const rest_products = reinterpret_cast<const std::int32_t*>(rest);
-  if (grouped) {
-    for (std::uint32_t i = eights; i < n; ++i) products[i] = rest_products[i - eights];
+  if (grouped)
     finish_groups(dst, index, products, left, row_max);
-  } else {
-    const std::int32_t reciprocal = reciprocal_127(row_max);
-    if (eights) finish_products(q, products, eights, left, reciprocal);
-    if (n != eights) finish_products(q + eights, rest_products, 8, left, reciprocal);
-  }
+  else
+    finish_products(q, products, all, left, reciprocal_127(row_max));
   const int exponent = static_cast<int>(gate_biased) - 126 + static_cast<int>(up_biased) - 126 - 15 - left;
   dst.scales[index] = activation_scale(portable::row_scale(row_max, exponent, grouped));
 }
