@@ -181,17 +181,15 @@ __attribute__((noinline)) inline void query_plain(const Activations& dst, std::u
 
 inline void query_s8r_f32(const Activations& dst, std::uint32_t index, const float* src, const Rotation& rotation) {
   if (!is_eight(dst.cols, rotation)) return query_plain(dst, index, src, rotation);
-  const std::uint32_t max_bits = max_bits_of_eight(src), biased = biased_exponent(max_bits);
-  if (is_zero(max_bits)) return portable::store_zero<PlainActivations>(dst, index);
-  std::uint32_t max;
-  const int16x8_t values = rotate_eight(src, rotation.cosine_sine, to_s16_scale(biased), max);
-  if (max == 0) return portable::store_zero<PlainActivations>(dst, index);
-  const int left = 15 - bit_length(max);
-  const auto row_max = static_cast<std::int32_t>(max << left);
+  EightS16 of;
+  const int16x8_t values = rotate_eight(src, rotation.cosine_sine, of);
+  if (!of.is_usual() || of.max == 0) return query_plain(dst, index, src, rotation);
+  const int left = 15 - bit_length(of.max);
+  const auto row_max = static_cast<std::int32_t>(of.max << left);
   std::int8_t* const q = portable::activation_row(dst, index);
   vst1q_s8(q, vdupq_n_s8(0));
   vstrbq_s16(q, finish_eight(values, left, reciprocal_127(row_max)));
-  dst.scales[index] = portable::row_scale(row_max, static_cast<int>(biased) - 126 + 1 - left, false);
+  dst.scales[index] = portable::row_scale(row_max, static_cast<int>(of.biased) - 126 + 1 - left, false);
 }
 
 inline void store_exponent(std::int8_t* exponents, std::int8_t* maxima, std::uint32_t slot, std::int32_t exponent) {
@@ -290,11 +288,11 @@ __attribute__((always_inline)) inline bool store_plain_key(const KvBlock& dst, s
 // The same of a head that one vector holds.
 __attribute__((always_inline)) inline bool store_key_of_eight(const KvBlock& dst, std::uint32_t slot, const float* src,
                                                               const Rotation& rotation, const KeyOffset& offset) {
-  const std::uint32_t max_bits = max_bits_of_eight(src), biased = biased_exponent(max_bits);
-  if (is_zero(max_bits)) return false;
-  std::uint32_t max;
-  int16x8_t values = rotate_eight(src, rotation.cosine_sine, to_s16_scale(biased), max);
-  int exponent = static_cast<int>(biased) - 126 + 1;
+  EightS16 of;
+  int16x8_t values = rotate_eight(src, rotation.cosine_sine, of);
+  if (!of.is_usual()) return false;
+  std::uint32_t max = of.max;
+  int exponent = static_cast<int>(of.biased) - 126 + 1;
   if (kBuiltFeatures.key_offset && offset.values) {
     const int common = (exponent > offset.exponent ? exponent : offset.exponent) + 1;
     values = vsubq_s16(vshlq_r_s16(values, exponent - common),
@@ -319,10 +317,13 @@ inline std::size_t value_index(const KvBlock& block, std::uint32_t slot, std::ui
 // Eight head dimensions go to two places, four rows of sixteen slots in each.
 inline constexpr std::uint16_t kValueRow[8] = {0, 16, 32, 48, 0, 16, 32, 48}, kValueUpper[8] = {0, 0, 0, 0, 1, 1, 1, 1};
 
-inline void store_value(const KvBlock& dst, std::uint32_t slot, const float* src) {
+inline uint16x8_t value_offsets(const KvBlock& dst) {
+  return vmlaq_n_u16(vld1q_u16(kValueRow), vld1q_u16(kValueUpper), static_cast<std::uint16_t>(4 * dst.capacity));
+}
+
+__attribute__((noinline)) inline void store_value_of_other(const KvBlock& dst, std::uint32_t slot, const float* src) {
   const std::uint32_t n = dst.head_dim, quads = n & ~3u;
-  const uint16x8_t offsets =
-      vmlaq_n_u16(vld1q_u16(kValueRow), vld1q_u16(kValueUpper), static_cast<std::uint16_t>(4 * dst.capacity));
+  const uint16x8_t offsets = value_offsets(dst);
   if (n % 8 == 0) {
     const BlockFloat b = block_float(max_bits_of_head(src, n));
     const int shift = ((b.max + 128) >> 8) <= 127 ? 8 : 9;
@@ -354,6 +355,16 @@ inline void store_value(const KvBlock& dst, std::uint32_t slot, const float* src
   });
 }
 
+inline void store_value(const KvBlock& dst, std::uint32_t slot, const float* src) {
+  if (dst.head_dim != 8) return store_value_of_other(dst, slot, src);
+  EightS16 of;
+  const int16x8_t values = s16_of_eight(src, of);
+  if (!of.is_usual()) return store_value_of_other(dst, slot, src);
+  const int shift = ((of.max + 128) >> 8) <= 127 ? 8 : 9;
+  vstrbq_scatter_offset_s16(dst.values + (slot & ~15u) * 4 + slot % 16, value_offsets(dst), vrshlq_n_s16(values, -shift));
+  store_exponent(dst.value_exponents, dst.value_exponent_maxima, slot, static_cast<int>(of.biased) - 126 - 15 + shift);
+}
+
 __attribute__((noinline)) inline void store_key_of_any_shape(const KvBlock& dst, std::uint32_t slot, const float* src,
                                                              const Rotation& rotation, const KeyOffset& offset) {
   alignas(8) std::int8_t q[kMaxHeadDim];
@@ -383,7 +394,7 @@ __attribute__((noinline)) inline void store_key_of_other(const KvBlock& dst, std
 inline void store_key(const KvBlock& dst, std::uint32_t slot, const float* src, const Rotation& rotation,
                       const KeyOffset& offset) {
   if (!is_eight(dst.head_dim, rotation)) return store_key_of_other(dst, slot, src, rotation, offset);
-  if (!store_key_of_eight(dst, slot, src, rotation, offset)) store_key_of_any_shape(dst, slot, src, rotation, offset);
+  if (!store_key_of_eight(dst, slot, src, rotation, offset)) store_key_of_other(dst, slot, src, rotation, offset);
 }
 #undef HEED_EIGHT
 
