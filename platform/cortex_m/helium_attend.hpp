@@ -231,10 +231,10 @@ __attribute__((always_inline)) inline void score_queries(FourQueries& four, Scor
   }
 }
 
-// Weighs the values for n queries from `index` on, whose weights stand ready.
+// Weighs the values for n queries from `index` on, whose weights stand ready. kSame: all see `visible` keys.
 template <bool kSame>
 __attribute__((always_inline)) inline void weigh_values(FourQueries& four, const AttentionSums& sums, std::uint32_t index,
-                                                        std::uint32_t n, const KvBlock& block) {
+                                                        std::uint32_t n, const KvBlock& block, std::uint32_t visible) {
   using WeighQuads = void (*)(WeighJob&, float*);
   static constexpr WeighQuads kNext[] = {weigh_quads<1, true>, weigh_quads<2, true>, weigh_quads<3, true>,
                                          weigh_quads<4, true>};
@@ -243,22 +243,22 @@ __attribute__((always_inline)) inline void weigh_values(FourQueries& four, const
   const WeighQuads* const weigh = merge_sums(four, sums.references + index, sums.denominators + index, n) ? kFirst : kNext;
   float* const numerators = sums.numerators + std::size_t{index} * block.head_dim;
   // Queries whose keys end in the same sixteen.
-  const auto weigh_some = [&](std::uint32_t begin, std::uint32_t end, std::uint32_t quads) {
-    const std::uint32_t groups = (four.visible[begin] - 1) / 16;
+  const auto weigh_some = [&](std::uint32_t begin, std::uint32_t end, std::uint32_t bytes, std::uint32_t visible) {
+    const std::uint32_t groups = (visible - 1) / 16;
     WeighJob job;
     job.values = block.values;
-    job.bytes = 16 * quads;
+    job.bytes = bytes;
     job.step = 4 * block.capacity - 64 - 64 * groups;
     job.folded = four.keys[begin].folded;
     job.keep = four.keep + begin;
     job.end = four.keep + end;
     weigh[groups](job, numerators + begin * block.head_dim);
   };
-  const std::uint32_t quads = block.head_dim / 4;
+  const std::uint32_t bytes = 4 * (block.head_dim & ~3u);
   if (block.head_dim % 4 == 0 && (kSame || (four.visible[0] - 1) / 16 == (four.visible[n - 1] - 1) / 16))
-    return weigh_some(0, n, quads);
+    return weigh_some(0, n, 4 * block.head_dim, kSame ? visible : four.visible[0]);
   for (std::uint32_t i = 0; i < n; ++i) {
-    if (quads) weigh_some(i, i + 1, quads);
+    if (bytes) weigh_some(i, i + 1, bytes, four.visible[i]);
     if (block.head_dim % 4)
       weigh_rest(numerators + i * block.head_dim, four.keys[i].folded, block, four.visible[i], four.keep[i], four.add[i]);
   }
@@ -266,9 +266,17 @@ __attribute__((always_inline)) inline void weigh_values(FourQueries& four, const
 
 // All four see `visible` keys.
 inline void set_visible(FourQueries& four, const KvBlock& block, std::uint32_t visible) {
-  vst1q_u32(four.visible, vdupq_n_u32(visible));
-  vst1q_s32(four.key_exponent, vdupq_n_s32(block.key_exponent_maxima[visible - 1]));
-  vst1q_s32(four.value_exponent, vdupq_n_s32(block.value_exponent_maxima[visible - 1]));
+  const std::int32_t key = block.key_exponent_maxima[visible - 1], value = block.value_exponent_maxima[visible - 1];
+  __asm__ volatile(
+      "vdup.32 q0, %[visible]\n\t"
+      "vdup.32 q1, %[key]\n\t"
+      "vdup.32 q2, %[value]\n\t"
+      "vstrw.32 q0, [%[four], #64]\n\t"
+      "vstrw.32 q1, [%[four], #128]\n\t"
+      "vstrw.32 q2, [%[four], #80]"
+      :
+      : [four] "l"(&four), [visible] "r"(visible), [key] "r"(key), [value] "r"(value)
+      : "q0", "q1", "q2", "memory");
 }
 
 // For the tap.
@@ -318,7 +326,7 @@ __attribute__((noinline)) inline void attend_many(FourQueries& four, const Atten
     score_queries<false>(four, job, same_pairs, next_pairs, x, n, block);
     set_scales(four, q.queries.scales + index, n, q.factor);
     weigh_keys(four, n, block.value_exponents);
-    weigh_values<false>(four, sums, index, n, block);
+    weigh_values<false>(four, sums, index, n, block, 0);
   }
 }
 
@@ -327,18 +335,25 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
   FourQueries four;
   if (q.n > 4 || (q.n > q.per_position && q.visible < q.visible_limit)) return attend_many(four, sums, q, block);
   // The queries of one token.
-  set_visible(four, block, q.visible);
+  const std::uint32_t n = q.n, first = q.first, visible = q.visible;
+  set_visible(four, block, visible);
   ScoreJob job = score_job(block, q.queries.value_stride);
   const ScorePairs pairs = score_pairs_of<true>(block.head_dim);
-  score_queries<true>(four, job, pairs, pairs, q.queries.values + std::size_t{q.first} * job.stride, q.n, block);
-  set_scales(four, q.queries.scales + q.first, q.n, q.factor);
+  const std::int8_t* const x = q.queries.values + std::size_t{first} * job.stride;
+  if (pairs && n % 2 == 0) {  // without a loop
+    pairs(job, four.max, x, four.keys[0].scores);
+    if (n > 2) pairs(job, four.max + 2, x + 2 * job.stride, four.keys[2].scores);
+  } else {
+    score_queries<true>(four, job, pairs, pairs, x, n, block);
+  }
+  set_scales(four, q.queries.scales + first, n, q.factor);
   if (kBuiltFeatures.pattern_tap && weights) {
-    weigh_for_tap(four, q.visible, weights);
+    weigh_for_tap(four, visible, weights);
     *reference = four.references[0];
     return;  // the only query of its call
   }
-  weigh_keys(four, q.n, block.value_exponents);
-  weigh_values<true>(four, sums, q.first, q.n, block);
+  weigh_keys(four, n, block.value_exponents);
+  weigh_values<true>(four, sums, first, n, block, visible);
 }
 
 inline void attend_finish(float* dst, const float* numerators, float denominator, std::uint32_t head_dim) {
