@@ -90,25 +90,16 @@ void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlic
   }
 }
 
-Rotation rotation_of(const AttentionConfig& c, const Pass& pass) {
-  Rotation r{nullptr, static_cast<std::uint16_t>(c.rotary_dims / 2), c.rotary_pairing == RotaryPairing::halves};
-  if (c.rotary_dims) r.cosine_sine = pass.rotation;
-  return r;
-}
-
-KeyOffset key_offset_of(const AttentionLayer& layer, std::uint32_t kv_head) {
-  if (!kBuiltFeatures.key_offset || !layer.weights.key_offsets) return {nullptr, 0};
-  return {layer.weights.key_offsets + std::size_t{kv_head} * layer.config.head_dim,
-          layer.weights.key_offset_exponents[kv_head]};
-}
-
 // Keys and values of one KV head into the cache, and its queries quantised.
 void store_kv_head(const AttentionLayer& layer, const Pass& pass, std::uint32_t kv_head) {
   const AttentionConfig& c = layer.config;
   const AttentionScratch& s = layer.scratch;
   const Kernels& k = *layer.kernels;
-  Rotation r = rotation_of(c, pass);
-  const KeyOffset offset = key_offset_of(layer, kv_head);
+  Rotation r{nullptr, static_cast<std::uint16_t>(c.rotary_dims / 2), c.rotary_pairing == RotaryPairing::halves};
+  if (c.rotary_dims) r.cosine_sine = pass.rotation;
+  KeyOffset offset{nullptr, 0};
+  if (kBuiltFeatures.key_offset && layer.weights.key_offsets)
+    offset = {layer.weights.key_offsets + std::size_t{kv_head} * c.head_dim, layer.weights.key_offset_exponents[kv_head]};
   const float *key = s.key + kv_head * c.head_dim, *value = s.value + kv_head * c.head_dim;
   const float* query = s.query + kv_head * pass.per_group * c.head_dim;
   std::uint32_t q = kv_head * pass.n * pass.per_group;
@@ -126,11 +117,13 @@ void store_kv_head(const AttentionLayer& layer, const Pass& pass, std::uint32_t 
 // store_kv_head and attend_slice for one token and the KV heads [h, end), step by step for all of them, with blocks that are
 // found from each other.
 void step_kv_heads(const AttentionLayer& layer, const Pass& pass, std::uint32_t h, std::uint32_t end) {
-  const std::uint32_t head_dim = layer.config.head_dim, position = pass.first, per_group = pass.per_group;
+  const AttentionConfig& c = layer.config;
+  const std::uint32_t head_dim = c.head_dim, position = pass.first, per_group = pass.per_group;
   const std::uint32_t begin = h * per_group, behind = end * per_group;
   const Kernels& k = *layer.kernels;
   const AttentionSums sums = layer.scratch.sums;
-  const Rotation r = rotation_of(layer.config, pass);
+  const Rotation r{c.rotary_dims ? pass.rotation : nullptr, static_cast<std::uint16_t>(c.rotary_dims / 2),
+                   c.rotary_pairing == RotaryPairing::halves};
   float* x = layer.scratch.query + std::size_t{begin} * head_dim;
   for (std::uint32_t q = begin; q != behind; ++q, x += head_dim) {
     sums.denominators[q] = 0.0f;
@@ -143,8 +136,10 @@ void step_kv_heads(const AttentionLayer& layer, const Pass& pass, std::uint32_t 
   const float *key = layer.scratch.key + h * head_dim, *value = layer.scratch.value + h * head_dim;
   KvBlock first_block = layer.cache.block(h, 0), last_block = layer.cache.block(h, last);
   BlockQueries here{pass.queries, begin, per_group, per_group, 0, kBlockKeys, pass.factor};
+  KeyOffset offset{nullptr, 0};
   for (; h != end; ++h, key += head_dim, value += head_dim, here.first += per_group) {
-    const KeyOffset offset = key_offset_of(layer, h);
+    if (kBuiltFeatures.key_offset && layer.weights.key_offsets)
+      offset = {layer.weights.key_offsets + std::size_t{h} * head_dim, layer.weights.key_offset_exponents[h]};
     k.store_key(last_block, slot, key, r, offset);
     k.store_value(last_block, slot, value);
     if (last) {

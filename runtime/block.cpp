@@ -12,8 +12,13 @@ constexpr Role kMatrices[] = {Role::w_query, Role::w_key,  Role::w_value_down, R
                               Role::w_gate,  Role::w_up,   Role::w_down};
 
 template <class T>
+void move(const T*& part, std::ptrdiff_t bytes) {
+  part = reinterpret_cast<const T*>(reinterpret_cast<const std::uint8_t*>(part) + bytes);
+}
+
+template <class T>
 void advance(const T*& part, std::ptrdiff_t bytes) {
-  if (part) part = reinterpret_cast<const T*>(reinterpret_cast<const std::uint8_t*>(part) + bytes);
+  if (part) move(part, bytes);
 }
 
 // Once for each, in the order above.
@@ -42,8 +47,9 @@ void first_layer(AttentionWeights& attention, BlockWeights& block, const Model& 
 
 void advance_layer(AttentionWeights& attention, BlockWeights& block, std::ptrdiff_t bytes) {
   for_each_matrix(attention, block, [&](Role, Tensor& t) {
-    advance(t.weights, bytes);
-    advance(t.scales, bytes);
+    if (!t.weights) return;
+    move(t.weights, bytes);
+    move(t.scales, bytes);
     if (kBuiltFeatures.biases) advance(t.bias, bytes);
     if (kBuiltFeatures.groups) advance(t.multipliers, bytes);
   });

@@ -358,6 +358,19 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
 
 inline void attend_finish(float* dst, const float* numerators, float denominator, std::uint32_t head_dim) {
   const std::uint32_t inverse = bits_of(1.0f / denominator);
+  if (head_dim == 8) {
+    __asm__ volatile(
+        "vldrw.u32 q0, [%[src]]\n\t"
+        "vldrw.u32 q1, [%[src], #16]\n\t"
+        "vmul.f32 q0, q0, %[inverse]\n\t"
+        "vmul.f32 q1, q1, %[inverse]\n\t"
+        "vstrw.32 q0, [%[dst]]\n\t"
+        "vstrw.32 q1, [%[dst], #16]"
+        :
+        : [dst] "r"(dst), [src] "r"(numerators), [inverse] "r"(inverse)
+        : "q0", "q1", "memory");
+    return;
+  }
   std::uint32_t sixteens = head_dim / 16;
   __asm__ volatile(
       "wls lr, %[sixteens], 2f\n\t"
