@@ -101,7 +101,7 @@ struct ValueSums {
   const std::int32_t* weights_end;
   Worth worth[2];
   const float* numerators_end;   // of the first
-  std::uint32_t skipped;         // bytes of numerators: 8 with one query
+  std::uint32_t skipped;         // bytes of numerators: 8 with one query; for weigh_values_of_two whether they are all 0
   const std::int8_t* values;
 };
 // Keys that a round takes.
@@ -198,12 +198,17 @@ __attribute__((noinline)) inline void weigh_values(const ValueSums& job) {
 
 // weigh_values of two queries for any number of four keys up to a block's, without a loop. Magnitudes below 2^-40 are lost
 // by flushing denormals to zero 86 powers of two further down, where 2^-40 is the smallest normal number; every other
-// value is exact there and back. Added to +0 a flushed -0 is +0.
+// value is exact there and back. Added to +0 a flushed -0 is +0. Where numerators begin, sums go there at once.
 __attribute__((noinline)) inline void weigh_values_of_two(const ValueSums& job) {
   register const ValueSums* r0 __asm__("r0") = &job;
   __asm__ volatile(
       "ldr.w lr, [r0, #48]\n\t"
-      "vldmia r0, {s10-s20}\n\t"
+      "vldmia r0, {s10-s21}\n\t"
+      "vmov.f32 s28, s21\n\t"
+      "mov r2, #0x24800000\n\t"  // 2^-54
+      "vmov s29, r2\n\t"
+      "vmul.f32 s30, s19, s29\n\t"
+      "vmul.f32 s29, s17, s29\n\t"
       "vmrs r4, fpscr\n\t"
       "orr r5, r4, #0x1000000\n\t"
       "vmsr fpscr, r5\n\t"
@@ -232,6 +237,8 @@ __attribute__((noinline)) inline void weigh_values_of_two(const ValueSums& job) 
       "3:\n\t" HEED_ODD("r4", "r5", "r8") HEED_ODD("r6", "r7", "r9")
       "vmov s0, s1, r8, r4\n\t"
       "vmov s2, s3, r9, r6\n\t"
+      "vmov r2, s28\n\t"
+      "cbnz r2, 4f\n\t"
       "vmov r0, r1, s10, s11\n\t"
       "vldmia r0, {s4-s5}\n\t"
       "vldmia r1, {s6-s7}\n\t"
@@ -239,6 +246,7 @@ __attribute__((noinline)) inline void weigh_values_of_two(const ValueSums& job) 
       "vmul.f32 s4, s4, s16\n\tvmul.f32 s5, s5, s16\n\tvmul.f32 s6, s6, s18\n\tvmul.f32 s7, s7, s18\n\t"
       "vmla.f32 s4, s0, s17\n\tvmla.f32 s5, s1, s17\n\tvmla.f32 s6, s2, s19\n\tvmla.f32 s7, s3, s19\n\t"  // rounds twice
       "vmla.f32 s8, s4, s21\n\tvmla.f32 s9, s5, s21\n\tvmla.f32 s24, s6, s21\n\tvmla.f32 s25, s7, s21\n\t"
+      "5:\n\t"
       "vmul.f32 s8, s8, s22\n\tvmul.f32 s9, s9, s22\n\tvmul.f32 s24, s24, s22\n\tvmul.f32 s25, s25, s22\n\t"
       "vstmia r0!, {s8-s9}\n\t"
       "vstmia r1!, {s24-s25}\n\t"
@@ -249,13 +257,21 @@ __attribute__((noinline)) inline void weigh_values_of_two(const ValueSums& job) 
       "vmov r1, s20\n\t"
       "cmp r0, r1\n\t"
       "bne.w 1b\n\t"
+      "b 6f\n\t"
+      "4:\n\t"  // the sum times 2^-32 and 2^-54
+      "vcvt.f32.s32 s0, s0, #32\n\tvcvt.f32.s32 s1, s1, #32\n\t"
+      "vcvt.f32.s32 s2, s2, #32\n\tvcvt.f32.s32 s3, s3, #32\n\t"
+      "vmla.f32 s8, s0, s29\n\tvmla.f32 s9, s1, s29\n\tvmla.f32 s24, s2, s30\n\tvmla.f32 s25, s3, s30\n\t"
+      "vmov r0, r1, s10, s11\n\t"
+      "b 5b\n\t"
+      "6:\n\t"
       "vmov r4, s23\n\t"
       "vmsr fpscr, r4"
       : "+r"(r0)
       :
       : "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "s0", "s1", "s2", "s3", "s4", "s5",
         "s6", "s7", "s8", "s9", "s10", "s11", "s12", "s13", "s14", "s15", "s16", "s17", "s18", "s19", "s20", "s21", "s22",
-        "s23", "s24", "s25", "s26", "s27", "cc", "memory");
+        "s23", "s24", "s25", "s26", "s27", "s28", "s29", "s30", "cc", "memory");
 }
 #undef HEED_ODD
 #undef HEED_TWO_QUERIES
@@ -296,16 +312,18 @@ __attribute__((noinline)) inline Worth merge_weights(const AttendCall& call, std
       score_scale(max, call.q.queries.scales[index] * call.q.factor * pow2(call.block.key_exponent_maxima[visible - 1]));
   const std::uint32_t quads = (visible + 3) / 4, seen_of_last = (visible - 1) % 4 + 1;
   // What is behind the last key keeps its whole weight, which is taken off again.
-  scores[quads * kQuadWords - 1] &= static_cast<std::int32_t>(~0u >> (32 - 8 * seen_of_last));
+  if (!kUnrolled || seen_of_last != 4)
+    scores[quads * kQuadWords - 1] &= static_cast<std::int32_t>(~0u >> (32 - 8 * seen_of_last));
   if (kBuiltFeatures.pattern_tap && call.tapped)
     for (std::uint32_t i = 1; i <= quads; ++i) scores[i * kQuadWords - 1] = 0;
   std::uint32_t denominator = weigh_keys(scores, weights, quads, max, scale);
   std::int32_t* const behind = weights + 4 * quads;
   auto* const last_weights = reinterpret_cast<std::int16_t*>(behind - 4);
-  for (std::uint32_t k = seen_of_last; k < 4; ++k) {
-    denominator -= static_cast<std::uint32_t>(last_weights[k]);
-    last_weights[k] = 0;
-  }
+  if (!kUnrolled || seen_of_last != 4)
+    for (std::uint32_t k = seen_of_last; k < 4; ++k) {
+      denominator -= static_cast<std::uint32_t>(last_weights[k]);
+      last_weights[k] = 0;
+    }
   if (kBuiltFeatures.speed) behind[0] = behind[1] = behind[4] = behind[5] = 0;
   if (kBuiltFeatures.pattern_tap && call.tapped) {
     for (std::uint32_t k = 0; k < visible; ++k)
@@ -368,6 +386,7 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
       numerators += head_dim;
       job.numerators_end = job.numerators[1] = numerators;
       numerators += head_dim;
+      job.skipped = sums.references[index] == -(1 << 24);  // of the first block, whatever the data
       job.worth[0] = merge_weights(call, index, first, scores, scores, max[0]);
       job.worth[1] = merge_weights(call, index + 1, second, scores + kScoreWords, scores + 2, max[1]);
       weigh_values_of_two(job);
