@@ -439,7 +439,17 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
 inline void attend_finish(float* dst, const float* numerators, float denominator, std::uint32_t head_dim) {
   const float inverse = 1.0f / denominator;
   const float* const end = numerators + head_dim;
-  for (const float* const last = numerators + (head_dim & ~3u); numerators != last;)
+  if (kUnrolled)
+    for (std::uint32_t n = head_dim / 8; n; --n)
+      __asm__ volatile(
+          "vldmia %[from]!, {s0-s7}\n\t"
+          "vmul.f32 s0, s0, %[by]\n\tvmul.f32 s1, s1, %[by]\n\tvmul.f32 s2, s2, %[by]\n\tvmul.f32 s3, s3, %[by]\n\t"
+          "vmul.f32 s4, s4, %[by]\n\tvmul.f32 s5, s5, %[by]\n\tvmul.f32 s6, s6, %[by]\n\tvmul.f32 s7, s7, %[by]\n\t"
+          "vstmia %[to]!, {s0-s7}"
+          : [from] "+r"(numerators), [to] "+r"(dst)
+          : [by] "t"(inverse)
+          : "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "memory");
+  for (const float* const last = end - head_dim % 4; numerators != last;)
     __asm__ volatile(
         "vldmia %[from]!, {s0-s3}\n\t"
         "vmul.f32 s0, s0, %[by]\n\tvmul.f32 s1, s1, %[by]\n\tvmul.f32 s2, s2, %[by]\n\tvmul.f32 s3, s3, %[by]\n\t"

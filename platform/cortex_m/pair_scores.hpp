@@ -62,7 +62,7 @@ __attribute__((noinline)) inline std::int32_t score_keys(std::int32_t* scores, c
 // What score_two reads. In front of it lie the prepared queries, of both in turn X1, X1, X', X', so that their end is
 // its address.
 struct TwoQueries {
-  std::uintptr_t entry;              //  0 into the loop, for an even or odd number of quads of columns
+  std::uintptr_t entry;              //  0 into the loop: by how many blocks, then where
   std::int32_t zeros[8];             //  4
   const std::int8_t* keys;           // 36
   const std::uint32_t* x;            // 40
@@ -88,6 +88,8 @@ struct TwoQueries {
   "ldrd r0, r1, [r12], #16\n\t"                                                                             \
   "sxtb16.w r0, r0\n\tsxtb16.w r1, r1\n\t"                                                                  \
   "smlad r4, r0, r2, r4\n\tsmlad r8, r0, r3, r8\n\tsmlad r5, r1, r2, r5\n\tsmlad r9, r1, r3, r9\n\t"
+// As many lie behind each other.
+inline constexpr std::uint32_t kTwoBlocks = kBuiltFeatures.speed && kBuiltFeatures.unrolled ? 4 : 2;
 #define HEED_MAX(max, a) "cmp " a ", " max "\n\tit gt\n\tmovgt " max ", " a "\n\t"
 
 // Scores as run_pairs makes them, of the second query kScoreWords behind the first's. The last four are not in `max`.
@@ -100,8 +102,13 @@ __attribute__((noinline)) inline void score_two(TwoQueries& job) {
       "mov lr, r0\n\t"
       "ldr r1, [lr]\n\t"
       "adr.w r0, 2f\n\t"
+      ".if %c[unrolled]\n\t"
+      "movs r2, #100\n\t"  // bytes of a block
+      "mla r0, r1, r2, r0\n\t"
+      ".else\n\t"
       "cmp r1, #0\n\t"
       "it ne\n\tadrne.w r0, 3f\n\t"
+      ".endif\n\t"
       "adds r0, #1\n\t"
       "str r0, [lr]\n\t"
       "b 1f\n\t"
@@ -115,6 +122,8 @@ __attribute__((noinline)) inline void score_two(TwoQueries& job) {
       "bx r0\n\t"
       ".balign 4\n\t"
       "2:\n\t" HEED_TWO_BLOCK
+      ".if %c[unrolled]\n\t" HEED_TWO_BLOCK HEED_TWO_BLOCK
+      ".endif\n\t"
       ".balign 4\n\t"
       "3:\n\t" HEED_TWO_BLOCK
       "vmov r0, s15\n\t"
@@ -163,7 +172,7 @@ __attribute__((noinline)) inline void score_two(TwoQueries& job) {
       "cmp r0, r1\n\t"
       "bne 0b"
       : "+r"(r0)
-      : [second] "i"(4 * kScoreWords), [apart] "i"(kApart ? 1 : 0)
+      : [second] "i"(4 * kScoreWords), [apart] "i"(kApart ? 1 : 0), [unrolled] "i"(kTwoBlocks == 4 ? 1 : 0)
       : "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "s15", "cc", "memory");
 }
 #undef HEED_MAX
@@ -228,7 +237,7 @@ __attribute__((noinline)) inline void score_two_queries(std::int32_t* scores, co
     }
     for (std::int32_t& zero : job.zeros) zero = 0;
   }
-  job.entry = quads % 2;
+  job.entry = (0u - quads) % kTwoBlocks;
   job.keys = block.keys;
   job.key_mantissas = block.key_mantissas;
   job.to_key_exponents = between(block.key_mantissas, block.key_exponents);
