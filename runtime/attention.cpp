@@ -134,12 +134,17 @@ void step_kv_heads(const AttentionLayer& layer, const Pass& pass, std::uint32_t 
   const std::size_t head_bytes = layer.cache.head_bytes, block_bytes = layer.cache.block_bytes;
   const std::uint32_t last = position / kBlockKeys, slot = position % kBlockKeys;
   const float *key = layer.scratch.key + h * head_dim, *value = layer.scratch.value + h * head_dim;
-  KvBlock first_block = layer.cache.block(h, 0), last_block = layer.cache.block(h, last);
+  KvBlock last_block = layer.cache.block(h, last), first_block = last_block;
+  if (last) first_block = layer.cache.block(h, 0);
   BlockQueries here{pass.queries, begin, per_group, per_group, 0, kBlockKeys, pass.factor};
   KeyOffset offset{nullptr, 0};
+  const std::int16_t* offsets = nullptr;
+  if (kBuiltFeatures.key_offset && layer.weights.key_offsets) offsets = layer.weights.key_offsets + std::size_t{h} * head_dim;
   for (; h != end; ++h, key += head_dim, value += head_dim, here.first += per_group) {
-    if (kBuiltFeatures.key_offset && layer.weights.key_offsets)
-      offset = {layer.weights.key_offsets + std::size_t{h} * head_dim, layer.weights.key_offset_exponents[h]};
+    if (kBuiltFeatures.key_offset && offsets) {
+      offset = {offsets, layer.weights.key_offset_exponents[h]};
+      offsets += head_dim;
+    }
     k.store_key(last_block, slot, key, r, offset);
     k.store_value(last_block, slot, value);
     if (last) {

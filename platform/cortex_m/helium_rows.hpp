@@ -93,22 +93,29 @@ inline void quantize_s8r_f32(const Activations& dst, std::uint32_t index, const 
 inline void norm_s8r_f32(const Activations& dst, std::uint32_t index, const float* src, const NormWeights& weights) {
   if (kBuiltFeatures.layer_norm && weights.centred)
     return portable::layer_norm<PlainActivations>(dst, index, src, weights);
-  BlockFloat b = block_float(max_bits(src, nullptr, dst.cols));
-  if (b.zero) return portable::store_zero<PlainActivations>(dst, index);
+  const std::uint32_t bits = max_bits(src, nullptr, dst.cols), biased = biased_exponent(bits);
+  if (is_zero(bits)) return portable::store_zero<PlainActivations>(dst, index);
+  const float to_s16 = to_s16_scale(biased);
+  const std::int32_t max = largest_s16(bits, to_s16);
+  const int exponent = static_cast<int>(biased) - 126;
   std::int32_t squares;
   if (is_plain(dst)) {
     std::int8_t* const q = portable::activation_row(dst, index);
     zero_last(q, dst.cols);
-    squares = convert_and_finish<true>(q, src, dst.cols, b.to_s16_scale, reciprocal_127(b.max));
+    squares = convert_and_finish<true>(q, src, dst.cols, to_s16, reciprocal_127(max));
   } else {
-    squares = quantize_floats(dst, index, src, nullptr, b, 0);
+    squares = quantize_floats(dst, index, src, nullptr, {false, exponent, to_s16, max}, 0);
   }
-  const float factor =
-      portable::norm_factor(portable::row_scale(b.max, b.exponent, false), squares, dst.cols, weights.epsilon);
-  if (weights.gain) b = block_float(max_bits(src, weights.gain, dst.cols));
-  if (b.zero) return portable::store_zero<PlainActivations>(dst, index);
+  const float scale = portable::row_scale(max, exponent, false);
+  const float factor = portable::norm_factor(scale, squares, dst.cols, weights.epsilon);
   const std::uint32_t groups = kBuiltFeatures.groups ? dst.groups : 0;
-  if (weights.gain || groups) quantize_floats(dst, index, src, weights.gain, b, groups);
+  if (!weights.gain && !groups) {
+    dst.scales[index] = activation_scale(scale * factor);
+    return;
+  }
+  const BlockFloat b = weights.gain ? block_float(max_bits(src, weights.gain, dst.cols)) : BlockFloat{false, exponent, to_s16, max};
+  if (b.zero) return portable::store_zero<PlainActivations>(dst, index);
+  quantize_floats(dst, index, src, weights.gain, b, groups);
   dst.scales[index] = activation_scale(portable::row_scale(b.max, b.exponent, groups != 0) * factor);
 }
 
