@@ -125,11 +125,12 @@ void step_kv_heads(const AttentionLayer& layer, const Pass& pass, std::uint32_t 
   const Rotation r{c.rotary_dims ? pass.rotation : nullptr, static_cast<std::uint16_t>(c.rotary_dims / 2),
                    c.rotary_pairing == RotaryPairing::halves};
   float* x = layer.scratch.query + std::size_t{begin} * head_dim;
-  for (std::uint32_t q = begin; q != behind; ++q, x += head_dim) {
+  for (std::uint32_t q = begin; q != behind; ++q) {
     sums.denominators[q] = 0.0f;
     sums.references[q] = -(1 << 24);
-    k.query_s8r_f32(pass.queries, q, x, r);
   }
+  const auto quantize_query = k.query_s8r_f32;
+  for (std::uint32_t q = begin; q != behind; ++q, x += head_dim) quantize_query(pass.queries, q, x, r);
 
   const std::size_t head_bytes = layer.cache.head_bytes, block_bytes = layer.cache.block_bytes;
   const std::uint32_t last = position / kBlockKeys, slot = position % kBlockKeys;
@@ -161,9 +162,11 @@ void step_kv_heads(const AttentionLayer& layer, const Pass& pass, std::uint32_t 
 
   x = layer.scratch.query + std::size_t{begin} * head_dim;
   const float* numerators = sums.numerators + std::size_t{begin} * head_dim;
+  const float* denominator = sums.denominators + begin;
+  const auto finish = k.attend_finish;
   for (std::uint32_t q = begin; q != behind; ++q, x += head_dim, numerators += head_dim) {
     if (kBuiltFeatures.pattern_tap && layer.tap.take) tap_row(layer, pass, q / per_group, q, q, position);
-    k.attend_finish(x, numerators, sums.denominators[q], head_dim);
+    finish(x, numerators, *denominator++, head_dim);
   }
 }
 
