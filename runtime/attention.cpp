@@ -17,8 +17,11 @@ constexpr std::uint32_t kTileTokens = 8, kTileBlocks = 3, kStreamBlocks = 8;
 // Whether the build's only table is M55's. It stores the first block of a query instead of merging it with zeros, and its
 // kernels are short enough for what is between them to count.
 constexpr bool kOnlyHelium = known_layout(Layout::row) == Layout::block64;
+// The latter holds where M4's table is unrolled as well.
+constexpr bool kOnlyPairs = known_layout(Layout::row) == Layout::pair && kBuiltFeatures.unrolled;
+constexpr bool kShortSteps = kOnlyHelium || kOnlyPairs;
 // What firmware clears one by one, because compilers turn a loop over floats into a call to memset, which there goes by bytes.
-using Cleared = std::conditional_t<known_layout(Layout::row) == Layout::pair && kBuiltFeatures.unrolled, volatile float, float>;
+using Cleared = std::conditional_t<kOnlyPairs, volatile float, float>;
 
 // What the KV heads of one call share. Vectors of heads lie as [n_kv_heads, n, heads per KV head], so that the queries
 // of a group lie together.
@@ -262,7 +265,7 @@ void attention_forward(const AttentionLayer& layer, float* dst, std::uint32_t ds
   const std::uint64_t store_work = std::uint64_t{n} * (per_group + 2) * kElementWork * c.head_dim;
   const std::uint64_t first_work = (slices == 1 ? head_work : store_work) * c.n_kv_heads;
   for_each_range(parallel, c.n_kv_heads, first_work, [&](std::uint32_t h, std::uint32_t end) {
-    if (kOnlyHelium && n == 1 && slices == 1) return step_kv_heads(layer, pass, h, end);
+    if (kShortSteps && n == 1 && slices == 1) return step_kv_heads(layer, pass, h, end);
     for (; h < end; ++h) {
       store_kv_head(layer, pass, h);
       if (slices == 1) attend_slice(layer, pass, {h, 0, n, 0, per_group});

@@ -10,8 +10,8 @@ namespace heed::pair {
 // run_pairs takes four rows of one vector, run_tiles two rows of three. Each anchor is where a pointer of theirs points:
 // one LDM reads what lies before it, zeros for the sums, x and where to jump; another what lies behind.
 struct PairJob {
-  // What happens to the sums of a segment. Chunks are long rows without groups, eights whole rows of at most eight blocks.
-  enum Kind : std::uint32_t { rows, scores, grouped, chunked, eights };
+  // What happens to the sums of a segment. Chunks are long rows without groups.
+  enum Kind : std::uint32_t { rows, scores, grouped, chunked };
 
   std::int32_t zeros[6];           // -32
   const std::int8_t* x;            //  -8

@@ -42,10 +42,6 @@ __attribute__((noinline)) inline void run_pairs(PairJob& job, bool segments) {
       "ldr lr, [r6, #44]\n\t"
       "adr.w r1, 12f\n\t"
       "ldrd r0, r2, [r7, #24]\n\t"
-      ".if %c[whole]\n\t"
-      "cmp r2, #4\n\t"
-      "beq 22f\n\t"
-      ".endif\n\t"
       "cmp r2, #1\n\t"
       "it eq\n\tadreq.w r1, 7f\n\t"
       ".if %c[groups]\n\t"
@@ -225,64 +221,13 @@ __attribute__((noinline)) inline void run_pairs(PairJob& job, bool segments) {
       "stmia r7, {r0-r5}\n\t"
       "mov r7, r6\n\t"
       "b 4b\n\t"
-      // Eight whole rows of at most eight blocks a round: the first four sums wait for the others.
-      ".if %c[whole]\n\t"
-      "22:\n\t"
-      "add r4, r7, #%c[between]\n\t"
-      "vmov s14, r4\n\t"
-      "adr.w r1, 24f\n\t"
-      "adds r1, #1\n\t"
-      "str r1, [r7, #24]\n\t"
-      "ldr r0, [r7, #-4]\n\t"
-      "adds r0, #1\n\t"
-      "adr.w r1, 3b\n\t"
-      "adds r1, r1, r0\n\t"
-      "str r1, [r4, #-4]\n\t"
-      "adr.w r1, 23f\n\t"
-      "adds r1, r1, r0\n\t"
-      "str r1, [r7, #-4]\n\t"
-      "2:\n\t"
-      "ldmdb r7, {r8-r12, pc}\n\t"
-      ".balign 4\n\t"
-      "23:\n\t"
-      ".rept %c[blocks]\n\t" HEED_PAIR_BLOCK ".endr\n\t"
-      "vmov s0, s1, r8, r9\n\t"
-      "vmov s2, s3, r10, r11\n\t"
-      "vmov r7, s14\n\t"
-      "ldmdb r7, {r8-r12, pc}\n\t"  // to the blocks above
-      ".balign 4\n\t"
-      "24:\n\t"
-      "vmov s4, s5, r8, r9\n\t"
-      "vmov s6, s7, r10, r11\n\t"
-      "ldmia r7, {r0-r4}\n\t"
-      "vldmia r0!, {s8-s11}\n\t"
-      "vcvt.f32.s32 s0, s0\n\tvcvt.f32.s32 s1, s1\n\tvcvt.f32.s32 s2, s2\n\tvcvt.f32.s32 s3, s3\n\t"
-      "vcvt.f32.s32 s4, s4\n\tvcvt.f32.s32 s5, s5\n\tvcvt.f32.s32 s6, s6\n\tvcvt.f32.s32 s7, s7\n\t"
-      "vmul.f32 s8, s8, s13\n\tvmul.f32 s9, s9, s13\n\tvmul.f32 s10, s10, s13\n\tvmul.f32 s11, s11, s13\n\t"
-      "vmul.f32 s0, s0, s8\n\tvmul.f32 s1, s1, s9\n\tvmul.f32 s2, s2, s10\n\tvmul.f32 s3, s3, s11\n\t"
-      "vldmia r0!, {s8-s11}\n\t"
-      "vmul.f32 s8, s8, s13\n\tvmul.f32 s9, s9, s13\n\tvmul.f32 s10, s10, s13\n\tvmul.f32 s11, s11, s13\n\t"
-      "vmul.f32 s4, s4, s8\n\tvmul.f32 s5, s5, s9\n\tvmul.f32 s6, s6, s10\n\tvmul.f32 s7, s7, s11\n\t"
-      "cbz r4, 25f\n\t"
-      "vldmia r1!, {s8-s11}\n\t"
-      "vadd.f32 s0, s8, s0\n\tvadd.f32 s1, s9, s1\n\tvadd.f32 s2, s10, s2\n\tvadd.f32 s3, s11, s3\n\t"
-      "vldmia r1!, {s8-s11}\n\t"
-      "vadd.f32 s4, s8, s4\n\tvadd.f32 s5, s9, s5\n\tvadd.f32 s6, s10, s6\n\tvadd.f32 s7, s11, s7\n\t"
-      "subs r1, #32\n\t"
-      "25:\n\t"
-      "vstmia r1!, {s0-s7}\n\t"
-      "strd r0, r1, [r7]\n\t"
-      "cmp r1, r2\n\t"
-      "bne 2b\n\t"
-      "str lr, [r7, #44]\n\t"
-      ".endif\n\t"
       "6:\n\t"
       : "+r"(r6), "+r"(r7)
       : [groups] "i"(kBuiltFeatures.groups ? 1 : 0), [biases] "i"(kBuiltFeatures.biases ? 1 : 0),
         [blocks] "i"(kPairBlocks), [whole] "i"(kWholeSegments ? 1 : 0),
         [between] "i"(offsetof(PairJob, segments.totals) - offsetof(PairJob, scales))
       : "r0", "r1", "r2", "r3", "r4", "r5", "r8", "r9", "r10", "r11", "r12", "lr", "s0", "s1", "s2", "s3", "s4", "s5",
-        "s6", "s7", "s8", "s9", "s10", "s11", "s13", "s14", "s15", "cc", "memory");
+        "s6", "s7", "s13", "s14", "s15", "cc", "memory");
 }
 #undef HEED_NEXT_END
 #undef HEED_PAIR_BLOCK
@@ -351,21 +296,6 @@ __attribute__((noinline)) inline void multiply(float* dst, const Activations& lh
                        lhs.exponents + std::size_t{t} * lhs.groups, groups != 0);
     else
       job.x_scales[0] *= 1.0f / 256.0f;
-    const std::uint32_t rows = range.row_end - range.row_begin;
-    if (kBuiltFeatures.unrolled && !segments && !job.behind && !bias && rows >= 8) {
-      PairJob::Segments& s = job.segments;
-      s.zeros[0] = s.zeros[1] = s.zeros[2] = s.zeros[3] = 0;
-      s.x = job.x;
-      const std::uintptr_t entry = job.entry;
-      job.dst_end = out + range.row_begin + (rows & ~7u);
-      job.kind = PairJob::eights;
-      run_pairs(job, false);
-      if (rows % 8 == 0) continue;
-      job.dst_end = out + range.row_end;
-      job.entry = entry;
-      job.behind = 0;
-      job.kind = PairJob::rows;
-    }
     run_pairs(job, segments);
   }
 }
