@@ -322,7 +322,13 @@ bool same_attention(const Both& both, const KvBlock* blocks, BlockQueries querie
     references[0][i] = references[1][i] = -(1 << 24);
   }
   for (std::uint32_t i = 0; i < kMaxQueries * head_dim; ++i)
-    if (first || i % 5 == 0) numerators[0][i] = numerators[1][i] = 0.0f;
+    if (first || i % 5 == 0) {
+      numerators[0][i] = numerators[1][i] = 0.0f;
+    } else if (i % 5 == 1) {
+      // Around 2^-40, below which a numerator is 0, as it is or on its way there.
+      const float near = pow2(static_cast<int>(random_below(8)) - 43) * (1.0f + 0x1p-23f * random_float());
+      numerators[0][i] = numerators[1][i] = i & 1 ? near : -near;
+    }
   const Kernels* kernels[2] = {&kernels_portable, &table};
   std::int32_t reference[2] = {};
   for (int i = 0; i < 2; ++i) {
@@ -397,6 +403,9 @@ void check_attention(std::uint32_t head_dim, std::uint32_t capacity, Fill how, b
       const float factor = pow2(static_cast<int>(random_below(24)) - 16);
       CHECK(same_attention(both, blocks, {{}, 6 - n, n, per_position, visible, limit, factor}));
     }
+  // Two queries of which the second alone sees the first key of four.
+  for (std::uint32_t visible = 3; visible < 6 && visible < capacity; ++visible)
+    CHECK(same_attention(both, blocks, {{}, 1, 4, 1, visible, capacity, 0.3f}, visible == 3));
 }
 
 }  // namespace
