@@ -251,7 +251,8 @@ __attribute__((noinline)) void multiply_one(float* dst, const Activations& lhs, 
 
 void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor& rhs, const MatmulRange& range) {
   const std::uint32_t cols = padded_cols(Layout::row, rhs.cols);
-  if (group_count(rhs.cols, rhs.group) || cols > kShortCols) return cortex_m::matmul<Core>(dst, lhs, rhs, range);
+  if (group_count(rhs.cols, rhs.group) || cols > kShortCols || cortex_m::has_zero_scale(lhs, range.n))
+    return cortex_m::matmul<Core>(dst, lhs, rhs, range);
   for (std::uint32_t t = 0, n; t < range.n; t += n, dst += n * range.dst_stride) {
     n = kBuiltFeatures.speed && range.n - t >= 4 ? 4 : 1;
     if (n == 4)

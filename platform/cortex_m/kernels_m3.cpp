@@ -340,7 +340,8 @@ __attribute__((optimize("O2"))) void multiply_tokens(float* dst, const Activatio
 }
 
 void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor& rhs, const MatmulRange& range) {
-  if (group_count(rhs.cols, rhs.group) || padded_cols(Layout::row, rhs.cols) > kShortCols)
+  if (group_count(rhs.cols, rhs.group) || padded_cols(Layout::row, rhs.cols) > kShortCols ||
+      cortex_m::has_zero_scale(lhs, range.n))
     return cortex_m::matmul<Core>(dst, lhs, rhs, range);
   std::uint32_t t = 0;
   if (!range.shared && range.row_begin == 0 && range.row_end == padded_rows(Layout::row, rhs.rows))

@@ -2,6 +2,7 @@
 // matmul.hpp: products of four weight rows at a time for cores without vector registers; Core::dot4 is the inner loop.
 #pragma once
 #include "runtime/kernels.hpp"
+#include "runtime/numerics.hpp"
 
 namespace heed::cortex_m {
 
@@ -9,6 +10,14 @@ namespace heed::cortex_m {
 inline float float_of_wide(std::int64_t sum) {
   return static_cast<float>(static_cast<std::int32_t>(sum >> 16)) * 65536.0f +
          static_cast<float>(static_cast<std::int32_t>(sum & 0xFFFF));
+}
+
+// Whether a vector's scale is 0, because it is all zeros or smaller than scales go (activation_scale): its products are
+// zeros with the signs of the sums, which only Core::scaled_sum knows.
+inline bool has_zero_scale(const Activations& lhs, std::uint32_t n) {
+  for (const float *scale = lhs.scales, *const end = scale + n; scale != end; ++scale)
+    if (bits_of(*scale) == 0) return true;
+  return false;
 }
 
 // Four rows of a product whose segments (groups, or runs of Core::kSegment columns) are weighed and added in integers.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // soft_float.hpp: IEEE products for ARMv7-M cores without an FPU where SPEC.md bounds the operands, so that zero is the
-// only special case: neither infinities and NaN nor denormal numbers come in or out.
+// only special case: neither infinities and NaN nor denormal numbers come in or out. Loops that know no zero say so.
 #pragma once
 #include "runtime/numerics.hpp"
 

@@ -169,7 +169,7 @@ TEST_CASE("a gate gives the bits of portable", "[cortex_m]") {
 
 namespace {
 
-constexpr std::uint32_t kMaxRows = 72, kMaxWeights = 64 * 1024;
+constexpr std::uint32_t kMaxRows = 264, kMaxWeights = 64 * 1024;
 alignas(64) std::int8_t weights[kMaxWeights];
 float row_scales[kMaxRows], row_bias[kMaxRows];
 std::uint8_t multipliers[kMaxRows * (kMaxTestCols / 32 + 1)];
@@ -221,7 +221,7 @@ struct Shape {
 TEST_CASE("a product gives the bits of portable", "[cortex_m]") {
   constexpr Shape kShapes[] = {{1, 1},    {3, 5},   {4, 8},   {8, 12},   {9, 31},   {12, 32},  {20, 33},  {16, 40},
                                {64, 64},  {72, 172}, {8, 288}, {8, 504},  {4, 508},  {4, 512},  {8, 516},  {8, 520},
-                               {4, 1020}, {4, 1024}, {4, 1030}, {4, 1500}, {4, 2048}, {8, 2100}};
+                               {140, 172}, {260, 96}, {4, 1020}, {4, 1024}, {4, 1030}, {4, 1500}, {4, 2048}, {8, 2100}};
   for (const Shape& shape : kShapes)
     for (int layout = 0; layout < kLayoutCount; ++layout) {
       if (!(table.traits.layouts >> layout & 1)) continue;
@@ -233,6 +233,8 @@ TEST_CASE("a product gives the bits of portable", "[cortex_m]") {
             fill(source, shape.cols, extreme ? Fill::extreme : Fill::wide);
             kernels_portable.quantize_s8r_f32(both.plain, i, source);
             table.quantize_s8r_f32(both.prepared, i, source);
+            // What norms and gates leave of a vector that is too small: zeros with the signs of the sums.
+            if (random_below(8) == 0) both.plain.scales[i] = both.prepared.scales[i] = 0.0f;
           }
           const Tensor t = random_tensor(static_cast<Layout>(layout), shape.rows, shape.cols, group,
                                          extreme && kBuiltFeatures.biases, extreme);
@@ -329,6 +331,10 @@ bool same_attention(const Both& both, const KvBlock* blocks, BlockQueries querie
       const float near = pow2(static_cast<int>(random_below(8)) - 43) * (1.0f + 0x1p-23f * random_float());
       numerators[0][i] = numerators[1][i] = i & 1 ? near : -near;
     }
+  // M55's table stores the first block of a query; what was there is not read.
+  if (first && table.traits.preferred == Layout::block64)
+    for (std::uint32_t i = queries.first * head_dim; i < (queries.first + queries.n) * head_dim; ++i)
+      numerators[1][i] = float_of(0x7FC00001u);
   const Kernels* kernels[2] = {&kernels_portable, &table};
   std::int32_t reference[2] = {};
   for (int i = 0; i < 2; ++i) {
