@@ -92,14 +92,14 @@ __attribute__((noinline)) void weigh_quads(WeighJob& job, float* numerators) {
 #undef HEED_VALUE
 }
 
-// The dimensions behind the last multiple of four.
+// The dimensions behind the last multiple of four. What is not kept may be anything, as before a query's first block.
 __attribute__((noinline)) inline void weigh_rest(float* numerators, const std::int8_t* folded, const KvBlock& block,
                                                  std::uint32_t visible, float keep, float add) {
   for (std::uint32_t d = block.head_dim & ~3u; d < block.head_dim; ++d) {
     const std::int8_t* const v = block.values + d * block.capacity;
     std::int32_t sum = 0;
     for (std::uint32_t k = 0; k < visible; ++k) sum += (folded[k] * 256 + folded[k + kBlockKeys]) * v[k];
-    numerators[d] = portable::merge_numerator(numerators[d], sum, keep, add);
+    numerators[d] = portable::merge_numerator(bits_of(keep) == 0 ? 0.0f : numerators[d], sum, keep, add);
   }
 }
 

@@ -185,7 +185,7 @@ __attribute__((noinline)) void add_group(std::int32_t* totals, const std::int32_
       : "lr", "q0", "q1", "q2", "memory");
 }
 
-// Sums of rows whose columns come in groups, up to kGroupedColsInS32 columns.
+// Sums of up to kRowsTogether rows whose columns come in groups, up to kGroupedColsInS32 columns.
 inline void sum_groups(std::int32_t* totals, const Activations& lhs, std::uint32_t token, const Tensor& rhs,
                        std::uint32_t row, const std::int8_t* x, std::uint32_t columns, std::uint32_t quads) {
   const std::uint32_t padded = padded_rows(Layout::block64, rhs.rows), groups = group_count(rhs.cols, rhs.group);
@@ -275,7 +275,8 @@ __attribute__((noinline)) inline void matmul_general(float* dst, const Activatio
     const std::int8_t* const x = lhs.values + std::size_t{t} * lhs.value_stride;
     tokens = groups == 0 && range.n - t >= 2 ? 2 : 1;
     const bool whole = (in_place && (by_blocks || !groups)) || (tokens == 2 && !rhs.bias);
-    const std::uint32_t together = whole ? range.row_end : (3 - tokens) * kRowsTogether;
+    const std::uint32_t waiting = groups && !by_blocks ? kRowsTogether : (3 - tokens) * kRowsTogether;
+    const std::uint32_t together = whole ? range.row_end : waiting;
     for (std::uint32_t row = range.row_begin, n; row < range.row_end; row += n) {
       n = range.row_end - row < together ? range.row_end - row : together;
       float* const y = dst + std::size_t{t} * range.dst_stride + row;
