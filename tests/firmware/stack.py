@@ -6,10 +6,11 @@ object, and for a program that is optimised as a whole beside it, the frame of e
     stack.py --elf ELF --folder BUILD [--paths]    prints the bound in bytes, and with --paths the deepest path
 
 A frame of unknown size (a variable-length array, alloca) or a cycle of calls is an error. What the report does not say:
-- Functions of the compiler's library have no report; their frames and calls are read from their instructions.
+- Functions of the compiler's library have no report; their frames and calls are read from their instructions. So is what
+  assembly pushes.
 - A call through a pointer may reach any function of the kernel table (read from the ELF), and, if it stands in platform/,
   any function of platform/ that nobody calls by name; one of those in turn only such as call nothing through a pointer.
-  The constructors of start-up are none here.
+  The constructors of start-up are none here, and hooks of the program's own (parallel_for, a tap, a sink) are not followed.
 """
 import argparse
 import os
@@ -52,7 +53,7 @@ def read_reports(folder, program):
                 f.frame = max(f.frame, int(frame.group(1)))
                 f.reported = True
                 f.in_platform |= "/platform/" in label
-            for source, target, label in re.findall(r'^edge: \{ sourcename: "([^"]*)" targetname: "([^"]*)" label: "([^"]*)"', text, re.M):
+            for source, target, label in re.findall(r'^edge: \{ sourcename: "([^"]*)" targetname: "([^"]*)"(?: label: "([^"]*)")?', text, re.M):
                 f = functions.setdefault(symbol(source), Function())
                 if symbol(target) == INDIRECT and "/platform/" in label:
                     f.platform_calls = True
@@ -87,10 +88,21 @@ def table_functions(elf, at, of):
     return found
 
 
-def from_instructions(elf, name):
-    """A function without a report."""
+def disassembly(elf):
+    """{function: its lines}"""
+    functions, lines = {}, []
+    for line in output("arm-none-eabi-objdump", "-d", "--no-show-raw-insn", elf).splitlines():
+        begin = re.match(r"^[0-9a-f]+ <([^>]+)>:$", line)
+        if begin:
+            lines = functions.setdefault(begin.group(1), [])
+        lines.append(line)
+    return functions
+
+
+def from_instructions(lines, name):
+    """What the instructions push and call: all that a function without a report has to say."""
     f = Function()
-    for line in output("arm-none-eabi-objdump", "-d", "--no-show-raw-insn", f"--disassemble={name}", elf).splitlines():
+    for line in lines:
         push = re.search(r"\b(push|stmdb\s+sp!,|vpush)\s*\{([^}]*)\}", line)
         if push:
             registers = 0
@@ -116,7 +128,7 @@ def bound(elf, folder, root="heed_reset_handler"):
     if not table:
         sys.exit(f"stack.py: no kernel table in {elf}")
     called = {target for f in functions.values() for target in f.calls}
-    depths, active = {}, []
+    depths, active, code = {}, [], disassembly(elf)
 
     by_pointer = {name for name, f in functions.items()
                   if f.in_platform and name in linked and name not in called and name not in table and name != root}
@@ -134,8 +146,10 @@ def bound(elf, folder, root="heed_reset_handler"):
         if name in active:
             sys.exit("stack.py: recursion: " + " -> ".join(active[active.index(name):] + [name]))
         f = functions.get(name)
+        read = from_instructions(code.get(name, []), name)
         if f is None or not f.reported:
-            f = functions[name] = from_instructions(elf, name) if name in linked else Function()
+            f = functions[name] = read
+        f.frame = max(f.frame, read.frame)
         active.append(name)
         below = max((depth(t) for t in targets(name, f)), default=(0, []))
         active.pop()
