@@ -61,7 +61,12 @@ def measure(core, board, heed, source, name, plugin, build):
     configure = ["cmake", "-S", ROOT, "--preset", core, "-B", folder, "-DHEED_TESTS=OFF",
                  "-DHEED_FEATURES=kLlamaFeatures", f"-DHEED_FIRMWARE_MODEL={image}",
                  f"-DHEED_ARENA_BYTES={arena}"]
-    # The report changes no instruction.
+    # The report changes no instruction. A folder that was configured without it is configured anew.
+    cache = os.path.join(folder, "CMakeCache.txt")
+    if os.path.exists(cache):
+        with open(cache, encoding="utf-8") as f:
+            if "-fcallgraph-info=su" not in f.read():
+                os.remove(cache)
     subprocess.run(configure, check=True, cwd=ROOT, stdout=subprocess.DEVNULL,
                    env={**os.environ, "CXXFLAGS": "-fcallgraph-info=su"})
     subprocess.run(["cmake", "--build", folder, "--target", "story"], check=True, stdout=subprocess.DEVNULL)

@@ -122,6 +122,8 @@ def from_instructions(lines, name):
 def bound(elf, folder, root="heed_reset_handler"):
     """(bytes, path of (function, frame))."""
     functions = read_reports(folder, os.path.basename(elf))
+    if "main" not in functions or not functions["main"].reported:
+        sys.exit(f"stack.py: no report of main in {folder}: compile with -fcallgraph-info=su")
     at, of = symbols_of(elf)
     linked = {name for names in at.values() for name in names}
     table = table_functions(elf, at, of)
