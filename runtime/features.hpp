@@ -17,6 +17,7 @@ struct Features {
   bool relu = true;
   bool threads = true;      // the Parallel hook
   bool sampling = true;     // picking by chance, beside picking the largest logit
+  // How large the kernels are; no image needs these two.
   bool speed = true;        // larger kernels where a table has smaller ones as well: several tokens or queries together
   bool unrolled = true;     // beside speed, kernels that are larger again for some percent
 };

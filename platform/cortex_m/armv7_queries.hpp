@@ -8,7 +8,6 @@
 
 namespace heed::cortex_m {
 
-
 // Words of packed queries; wider heads are taken in parts.
 inline constexpr std::uint32_t kPackedWords = 64;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // counts.cpp: firmware whose marked regions the plugin of tests/icount counts: each kernel through the firmware's table
 // on the shapes that are published, and single tokens of the model. Prints one line "NAME WORK" per region, in order.
-// What is multiplied is random; no kernel's count depends on it.
+// What is multiplied is random; counts hardly depend on it (DESIGN.md, Bounded time).
 #include <cstring>
 #include <initializer_list>
 

@@ -198,6 +198,7 @@ def main():
         print(f"| {name} | " + " | ".join(results[core].get(name, "") for core in cores) + " |")
     errors = []
     if args.check:
+        errors = [f"{key} is in counts.csv and was not counted" for key in known if key[0] in cores and key not in rows]
         for key, (now, _) in rows.items():
             if key not in known:
                 errors.append(f"{key} is not in counts.csv")
