@@ -15,6 +15,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 from measure import BOARDS, ROOT, sections
 
@@ -69,11 +70,18 @@ def main():
     parser.add_argument("--build", default=os.path.join(ROOT, "build", "flash"))
     args = parser.parse_args()
     cores = args.core or list(BOARDS)
-    rows = {}
-    for core in cores:
+
+    def of_core(core):
+        found = {}
         for what, program, built in builds():
-            rows[core, what] = flash(core, what, program, built, os.path.join(args.build, core))
-            print(f"{core:11} {what:20} {rows[core, what]:6,}", flush=True)
+            found[core, what] = flash(core, what, program, built, os.path.join(args.build, core))
+            print(f"{core:11} {what:20} {found[core, what]:6,}", flush=True)
+        return found
+
+    rows = {}
+    with ThreadPoolExecutor(2) as pool:  # most of a link is one thread's
+        for found in pool.map(of_core, cores):
+            rows.update(found)
     errors = [f"{core}: {what} takes {rows[core, what]} bytes, the limit is {limit}"
               for (core, what), limit in LIMITS.items() if rows.get((core, what), 0) > limit]
     if args.check:
