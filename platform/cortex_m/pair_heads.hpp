@@ -94,16 +94,7 @@ inline bool turn_head(portable::HeadS16& head, const float* src, std::uint32_t n
   std::int32_t largest = 0;
   __asm__ volatile(
       "1:\n\t"
-      "vldmia %[x]!, {s1-s4}\n\t"
-      "vadd.f32 s1, s1, %[round]\n\tvadd.f32 s2, s2, %[round]\n\t"
-      "vadd.f32 s3, s3, %[round]\n\tvadd.f32 s4, s4, %[round]\n\t"
-      "vmov r4, r5, s1, s2\n\t"
-      "vmov r6, r7, s3, s4\n\t"
-      "lsls r4, r4, #15\n\tlsls r5, r5, #15\n\tlsls r6, r6, #15\n\tlsls r7, r7, #15\n\t"
-      "qdadd r4, %[less], r4\n\tqdadd r5, %[less], r5\n\tqdadd r6, %[less], r6\n\tqdadd r7, %[less], r7\n\t"
-      "pkhtb r4, r5, r4, asr #16\n\t"
-      "pkhtb r6, r7, r6, asr #16\n\t"
-      "sadd16 r4, r4, %[ones]\n\tsadd16 r6, r6, %[ones]\n\t"
+      HEED_FOUR_S16
       "ldr r7, [%[cs]], #4\n\t"
       "smlsd r5, r4, r7, %[half]\n\t"
       "smladx r4, r4, r7, %[half]\n\t"

@@ -147,21 +147,25 @@ __attribute__((noinline)) inline void write_quads(Vector& v, const float* x, con
   v.squares = squares;
 }
 
-// As s16, behind `to`, whose end it returns. The lower 17 bits are the integer; QDADD saturates it in the upper half and
-// takes 1 away, and below that once more, so that -32768 becomes -32767.
+// Four floats as s16 in r4 and r6. The lower 17 bits are the integer; QDADD saturates it in the upper half and takes 1
+// away, and below that once more, so that -32768 becomes -32767.
+#define HEED_FOUR_S16 \
+  "vldmia %[x]!, {s1-s4}\n\t" \
+  "vadd.f32 s1, s1, %[round]\n\tvadd.f32 s2, s2, %[round]\n\t" \
+  "vadd.f32 s3, s3, %[round]\n\tvadd.f32 s4, s4, %[round]\n\t" \
+  "vmov r4, r5, s1, s2\n\t" \
+  "vmov r6, r7, s3, s4\n\t" \
+  "lsls r4, r4, #15\n\tlsls r5, r5, #15\n\tlsls r6, r6, #15\n\tlsls r7, r7, #15\n\t" \
+  "qdadd r4, %[less], r4\n\tqdadd r5, %[less], r5\n\tqdadd r6, %[less], r6\n\tqdadd r7, %[less], r7\n\t" \
+  "pkhtb r4, r5, r4, asr #16\n\t" \
+  "pkhtb r6, r7, r6, asr #16\n\t" \
+  "sadd16 r4, r4, %[ones]\n\tsadd16 r6, r6, %[ones]\n\t"
+
+// As s16, behind `to`, whose end it returns.
 __attribute__((noinline)) inline void* convert_quads(void* to, const float* x, const float* end, float step) {
   __asm__ volatile(
       "1:\n\t"
-      "vldmia %[x]!, {s1-s4}\n\t"
-      "vadd.f32 s1, s1, %[round]\n\tvadd.f32 s2, s2, %[round]\n\t"
-      "vadd.f32 s3, s3, %[round]\n\tvadd.f32 s4, s4, %[round]\n\t"
-      "vmov r4, r5, s1, s2\n\t"
-      "vmov r6, r7, s3, s4\n\t"
-      "lsls r4, r4, #15\n\tlsls r5, r5, #15\n\tlsls r6, r6, #15\n\tlsls r7, r7, #15\n\t"
-      "qdadd r4, %[less], r4\n\tqdadd r5, %[less], r5\n\tqdadd r6, %[less], r6\n\tqdadd r7, %[less], r7\n\t"
-      "pkhtb r4, r5, r4, asr #16\n\t"
-      "pkhtb r6, r7, r6, asr #16\n\t"
-      "sadd16 r4, r4, %[ones]\n\tsadd16 r6, r6, %[ones]\n\t"
+      HEED_FOUR_S16
       "strd r4, r6, [%[to]], #8\n\t"
       "cmp %[x], %[end]\n\t"
       "bne 1b"

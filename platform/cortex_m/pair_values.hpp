@@ -54,6 +54,13 @@ __attribute__((noinline)) inline void weigh_values(const ValueSums& job) {
   "lsrs.w " lo ", " lo ", #8\n\t"           \
   "orr " lo ", " lo ", " hi ", lsl #24\n\t" \
   "sub " lo ", " lo ", " even ", asr #8\n\t"
+// s4-s7 = what r0 and r1 point at times `keep` plus the sums in s0-s3 times `add`; VMLA rounds twice.
+#define HEED_MERGE                                                                                                 \
+  "vldmia r0, {s4-s5}\n\t" \
+  "vldmia r1, {s6-s7}\n\t" \
+  "vcvt.f32.s32 s0, s0\n\tvcvt.f32.s32 s1, s1\n\tvcvt.f32.s32 s2, s2\n\tvcvt.f32.s32 s3, s3\n\t" \
+  "vmul.f32 s4, s4, s16\n\tvmul.f32 s5, s5, s16\n\tvmul.f32 s6, s6, s18\n\tvmul.f32 s7, s7, s18\n\t" \
+  "vmla.f32 s4, s0, s17\n\tvmla.f32 s5, s1, s17\n\tvmla.f32 s6, s2, s19\n\tvmla.f32 s7, s3, s19\n\t"
 // Magnitudes below 2^-40 become +0.
 #define HEED_SNAP(x) "cmp r8, " x ", lsl #1\n\tit hi\n\tmovhi " x ", #0\n\t"
   __asm__ volatile(
@@ -83,11 +90,7 @@ __attribute__((noinline)) inline void weigh_values(const ValueSums& job) {
       "vmov s0, s1, r8, r4\n\t"
       "vmov s2, s3, r9, r6\n\t"
       "vmov r0, r1, s10, s11\n\t"
-      "vldmia r0, {s4-s5}\n\t"
-      "vldmia r1, {s6-s7}\n\t"
-      "vcvt.f32.s32 s0, s0\n\tvcvt.f32.s32 s1, s1\n\tvcvt.f32.s32 s2, s2\n\tvcvt.f32.s32 s3, s3\n\t"
-      "vmul.f32 s4, s4, s16\n\tvmul.f32 s5, s5, s16\n\tvmul.f32 s6, s6, s18\n\tvmul.f32 s7, s7, s18\n\t"
-      "vmla.f32 s4, s0, s17\n\tvmla.f32 s5, s1, s17\n\tvmla.f32 s6, s2, s19\n\tvmla.f32 s7, s3, s19\n\t"  // rounds twice
+      HEED_MERGE
       "vmov r4, r5, s4, s5\n\t"
       "vmov r6, r7, s6, s7\n\t"
       "mov r8, #0x57000000\n\t" HEED_SNAP("r4") HEED_SNAP("r5") HEED_SNAP("r6") HEED_SNAP("r7")
@@ -157,11 +160,7 @@ __attribute__((noinline)) inline void weigh_values_of_two(const ValueSums& job) 
       "vmov r2, s28\n\t"
       "cbnz r2, 4f\n\t"
       "vmov r0, r1, s10, s11\n\t"
-      "vldmia r0, {s4-s5}\n\t"
-      "vldmia r1, {s6-s7}\n\t"
-      "vcvt.f32.s32 s0, s0\n\tvcvt.f32.s32 s1, s1\n\tvcvt.f32.s32 s2, s2\n\tvcvt.f32.s32 s3, s3\n\t"
-      "vmul.f32 s4, s4, s16\n\tvmul.f32 s5, s5, s16\n\tvmul.f32 s6, s6, s18\n\tvmul.f32 s7, s7, s18\n\t"
-      "vmla.f32 s4, s0, s17\n\tvmla.f32 s5, s1, s17\n\tvmla.f32 s6, s2, s19\n\tvmla.f32 s7, s3, s19\n\t"  // rounds twice
+      HEED_MERGE
       "vmla.f32 s8, s4, s21\n\tvmla.f32 s9, s5, s21\n\tvmla.f32 s24, s6, s21\n\tvmla.f32 s25, s7, s21\n\t"
       "5:\n\t"
       "vmul.f32 s8, s8, s22\n\tvmul.f32 s9, s9, s22\n\tvmul.f32 s24, s24, s22\n\tvmul.f32 s25, s25, s22\n\t"
@@ -190,6 +189,7 @@ __attribute__((noinline)) inline void weigh_values_of_two(const ValueSums& job) 
         "s6", "s7", "s8", "s9", "s10", "s11", "s12", "s13", "s14", "s15", "s16", "s17", "s18", "s19", "s20", "s21", "s22",
         "s23", "s24", "s25", "s26", "s27", "s28", "s29", "s30", "cc", "memory");
 }
+#undef HEED_MERGE
 #undef HEED_ODD
 #undef HEED_TWO_QUERIES
 
