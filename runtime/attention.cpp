@@ -2,8 +2,6 @@
 // attention.cpp: queries meet keys block by block, and the weighted values move the embeddings.
 #include "runtime/attention.hpp"
 
-#include <type_traits>
-
 #include "runtime/numerics.hpp"
 
 namespace heed {
@@ -20,8 +18,6 @@ constexpr bool kOnlyHelium = known_layout(Layout::row) == Layout::block64;
 // The latter holds where M4's table is unrolled as well.
 constexpr bool kOnlyPairs = known_layout(Layout::row) == Layout::pair && kBuiltFeatures.unrolled;
 constexpr bool kShortSteps = kOnlyHelium || kOnlyPairs;
-// What firmware clears one by one, because compilers turn a loop over floats into a call to memset, which there goes by bytes.
-using Cleared = std::conditional_t<kOnlyPairs, volatile float, float>;
 
 // What the KV heads of one call share. Vectors of heads lie as [n_kv_heads, n, heads per KV head], so that the queries
 // of a group lie together.
@@ -259,7 +255,7 @@ void attention_forward(const AttentionLayer& layer, float* dst, std::uint32_t ds
   const Pass pass{make_activations(s.queries, k.traits, c.head_dim, 0, n * c.n_heads), rotation, first, n, per_group,
                   c.scale * kLog2E};
   if (!kOnlyHelium)
-    for (Cleared *x = s.sums.numerators, *const end = x + std::size_t{n} * d_query; x != end; ++x) *x = 0.0f;
+    for (float *x = s.sums.numerators, *const end = x + std::size_t{n} * d_query; x != end; ++x) *x = 0.0f;
   const std::uint64_t head_work = std::uint64_t{n} * per_group * (std::uint64_t{2} * (first + n) + kElementWork) * c.head_dim;
   const std::uint32_t slices = slices_per_head(parallel, c.n_kv_heads, per_group, n, head_work);
   const std::uint64_t store_work = std::uint64_t{n} * (per_group + 2) * kElementWork * c.head_dim;

@@ -88,22 +88,13 @@ for preset in $presets; do
 done
 if [ $full = 1 ] && [ -z "$only" ] && [ -f "${HEED_TEST_DATA:-}/stories260K/stories260K.bin" ]; then
   echo "== story firmware: flash, stack, instructions and digest"
-  if python3 tests/firmware/flash.py --check; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-  fi
-  if python3 tests/firmware/counts.py --check --source "$HEED_TEST_DATA/stories260K/stories260K.bin"; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-  fi
-  if python3 tests/firmware/measure.py --check --source "stories260K=$HEED_TEST_DATA/stories260K/stories260K.bin" \
-    --source story=examples/models/story.heed; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-  fi
+  check() {
+    if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+  }
+  stories260k=$HEED_TEST_DATA/stories260K/stories260K.bin
+  check python3 tests/firmware/flash.py --check
+  check python3 tests/firmware/counts.py --check --source "$stories260k"
+  check python3 tests/firmware/measure.py --check --source "stories260K=$stories260k" --source story=examples/models/story.heed
 fi
 echo "$passed passed, $failed failed, $skipped skipped"
 if [ "${HEED_REQUIRE_DATA:-0}" = 1 ] && [ $skipped -gt 0 ]; then

@@ -20,7 +20,7 @@ import re
 import subprocess
 import sys
 
-from measure import BOARDS, LAYOUTS, ROOT, output, sections
+from measure import BOARDS, LAYOUTS, ROOT, build_plugin, emulate, flash_bytes, output, write_between
 
 CSV = os.path.join(ROOT, "tests", "firmware", "counts.csv")
 BEGIN, END = "<!-- counts table begins -->", "<!-- counts table ends -->"
@@ -43,12 +43,6 @@ CMSIS_NN_SOURCES = ["FullyConnectedFunctions/arm_fully_connected_s8.c", "FullyCo
                     "NNSupportFunctions/arm_nn_mat_mult_nt_t_s8.c", "NNSupportFunctions/arm_nn_mat_mul_core_1x_s8.c",
                     "NNSupportFunctions/arm_nntables.c", "SoftmaxFunctions/arm_softmax_s8.c",
                     "SoftmaxFunctions/arm_nn_softmax_common_s8.c"]
-
-
-def emulate(board, elf, plugin, counts, words):
-    command = ["qemu-system-arm", "-M", board, "-nographic", "-monitor", "none", "-serial", "none", "-chardev", "stdio,id=semi",
-               "-semihosting-config", "enable=on,target=native,chardev=semi", "-plugin", f"{plugin},out={counts}", "-kernel", elf]
-    return output(*command, *(["-append", words] if words else []))
 
 
 def regions(board, elf, plugin, counts):
@@ -82,8 +76,7 @@ def count(core, heed, source, features, build, plugin):
     counts = os.path.join(folder, "counts.txt")
     story = os.path.join(folder, "bin", "story")
     text = emulate(BOARDS[core], story, plugin, counts, "-n 200")
-    size = sections(story)
-    lines = {"flash of the story": f"{size['.text'] + size.get('.ARM.exidx', 0) + size.get('.data', 0):,}",
+    lines = {"flash of the story": f"{flash_bytes(story):,}",
              "digest": re.search(r"^digest (\w+)$", text, re.M).group(1)}
     if lines["digest"] != digest:
         sys.exit(f"counts.py: {core}: digest {lines['digest']}, this machine has {digest}")
@@ -169,10 +162,7 @@ def main():
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
-    os.makedirs(args.build, exist_ok=True)
-    plugin = os.path.join(args.build, "libicount.so")
-    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", plugin, os.path.join(ROOT, "tests/icount/icount_plugin.c")],
-                   check=True)
+    plugin = build_plugin(args.build)
     known = {}
     if os.path.exists(CSV):
         with open(CSV, newline="", encoding="utf-8") as f:
@@ -209,12 +199,7 @@ def main():
             writer = csv.writer(f, lineterminator="\n")
             writer.writerow(["core", "figure", "heed", "cmsis_nn"])
             writer.writerows([*key, f"{now:.10g}", f"{peer:.10g}" if peer else ""] for key, (now, peer) in rows.items())
-        readme = os.path.join(ROOT, "README.md")
-        with open(readme, encoding="utf-8") as f:
-            text = f.read()
-        text = text[:text.index(BEGIN) + len(BEGIN)] + "\n" + table(rows) + "\n" + text[text.index(END):]
-        with open(readme, "w", encoding="utf-8") as f:
-            f.write(text)
+        write_between(os.path.join(ROOT, "README.md"), BEGIN, END, table(rows))
     for e in errors:
         print("counts.py: " + e, file=sys.stderr)
     sys.exit(1 if errors else 0)

@@ -17,7 +17,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from measure import BOARDS, ROOT, sections
+from measure import BOARDS, ROOT, flash_bytes, write_between
 
 CSV = os.path.join(ROOT, "tests", "firmware", "flash.csv")
 BEGIN, END = "<!-- flash table begins -->", "<!-- flash table ends -->"
@@ -49,8 +49,7 @@ def flash(core, what, program, built, folder):
     run = lambda *command: subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     run("cmake", "-S", ROOT, "--preset", core, "-B", folder, "-DHEED_TESTS=OFF", f"-DHEED_FEATURES={built}")
     run("cmake", "--build", folder, "--target", program)
-    size = sections(os.path.join(folder, "bin", program))
-    return size[".text"] + size.get(".ARM.exidx", 0) + size.get(".data", 0)
+    return flash_bytes(os.path.join(folder, "bin", program))
 
 
 def table(rows, cores):
@@ -95,13 +94,7 @@ def main():
             writer = csv.writer(f, lineterminator="\n")
             writer.writerow(["core", "what", "flash"])
             writer.writerows([core, what, n] for (core, what), n in rows.items())
-        path = os.path.join(ROOT, "DESIGN.md")
-        with open(path, encoding="utf-8") as f:
-            text = f.read()
-        if BEGIN in text:
-            text = text[:text.index(BEGIN) + len(BEGIN)] + "\n" + table(rows, cores) + "\n" + text[text.index(END):]
-            with open(path, "w", encoding="utf-8") as f:
-                f.write(text)
+        write_between(os.path.join(ROOT, "DESIGN.md"), BEGIN, END, table(rows, cores))
     for e in errors:
         print("flash.py: " + e, file=sys.stderr)
     sys.exit(1 if errors else 0)

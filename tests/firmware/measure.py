@@ -41,11 +41,40 @@ def sections(elf):
     return sizes
 
 
+def flash_bytes(elf):
+    size = sections(elf)
+    return size[".text"] + size.get(".ARM.exidx", 0) + size.get(".data", 0)
+
+
+def build_plugin(folder):
+    """The counting plugin; its path."""
+    os.makedirs(folder, exist_ok=True)
+    plugin = os.path.join(folder, "libicount.so")
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", plugin, os.path.join(ROOT, "tests/icount/icount_plugin.c")],
+                   check=True)
+    return plugin
+
+
+def emulate(board, elf, plugin, counts, words):
+    """What a firmware prints; the plugin writes `counts`."""
+    command = ["qemu-system-arm", "-M", board, "-nographic", "-monitor", "none", "-serial", "none", "-chardev", "stdio,id=semi",
+               "-semihosting-config", "enable=on,target=native,chardev=semi", "-plugin", f"{plugin},out={counts}", "-kernel", elf]
+    return output(*command, *(["-append", words] if words else []))
+
+
+def write_between(path, begin, end, lines):
+    """Replaces what stands between two marks of a document."""
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    if begin in text:
+        text = text[:text.index(begin) + len(begin)] + "\n" + lines + "\n" + text[text.index(end):]
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(text)
+
+
 def run(board, elf, tokens, plugin, folder):
     counts = os.path.join(folder, "counts.txt")
-    text = output("qemu-system-arm", "-M", board, "-nographic", "-monitor", "none", "-serial", "none", "-chardev",
-                  "stdio,id=semi", "-semihosting-config", "enable=on,target=native,chardev=semi", "-plugin",
-                  f"{plugin},out={counts}", "-kernel", elf, "-append", f"-n {tokens}")
+    text = emulate(board, elf, plugin, counts, f"-n {tokens}")
     with open(counts, encoding="utf-8") as f:
         total = int(re.search(r"^total (\d+)", f.read(), re.M).group(1))
     return text, total
@@ -104,10 +133,7 @@ def main():
     parser.add_argument("--core", action="append", choices=list(BOARDS), help="only this core; nothing is written then")
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
-    os.makedirs(args.build, exist_ok=True)
-    plugin = os.path.join(args.build, "libicount.so")
-    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", plugin, os.path.join(ROOT, "tests/icount/icount_plugin.c")],
-                   check=True)
+    plugin = build_plugin(args.build)
     rows = [measure(core, board, args.heed, path, name, plugin, args.build)
             for name, path in (source.split("=", 1) for source in args.source)
             for core, board in BOARDS.items() if not args.core or core in args.core]
@@ -139,13 +165,7 @@ def main():
             writer = csv.DictWriter(f, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        readme = os.path.join(ROOT, "README.md")
-        with open(readme, encoding="utf-8") as f:
-            text = f.read()
-        if BEGIN in text:
-            text = text[:text.index(BEGIN) + len(BEGIN)] + "\n" + table(rows) + "\n" + text[text.index(END):]
-            with open(readme, "w", encoding="utf-8") as f:
-                f.write(text)
+        write_between(os.path.join(ROOT, "README.md"), BEGIN, END, table(rows))
     for e in errors:
         print("measure.py: " + e, file=sys.stderr)
     sys.exit(1 if errors else 0)
