@@ -4,18 +4,21 @@
 #   --no-install   refuse to install packages
 #   --full         add sanitizers, fuzz replays and the slow matrix (what CI runs)
 #   --only PRESET  one preset only (host, host-asan, aarch64, armv7, cortex-m0, -m3, -m4, -m7, -m33, -m55)
+#   --tests REGEX  only the tests whose name matches, and only the programs that they need
 # HEED_TEST_DATA names the folder of test data; tests that need it are skipped without it, and fail instead with
-# HEED_REQUIRE_DATA=1.
+# HEED_REQUIRE_DATA=1. What was configured in build/ before does not matter: settings return to their defaults.
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
 full=0
 only=""
+tests=""
 while [ $# -gt 0 ]; do
   case "$1" in
     --no-install) export HEED_NO_INSTALL=1 ;;
     --full) full=1 ;;
     --only) only=${2:?--only needs a preset}; shift ;;
-    -h|--help) sed -n '3,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --tests) tests=${2:?--tests needs a regular expression}; shift ;;
+    -h|--help) sed -n '3,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "run.sh: unknown option $1" >&2; exit 2 ;;
   esac
   shift
@@ -43,13 +46,33 @@ mkdir -p $logs
 passed=0
 failed=0
 skipped=0
-# The images that programs on boards carry come from this machine's quantiser.
-model_args=""
+times=""
+part_began=$(date +%s)
+# part_ends NAME: how long it took since the part before ended.
+part_ends() {
+  now=$(date +%s)
+  times="$times$(awk "BEGIN { printf \"%6.1f\", ($now - $part_began) / 60 }") $1
+"
+  part_began=$now
+}
+# stop REASON LOG: nothing behind it would mean anything. The reason comes first, then what there is to read.
+stop() {
+  echo "run.sh: stopped: $1" >&2
+  tail -60 "$2" >&2
+  exit 1
+}
+# programs_of PRESET: the targets of the tests that --tests names.
+programs_of() {
+  ctest --preset "$1" -N -R "$tests" | sed -n 's/^ *Test *#[0-9]*: //p' | sed 's/_data$//; s/_full$//' | sort -u > $logs/wanted.txt
+  cmake --build --preset "$1" --target help | sed -n 's/^\([^:/]*\): phony$/\1/p' | sort -u | comm -12 - $logs/wanted.txt
+}
+
 for preset in $presets; do
+  # The images that programs on boards carry come from this machine's quantiser.
+  arguments=""
   case "$preset" in
     cortex-*)
-      model_args=""
-      [ ! -x build/host/bin/heed ] || model_args="-DHEED_HOST_HEED=$here/build/host/bin/heed"
+      [ ! -x build/host/bin/heed ] || arguments="-DHEED_HOST_HEED=$here/build/host/bin/heed"
       if [ -x build/host/bin/heed ] && [ -f "${HEED_TEST_DATA:-}/stories260K/stories260K.bin" ]; then
         table=$preset  # M7 and M33 use the table of M4
         case "$preset" in cortex-m7|cortex-m33) table=cortex-m4 ;; esac
@@ -57,45 +80,64 @@ for preset in $presets; do
         source=$HEED_TEST_DATA/stories260K/stories260K.bin
         build/host/bin/heed quantize "$source" --target "$table" -o "$image" >/dev/null 2>&1
         build/host/bin/heed quantize "$source" -o build/stories260K.heed >/dev/null 2>&1
-        model_args="$model_args -DHEED_FIRMWARE_MODEL=$here/$image"
-        model_args="$model_args -DHEED_HOST_MODEL=$here/build/stories260K.heed"
+        arguments="$arguments -DHEED_FIRMWARE_MODEL=$here/$image"
+        arguments="$arguments -DHEED_HOST_MODEL=$here/build/stories260K.heed"
         digest=$(build/host/bin/heed run build/stories260K.heed -p "" -n 200 --json | sed -n 's/.*"digest": "\(.*\)".*/\1/p')
-        model_args="$model_args -DHEED_FIRMWARE_DIGEST=$digest"
+        arguments="$arguments -DHEED_FIRMWARE_DIGEST=$digest"
       fi ;;
-    *) model_args="" ;;
   esac
   echo "== $preset: configure and build"
+  # Somebody may have configured other features, another model or no tests there.
+  cache=build/$preset/CMakeCache.txt
+  if [ -f "$cache" ]; then
+    awk '/^\/\// { words = words $0 "\n"; next } !/^HEED_/ { printf "%s%s\n", words, $0 } { words = "" }' "$cache" > "$cache.new"
+    mv "$cache.new" "$cache"
+  fi
   # shellcheck disable=SC2086
-  cmake --preset "$preset" $model_args > $logs/$preset-configure.txt 2>&1 || { cat $logs/$preset-configure.txt; exit 1; }
-  cmake --build --preset "$preset" > $logs/$preset-build.txt 2>&1 || { tail -60 $logs/$preset-build.txt; exit 1; }
+  cmake --preset "$preset" $arguments > $logs/$preset-configure.txt 2>&1 ||
+    stop "preset $preset does not configure" $logs/$preset-configure.txt
+  targets=""
+  if [ -n "$tests" ]; then
+    targets=$(programs_of "$preset")
+    [ -n "$targets" ] || [ -s $logs/wanted.txt ] || stop "no test of preset $preset matches $tests" $logs/wanted.txt
+  fi
+  # shellcheck disable=SC2086
+  [ -n "$tests" ] && [ -z "$targets" ] ||
+    cmake --build --preset "$preset" ${targets:+--target $targets} > $logs/$preset-build.txt 2>&1 ||
+    stop "preset $preset does not build" $logs/$preset-build.txt
+  part_ends "$preset, build"
   echo "== $preset: test"
   status=0
   # 32-bit emulation is slow, and what the test data adds has passed on aarch64: there the default model stands for it.
   leave_out=full
   [ $full = 0 ] || leave_out=none
   [ "$preset" != armv7 ] || leave_out="full|data"
-  ctest --preset "$preset" --output-on-failure -j 2 -LE "$leave_out" > $logs/$preset-test.txt 2>&1 || status=$?
+  ctest --preset "$preset" --output-on-failure -j 2 -LE "$leave_out" ${tests:+-R "$tests"} > $logs/$preset-test.txt 2>&1 || status=$?
   grep -E "Test +#|tests passed|^The following|Failed|Skipped" $logs/$preset-test.txt || true
-  [ $status = 0 ] || cat $logs/$preset-test.txt
   total=$(sed -n 's/^.*tests passed, .* out of \([0-9]*\)$/\1/p' $logs/$preset-test.txt)
+  [ "${total:-0}" -gt 0 ] || stop "preset $preset executed no test" $logs/$preset-test.txt
+  [ $status = 0 ] || cat $logs/$preset-test.txt
   bad=$(sed -n 's/^.*tests passed, \([0-9]*\) tests failed out of.*$/\1/p' $logs/$preset-test.txt)
   none=$(grep -c "\*\*\*Skipped" $logs/$preset-test.txt || true)
-  [ -n "$total" ] || { total=1; bad=1; }
   passed=$((passed + total - bad - none))
   failed=$((failed + bad))
   skipped=$((skipped + none))
   [ $status = 0 ] || [ "$bad" -gt 0 ] || failed=$((failed + 1))
+  part_ends "$preset, test"
 done
-if [ $full = 1 ] && [ -z "$only" ] && [ -f "${HEED_TEST_DATA:-}/stories260K/stories260K.bin" ]; then
+if [ $full = 1 ] && [ -z "$only$tests" ] && [ -f "${HEED_TEST_DATA:-}/stories260K/stories260K.bin" ]; then
   echo "== story firmware: flash, stack, instructions and digest"
   check() {
     if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+    part_ends "$2"
   }
   stories260k=$HEED_TEST_DATA/stories260K/stories260K.bin
   check python3 tests/firmware/flash.py --check
   check python3 tests/firmware/counts.py --check --source "$stories260k"
   check python3 tests/firmware/measure.py --check --source "stories260K=$stories260k" --source story=examples/models/story.heed
 fi
+echo "minutes:"
+printf '%s' "$times"
 echo "$passed passed, $failed failed, $skipped skipped"
 if [ "${HEED_REQUIRE_DATA:-0}" = 1 ] && [ $skipped -gt 0 ]; then
   echo "run.sh: HEED_REQUIRE_DATA=1 and $skipped tests were skipped" >&2

@@ -3,7 +3,7 @@
 """Alternates heed with other programs on the same weights and prints the table of ratios.
 
     compare_peers.py --heed build/bench/bin/heed --llama-cpp PATH/llama-bench --ik PATH/llama-bench --runq PATH/runq \\
-        --work DIR [--write README.md]
+        --work DIR [--write tests/MEASURED.md]
 
 Nothing is fetched or built: the paths are of programs that exist, and whichever is not given has no column. A round runs
 every program once; figures are medians over the rounds, ratios are medians of the ratios within a round. A peer runs with
@@ -276,7 +276,7 @@ def arguments():
     parser.add_argument("--json", help="keep everything measured")
     parser.add_argument("--from-json", action="append", default=[], help="print the table of what --json kept, and measure nothing; "
                         "of several, the later one's models and attention count")
-    parser.add_argument("--write", metavar="README", help="put the table between the marks of this file")
+    parser.add_argument("--write", metavar="PAGE", help="put the table between the marks of this file")
     return parser.parse_args()
 
 

@@ -3,7 +3,7 @@
 """Instructions of the int8 product and per token on emulated 64-bit Arm, beside other programs' kernels.
 
     count_arm.py --build build/aarch64 [--peer NAME:CPU=PROGRAM ...] [--model NAME=IMAGE ...] [--runq NAME=PROGRAM,MODEL,TOKENIZER]
-                 [--write README.md]
+                 [--write tests/MEASURED.md]
 
 --build has dot_count and step_count. A peer's program runs on one CPU of QEMU (cortex-a53, cortex-a76 or max); it
 multiplies 768 x 768 by one and by 64 vectors between the marks of tests/icount/icount_mark.hpp and prints `KERNEL
@@ -101,7 +101,7 @@ def main():
     parser.add_argument("--model", action="append", default=[], metavar="NAME=IMAGE")
     parser.add_argument("--runq", action="append", default=[], metavar="NAME=PROGRAM[,PROGRAM,PROGRAM],MODEL,TOKENIZER",
                         help="llama2.c's runq, one for all CPUs or one for each")
-    parser.add_argument("--write", metavar="README", help="put the tables between the marks of this file")
+    parser.add_argument("--write", metavar="PAGE", help="put the tables between the marks of this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         counter = Counter(folder, options.sysroot)

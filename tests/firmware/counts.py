@@ -9,7 +9,7 @@ block costs beside its keys is merging. Softmax per element is what a head costs
 merging included.
 
 --cmsis-nn FOLDER   a checkout of CMSIS-NN; its functions are compiled with -O3 and counted on the same shapes
---write             writes tests/firmware/counts.csv and the table of README.md
+--write             writes tests/firmware/counts.csv and the table of tests/MEASURED.md
 --check             fails when a figure is more than 2 % worse than in counts.csv
 """
 import argparse
@@ -199,7 +199,7 @@ def main():
             writer = csv.writer(f, lineterminator="\n")
             writer.writerow(["core", "figure", "heed", "cmsis_nn"])
             writer.writerows([*key, f"{now:.10g}", f"{peer:.10g}" if peer else ""] for key, (now, peer) in rows.items())
-        write_between(os.path.join(ROOT, "README.md"), BEGIN, END, table(rows))
+        write_between(os.path.join(ROOT, "tests", "MEASURED.md"), BEGIN, END, table(rows))
     for e in errors:
         print("counts.py: " + e, file=sys.stderr)
     sys.exit(1 if errors else 0)

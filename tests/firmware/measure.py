@@ -5,7 +5,7 @@
 For each core: flash without the model, RAM, stack peak and the most that the compiler's report allows (stack.py), the
 digest of 200 greedy tokens, and instructions per token,
 counted by the plugin in tests/icount: the difference of runs of 101 and 1 tokens, divided by 100. All from one ELF a core.
-Writes tests/firmware/sizes.csv and the table between the marks in README.md; with --check it writes nothing and fails
+Writes tests/firmware/sizes.csv and the table between the marks in tests/MEASURED.md; with --check it writes nothing and fails
 when flash or stack has grown by more than 2 % over sizes.csv, when the M4 firmware exceeds 20 KiB, or when digests differ.
 """
 import argparse
@@ -165,7 +165,7 @@ def main():
             writer = csv.DictWriter(f, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        write_between(os.path.join(ROOT, "README.md"), BEGIN, END, table(rows))
+        write_between(os.path.join(ROOT, "tests", "MEASURED.md"), BEGIN, END, table(rows))
     for e in errors:
         print("measure.py: " + e, file=sys.stderr)
     sys.exit(1 if errors else 0)
