@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "quant/convert.hpp"
-#include "tests/golden/tiny.hpp"
+#include "tests/golden/small.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/images.hpp"
 #include "tests/support/random.hpp"
@@ -126,4 +126,17 @@ TEST_CASE("the golden image is the one that make_tiny writes") {
   const ImageBytes image = golden::tiny_image(Layout::row, kernels_portable);
   CHECK(file.bytes().size() <= 2560);
   CHECK(ImageBytes(file.bytes().begin(), file.bytes().end()) == image);
+}
+
+TEST_CASE("the second golden image is the one that make_small writes, in every layout that firmware carries") {
+  const std::pair<const char*, Layout> files[] = {
+      {"small.heed", Layout::row}, {"small_pair.heed", Layout::pair}, {"small_block64.heed", Layout::block64}};
+  for (const auto& [name, layout] : files) {
+    SourceFile file;
+    const Error error = file.open(std::string(HEED_SOURCE_DIR "/tests/golden/") + name);
+    INFO(name << ": " << error.sentence());
+    REQUIRE_FALSE(error);
+    const ImageBytes image = golden::small_image(layout, kernels_portable);
+    CHECK(ImageBytes(file.bytes().begin(), file.bytes().end()) == image);
+  }
 }

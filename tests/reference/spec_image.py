@@ -124,7 +124,7 @@ class Config:
         within("C9", 2.0 ** -40, 2.0 ** 40, "norm_epsilon")
         within("C10", 2.0 ** -40, 2.0 ** 40, "attention_scale", "embedding_scale")
         check(all(g in (0, 32, 64, 128, 256) for g in self.groups), "C11: groups")
-        check(self.norm == 1 or not self.biases & NORM_BIAS, "1.3: a norm bias without layer norm")
+        check(self.norm == 1 or not self.biases & NORM_BIAS, "C2: a norm bias without layer norm")
         carried = (self.architecture == 0 and self.input == 0 and self.output == 0 and self.norm_placement == 0
                    and self.position in (0, 1, 3) and self.mask == 0 and self.flags & 16 == 0 and self.window == 0
                    and self.n_sinks == 0 and self.n_encoder_layers == 0 and self.embedding_scale == 1

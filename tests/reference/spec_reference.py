@@ -3,7 +3,7 @@
 """Runs a heed image bit-exactly as SPEC.md part 2 says, written from its text alone, in Python and numpy.
 
     spec_reference.py IMAGE --tokens 1,385,328 [--bits]    CRC-32C of the logits' bits (or the bits) at each position
-    spec_reference.py IMAGE --tokens 1 --generate 20       greedy generation, then the digest of 2.12
+    spec_reference.py IMAGE --tokens 1 --generate 20       greedy generation, then the digest of 3.3
     spec_reference.py IMAGE --loss FILE                    nats per token; FILE has a sequence of ids on each line
 
 An independent check that the text is complete and that the C++ follows it: slow and plain on purpose. Floats are numpy
@@ -39,6 +39,12 @@ def to_float(i):
 
 def snap(x):
     return np.where(np.abs(x) < power(-40), F(0), x)
+
+
+def limit(x):
+    if x < power(-50):
+        return F(0)
+    return power(40) if x > power(40) else x
 
 
 # 2.2: block floats.
@@ -77,34 +83,27 @@ def quantise(block, group=0):
     s, M = block.s, block.M
     if M == 0:
         return zero_activation(len(s))
-    R = (127 * 2 ** 22 + M // 2) // M
+    recip = (127 * 2 ** 22 + M // 2) // M
     scale = (to_float(M) * INV127) * power(block.e - 15)
     if group == 0:
-        return Activation((s * R + 2 ** 21) >> 22, np.zeros(len(s), np.int64), scale)
+        return Activation((s * recip + 2 ** 21) >> 22, np.zeros(len(s), np.int64), scale)
     p = np.empty(len(s), np.int64)
     for first in range(0, len(s), group):
         M_g = int(np.abs(s[first:first + group]).max())
         p[first:first + group] = next((p for p in range(3) if M_g << (3 - p) <= M), 3)
-    return Activation((s * R + (1 << (18 + p))) >> (19 + p), p, scale * F(0.125))
+    return Activation((s * recip + (1 << (18 + p))) >> (19 + p), p, scale * F(0.125))
 
 
-def limited(scale):
-    """A scale that was multiplied by something else."""
-    if scale < power(-50):
-        return F(0)
-    return power(40) if scale > power(40) else scale
-
-
-# 2.4: RMS norm and layer norm.
+# 2.4: norms.
 
 def norm_factor(a, epsilon):
-    """f of a vector quantised without groups."""
+    """The factor of a vector quantised without groups."""
     mean = ((a.scale * a.scale) * to_float((a.q * a.q).sum())) * (F(1) / to_float(len(a.q)))
     return F(1) / np.sqrt(mean + epsilon)
 
 
-def scaled(activation, f):
-    activation.scale = limited(activation.scale * f)
+def scaled(activation, factor):
+    activation.scale = limit(activation.scale * factor)
     return activation
 
 
@@ -112,8 +111,8 @@ def rms_norm(x, gain, epsilon, group):
     block = block_float(x)
     if block.M == 0:
         return zero_activation(len(x))
-    f = norm_factor(quantise(block), epsilon)
-    return scaled(quantise(block if gain is None else block_float(x * gain), group), f)
+    factor = norm_factor(quantise(block), epsilon)
+    return scaled(quantise(block if gain is None else block_float(x * gain), group), factor)
 
 
 def shifted(s, M):
@@ -127,18 +126,18 @@ def layer_norm(x, gain, bias, epsilon, group):
     centred = block.s - (2 * int(block.s.sum()) + n) // (2 * n)
     C = int(np.abs(centred).max()) if block.M else 0
     if C == 0:
-        return zero_activation(n) if bias is None else quantise(block_float(bias), group)
+        return zero_activation(n) if bias is None else scaled(quantise(block_float(bias), group), F(1))
     c, M, L = shifted(centred, C)
     block = Block(c, block.e - L, M)
-    f = norm_factor(quantise(block), epsilon)
+    factor = norm_factor(quantise(block), epsilon)
     if gain is None and bias is None:
-        return scaled(quantise(block, group), f)
-    y = to_float(c) * (power(block.e - 15) * f)
+        return scaled(quantise(block, group), factor)
+    y = to_float(c) * (power(block.e - 15) * factor)
     if gain is not None:
         y = y * gain
     if bias is not None:
         y = y + bias
-    return quantise(block_float(y), group)
+    return scaled(quantise(block_float(y), group), F(1))
 
 
 # 2.5: activations.
@@ -158,11 +157,11 @@ def gated(gate, up, activation, group):
     if a.M == 0 or (b is not None and b.M == 0):
         return zero_activation(len(gate))
     S = FACTOR[activation]
-    t = np.abs(a.s)
-    t = t << min(a.e - 3, 16) if a.e >= 3 else t >> (3 - a.e)
-    t = np.minimum(t, 65535)
-    j, r = t >> 8, t & 255
-    f = S[j] + (((S[j + 1] - S[j]) * r + 128) >> 8)
+    level = np.abs(a.s)
+    level = level << min(a.e - 3, 16) if a.e >= 3 else level >> (3 - a.e)
+    level = np.minimum(level, 65535)
+    j, part = level >> 8, level & 255
+    f = S[j] + (((S[j + 1] - S[j]) * part + 128) >> 8)
     f = np.where(a.s < 0, 32767 - f, f)
     h, e = (a.s * f + 2 ** 14) >> 15, a.e
     if b is not None:
@@ -177,21 +176,21 @@ def gated(gate, up, activation, group):
 # 2.6: powers of two.
 
 POWER_A = np.array([round(32640 * 2 ** (-i / 16)) for i in range(16)], np.int64)
-POWER_B = np.array([round(32767 * 2 ** (-j / 256)) for j in range(16)], np.int64)
+POWER_B = np.array([round(32767 * 2 ** (-i / 256)) for i in range(16)], np.int64)
 T = (POWER_A[np.arange(256) >> 4] * POWER_B[np.arange(256) & 15] + 2 ** 14) >> 15
 
 
 # 2.7: rotation, queries, keys, values.
 
-SINE = np.array([round(32767 * math.sin(math.pi / 2 * k / 128)) for k in range(129)] + [0], np.int64)  # [129]: times 0
+SINE = np.array([round(32767 * math.sin(math.pi / 2 * i / 128)) for i in range(129)] + [0], np.int64)  # [129]: times 0
 
 
 def sine(phase):
     phase = phase % 2 ** 32
     quadrant, u = phase >> 30, phase % 2 ** 30
     u = np.where(quadrant % 2 == 1, 2 ** 30 - u, u)
-    k, r = u >> 23, (u >> 11) & 4095
-    v = SINE[k] + (((SINE[k + 1] - SINE[k]) * r + 2048) >> 12)
+    i, part = u >> 23, (u >> 11) & 4095
+    v = SINE[i] + (((SINE[i + 1] - SINE[i]) * part + 2048) >> 12)
     return np.where(quadrant >= 2, -v, v)
 
 
@@ -223,22 +222,22 @@ def normalise(block):
 
 
 def make_key(block):
-    """q, m, k with key = q * m * 2^k."""
+    """q, m, ek with key = q * m * 2^ek."""
     M = block.M
     if M == 0:
         return block.s, 128, -54
-    m, k, R = -(-M // 127), block.e - 15, 2 ** 22
+    m, ek, recip = -(-M // 127), block.e - 15, 2 ** 22
     if m > 255:
-        m, k, R = -(-M // 254), block.e - 14, 2 ** 21
-    return (block.s * (R // m) + 2 ** 21) >> 22, m, k
+        m, ek, recip = -(-M // 254), block.e - 14, 2 ** 21
+    return (block.s * (recip // m) + 2 ** 21) >> 22, m, ek
 
 
 def make_value(block):
-    """q, v with value = q * 2^v."""
+    """q, ev with value = q * 2^ev."""
     if block.M == 0:
         return block.s, -46
-    n = 8 if (block.M + 128) >> 8 <= 127 else 9
-    return (block.s + 2 ** (n - 1)) >> n, block.e - 15 + n
+    shift = 8 if (block.M + 128) >> 8 <= 127 else 9
+    return (block.s + 2 ** (shift - 1)) >> shift, block.e - 15 + shift
 
 
 # 2.8: attention.
@@ -248,48 +247,60 @@ class Cache:
 
     def __init__(self, positions, head_dim):
         self.key, self.value = (np.zeros((positions, head_dim), np.int64) for _ in range(2))
-        self.m, self.k, self.v = (np.zeros(positions, np.int64) for _ in range(3))
+        self.m, self.ek, self.ev = (np.zeros(positions, np.int64) for _ in range(3))
 
 
 def attend_block(query, cache, keys, attention_scale):
     """One query, one block: N, D, V, ref. keys: the slice of visible positions."""
-    k, v = cache.k[keys], cache.v[keys]
-    K, V = int(k.max()), int(v.max())
-    u = ((cache.key[keys] @ query.q) * cache.m[keys]) >> np.minimum(K - k, 31)
+    ek, ev = cache.ek[keys], cache.ev[keys]
+    K, V = int(ek.max()), int(ev.max())
+    u = ((cache.key[keys] @ query.q) * cache.m[keys]) >> np.minimum(K - ek, 31)
     U = int(u.max())
-    f = (query.scale * (attention_scale * LOG2E)) * power(K)
-    y = f * power(25)
-    r, n, g = F(0), 0, 0
+    unit = (query.scale * (attention_scale * LOG2E)) * power(K)
+    y = unit * power(25)
+    best, shift, mant = F(0), 0, 0
     if y >= power(-40):
-        r = np.clip(to_float(U) * f, -power(20), power(20))
-        mantissa, x = np.frexp(y) if np.isfinite(y) else (F(0.5), 129)
-        n = 15 - int(x)
-        g = (int(mantissa * power(24)) + 256) >> 9
-        if g > 32767 or n < 0:
-            g = 32767
-        n = min(max(n, 0), 31)
-    ref = int(np.ceil(r))
-    z = int(np.rint((to_float(ref) - r) * F(1024))) + 2 + 1024
-    d = np.minimum((U - u) >> n, 32767)
-    t = ((d * g + 2 ** 14) >> 15) + z
-    w = np.minimum(t >> 10, 31)
-    e = (2 * T[(t >> 2) & 255] + (1 << (w - 1))) >> w
-    p = e >> np.minimum(V - v, 31)
-    return p @ cache.value[keys], int(e.sum()), V, ref
+        best = np.clip(to_float(U) * unit, -power(20), power(20))
+        mantissa, ey = np.frexp(y) if np.isfinite(y) else (F(0.5), 129)
+        shift = 15 - int(ey)
+        mant = (int(mantissa * power(24)) + 256) >> 9
+        if mant > 32767 or shift < 0:
+            mant = 32767
+        shift = min(max(shift, 0), 31)
+    ref = int(np.ceil(best))
+    start = int(np.rint((to_float(ref) - best) * F(1024))) + 2 + 1024
+    dist = np.minimum((U - u) >> shift, 32767)
+    depth = ((dist * mant + 2 ** 14) >> 15) + start
+    down = np.minimum(depth >> 10, 31)
+    weight = (2 * T[(depth >> 2) & 255] + (1 << (down - 1))) >> down
+    folded = weight >> np.minimum(V - ev, 31)
+    return folded @ cache.value[keys], int(weight.sum()), V, ref
+
+
+class Sums:
+    """What a query has gathered from the blocks so far."""
+
+    def __init__(self, head_dim):
+        self.numerator, self.denominator, self.reference = np.zeros(head_dim, F), F(0), -2 ** 24
+
+    def merge(self, N, D, V, ref):
+        merged = max(self.reference, ref)
+        keep = power(self.reference - merged) if self.reference - merged >= -30 else F(0)
+        add = power(ref - merged) if ref - merged >= -30 else F(0)
+        self.denominator = self.denominator * keep + to_float(D) * add
+        self.numerator = snap(self.numerator * keep + to_float(N) * (add * power(V)))
+        self.reference = merged
+
+    def output(self):
+        return self.numerator * (F(1) / self.denominator)
 
 
 def attend(query, cache, length, attention_scale):
     """One query head over the positions 0 .. length - 1."""
-    numerator, denominator, reference = np.zeros(cache.value.shape[1], F), F(0), -2 ** 24
+    sums = Sums(cache.value.shape[1])
     for first in range(0, length, 64):
-        N, D, V, ref = attend_block(query, cache, slice(first, min(first + 64, length)), attention_scale)
-        R = max(reference, ref)
-        a = power(reference - R) if reference - R >= -30 else F(0)
-        c = power(ref - R) if ref - R >= -30 else F(0)
-        denominator = denominator * a + to_float(D) * c
-        numerator = snap(numerator * a + to_float(N) * (c * power(V)))
-        reference = R
-    return numerator * (F(1) / denominator)
+        sums.merge(*attend_block(query, cache, slice(first, min(first + 64, length)), attention_scale))
+    return sums.output()
 
 
 # 2.9: matrix products.
@@ -304,22 +315,32 @@ def embedding(matrix, row):
     return to_float(matrix.weights[row]) * matrix.scale[row]
 
 
-# 2.10: the decoder.
+# 2.0: the decoder.
+
+def no_trace(name, value):
+    """What a Decoder tells of every step: a float array, an Activation, a Block, or numbers."""
+
 
 class Decoder:
-    def __init__(self, image, positions):
+    def __init__(self, image, positions, trace=no_trace):
         c = image.config
-        self.image, self.config, self.position = image, c, 0
+        self.image, self.config, self.position, self.trace = image, c, 0, trace
         self.epsilon, self.attention_scale = F(c.norm_epsilon), F(c.attention_scale)
         self.phases = image.tensor(1).astype(np.int64) if c.position == 3 else None
         self.unembedding = image.tensor(0 if c.tied_unembedding else 13)
         self.caches = [[Cache(positions, c.head_dim) for _ in range(c.n_kv_heads)] for _ in range(c.n_layers)]
 
+    def told(self, name, value):
+        self.trace(name, value)
+        return value
+
     def norm(self, x, gain, bias, site):
         c = self.config
         if c.norm == 0:
-            return rms_norm(x, gain, self.epsilon, c.groups[site])
-        return layer_norm(x, gain, bias, self.epsilon, c.groups[site])
+            activation = rms_norm(x, gain, self.epsilon, c.groups[site])
+        else:
+            activation = layer_norm(x, gain, bias, self.epsilon, c.groups[site])
+        return self.told(f"site {site}", activation)
 
     def turned(self, block):
         """A head of query or key at this position."""
@@ -336,20 +357,20 @@ class Decoder:
         if offset:
             block = subtract_offset(block, was_zero, offset[0][head], int(offset[1][head]))
         cache, p = self.caches[layer][head], self.position
-        cache.key[p], cache.m[p], cache.k[p] = make_key(normalise(block))
-        cache.value[p], cache.v[p] = make_value(block_float(value))
+        cache.key[p], cache.m[p], cache.ek[p] = self.told("key", make_key(normalise(block)))
+        cache.value[p], cache.ev[p] = self.told("value", make_value(block_float(value)))
 
-    def attention(self, layer, h):
+    def attention(self, layer, y):
         c, tensor = self.config, self.image.tensor
-        query, key, value = (product(tensor(role, layer), h).reshape(-1, c.head_dim) for role in (3, 4, 5))
+        query, key, value = (product(tensor(role, layer), y).reshape(-1, c.head_dim) for role in (3, 4, 5))
         for head in range(c.n_kv_heads):
             self.store(layer, head, key[head], value[head])
         outputs = []
         for head in range(c.n_heads):
-            block = self.turned(block_float(query[head]))
+            activation = self.told("query", quantise(normalise(self.turned(block_float(query[head])))))
             cache = self.caches[layer][head // (c.n_heads // c.n_kv_heads)]
-            outputs.append(attend(quantise(normalise(block)), cache, self.position + 1, self.attention_scale))
-        return np.concatenate(outputs)
+            outputs.append(attend(activation, cache, self.position + 1, self.attention_scale))
+        return self.told("heads", np.concatenate(outputs))
 
     def step(self, token):
         """The logits behind one more token."""
@@ -357,16 +378,19 @@ class Decoder:
         x = embedding(tensor(0), token)
         if c.position == 1:
             x = x + embedding(tensor(14), self.position)
+        self.trace("x", x)
         for n in range(c.n_layers):
             heads = self.attention(n, self.norm(x, tensor(2, n), tensor(15, n), ATTENTION_INPUT))
-            x = x + product(tensor(6, n), quantise(block_float(heads), c.groups[VALUE_UP_INPUT]))
-            h = self.norm(x, tensor(8, n), tensor(16, n), FFN_INPUT)
-            gate, up = product(tensor(10, n), h), None
+            side_by_side = self.told("site 1", quantise(block_float(heads), c.groups[VALUE_UP_INPUT]))
+            x = self.told("x", x + product(tensor(6, n), side_by_side))
+            y = self.norm(x, tensor(8, n), tensor(16, n), FFN_INPUT)
+            gate, up = product(tensor(10, n), y), None
             if c.gated:
-                gate, up = product(tensor(9, n), h), gate
-            x = x + product(tensor(11, n), gated(gate, up, c.activation, c.groups[DOWN_INPUT]))
+                gate, up = product(tensor(9, n), y), gate
+            h = self.told("site 3", gated(gate, up, c.activation, c.groups[DOWN_INPUT]))
+            x = self.told("x", x + product(tensor(11, n), h))
         self.position += 1
-        return product(self.unembedding, self.norm(x, tensor(12), tensor(17), UNEMBEDDING_INPUT))
+        return self.told("logits", product(self.unembedding, self.norm(x, tensor(12), tensor(17), UNEMBEDDING_INPUT)))
 
 
 def logits_bytes(logits):
@@ -380,7 +404,7 @@ def logits_crcs(image, tokens):
 
 
 def generate(image, prompt, count):
-    """Greedy (the lowest id among equals): the tokens, and the digest of 2.12."""
+    """Greedy (the lowest id among equals), whatever the tokens are: they, and the digest of 3.3."""
     decoder, tokens, digest = Decoder(image, len(prompt) + count), list(prompt), 0
     for token in prompt[:-1]:
         decoder.step(token)

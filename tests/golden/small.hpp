@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// small.hpp: the model of tests/golden/small.heed, which has what tiny.heed has not: groups, biases, layer norm, learned
+// positions, key offsets, a second layer, and more positions than one block of keys. Its integers are numbered, not
+// quantised, so that it changes with nothing but this file.
+#pragma once
+#include "tests/golden/tiny.hpp"
+
+namespace heed::golden {
+
+inline ModelConfig small_config() {
+  ModelConfig c;
+  c.norm = Norm::layer;
+  c.activation = Activation::gelu_tanh;
+  c.gated = 0;
+  c.position = Position::learned;
+  c.tied_unembedding = 0;
+  c.biases = kKnownBiases;
+  c.flags = kKeyOffset;
+  c.d_model = 40;
+  c.d_ff = 72;
+  c.n_layers = 2;
+  c.n_heads = 4;
+  c.n_kv_heads = 2;
+  c.head_dim = 10;
+  c.vocab_size = 12;
+  c.max_seq = 80;
+  c.attention_scale = 0.3125f;
+  const std::uint16_t groups[kSiteCount] = {32, 32, 32, 64, 32};
+  for (int i = 0; i < kSiteCount; ++i) c.groups[i] = groups[i];
+  return c;
+}
+
+// Weights over the whole range, scales within a quarter of `scale`.
+inline quant::QuantizedMatrix small_matrix(Numbers& numbers, const TensorSlot& slot, float scale) {
+  quant::QuantizedMatrix m;
+  m.rows = slot.rows;
+  m.cols = slot.cols;
+  m.group = slot.group;
+  for (std::size_t i = 0; i < std::size_t{m.rows} * m.cols; ++i) {
+    const auto w = static_cast<int>(numbers.next() * 128.0f);
+    m.weights.push_back(static_cast<std::int8_t>(w == -128 ? -127 : w));
+  }
+  for (std::uint32_t r = 0; r < m.rows; ++r) m.scales.push_back(scale * (1.0f + 0.25f * numbers.next()));
+  for (std::size_t i = 0; i < std::size_t{m.rows} * group_count(m.cols, m.group); ++i)
+    m.multipliers.push_back(static_cast<std::uint8_t>(8.0f + 7.0f * numbers.next()));  // 1..14
+  if (slot.bias)
+    for (std::uint32_t r = 0; r < m.rows; ++r) m.bias.push_back(0.25f * numbers.next());
+  // Tokens that end a text or stand for nothing are never picked, so that a text goes on.
+  if (slot.role == Role::unembedding)
+    for (std::uint32_t r = 0; r < 3; ++r) m.bias[r] = -64.0f;
+  return m;
+}
+
+// The image in any layout; the file holds Layout::row. Empty if the vocabulary is refused.
+inline quant::ImageBytes small_image(Layout layout, const Kernels& kernels) {
+  const ModelConfig config = small_config();
+  Numbers numbers(2);
+  quant::TensorSection tensors(config, layout);
+  for (const TensorEntry& e : tensors.directory()) {
+    const TensorSlot slot = tensor_slot(config, e.role, e.layer);
+    if (slot.type == ElementType::s8) {
+      const float size = e.role == Role::token_embedding      ? 0x1p-7f
+                         : e.role == Role::position_embedding ? 0x1p-8f
+                         : slot.cols > 64                     ? 0x1p-13f
+                                                              : 0x1p-12f;
+      tensors.put(e.role, e.layer, small_matrix(numbers, slot, size));
+    } else if (slot.type == ElementType::f32) {
+      std::vector<float> x(slot.cols);
+      for (float& v : x) v = e.role >= Role::attention_norm_bias ? 0.25f * numbers.next() : 1.0f + 0.25f * numbers.next();
+      tensors.put_floats(e.role, e.layer, x.data());
+    } else {
+      std::vector<std::int16_t> values(std::size_t{slot.rows} * slot.cols);
+      for (std::int16_t& v : values) v = static_cast<std::int16_t>(numbers.next() * 32640.0f);
+      const std::vector<std::int8_t> exponents(slot.rows, -1);
+      tensors.put_key_offset(e.layer, values, exponents);
+    }
+  }
+  std::vector<std::uint8_t> tokenizer;
+  if (!quant::build_tokenizer_section(tokenizer, tiny_vocabulary()).empty()) return {};
+  const std::string metadata = quant::metadata_text(
+      {{"name", "small"}, {"licence", "Apache-2.0"}, {"source", "tests/golden/make_small.cpp"}});
+  quant::ImageBytes image;
+  quant::write_image(image, config, tensors, {tokenizer.data(), tokenizer.size()},
+                     {reinterpret_cast<const std::uint8_t*>(metadata.data()), metadata.size()}, kernels);
+  return image;
+}
+
+}  // namespace heed::golden
