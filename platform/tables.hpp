@@ -17,6 +17,8 @@ inline constexpr KernelTraits kAvx512Vnni = {"avx512vnni", eats(Layout::packed),
 inline constexpr KernelTraits kNeon = {"neon", eats(Layout::packed), Layout::packed, 1, 16, 16, 64};
 inline constexpr KernelTraits kDotprod = {"dotprod", eats(Layout::packed), Layout::packed, 1, 16, 16, 64};
 inline constexpr KernelTraits kI8mm = {"i8mm", eats(Layout::packed), Layout::packed, 1, 16, 32, 64};
+// Plain C++ as boards have it: one layout, and prefills of few tokens, which take less memory.
+inline constexpr KernelTraits kPortableRow = {"portable-row", eats(Layout::row), Layout::row, 1, 8, 0, 4};
 inline constexpr KernelTraits kCortexM0 = {"cortex-m0", eats(Layout::row), Layout::row, 1, 8, 0, 4};
 inline constexpr KernelTraits kCortexM3 = {"cortex-m3", eats(Layout::row), Layout::row, 2, 8, 0, 4};
 inline constexpr KernelTraits kCortexM4 = {"cortex-m4", eats(Layout::pair), Layout::pair, 2, 8, 16, 4};
@@ -24,6 +26,17 @@ inline constexpr KernelTraits kCortexM55 = {"cortex-m55", eats(Layout::block64),
 
 inline constexpr const KernelTraits* kAll[] = {&kPortable, &kSse2, &kAvx2, &kAvxVnni, &kAvx512Vnni, &kNeon,
                                                &kDotprod, &kI8mm,
-                                               &kCortexM0, &kCortexM3, &kCortexM4, &kCortexM55};
+                                               &kPortableRow, &kCortexM0, &kCortexM3, &kCortexM4, &kCortexM55};
+
+// Cores that run another one's table, by the names that -mcpu takes.
+struct CoreTable {
+  const char* core;
+  const KernelTraits* traits;
+};
+inline constexpr CoreTable kOtherCores[] = {
+    {"cortex-m0plus", &kCortexM0},   {"cortex-m1", &kCortexM0},       {"cortex-m23", &kCortexM0},
+    {"cortex-m4+nofp", &kCortexM3},  {"cortex-m7+nofp", &kCortexM3},  {"cortex-m33+nodsp", &kCortexM3},
+    {"cortex-m33+nofp", &kCortexM3}, {"cortex-m7", &kCortexM4},       {"cortex-m33", &kCortexM4},
+    {"cortex-m35p", &kCortexM4},     {"cortex-m85", &kCortexM55}};
 
 }  // namespace heed::traits

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "platform/target.hpp"
 #include "runtime/features.hpp"
 
 namespace heed {
@@ -22,7 +23,7 @@ constexpr std::uint32_t round_up(std::uint32_t n, std::uint32_t multiple) {
   return (n + multiple - 1) & ~(multiple - 1);
 }
 
-// The layout of every matrix in a build for one core, whose table eats no other; else the one given.
+// The layout of every matrix in a build for one core (platform/target.hpp), whose table eats no other; else the one given.
 #ifdef HEED_SINGLE_LAYOUT
 constexpr Layout known_layout(Layout) { return Layout::HEED_SINGLE_LAYOUT; }
 #else
@@ -77,7 +78,7 @@ constexpr TensorBytes tensor_bytes(Layout layout, std::uint32_t rows, std::uint3
 constexpr std::size_t weight_index(Layout layout, std::uint32_t rows, std::uint32_t cols, std::uint32_t r,
                                    std::uint32_t c) {
   const std::size_t kp = padded_cols(layout, cols);
-  switch (layout) {
+  switch (known_layout(layout)) {
     case Layout::row: return r * kp + c;
     case Layout::packed: return (r / 16 * (kp / 4) + c / 4) * 64 + r % 16 * 4 + c % 4;
     case Layout::pair: return (r / 4 * (kp / 4) + c / 4) * 16 + r % 4 * 4 + c % 4;
@@ -94,7 +95,7 @@ constexpr std::size_t weight_index(Layout layout, std::uint32_t rows, std::uint3
 constexpr std::int32_t weight_at(const Tensor& t, std::uint32_t r, std::uint32_t c) {
   const std::size_t i = weight_index(t.layout, t.rows, t.cols, r, c);
   // In `pair` the odd byte has absorbed the borrow of a negative even one.
-  if (t.layout == Layout::pair && (c & 1)) return static_cast<std::int8_t>(t.weights[i] + (t.weights[i - 1] < 0));
+  if (known_layout(t.layout) == Layout::pair && (c & 1)) return static_cast<std::int8_t>(t.weights[i] + (t.weights[i - 1] < 0));
   return t.weights[i];
 }
 

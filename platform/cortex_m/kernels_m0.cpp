@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // kernels_m0.cpp: the kernel table for ARMv6-M (Cortex-M0, M0+): rows of int8, floats by integers.
+#include "platform/target.hpp"
+#if defined(HEED_TABLE_CORTEX_M0)
+#include "platform/cortex_m/registers.hpp"
+
 #include "platform/cortex_m/attend.hpp"
 #include "platform/cortex_m/matmul.hpp"
 #include "platform/cortex_m/rows.hpp"
@@ -301,3 +305,5 @@ const Kernels kernels_cortex_m0 = {
 };
 
 }  // namespace heed
+
+#endif

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // kernels_m3.cpp: the kernel table for ARMv7-M without the DSP extension (Cortex-M3): rows of int8, one multiply and
 // add at a time.
-#if !defined(__ARM_ARCH_PROFILE) || __ARM_ARCH_PROFILE != 'M' || __ARM_ARCH < 7
-#error "kernels_m3.cpp needs -mcpu=cortex-m3 or larger"
-#endif
+#include "platform/target.hpp"
+#if defined(HEED_TABLE_CORTEX_M3)
+#include "platform/cortex_m/registers.hpp"
+
 #include "platform/cortex_m/armv7_queries.hpp"
 #include "platform/cortex_m/armv7_sums.hpp"
 #include "platform/cortex_m/attend.hpp"
@@ -390,3 +391,5 @@ const Kernels kernels_cortex_m3 = {
 };
 
 }  // namespace heed
+
+#endif

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // kernels_m4.cpp: the kernel table for ARMv7E-M and ARMv8-M with the DSP extension (Cortex-M4, M7, M33): two multiplies
 // per instruction.
-#ifndef __ARM_FEATURE_DSP
-#error "kernels_m4.cpp needs a core with the DSP extension, such as -mcpu=cortex-m4"
-#endif
+#include "platform/target.hpp"
+#if defined(HEED_TABLE_CORTEX_M4)
+#include "platform/cortex_m/registers.hpp"
+
 #include "platform/cortex_m/matmul.hpp"
 #include "platform/cortex_m/pair_attend.hpp"
 #include "platform/cortex_m/pair_gate.hpp"
@@ -78,3 +79,5 @@ const Kernels kernels_cortex_m4 = {
 };
 
 }  // namespace heed
+
+#endif

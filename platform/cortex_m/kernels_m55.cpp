@@ -3,9 +3,10 @@
 //
 // Hot loops are inline assembly with low-overhead branches, because GCC 12 finds neither these nor tail predication.
 // Helium flushes denormal numbers; none can matter (SPEC.md 2.1). Division and square root are scalar.
-#if !defined(__ARM_FEATURE_MVE) || !(__ARM_FEATURE_MVE & 2)
-#error "kernels_m55.cpp needs a core with floating-point Helium, such as -mcpu=cortex-m55"
-#endif
+#include "platform/target.hpp"
+#if defined(HEED_TABLE_CORTEX_M55)
+#include "platform/cortex_m/registers.hpp"
+
 #include "platform/cortex_m/helium_attend.hpp"
 #include "platform/cortex_m/helium_gate.hpp"
 #include "platform/cortex_m/helium_heads.hpp"
@@ -62,3 +63,5 @@ const Kernels kernels_cortex_m55 = {
 };
 
 }  // namespace heed
+
+#endif

@@ -13,6 +13,12 @@ struct PairJob {
   // What happens to the sums of a segment. Chunks are long rows without groups.
   enum Kind : std::uint32_t { rows, scores, grouped, chunked };
 
+  struct OfScores {
+    std::uint32_t unused;
+    std::uintptr_t to_value_exponents;  // 52 from the next mantissas
+    std::uint32_t value_exponent;       // 56 the block's, four times
+  };
+
   std::int32_t zeros[6];           // -32
   const std::int8_t* x;            //  -8
   std::uintptr_t entry;            //  -4 where x enters the unrolled blocks; first in bytes, then as an address
@@ -40,11 +46,7 @@ struct PairJob {
   const std::int8_t* weights;      //  44
   union {
     float x_scales[3];             //  48 one, or of a tile three
-    struct {
-      std::uint32_t unused;
-      std::uintptr_t to_value_exponents;  // 52 of scores, from the next mantissas
-      std::uint32_t value_exponent;       // 56 of scores, the block's, four times
-    } of_scores;
+    OfScores of_scores;            //  48
   };
   std::uintptr_t segment_entry;    //  60 as `entry`, of all segments but the last
   std::uintptr_t last_entry;       //  64

@@ -17,11 +17,11 @@ namespace heed::pair {
   "ldmia.w r12!, {r4-r7}\n\t"                                                                      \
   "ldmia.w lr!, {r0-r3}\n\t"                                                                       \
   "smlad r8, r0, r4, r8\n\tsmlad r9, r1, r4, r9\n\tsmlad r10, r2, r4, r10\n\tsmlad r11, r3, r4, r11\n\t" \
-  "sxtb16.w r0, r0\n\tsxtb16.w r1, r1\n\tsxtb16.w r2, r2\n\tsxtb16.w r3, r3\n\t"                            \
+  "sxtb16 r0, r0\n\tsxtb16 r1, r1\n\tsxtb16 r2, r2\n\tsxtb16 r3, r3\n\t"                            \
   "smlad r8, r0, r5, r8\n\tsmlad r9, r1, r5, r9\n\tsmlad r10, r2, r5, r10\n\tsmlad r11, r3, r5, r11\n\t" \
   "ldmia.w lr!, {r0-r3}\n\t"                                                                       \
   "smlad r8, r0, r6, r8\n\tsmlad r9, r1, r6, r9\n\tsmlad r10, r2, r6, r10\n\tsmlad r11, r3, r6, r11\n\t" \
-  "sxtb16.w r0, r0\n\tsxtb16.w r1, r1\n\tsxtb16.w r2, r2\n\tsxtb16.w r3, r3\n\t"                            \
+  "sxtb16 r0, r0\n\tsxtb16 r1, r1\n\tsxtb16 r2, r2\n\tsxtb16 r3, r3\n\t"                            \
   "smlad r8, r0, r7, r8\n\tsmlad r9, r1, r7, r9\n\tsmlad r10, r2, r7, r10\n\tsmlad r11, r3, r7, r11\n\t"
 // Groups of 64 end with the last of eight blocks.
 inline constexpr std::uint32_t kPairBlockBytes = 108,

@@ -83,10 +83,10 @@ struct TwoQueries {
   "ldrd r0, r1, [r12, #8]\n\t"                                                                              \
   "smlad r6, r0, r2, r6\n\tsmlad r10, r0, r3, r10\n\tsmlad r7, r1, r2, r7\n\tsmlad r11, r1, r3, r11\n\t"    \
   "ldrd r2, r3, [lr], #8\n\t"                                                                               \
-  "sxtb16.w r0, r0\n\tsxtb16.w r1, r1\n\t"                                                                  \
+  "sxtb16 r0, r0\n\tsxtb16 r1, r1\n\t"                                                                  \
   "smlad r6, r0, r2, r6\n\tsmlad r10, r0, r3, r10\n\tsmlad r7, r1, r2, r7\n\tsmlad r11, r1, r3, r11\n\t"    \
   "ldrd r0, r1, [r12], #16\n\t"                                                                             \
-  "sxtb16.w r0, r0\n\tsxtb16.w r1, r1\n\t"                                                                  \
+  "sxtb16 r0, r0\n\tsxtb16 r1, r1\n\t"                                                                  \
   "smlad r4, r0, r2, r4\n\tsmlad r8, r0, r3, r8\n\tsmlad r5, r1, r2, r5\n\tsmlad r9, r1, r3, r9\n\t"
 // As many lie behind each other.
 inline constexpr std::uint32_t kTwoBlocks = kBuiltFeatures.speed && kBuiltFeatures.unrolled ? 4 : 2;

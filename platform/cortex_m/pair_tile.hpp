@@ -11,11 +11,11 @@ namespace heed::pair {
 #define HEED_TILE_STEP                                                                                            \
   "ldrd r0, r1, [lr], #16\n\t"                                                                                   \
   "ldmia.w r12!, {r2-r5}\n\t" HEED_TILE("r6", "r7", "r2") HEED_TILE("r8", "r9", "r3") HEED_TILE("r10", "r11", "r4") \
-  "sxtb16.w r0, r0\n\tsxtb16.w r1, r1\n\t" HEED_TILE("r6", "r7", "r5")                                              \
+  "sxtb16 r0, r0\n\tsxtb16 r1, r1\n\t" HEED_TILE("r6", "r7", "r5")                                              \
   "ldmia.w r12!, {r2-r5}\n\t" HEED_TILE("r8", "r9", "r2") HEED_TILE("r10", "r11", "r3")                              \
   "ldrd r0, r1, [lr], #16\n\t" HEED_TILE("r6", "r7", "r4") HEED_TILE("r8", "r9", "r5")                             \
   "ldmia.w r12!, {r2-r5}\n\t" HEED_TILE("r10", "r11", "r2")                                                         \
-  "sxtb16.w r0, r0\n\tsxtb16.w r1, r1\n\t" HEED_TILE("r6", "r7", "r3") HEED_TILE("r8", "r9", "r4")                    \
+  "sxtb16 r0, r0\n\tsxtb16 r1, r1\n\t" HEED_TILE("r6", "r7", "r3") HEED_TILE("r8", "r9", "r4")                    \
   HEED_TILE("r10", "r11", "r5")
 #define HEED_TILE(row0, row1, x) "smlad " row0 ", r0, " x ", " row0 "\n\tsmlad " row1 ", r1, " x ", " row1 "\n\t"
 inline constexpr std::uint32_t kTileSteps = 3, kTileStepBytes = 132;

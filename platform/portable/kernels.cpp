@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// kernels.cpp: the portable kernel table, plain C++, always built: the definition of correct.
+// kernels.cpp: the portable kernel table, plain C++: the definition of correct. On hosts always built; on a board where no
+// other table serves (platform/target.hpp), and beside another one for tests that say HEED_BESIDE_PORTABLE.
+#include "platform/target.hpp"
+#if !defined(HEED_SINGLE_TABLE) || defined(HEED_TABLE_PORTABLE) || defined(HEED_BESIDE_PORTABLE)
 #include "platform/portable/attend.hpp"
 #include "platform/portable/exp2.hpp"
 #include "platform/portable/layer_norm.hpp"
@@ -63,7 +66,11 @@ void attend_block(const AttentionSums& sums, const BlockQueries& queries, const 
 
 extern const Kernels kernels_portable;
 const Kernels kernels_portable = {
+#if defined(HEED_SINGLE_TABLE)
+    traits::kPortableRow,
+#else
     traits::kPortable,
+#endif
     portable::crc32c,
     portable::embed_f32_s8c,
     portable::quantize_s8r_f32<PlainActivations>,
@@ -80,3 +87,5 @@ const Kernels kernels_portable = {
 };
 
 }  // namespace heed
+
+#endif

@@ -10,17 +10,6 @@
 namespace heed {
 
 extern const Kernels kernels_portable;
-#ifndef HEED_SINGLE_TABLE
-#ifdef __ARM_FEATURE_MVE
-#define HEED_SINGLE_TABLE kernels_cortex_m55
-#elif defined(__ARM_FEATURE_DSP)
-#define HEED_SINGLE_TABLE kernels_cortex_m4
-#elif __ARM_ARCH < 7
-#define HEED_SINGLE_TABLE kernels_cortex_m0
-#else
-#define HEED_SINGLE_TABLE kernels_cortex_m3
-#endif
-#endif
 extern const Kernels HEED_SINGLE_TABLE;
 
 namespace {
