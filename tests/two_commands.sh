@@ -7,8 +7,7 @@ source=$(cd "$(dirname "$0")/.." && pwd)
 rm -rf "$1"
 mkdir -p "$1/heed"
 clone=$(cd "$1/heed" && pwd)
-(cd "$source" && git ls-files -z --cached --others --exclude-standard 2>/dev/null | xargs -0 tar cf - --ignore-failed-read 2>/dev/null) |
-  tar xf - -C "$clone"
+(cd "$source" && tar cf - --exclude='./build*' --exclude=./.git .) | tar xf - -C "$clone"
 cd "$clone"
 unset HEED_REQUIRE_DATA
 log=../log.txt
