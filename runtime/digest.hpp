@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// digest.hpp: one number for a whole run, equal on every target when the answer is (SPEC.md, part 2).
+// digest.hpp: one number for a whole run, equal on every target when the answer is (SPEC.md 3.3).
 #pragma once
 #include "runtime/bits.hpp"
 #include "runtime/kernels.hpp"

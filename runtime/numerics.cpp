@@ -114,7 +114,7 @@ SinCos sin_cos(std::uint32_t phase) {
   return {static_cast<std::int16_t>(sine_q15(phase + 0x40000000u)), static_cast<std::int16_t>(sine_q15(phase))};
 }
 
-// Cody and Waite's reduction and a polynomial of degree 5, one rounding per operation (SPEC.md 2.11).
+// Cody and Waite's reduction and a polynomial of degree 5, one rounding per operation (SPEC.md 2.10).
 float exp_f32(float x) {
   x = x > -87.0f ? x : -87.0f;
   x = x < 88.0f ? x : 88.0f;

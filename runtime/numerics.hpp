@@ -110,7 +110,8 @@ struct SinCos {
 // Of a phase of 2^32 per turn. Error below 2^-14.
 SinCos sin_cos(std::uint32_t phase);
 
-// e^x for sampling: relative error below 2e-7; x below -87 counts as -87, NaN as well.
+// e^x for sampling: relative error at most 1.8196e-7 for x <= 0, 1.8216e-7 up to 87; x below -87 counts as -87, NaN as
+// well.
 float exp_f32(float x);
 
 // True when floats round to nearest even. (Whether denormals are flushed changes no result.)

@@ -381,9 +381,13 @@ TEST_CASE("C11: groups") {
 TEST_CASE("C12: what this version does not carry") {
   const auto refused = [](auto edit) { return configured(edit) == Status::feature_not_built; };
   CHECK(refused([](ModelConfig& c) { c.architecture = Architecture::encoder; }));
+  CHECK(refused([](ModelConfig& c) { c.architecture = Architecture::encoder_decoder; }));
+  CHECK(refused([](ModelConfig& c) { c.input = Input::features, c.d_input = 8; }));
+  CHECK(refused([](ModelConfig& c) { c.output = Output::pooled_class; }));
   CHECK(refused([](ModelConfig& c) { c.output = Output::hidden_states; }));
   CHECK(refused([](ModelConfig& c) { c.norm_placement = NormPlacement::after; }));
-  CHECK(refused([](ModelConfig& c) { c.position = Position::alibi, c.rotary_dims = 0; }));
+  for (const Position position : {Position::sinusoidal, Position::alibi, Position::relative})
+    CHECK(refused([=](ModelConfig& c) { c.position = position, c.rotary_dims = 0; }));
   CHECK(refused([](ModelConfig& c) { c.mask = Mask::bidirectional; }));
   CHECK(refused([](ModelConfig& c) { c.window = 8; }));
   CHECK(refused([](ModelConfig& c) { c.n_sinks = 4; }));
@@ -483,6 +487,26 @@ TEST_CASE("D6: tensors stand behind each other to the end of their section") {
   CHECK(resize(1) == Status::bad_tensor);
   CHECK(resize(-1) == Status::bad_tensor);
   CHECK(resize(-64) == Status::bad_tensor);
+}
+
+TEST_CASE("1.4: gaps inside the tensor section are not looked at, but its CRC-32C covers them") {
+  // Behind the weights of a matrix, behind its last part, and behind a vector.
+  Edited image = whole();
+  const TensorEntry& gate = image.tensor_entry(Role::w_gate);
+  const TensorBytes at = tensor_bytes(Layout::row, gate.rows, gate.cols, gate.group, true);
+  const std::size_t rows = padded_rows(Layout::row, gate.rows), weights = rows * padded_cols(Layout::row, gate.cols);
+  const std::size_t parts = at.multipliers + rows * group_count(gate.cols, gate.group);
+  const struct { Role role; std::size_t begin, end; } gaps[] = {
+      {Role::w_gate, weights, at.scales}, {Role::w_gate, parts, at.total}, {Role::ffn_gain, 4 * 40, 192}};
+  std::uint32_t bytes = 0;
+  for (const auto& gap : gaps)
+    for (std::size_t i = gap.begin; i < gap.end; ++i, ++bytes) {
+      const auto fill = [&](Edited& e) { e.tensor(gap.role)[i] = 0xFF; };
+      REQUIRE(opened(fill) == Status::ok);
+      REQUIRE(verified(fill) == Status::ok);
+      REQUIRE(verified(fill, Sign::no) == Status::bad_checksum);
+    }
+  CHECK(bytes == 32 + 24 + 32);
 }
 
 TEST_CASE("V1: gains, and biases of norms") {

@@ -653,7 +653,7 @@ def section_3_2():
     def weights(m, logits, temperature):
         m = m or spec_text
         sampler = m.Sampler(temperature[0], 0, 1, 0)
-        return {"weights": sampler.weights(logits, int(np.argmax(logits)))}
+        return {"weights": sampler.weights(logits, int(np.nanargmax(logits)))}
 
     def pick(m, logits, temperature, top_k, top_p, seed, picks):
         sampler = (m or spec_text).Sampler(temperature[0], int(top_k), top_p[0], int(seed))
