@@ -257,12 +257,12 @@ def attend_block(query, cache, keys, attention_scale):
     u = ((cache.key[keys] @ query.q) * cache.m[keys]) >> np.minimum(K - ek, 31)
     U = int(u.max())
     unit = (query.scale * (attention_scale * LOG2E)) * power(K)
-    y = unit * power(25)
+    fine = unit * power(25)
     best, shift, mant = F(0), 0, 0
-    if y >= power(-40):
+    if fine >= power(-40):
         best = np.clip(to_float(U) * unit, -power(20), power(20))
-        mantissa, ey = np.frexp(y) if np.isfinite(y) else (F(0.5), 129)
-        shift = 15 - int(ey)
+        mantissa, ef = np.frexp(fine) if np.isfinite(fine) else (F(0.5), 129)
+        shift = 15 - int(ef)
         mant = (int(mantissa * power(24)) + 256) >> 9
         if mant > 32767 or shift < 0:
             mant = 32767

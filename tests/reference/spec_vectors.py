@@ -514,7 +514,7 @@ def section_2_8():
                     "self.numerator = self.numerator * keep + to_float(N) * (add * power(V))")
     kept = Wrong("2^-31 and below kept", "keep = power(self.reference - merged) if self.reference - merged >= -30 else F(0)",
                  "keep = power(max(self.reference - merged, -149))")
-    flat = Wrong("no rule for y < 2^-40", "if y >= power(-40):", "if y > 0:")
+    flat = Wrong("no rule for fine < 2^-40", "if fine >= power(-40):", "if fine > 0:")
     snapped = inputs([127, 0], 0.0304, 1.0, [0, 0, 127, 0], [255, 255], [-14, -14], [0, 1, 127, 0], [-46, -46], [2])
     far = inputs([127, 0], 0.0842, 1.0, [0, 0, 127, 0], [255, 255], [-14, -14], [127, -127, 0, 5], [-8, -8], [1, 1])
     level = inputs([127, 0], 2.0 ** -50, 2.0 ** -10, [-127, 0, 127, 0], [255, 255], [-14, -14], [127, -127, 1, 5], [-8, -8], [2])
@@ -538,7 +538,7 @@ def section_2_9():
             weights = weights * np.repeat(multipliers, group)[:n]
             exponents = np.repeat(p, group)[:n]
         matrix = Matrix(weights, floats(scale), floats(*bias) if len(bias) else None, group)
-        return {"y": m.product(matrix, Activation(np.asarray(q), exponents, scale_x[0]))}
+        return {"out": m.product(matrix, Activation(np.asarray(q), exponents, scale_x[0]))}
 
     def embedding(m, w, multipliers, scale, group):
         multiplier = np.repeat(multipliers, group)[:len(w)]

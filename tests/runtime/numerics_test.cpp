@@ -187,20 +187,6 @@ TEST_CASE("the exponential for sampling", "[numerics]") {
   Crc crc;
   for (std::int32_t i = -87 * 64; i <= 88 * 64; ++i) crc.add(bits_of(exp_f32(static_cast<float>(i) * 0.015625f)));
   CHECK(crc.value() == 0x891C968Fu);
-#if defined(__linux__)
-  // The largest errors of all floats from -87 to -2^-30 and from 2^-30 to 87; the others here are samples.
-  const auto error = [](float x) { return std::abs(exp_f32(x) / std::exp(static_cast<double>(x)) - 1.0); };
-  CHECK(std::abs(error(float_of(0xC28E01D3u)) - 1.81952e-7) < 1e-12);
-  CHECK(std::abs(error(float_of(0x40A7CED1u)) - 1.82157e-7) < 1e-12);
-  std::uint32_t wrong = 0;
-  float before = 1.0f;
-  for (std::uint32_t u = 0x30800000u; u <= bits_of(87.0f); u += 1021) {
-    wrong += error(float_of(u)) > 1.8216e-7 || error(-float_of(u)) > 1.8196e-7;
-    wrong += exp_f32(-float_of(u)) > before;  // it never rises towards smaller numbers
-    before = exp_f32(-float_of(u));
-  }
-  CHECK(wrong == 0);
-#endif
 }
 
 TEST_CASE("the tables", "[numerics]") {
