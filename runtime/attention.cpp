@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // attention.cpp: queries meet keys block by block, and the weighted values move the embeddings.
+#include "runtime/one_rounding.hpp"
+
 #include "runtime/attention.hpp"
 
 #include "runtime/numerics.hpp"
@@ -297,7 +299,7 @@ Status create(Attention& attention, const AttentionConfig& config, const Attenti
   if (plan.arena_bytes != expected.arena_bytes || !arena.data()) return Status::bad_argument;
   if (reinterpret_cast<std::uintptr_t>(arena.data()) % expected.arena_align) return Status::misaligned;
   if (arena.size() < expected.arena_bytes) return Status::arena_too_small;
-  if (!float_mode_is_default()) return Status::rounding_mode;
+  if (!float_mode_is_default() || !products_are_rounded()) return Status::rounding_mode;
   const std::uint32_t dq = config.n_heads * config.head_dim, dk = config.n_kv_heads * config.head_dim;
   const struct { const Tensor* t; std::uint32_t rows, cols; } matrices[] = {{&weights.w_query, dq, config.d_model},
                                                                             {&weights.w_key, dk, config.d_model},
@@ -337,6 +339,7 @@ Status Attention::forward(Span<float> change, Span<const float> embeddings) {
   if (!arena_ || embeddings.size() % c.d_model != 0 || change.size() != embeddings.size()) return Status::bad_argument;
   const std::size_t total = embeddings.size() / c.d_model;
   if (total > c.max_seq - position_) return Status::context_full;
+  if (!float_mode_is_default()) return Status::rounding_mode;
   layer_.parallel = &parallel_;
   const Kernels& k = *layer_.kernels;
   auto* rotation = reinterpret_cast<std::int16_t*>(arena_ + static_cast<std::size_t>(plan_.rotation.offset));

@@ -133,7 +133,8 @@ class Attention {
 
   // Takes n embeddings [n, d_model] at the next n positions and writes the change to each [n, d_model]; nothing is
   // added to the embeddings themselves. Any cut of a sequence into calls gives the same bits. Fails with bad_argument
-  // (sizes) or context_full; the layer is unchanged then.
+  // (sizes), context_full, or rounding_mode when floats no longer round to nearest even, as each call finds out; the
+  // layer is unchanged then.
   Status forward(Span<float> change, Span<const float> embeddings);
 
   void set_tap(const PatternTap& tap) { layer_.tap = tap; }
@@ -151,7 +152,7 @@ class Attention {
 
 // `arena` must hold plan.arena_bytes, aligned to plan.arena_align, and outlive the layer, as must the weights. The
 // plan must come from the same configuration and kernels.traits. Fails with bad_argument, bad_config, misaligned,
-// arena_too_small, layout_unsupported or rounding_mode.
+// arena_too_small, layout_unsupported or rounding_mode (also of a build whose compiler fused products with sums).
 Status create(Attention& attention, const AttentionConfig& config, const AttentionWeights& weights,
               const AttentionMemory& plan, const Kernels& kernels, Span<std::byte> arena);
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // block.cpp: the forward pass of one block; with attention.cpp beside it, the whole transformer.
+#include "runtime/one_rounding.hpp"
+
 #include "runtime/block.hpp"
 
 #include "runtime/numerics.hpp"

@@ -64,7 +64,7 @@ typedef enum heed_status {
   HEED_LAYOUT_UNSUPPORTED = 13,    // these kernels cannot eat the weight layout of the image
   HEED_CONTEXT_TOO_LONG = 14,      // limits ask for more positions than the model has
   HEED_ARENA_TOO_SMALL = 15,       // the arena has fewer bytes than the plan says
-  HEED_ROUNDING_MODE = 16,         // floating point does not round to nearest even
+  HEED_ROUNDING_MODE = 16,         // floating point does not round each operation to nearest even
   HEED_CONTEXT_FULL = 17,          // no position left; the session is unchanged
   HEED_BAD_TOKEN = 18,             // a token outside the vocabulary; the session is unchanged
   HEED_NO_ROOM = 19,               // the caller's output is too small
@@ -196,7 +196,8 @@ HEED_CHECKED heed_status heed_session_create_in(heed_session* session, const hee
 
 // Takes prompt[n_prompt] at the next positions. `logits`: of the last token, [vocab_size] floats in the arena, valid
 // until the next call on this session. The same tokens give the same bits however they are cut into calls.
-// Fails with bad_argument (n_prompt is 0), bad_token or context_full; the session is unchanged then.
+// Fails with bad_argument (n_prompt is 0), bad_token, context_full, or rounding_mode when floats no longer round to
+// nearest even, as each call finds out; the session is unchanged then.
 HEED_CHECKED heed_status heed_session_prefill(heed_session* session, const float** logits, const heed_token* prompt,
                                               size_t n_prompt);
 
@@ -204,7 +205,7 @@ HEED_CHECKED heed_status heed_session_prefill(heed_session* session, const float
 HEED_CHECKED heed_status heed_session_step(heed_session* session, const float** logits, heed_token token);
 
 // Receives the logits [vocab_size] after the token at `position`; they are overwritten when it returns. Must not call
-// the session.
+// the session nor change the rounding mode.
 typedef void (*heed_take_logits)(void* context, uint32_t position, const float* logits, uint32_t vocab_size);
 
 // As prefill, with the logits at each of the n_tokens positions, in order.
@@ -220,7 +221,8 @@ HEED_CHECKED heed_status heed_session_rewind(heed_session* session, uint32_t pos
 
 // How to lend threads. It never changes a bit of the result.
 typedef struct heed_parallel {
-  // Calls task(argument, i) once for each i < count, in any order and on any thread; returns when all are done.
+  // Calls task(argument, i) once for each i < count, in any order and on any thread; returns when all are done. The
+  // threads round to nearest even: a session can ask that of the calling one only.
   void (*run)(void* context, uint32_t count, void (*task)(void* argument, uint32_t index), void* argument);
   void* context;
   uint32_t threads;    // 1 ..
@@ -253,13 +255,14 @@ typedef struct heed_sampler {
 
 // `scratch` [scratch_bytes]: HEED_SAMPLER_SCRATCH_BYTES(vocab_size), aligned to 4; written during each pick only, so it
 // may serve others between; may be null with 0 bytes at temperature 0. It must outlive the sampler.
-// `config` may be null: all zeroes. Fails with bad_argument (also a NaN, or too little scratch) or misaligned.
+// `config` may be null: all zeroes. Fails with bad_argument (also a NaN, or too little scratch), misaligned or, with a
+// temperature, rounding_mode.
 HEED_CHECKED heed_status heed_sampler_create(heed_sampler* sampler, const heed_sampler_config* config,
                                              uint32_t vocab_size, const heed_kernels* kernels, void* scratch,
                                              size_t scratch_bytes);
 
-// Picks from logits [vocab_size]; never a NaN, and of equals the lower token. Fails with bad_argument when all are NaN;
-// no random number is used up then.
+// Picks from logits [vocab_size]; never a NaN, and of equals the lower token. Fails with bad_argument when all are NaN,
+// and with a temperature with rounding_mode; no random number is used up then.
 HEED_CHECKED heed_status heed_sampler_pick(heed_sampler* sampler, heed_token* token, const float* logits);
 
 // ---- Tokenizer ------------------------------------------------------------------------------------------------

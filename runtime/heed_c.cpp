@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // heed_c.cpp: heed.h in terms of the C++ headers: views of the caller's storage, null checks, and nothing else. No part
 // of the runtime refers to this file, so that programs without C do not carry it.
+#include "runtime/one_rounding.hpp"
+
 #include <cstring>
 #include <type_traits>
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // model.cpp: opening and verifying an image. Rule numbers are those of SPEC.md, part 5.
+#include "runtime/one_rounding.hpp"
+
 #include "runtime/model.hpp"
 
 #include "runtime/numerics.hpp"

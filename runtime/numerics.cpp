@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // numerics.cpp: the constant tables of SPEC.md, part 2, and the scalar functions that are not worth inlining.
+#include "runtime/one_rounding.hpp"
+
 #include "runtime/numerics.hpp"
 
 namespace heed {
@@ -134,22 +136,24 @@ float exp_f32(float x) {
   return float_of(bits_of(q) + (bits_of(t) << 23));
 }
 
-#if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M'
-
-#ifdef __ARM_FP
-bool float_mode_is_default() { return (__builtin_arm_get_fpscr() >> 22 & 3u) == 0; }  // FPSCR.RMode
-#else
-bool float_mode_is_default() { return true; }  // by software
-#endif
-
-#else
+#if !defined(__ARM_ARCH_PROFILE) || __ARM_ARCH_PROFILE != 'M'
 
 bool float_mode_is_default() {
   // Volatile, so that the processor answers and not the compiler. Half way between two floats, upward rounding changes
   // the first sum, downward rounding and truncation the second.
-  volatile float one = 1.0f, half_ulp = 5.9604644775390625e-8f;
-  const volatile float even = one + half_ulp, odd = one + 3.0f * half_ulp;
-  return even == 1.0f && odd == 1.0f + 4.0f * 5.9604644775390625e-8f;
+  volatile float one = 1.0f, half_ulp = 5.9604644775390625e-8f, three_half_ulps = 1.78813934326171875e-7f;
+  const volatile float even = one + half_ulp, odd = one + three_half_ulps;
+  return even == 1.0f && odd == 1.0000002384185791015625f;
+}
+
+#endif
+
+#if !defined(__arm__) || defined(__ARM_FP)
+
+bool products_are_rounded() {
+  volatile float one_and_more = 1.000244140625f;  // 1 + 2^-12, whose square loses its last bit, 2^-24
+  const float x = one_and_more;
+  return x * x - 1.00048828125f == 0.0f;
 }
 
 #endif

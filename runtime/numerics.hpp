@@ -114,8 +114,24 @@ SinCos sin_cos(std::uint32_t phase);
 // well.
 float exp_f32(float x);
 
-// True when floats round to nearest even. (Whether denormals are flushed changes no result.)
+// True when floats round to nearest even here and now. (Whether denormals are flushed changes no result.) A few
+// instructions, so that every call that computes can ask.
+#if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M'
+#ifdef __ARM_FP
+inline bool float_mode_is_default() { return (__builtin_arm_get_fpscr() >> 22 & 3u) == 0; }  // FPSCR.RMode
+#else
+inline bool float_mode_is_default() { return true; }  // by software
+#endif
+#else
 bool float_mode_is_default();
+#endif
+
+// True when a product is rounded before something is added to it: when the compiler did not fuse the two.
+#if defined(__arm__) && !defined(__ARM_FP)
+inline bool products_are_rounded() { return true; }
+#else
+bool products_are_rounded();
+#endif
 
 // kExp2High[i] * kExp2Low[j] is 2^-((16 i + j)/256) in Q15; SPEC.md 2.6.
 // round(32640 * 2^(-i/16)); the peak is 127 * 257, so that a probability splits into two signed bytes.

@@ -8,7 +8,7 @@
 namespace heed {
 
 // Calls task(argument, i) once for each i in [0, count), in any order and on any thread, and returns when all are
-// done. `run` null means: in order, here.
+// done. `run` null means: in order, here. The threads round to nearest even: a session can ask that of the calling one only.
 struct Parallel {
   void (*run)(void* context, std::uint32_t count, void (*task)(void* argument, std::uint32_t index), void* argument) =
       nullptr;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // sampler.cpp: temperature, top-k, top-p and one draw, in integers (SPEC.md, sampler).
+#include "runtime/one_rounding.hpp"
+
 #include "runtime/sampler.hpp"
 
 #include "runtime/numerics.hpp"
@@ -79,6 +81,7 @@ Status create(Sampler& sampler, const SamplerConfig& config, std::uint32_t vocab
     if (!kBuiltFeatures.sampling) return Status::feature_not_built;
     if (scratch.size() / sizeof(std::uint32_t) < vocab_size) return Status::bad_argument;
     if (reinterpret_cast<std::uintptr_t>(scratch.data()) % alignof(std::uint32_t)) return Status::misaligned;
+    if (!float_mode_is_default() || !products_are_rounded()) return Status::rounding_mode;
     s.weights_ = reinterpret_cast<std::uint32_t*>(scratch.data());
     s.inverse_temperature_ = 1.0f / config.temperature;
     if (config.top_k < vocab_size) s.top_k_ = config.top_k;
@@ -99,8 +102,10 @@ Status Sampler::pick(Token& token, Span<const float> logits) {
     for (best = 0; best < vocab_size_ && logits[best] != logits[best];) ++best;
     if (best == vocab_size_) return Status::bad_argument;
   }
+  const bool draws = kBuiltFeatures.sampling && inverse_temperature_ != 0.0f;
+  if (draws && !float_mode_is_default()) return Status::rounding_mode;
   token = static_cast<Token>(best);
-  if (!kBuiltFeatures.sampling || inverse_temperature_ == 0.0f) return Status::ok;
+  if (!draws) return Status::ok;
 
   const std::uint32_t* w = weights_;
   kernels_->sample_weights(weights_, logits.data(), vocab_size_, logits[best], inverse_temperature_);

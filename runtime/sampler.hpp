@@ -21,8 +21,9 @@ struct SamplerConfig {
 class Sampler {
  public:
   // Picks from `logits` [vocab_size]. The largest logit always stays possible, a NaN is never picked, and of equals the
-  // lower id is kept. Fails with bad_argument when the number of logits is not the vocabulary's or all are NaN; no
-  // random number is used up then, nor at temperature 0.
+  // lower id is kept. Fails with bad_argument when the number of logits is not the vocabulary's or all are NaN, and
+  // with a temperature with rounding_mode when floats do not round to nearest even; no random number is used up then, nor
+  // at temperature 0.
   Status pick(Token& token, Span<const float> logits);
 
   static constexpr std::size_t scratch_bytes(std::size_t vocab_size) { return vocab_size * sizeof(std::uint32_t); }
@@ -41,8 +42,8 @@ class Sampler {
 
 // `scratch`: Sampler::scratch_bytes(vocab_size) bytes aligned to 4, which the sampler uses during each pick only;
 // may be empty at temperature 0. `kernels` and `scratch` must outlive the sampler.
-// Fails with bad_argument (a number out of range or NaN, an empty vocabulary, too little scratch), misaligned, or
-// feature_not_built (a temperature without the sampling feature).
+// Fails with bad_argument (a number out of range or NaN, an empty vocabulary, too little scratch), misaligned,
+// feature_not_built (a temperature without the sampling feature) or, with a temperature, rounding_mode.
 Status create(Sampler& sampler, const SamplerConfig& config, std::uint32_t vocab_size, const Kernels& kernels,
               Span<std::byte> scratch);
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // session.cpp: tokens become embeddings, the blocks move them, the last one is unembedded.
+#include "runtime/one_rounding.hpp"
+
 #include "runtime/session.hpp"
 
 #include "runtime/numerics.hpp"
@@ -61,7 +63,7 @@ Status create(Session& session, const Model& model, const Plan& plan, const Kern
 Status Session::place(const Model& model, const Plan& plan, const Kernels& kernels, std::byte* kv_cache,
                       std::byte* scratch, std::byte* logits) {
   if (!((kernels.traits.layouts >> static_cast<unsigned>(model.layout())) & 1u)) return Status::layout_unsupported;
-  if (!float_mode_is_default()) return Status::rounding_mode;
+  if (!float_mode_is_default() || !products_are_rounded()) return Status::rounding_mode;
 
   // Part by part: an empty session to assign would take its own bytes of stack, and code.
   model_ = model;
@@ -99,7 +101,8 @@ Status Session::check(Span<const Token> tokens) const {
   if (!kv_cache_ || tokens.empty()) return Status::bad_argument;
   for (const Token t : tokens)
     if (t < 0 || static_cast<std::uint32_t>(t) >= model_.config().vocab_size) return Status::bad_token;
-  return tokens.size() > plan_.max_seq - position_ ? Status::context_full : Status::ok;
+  if (tokens.size() > plan_.max_seq - position_) return Status::context_full;
+  return float_mode_is_default() ? Status::ok : Status::rounding_mode;
 }
 
 void Session::move_to_layer(std::uint32_t layer) {

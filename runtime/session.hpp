@@ -25,11 +25,13 @@ struct SessionMemory {
 class Session {
  public:
   // Takes the prompt at the next positions; logits [vocab_size] of its last token, valid until the next call.
-  // Fails with bad_argument (empty), bad_token or context_full; the session is unchanged then.
+  // Fails with bad_argument (empty), bad_token, context_full, or rounding_mode when floats no longer round to nearest
+  // even, as each call finds out; the session is unchanged then.
   Status prefill(Span<const float>& logits, Span<const Token> prompt);
   // The same for one token.
   Status step(Span<const float>& logits, Token token);
-  // The same with the logits at every position: each position predicts its next token.
+  // The same with the logits at every position: each position predicts its next token. `sink` leaves the rounding mode
+  // as it is.
   Status evaluate(Span<const Token> tokens, const LogitsSink& sink);
 
   std::uint32_t position() const { return position_; }
@@ -67,7 +69,8 @@ class Session {
 
 // `model`'s image and `arena` must outlive the session; `plan` must come from model.config() and kernels.traits.
 // `arena` needs plan.arena_bytes, aligned to plan.arena_align; its content does not matter. Fails with bad_argument (a plan
-// of another model or table, a null arena), misaligned, arena_too_small, layout_unsupported or rounding_mode.
+// of another model or table, a null arena), misaligned, arena_too_small, layout_unsupported or rounding_mode (also of a
+// build whose compiler fused products with sums).
 Status create(Session& session, const Model& model, const Plan& plan, const Kernels& kernels,
               Span<std::byte> arena);
 

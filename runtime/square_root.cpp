@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // square_root.cpp: a correctly rounded square root in integers, for cores without a floating-point unit.
+#include "runtime/one_rounding.hpp"
+
 #include "runtime/numerics.hpp"
 
 namespace heed {

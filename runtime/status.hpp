@@ -23,7 +23,7 @@ enum class [[nodiscard]] Status : std::uint8_t {
   layout_unsupported,  // this kernel table cannot eat the weight layout of the image
   context_too_long,    // limits ask for more positions than the model has
   arena_too_small,     // the arena has fewer bytes than the plan says
-  rounding_mode,       // floating point does not round to nearest even
+  rounding_mode,       // floating point does not round each operation to nearest even
   context_full,        // no position left; the session is unchanged
   bad_token,           // a token id outside the vocabulary; the session is unchanged
   no_room,             // the caller's output span is too small

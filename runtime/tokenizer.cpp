@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // tokenizer.cpp: checks the tokenizer section, merges neighbours, and keeps UTF-8 whole on the way out.
+#include "runtime/one_rounding.hpp"
+
 #include "runtime/tokenizer.hpp"
 
 namespace heed {

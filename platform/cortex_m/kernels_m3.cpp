@@ -3,6 +3,7 @@
 // add at a time.
 #include "platform/target.hpp"
 #if defined(HEED_TABLE_CORTEX_M3)
+#include "runtime/one_rounding.hpp"
 #include "platform/cortex_m/registers.hpp"
 
 #include "platform/cortex_m/armv7_queries.hpp"

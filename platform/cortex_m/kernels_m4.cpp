@@ -3,6 +3,7 @@
 // per instruction.
 #include "platform/target.hpp"
 #if defined(HEED_TABLE_CORTEX_M4)
+#include "runtime/one_rounding.hpp"
 #include "platform/cortex_m/registers.hpp"
 
 #include "platform/cortex_m/matmul.hpp"

@@ -5,6 +5,7 @@
 // Helium flushes denormal numbers; none can matter (SPEC.md 2.1). Division and square root are scalar.
 #include "platform/target.hpp"
 #if defined(HEED_TABLE_CORTEX_M55)
+#include "runtime/one_rounding.hpp"
 #include "platform/cortex_m/registers.hpp"
 
 #include "platform/cortex_m/helium_attend.hpp"

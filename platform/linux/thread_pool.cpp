@@ -4,6 +4,8 @@
 
 #include <sched.h>
 
+#include "runtime/numerics.hpp"
+
 namespace heed {
 namespace {
 
@@ -34,7 +36,7 @@ ThreadPool::~ThreadPool() {
 }
 
 bool ThreadPool::start(std::uint32_t threads) {
-  if (workers_ != 0) return false;
+  if (workers_ != 0 || !float_mode_is_default()) return false;
   if (threads > kMaxThreads) threads = kMaxThreads;
   while (workers_ + 1 < threads) {
     Worker& worker = worker_list_[workers_];

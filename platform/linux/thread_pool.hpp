@@ -25,7 +25,7 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   // Starts threads - 1 workers; the calling thread is the last. False when the system refuses one: those that did
-  // start are used.
+  // start are used. False also while floats do not round to nearest even, which every worker would inherit for good.
   bool start(std::uint32_t threads);
   std::uint32_t threads() const { return workers_ + 1; }
   // Valid while the pool lives. One caller at a time.

@@ -3,6 +3,8 @@
 // other table serves (platform/target.hpp), and beside another one for tests that say HEED_BESIDE_PORTABLE.
 #include "platform/target.hpp"
 #if !defined(HEED_SINGLE_TABLE) || defined(HEED_TABLE_PORTABLE) || defined(HEED_BESIDE_PORTABLE)
+#include "runtime/one_rounding.hpp"
+
 #include "platform/portable/attend.hpp"
 #include "platform/portable/exp2.hpp"
 #include "platform/portable/layer_norm.hpp"

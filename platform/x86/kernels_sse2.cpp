@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // kernels_sse2.cpp: the kernel table for every x86-64. Built with -march=x86-64, and always with -O2.
+#include "runtime/one_rounding.hpp"
+
 #if !defined(__SSE2__) || defined(__SSE3__)
 #error "kernels_sse2.cpp needs -march=x86-64, and no more"
 #endif

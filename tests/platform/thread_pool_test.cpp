@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
+#include <cfenv>
 #include <memory>
 #include <numeric>
 #include <vector>
@@ -51,6 +52,21 @@ TEST_CASE("a pool starts once and may end without a job") {
   CHECK(pool->parallel().run == nullptr);
   CHECK(pool->start(2));
   CHECK_FALSE(pool->start(2));
+}
+
+TEST_CASE("no worker inherits another rounding mode") {
+  for (const int mode : {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO}) {
+    const auto pool = std::make_unique<ThreadPool>();
+    REQUIRE(std::fesetround(mode) == 0);
+    const bool started = pool->start(3);
+    std::fesetround(FE_TONEAREST);
+    CHECK_FALSE(started);
+    CHECK(pool->threads() == 1);
+    CHECK(pool->start(3));
+    std::vector<int> modes(6, -1);
+    for_each_part(pool->parallel(), 6, [&](std::uint32_t i) { modes[i] = std::fegetround(); });
+    CHECK(modes == std::vector<int>(6, FE_TONEAREST));
+  }
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // attention_test.cpp: long contexts against exact arithmetic, and the attention layer alone: against floats, cut in
 // pieces, tapped, and refused.
+#include <cfenv>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -441,6 +442,27 @@ TEST_CASE("the layer alone: rows of the pattern", "[attention]") {
         if (seen.next[row] != row % c.max_seq + 1 || std::abs(seen.sums[row] - 1.0) > 1e-3)
           FAIL_CHECK("position " << row % c.max_seq << ": " << seen.next[row] << " weights, sum " << seen.sums[row]);
     }
+  }
+}
+
+TEST_CASE("the layer alone: a rounding mode that changes after creation is refused", "[attention]") {
+  const AttentionConfig& c = kLayers[0];
+  for (const Kernels* k : runnable_kernels()) {
+    INFO(k->traits.name);
+    const Layer layer(c, k->traits.preferred, 75);
+    const std::vector<float> x = embeddings_of(c, c.max_seq, 77);
+    RunningLayer r(layer, *k);
+    std::vector<float> change(x.size());
+    const auto forward = [&] { return r.attention.forward({change.data(), x.size()}, {x.data(), x.size()}); };
+    for (const int mode : {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO}) {
+      REQUIRE(std::fesetround(mode) == 0);
+      const Status status = forward();
+      std::fesetround(FE_TONEAREST);
+      CHECK(status == Status::rounding_mode);
+      CHECK(r.attention.position() == 0);
+    }
+    REQUIRE(forward() == Status::ok);
+    CHECK(bits({change.data(), x.size()}) == forward_in_pieces(layer, *k, x, c.max_seq, 0));
   }
 }
 

@@ -30,7 +30,10 @@ const float kNan = float_of(0x7FC00000u), kInfinity = float_of(0x7F800000u);
 
 }  // namespace
 
-TEST_CASE("floats round to nearest even here", "[numerics]") { CHECK(float_mode_is_default()); }
+TEST_CASE("floats round to nearest even here", "[numerics]") {
+  CHECK(float_mode_is_default());
+  CHECK(products_are_rounded());
+}
 
 #if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M' && defined(__ARM_FP)
 TEST_CASE("another rounding mode is seen", "[numerics]") {

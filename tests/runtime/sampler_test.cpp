@@ -7,6 +7,7 @@
 #endif
 
 #include <algorithm>
+#include <cfenv>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -177,6 +178,35 @@ TEST_CASE("NaN is never picked, and infinities do no harm", "[sampler]") {
   CHECK(rig.sampler.pick(token, none) == Status::bad_argument);
   CHECK(greedy.sampler.pick(token, none) == Status::bad_argument);
   CHECK(token == 77);
+}
+
+TEST_CASE("another rounding mode is refused where a temperature computes, and uses up no random number", "[sampler]") {
+  const std::vector<float> logits = {0.1f, 0.7f, 0.3f, 0.69f};
+  std::vector<std::uint32_t> scratch(4);
+  const heed::Span<std::byte> bytes(reinterpret_cast<std::byte*>(scratch.data()), 16);
+  const auto create = [&](Sampler& s, float temperature) {
+    return heed::create(s, {temperature, 0, 1.0f, 7}, 4, heed::kernels_portable, bytes);
+  };
+  Sampler drawn, expected, greedy, refused;
+  REQUIRE(create(drawn, 1.0f) == Status::ok);
+  REQUIRE(create(expected, 1.0f) == Status::ok);
+  REQUIRE(create(greedy, 0.0f) == Status::ok);
+  for (int i = 0; i < 30; ++i) {
+    const int modes[] = {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO};
+    Token token = -5, largest = -5, right;
+    REQUIRE(std::fesetround(modes[i % 3]) == 0);
+    const Status status = drawn.pick(token, logits), greedy_status = greedy.pick(largest, logits);
+    const Status created = create(refused, 0.8f);
+    std::fesetround(FE_TONEAREST);
+    CHECK(status == Status::rounding_mode);
+    CHECK(token == -5);
+    CHECK(created == Status::rounding_mode);
+    CHECK(greedy_status == Status::ok);
+    CHECK(largest == 1);
+    REQUIRE(drawn.pick(token, logits) == Status::ok);
+    REQUIRE(expected.pick(right, logits) == Status::ok);
+    CHECK(token == right);
+  }
 }
 
 TEST_CASE("numbers out of range are refused", "[sampler]") {

@@ -565,7 +565,64 @@ TEST_CASE("an altered rounding mode is refused", "[session]") {
   CHECK(created() == Status::ok);
 }
 
+TEST_CASE("a rounding mode that changes after creation is refused by every call that computes", "[session]") {
+  const ModelConfig& c = edge_configs()[0].config;
+  for (const Kernels* k : runnable_kernels()) {
+    INFO(k->traits.name);
+    const ImageBytes image = random_image(c, k->traits.preferred, 49);
+    const std::vector<Token> tokens = random_prompt(Running(*k, bytes(image)).model, 12, 50);
+    const Rows expected = step_through(*k, image, tokens);
+    Running r(*k, bytes(image));
+    int taken = 0;
+    const LogitsSink sink{[](void* count, std::uint32_t, Span<const float>) { ++*static_cast<int*>(count); }, &taken};
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      const float untouched = 0.0f;
+      Span<const float> logits(&untouched, 1);
+      const int modes[] = {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO};
+      REQUIRE(std::fesetround(modes[i % 3]) == 0);
+      const Status stepped = r.session.step(logits, tokens[i]);
+      const Status filled = r.session.prefill(logits, tokens);
+      const Status evaluated = r.session.evaluate(tokens, sink);
+      std::fesetround(FE_TONEAREST);
+      CHECK(stepped == Status::rounding_mode);
+      CHECK(filled == Status::rounding_mode);
+      CHECK(evaluated == Status::rounding_mode);
+      CHECK(taken == 0);
+      CHECK(logits.data() == &untouched);
+      REQUIRE(r.session.position() == i);
+      REQUIRE(r.session.step(logits, tokens[i]) == Status::ok);
+      CHECK(bits(logits) == expected[i]);
+    }
+  }
+}
+
 #if defined(__x86_64__)
+TEST_CASE("flushing denormals changes no bit", "[session]") {
+  constexpr unsigned kFlushes = 0x8040;  // FTZ and DAZ
+  for (const Kernels* k : runnable_kernels()) {
+    for (const NamedConfig& c : edge_configs()) {
+      INFO(k->traits.name << ", " << c.name);
+      const ImageBytes image = random_image(c.config, k->traits.preferred, 55);
+      Running r(*k, bytes(image));
+      const std::vector<Token> tokens = random_prompt(r.model, std::min(r.session.max_seq(), 70u), 56);
+      const unsigned usual = _mm_getcsr();
+      Rows rows[2];
+      for (int i = 0; i < 2; ++i) {
+        Span<const float> logits;
+        _mm_setcsr(i == 0 ? usual : usual | kFlushes);
+        REQUIRE(r.session.rewind(0) == Status::ok);
+        for (const Token t : tokens) {
+          if (r.session.step(logits, t) != Status::ok) break;
+          rows[i].push_back(bits(logits));
+        }
+        _mm_setcsr(usual);
+      }
+      CHECK(rows[0].size() == tokens.size());
+      CHECK(rows[0] == rows[1]);
+    }
+  }
+}
+
 // 32-bit NEON and Helium flush denormals and other cores do not. With ordinary scales none even appears.
 namespace {
 
