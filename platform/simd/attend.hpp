@@ -71,7 +71,7 @@ struct Attend : Lanes<Arch> {
       const I shift = key_exponent - I(W::widen_s8(block.key_exponents + k));
       const I u = W::shift_right_each(W::multiply32(W::load(scores + k), W::widen_u8(block.key_mantissas + k)), shift);
       W::store(scores + k, u);
-      const I seen = xsimd::select(I(static_cast<std::int32_t>(visible - k)) > lane, u, I(INT32_MIN));
+      const I seen = Base::select(I(static_cast<std::int32_t>(visible - k)) > lane, u, I(INT32_MIN));
       max = Base::max(max, seen);
     }
     return W::largest(max);
@@ -133,7 +133,7 @@ struct Attend : Lanes<Arch> {
         const F sum = W::to_float(Dot::strip_words(strips[s], i));
         const F y = Base::load(numerators + d, left) * keep + sum * add;
         const I bits = Base::bits(y);
-        const I snapped = xsimd::select(I(0x2B800000) > (bits & I(0x7FFFFFFF)), I(0), bits);
+        const I snapped = Base::select(I(0x2B800000) > (bits & I(0x7FFFFFFF)), I(0), bits);
         Base::store(numerators + d, Base::floats(snapped), left);
       }
   }

@@ -60,7 +60,14 @@ struct Lanes {
   }
   HEED_INLINE static I magnitude_bits(F x) {
     const I u = bits(x) & I(0x7FFFFFFF);
-    return xsimd::select(u > I(0x7F800000), I(0), u);
+    return select(u > I(0x7F800000), I(0), u);
+  }
+  template <class Mask>
+  HEED_INLINE static I select(const Mask& mask, I x, I y) {
+    if constexpr (W::kSelects)
+      return W::select(mask, x, y);
+    else
+      return xsimd::select(mask, x, y);
   }
 
   HEED_INLINE static I max(I a, I b) { return W::max32(a, b); }

@@ -272,8 +272,8 @@ struct Rows : Lanes<Arch> {
   // some CPUs take denormals for zeros.
   HEED_INLINE static I order(F x) {
     const I b = Base::bits(x);
-    const I key = xsimd::select(I(0) > b, I(INT32_MIN) - b, b);
-    return xsimd::select((b & I(0x7FFFFFFF)) > I(0x7F800000), I(INT32_MIN), key);
+    const I key = Base::select(I(0) > b, I(INT32_MIN) - b, b);
+    return Base::select((b & I(0x7FFFFFFF)) > I(0x7F800000), I(INT32_MIN), key);
   }
   HEED_INLINE static std::int32_t order(float x) {
     const std::uint32_t b = bits_of(x), size = b & 0x7FFFFFFFu;
@@ -294,7 +294,7 @@ struct Rows : Lanes<Arch> {
     for (i = 0; i + kStep <= n; i += kStep) {
       I found(0);
       for (std::uint32_t j = 0; j < kStep; j += kLanes)
-        found = xsimd::select(order(F::load_unaligned(logits + i + j)) == I(max), I(1), found);
+        found = Base::select(order(F::load_unaligned(logits + i + j)) == I(max), I(1), found);
       if (W::largest(found) != 0) break;
     }
     while (order(logits[i]) != max) ++i;

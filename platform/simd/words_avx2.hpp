@@ -33,6 +33,15 @@ struct Words<xsimd::avx2> {
   HEED_INLINE static void store(std::int32_t* p, S32 x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x); }
   HEED_INLINE static S32 load(const std::int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 
+  // x where the mask is set, y elsewhere. Not _mm256_blendv_epi8, for which g++ 12 compares bytes of `char` with zero: with
+  // -funsigned-char none is below.
+  static constexpr bool kSelects = true;
+  HEED_INLINE static S32 select(S32 mask, S32 x, S32 y) {
+    using Words [[gnu::vector_size(32)]] = int;
+    return reinterpret_cast<S32>(reinterpret_cast<Words>(mask) != Words{} ? reinterpret_cast<Words>(x)
+                                                                          : reinterpret_cast<Words>(y));
+  }
+
   // y > high ? high : y, then y < low ? low : y; a NaN stays one.
   HEED_INLINE static F32 clamp(F32 y, F32 low, F32 high) { return _mm256_max_ps(low, _mm256_min_ps(high, y)); }
   HEED_INLINE static S32 max32(S32 a, S32 b) { return _mm256_max_epi32(a, b); }
@@ -122,7 +131,10 @@ struct Words<xsimd::avx2> {
   HEED_INLINE static S16 shift_right_unsigned16(S16 x, int n) { return _mm256_srl_epi16(x, _mm_cvtsi32_si128(n)); }
   // x where a > b (signed), y elsewhere
   HEED_INLINE static S16 select_greater16(S16 a, S16 b, S16 x, S16 y) {
-    return _mm256_blendv_epi8(y, x, _mm256_cmpgt_epi16(a, b));
+    using Halves [[gnu::vector_size(32)]] = short;
+    return reinterpret_cast<S16>(reinterpret_cast<Halves>(a) > reinterpret_cast<Halves>(b)
+                                     ? reinterpret_cast<Halves>(x)
+                                     : reinterpret_cast<Halves>(y));
   }
   HEED_INLINE static S32 pair_sums(S16 x) { return _mm256_madd_epi16(x, set16(1)); }
   HEED_INLINE static S32 pair_squares(S16 x) { return _mm256_madd_epi16(x, x); }

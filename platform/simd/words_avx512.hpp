@@ -15,6 +15,7 @@ struct Words<xsimd::avx512f> {
   static constexpr std::uint32_t kLanes = 16;  // of 32 bits
 
   static constexpr bool kHasCrc = true;
+  static constexpr bool kSelects = false;  // otherwise than xsimd does
   HEED_INLINE static std::uint32_t crc(std::uint32_t crc, std::uint64_t x) {
     return static_cast<std::uint32_t>(_mm_crc32_u64(crc, x));
   }

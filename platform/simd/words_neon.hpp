@@ -24,6 +24,7 @@ struct Words<NeonArch> {
   static constexpr std::uint32_t kLanes = 4;  // of 32 bits
 
   static constexpr bool kHasCrc = false;  // an option of ARMv8.0
+  static constexpr bool kSelects = false;  // otherwise than xsimd does
 
   HEED_INLINE static F32 load_first(const float* p, std::uint32_t n) {
     float x[4] = {};
