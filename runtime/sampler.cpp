@@ -81,7 +81,7 @@ Status create(Sampler& sampler, const SamplerConfig& config, std::uint32_t vocab
     if (!kBuiltFeatures.sampling) return Status::feature_not_built;
     if (scratch.size() / sizeof(std::uint32_t) < vocab_size) return Status::bad_argument;
     if (reinterpret_cast<std::uintptr_t>(scratch.data()) % alignof(std::uint32_t)) return Status::misaligned;
-    if (!float_mode_is_default() || !products_are_rounded()) return Status::rounding_mode;
+    if (!float_mode_is_default()) return Status::rounding_mode;
     s.weights_ = reinterpret_cast<std::uint32_t*>(scratch.data());
     s.inverse_temperature_ = 1.0f / config.temperature;
     if (config.top_k < vocab_size) s.top_k_ = config.top_k;
@@ -102,10 +102,12 @@ Status Sampler::pick(Token& token, Span<const float> logits) {
     for (best = 0; best < vocab_size_ && logits[best] != logits[best];) ++best;
     if (best == vocab_size_) return Status::bad_argument;
   }
-  const bool draws = kBuiltFeatures.sampling && inverse_temperature_ != 0.0f;
-  if (draws && !float_mode_is_default()) return Status::rounding_mode;
+  if (!kBuiltFeatures.sampling || inverse_temperature_ == 0.0f) {
+    token = static_cast<Token>(best);
+    return Status::ok;
+  }
+  if (!float_mode_is_default()) return Status::rounding_mode;
   token = static_cast<Token>(best);
-  if (!draws) return Status::ok;
 
   const std::uint32_t* w = weights_;
   kernels_->sample_weights(weights_, logits.data(), vocab_size_, logits[best], inverse_temperature_);
