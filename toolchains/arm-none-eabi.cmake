@@ -80,7 +80,7 @@ if(NOT DEFINED _flags_${_cpu})
   message(FATAL_ERROR "unknown HEED_CPU '${_cpu}': cortex-m0, m3, m4, m7, m23, m33 or m55")
 endif()
 
-set(_include "")
+set(_clang_flags "")
 set(_link "")
 if(HEED_COMPILER STREQUAL "clang")
   # GCC's own library of C++ for these flags, of which the headers are used, and the folders of its C library and helpers.
@@ -90,7 +90,7 @@ if(HEED_COMPILER STREQUAL "clang")
   foreach(_folder ${_folders})
     string(STRIP "${_folder}" _folder)
     if(NOT _folder MATCHES "/lib/gcc/[^/]+/[^/]+/include(-fixed)?$")  # the compiler's own
-      string(APPEND _include " -isystem ${_folder}")
+      string(APPEND _clang_flags " -isystem ${_folder}")
     endif()
   endforeach()
   foreach(_library libc_nano.a libgcc.a)
@@ -101,7 +101,8 @@ if(HEED_COMPILER STREQUAL "clang")
   endforeach()
   find_program(_ld arm-none-eabi-ld REQUIRED)
   string(APPEND _link " -fuse-ld=${_ld} -Wl,-z,noexecstack")
-  string(APPEND _include " -fshort-enums")  # GCC's default here, which the C library was compiled with
+  string(APPEND _clang_flags " -fshort-enums")  # GCC's default here, which the C library was compiled with
+  add_compile_options(-fno-vectorize -fno-slp-vectorize)  # clang 14's vectors for Helium lose NaNs, or end in a crash
   set(CMAKE_C_COMPILER clang)
   set(CMAKE_CXX_COMPILER clang++)
   foreach(_language C CXX ASM)
@@ -116,7 +117,7 @@ else()
   set(CMAKE_CXX_COMPILER arm-none-eabi-g++)
 endif()
 
-set(CMAKE_C_FLAGS_INIT "${_flags_${_cpu}} -mthumb${_include} -ffunction-sections -fdata-sections")
+set(CMAKE_C_FLAGS_INIT "${_flags_${_cpu}} -mthumb${_clang_flags} -ffunction-sections -fdata-sections")
 set(CMAKE_CXX_FLAGS_INIT "${CMAKE_C_FLAGS_INIT} -fno-exceptions -fno-rtti -fno-threadsafe-statics")
 set(CMAKE_ASM_FLAGS_INIT "${_flags_${_cpu}} -mthumb")
 

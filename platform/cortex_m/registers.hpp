@@ -4,9 +4,10 @@
 #pragma once
 
 #if !defined(__clang__)
-#pragma GCC optimize("omit-frame-pointer")
 #if !defined(__OPTIMIZE__)
-#pragma GCC optimize("Os")
+#pragma GCC optimize("Os", "omit-frame-pointer")
+#elif !defined(HEED_FRAME_POINTER_OMITTED)  // CMakeLists.txt says both; a pragma keeps link-time optimisation from some bytes
+#pragma GCC optimize("omit-frame-pointer")
 #endif
 #elif !defined(__OPTIMIZE__)
 #error "clang needs -O1 or more and -fomit-frame-pointer for heed's platform/cortex_m; or define HEED_PORTABLE for the whole program"
