@@ -79,7 +79,10 @@ struct Words<xsimd::avx512f> {
   HEED_INLINE static S16 and16(S16 a, S16 b) { return _mm512_and_si512(a, b); }
   HEED_INLINE static S16 min16(S16 a, S16 b) { return _mm512_min_epi16(a, b); }
   HEED_INLINE static S16 max16(S16 a, S16 b) { return _mm512_max_epi16(a, b); }
-  HEED_INLINE static S16 magnitude16(S16 a) { return _mm512_abs_epi16(a); }
+  // |a|, and 32767 for -32768: it must stay the largest.
+  HEED_INLINE static S16 magnitude16(S16 a) {
+    return _mm512_max_epi16(a, _mm512_subs_epi16(_mm512_setzero_si512(), a));
+  }
   HEED_INLINE static S16 shift_left16(S16 x, int n) { return _mm512_sll_epi16(x, _mm_cvtsi32_si128(n)); }
   HEED_INLINE static S16 shift_right16(S16 x, int n) { return _mm512_sra_epi16(x, _mm_cvtsi32_si128(n)); }
   // (a * b + 2^14) >> 15

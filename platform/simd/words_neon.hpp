@@ -91,7 +91,8 @@ struct Words<NeonArch> {
   HEED_INLINE static S16 and16(S16 a, S16 b) { return vandq_s16(a, b); }
   HEED_INLINE static S16 min16(S16 a, S16 b) { return vminq_s16(a, b); }
   HEED_INLINE static S16 max16(S16 a, S16 b) { return vmaxq_s16(a, b); }
-  HEED_INLINE static S16 magnitude16(S16 a) { return vabsq_s16(a); }
+  // |a|, and 32767 for -32768: it must stay the largest.
+  HEED_INLINE static S16 magnitude16(S16 a) { return vqabsq_s16(a); }
   HEED_INLINE static S16 shift_left16(S16 x, int n) { return vshlq_s16(x, set16(n)); }
   HEED_INLINE static S16 shift_right16(S16 x, int n) { return vshlq_s16(x, set16(-n)); }
   // (a * b + 2^14) >> 15

@@ -121,7 +121,8 @@ struct Words<xsimd::sse2> {
   HEED_INLINE static S16 and16(S16 a, S16 b) { return _mm_and_si128(a, b); }
   HEED_INLINE static S16 min16(S16 a, S16 b) { return _mm_min_epi16(a, b); }
   HEED_INLINE static S16 max16(S16 a, S16 b) { return _mm_max_epi16(a, b); }
-  HEED_INLINE static S16 magnitude16(S16 a) { return _mm_max_epi16(a, _mm_sub_epi16(_mm_setzero_si128(), a)); }
+  // |a|, and 32767 for -32768: it must stay the largest.
+  HEED_INLINE static S16 magnitude16(S16 a) { return _mm_max_epi16(a, _mm_subs_epi16(_mm_setzero_si128(), a)); }
   HEED_INLINE static S16 shift_left16(S16 x, int n) { return _mm_sll_epi16(x, _mm_cvtsi32_si128(n)); }
   HEED_INLINE static S16 shift_right16(S16 x, int n) { return _mm_sra_epi16(x, _mm_cvtsi32_si128(n)); }
   // (a * b + 2^14) >> 15, which is twice the high half and the rounded two topmost bits of the low one.

@@ -360,6 +360,26 @@ TEST_CASE("gates") {
   }
 }
 
+// In element 3, 30000 * F and -17896 as s16 are multiplied: -29999 * 17896 is the largest product, which 14 places leave as
+// M = 32767 and s = -32768 (SPEC.md 2.5).
+TEST_CASE("gates: the largest product is negative and leaves -32768") {
+  for (const Kernels* k : runnable_kernels()) {
+    for (const std::uint32_t group : {0u, 32u, 64u, 256u}) {
+      constexpr std::uint32_t kCols = 300;
+      Buffer<float> gate(kCols + 4), up(kCols + 4);
+      for (std::uint32_t i = 0; i < kCols; ++i) gate[i] = up[i] = 0.01f;
+      gate[3] = 30000.0f / 32768.0f;
+      up[3] = -17896.0f / 32768.0f;
+      Quantised x(*k, kCols, group, 1);
+      k->gate_s8r_f32(x.a, 0, gate.data(), up.data(), kStep);
+      INFO(k->traits.name << " group " << group);
+      CHECK(x.a.values[3] == -127);
+      CHECK(x.a.scales[0] == 32767.0f * (1.0f / 127.0f) * std::ldexp(1.0f, -16) * (group ? 0.125f : 1.0f));
+      for (std::uint32_t g = 0; g < x.a.groups; ++g) CHECK(x.a.exponents[g] == (g == 0 ? 3 : 0));
+    }
+  }
+}
+
 TEST_CASE("products: every width") {
   for (const Kernels* k : others()) {
     Random random(5);
