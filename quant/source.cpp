@@ -3,6 +3,7 @@
 #include "quant/source.hpp"
 
 #include "quant/double_math.hpp"
+#include "quant/feature_names.hpp"
 #include "runtime/numerics.hpp"
 
 namespace heed::quant {
@@ -97,7 +98,7 @@ Error check(const FloatModel& model) {
   const ModelConfig& c = model.config;
   switch (check_config(c)) {
     case Status::ok: break;
-    case Status::feature_not_built: return Error("the model needs something that this runtime does not carry yet");
+    case Status::feature_not_built: return Error("the model needs " + missing_for(c));
     default: return Error("the model's sizes contradict each other or exceed the format's limits");
   }
   if (c.position == Position::rotary && model.rotary_phases.size() != c.rotary_dims / 2)

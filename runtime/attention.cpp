@@ -65,7 +65,7 @@ void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlic
   const std::uint32_t end = begin + (slice.t_end - slice.t_begin) * per_token;
   for (std::uint32_t q = begin; q < end; ++q) {
     sums.denominators[q] = 0.0f;
-    sums.references[q] = -(1 << 24);
+    sums.references[q] = kFreshReference;
   }
 
   BlockQueries here{pass.queries, begin, end - begin, per_token, 0, kBlockKeys, pass.factor};
@@ -128,7 +128,7 @@ void step_kv_heads(const AttentionLayer& layer, const Pass& pass, std::uint32_t 
   float* x = layer.scratch.query + std::size_t{begin} * head_dim;
   for (std::uint32_t q = begin; q != behind; ++q) {
     sums.denominators[q] = 0.0f;
-    sums.references[q] = -(1 << 24);
+    sums.references[q] = kFreshReference;
   }
   const auto quantize_query = k.query_s8r_f32;
   for (std::uint32_t q = begin; q != behind; ++q, x += head_dim) quantize_query(pass.queries, q, x, r);
@@ -306,12 +306,15 @@ Status create(Attention& attention, const AttentionConfig& config, const Attenti
                                                                             {&weights.w_value_down, dk, config.d_model},
                                                                             {&weights.w_value_up, config.d_model, dq}};
   for (const auto& m : matrices) {
-    if (!m.t->weights || !m.t->scales || m.t->rows != m.rows || m.t->cols != m.cols || m.t->group || m.t->bias)
-      return Status::bad_argument;
-    if (!((kernels.traits.layouts >> static_cast<unsigned>(m.t->layout)) & 1u)) return Status::layout_unsupported;
+    if (m.t->rows != m.rows || m.t->cols != m.cols || m.t->group || m.t->bias) return Status::bad_argument;
+    if (const Status s = check_weights(kernels.traits, *m.t); s != Status::ok) return s;
+    // Products of one input are cut into parts together, so they have one layout; value_up has it as well.
+    if (m.t->layout != weights.w_query.layout) return Status::bad_argument;
   }
   if (config.rotary_dims && !weights.rotary_phases) return Status::bad_argument;
   if (weights.key_offsets && !weights.key_offset_exponents) return Status::bad_argument;
+  if (const Status s = check_weights(KeyOffset{weights.key_offsets, 0}); s != Status::ok) return s;
+  if (!is_aligned(weights.rotary_phases, 4)) return Status::misaligned;
 
   attention = Attention{};
   attention.plan_ = expected;
@@ -337,6 +340,9 @@ Status Attention::rewind(std::uint32_t position) {
 Status Attention::forward(Span<float> change, Span<const float> embeddings) {
   const AttentionConfig& c = layer_.config;
   if (!arena_ || embeddings.size() % c.d_model != 0 || change.size() != embeddings.size()) return Status::bad_argument;
+  if (embeddings.empty()) return Status::ok;
+  if (!embeddings.data() || !change.data()) return Status::bad_argument;
+  if (!is_aligned(embeddings.data(), 4) || !is_aligned(change.data(), 4)) return Status::misaligned;
   const std::size_t total = embeddings.size() / c.d_model;
   if (total > c.max_seq - position_) return Status::context_full;
   if (!float_mode_is_default()) return Status::rounding_mode;

@@ -16,7 +16,9 @@ struct AttentionConfig {
   float scale = 0.0f;             // of the scores; 0 = 1 / sqrt(head_dim)
 };
 
-// Views; whoever owns the bytes keeps them alive.
+// Views; whoever owns the bytes keeps them alive. Matrices of one layout, with one scale per row, without biases, aligned
+// as `Tensor` says. The numbers in them are trusted: weights within -127..127, scales within 2^-40..2^40, offsets above
+// -32768, their exponents within -39..41.
 struct AttentionWeights {
   Tensor w_query;       // [n_heads * head_dim, d_model]
   Tensor w_key;         // [n_kv_heads * head_dim, d_model]
@@ -133,12 +135,21 @@ class Attention {
 
   // Takes n embeddings [n, d_model] at the next n positions and writes the change to each [n, d_model]; nothing is
   // added to the embeddings themselves. Any cut of a sequence into calls gives the same bits. Fails with bad_argument
-  // (sizes), context_full, or rounding_mode when floats no longer round to nearest even, as each call finds out; the
-  // layer is unchanged then.
+  // (sizes, a null pointer), misaligned, context_full, or rounding_mode when floats no longer round to nearest even, as
+  // each call finds out; the layer is unchanged then.
   Status forward(Span<float> change, Span<const float> embeddings);
 
-  void set_tap(const PatternTap& tap) { layer_.tap = tap; }
-  void set_parallel(const Parallel& parallel) { parallel_ = parallel; }
+  // Neither compiles in a build without its feature, where it would have no effect.
+  template <bool kBuilt = kBuiltFeatures.pattern_tap>
+  void set_tap(const PatternTap& tap) {
+    static_assert(kBuilt, "a tap needs HEED_FEATURES with Feature::pattern_tap");
+    layer_.tap = tap;
+  }
+  template <bool kBuilt = kBuiltFeatures.threads>
+  void set_parallel(const Parallel& parallel) {
+    static_assert(kBuilt, "threads need HEED_FEATURES with Feature::threads");
+    parallel_ = parallel;
+  }
 
  private:
   friend Status create(Attention&, const AttentionConfig&, const AttentionWeights&, const AttentionMemory&,
@@ -151,8 +162,10 @@ class Attention {
 };
 
 // `arena` must hold plan.arena_bytes, aligned to plan.arena_align, and outlive the layer, as must the weights. The
-// plan must come from the same configuration and kernels.traits. Fails with bad_argument, bad_config, misaligned,
-// arena_too_small, layout_unsupported or rounding_mode (also of a build whose compiler fused products with sums).
+  // plan must come from the same configuration and kernels.traits. Fails with bad_argument (also matrices of another shape or
+  // of several layouts, with groups or biases), bad_config, misaligned (the arena, or a part of the weights),
+  // arena_too_small, layout_unsupported, feature_not_built (key offsets) or rounding_mode (also of a build whose compiler
+  // fused products with sums).
 Status create(Attention& attention, const AttentionConfig& config, const AttentionWeights& weights,
               const AttentionMemory& plan, const Kernels& kernels, Span<std::byte> arena);
 

@@ -75,6 +75,40 @@ struct ModelConfig {
 };
 static_assert(sizeof(ModelConfig) == 128, "the image holds these bytes");
 
+// Whether any build of this version can run it (SPEC.md, C12).
+constexpr bool is_carried(const ModelConfig& c) {
+  return c.architecture == Architecture::decoder && c.input == Input::tokens && c.output == Output::logits &&
+         c.norm_placement == NormPlacement::before && c.mask == Mask::causal && c.window == 0 && c.n_sinks == 0 &&
+         c.n_encoder_layers == 0 && !(c.flags & kQueryKeyNorm) && bits_of(c.embedding_scale) == bits_of(1.0f) &&
+         !(c.tied_unembedding && (c.biases & kBiasHead)) &&
+         (c.position == Position::rotary || c.position == Position::learned || c.position == Position::none);
+}
+
+// The features without which a build refuses the model. What a program asks for beside it (chance, threads, the pattern)
+// is the program's own.
+constexpr Features required_features(const ModelConfig& c) {
+  Features f = kNoFeatures;
+  std::uint32_t groups = 0;
+  for (std::uint16_t g : c.groups) groups |= g;
+  f.groups = groups != 0;
+  f.biases = (c.biases & ~kBiasNorm) != 0;
+  f.ungated = !c.gated;
+  f.key_offset = (c.flags & kKeyOffset) != 0;
+  f.layer_norm = c.norm == Norm::layer;
+  f.learned_positions = c.position == Position::learned;
+  f.gelu = c.activation == Activation::gelu_tanh || c.activation == Activation::gelu_erf;
+  f.relu = c.activation == Activation::relu;
+  return f;
+}
+
+// Whether a set lacks one of those. By name, because what is built costs a firmware no look at it then.
+constexpr bool lacks(const Features& built, const Features& needed) {
+  return (!built.groups && needed.groups) || (!built.biases && needed.biases) || (!built.ungated && needed.ungated) ||
+         (!built.key_offset && needed.key_offset) || (!built.layer_norm && needed.layer_norm) ||
+         (!built.learned_positions && needed.learned_positions) || (!built.gelu && needed.gelu) ||
+         (!built.relu && needed.relu);
+}
+
 // Everything a configuration must satisfy on its own (SPEC.md, C1 to C12), then what this build can run.
 constexpr Status check_config(const ModelConfig& c) {
   const auto between = [](std::uint32_t v, std::uint32_t low, std::uint32_t high) { return v >= low && v <= high; };
@@ -104,22 +138,7 @@ constexpr Status check_config(const ModelConfig& c) {
   for (std::uint16_t g : c.groups)
     if (g != 0 && g != 32 && g != 64 && g != 128 && g != 256) return Status::bad_config;
   if ((c.biases & kBiasNorm) && c.norm != Norm::layer) return Status::bad_config;
-  if (c.architecture != Architecture::decoder || c.input != Input::tokens || c.output != Output::logits ||
-      c.norm_placement != NormPlacement::before || c.mask != Mask::causal || c.window != 0 || c.n_sinks != 0 ||
-      c.n_encoder_layers != 0 || (c.flags & kQueryKeyNorm) || bits_of(c.embedding_scale) != bits_of(1.0f) ||
-      (c.tied_unembedding && (c.biases & kBiasHead)) ||
-      (c.position != Position::rotary && c.position != Position::learned && c.position != Position::none))
-    return Status::feature_not_built;
-  if ((!kBuiltFeatures.layer_norm && c.norm == Norm::layer) ||
-      (!kBuiltFeatures.learned_positions && c.position == Position::learned) ||
-      (!kBuiltFeatures.gelu && (c.activation == Activation::gelu_tanh || c.activation == Activation::gelu_erf)) ||
-      (!kBuiltFeatures.relu && c.activation == Activation::relu) || (!kBuiltFeatures.biases && c.biases & ~kBiasNorm) ||
-      (!kBuiltFeatures.ungated && !c.gated))
-    return Status::feature_not_built;
-  bool grouped = false;
-  for (std::uint16_t g : c.groups) grouped = grouped || g != 0;
-  if ((!kBuiltFeatures.groups && grouped) || (!kBuiltFeatures.key_offset && (c.flags & kKeyOffset)))
-    return Status::feature_not_built;
+  if (!is_carried(c) || lacks(kBuiltFeatures, required_features(c))) return Status::feature_not_built;
   return Status::ok;
 }
 

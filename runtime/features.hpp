@@ -2,6 +2,7 @@
 // features.hpp: which optional parts of the runtime a build carries. What is not built costs no flash; an image that needs
 // it is refused with feature_not_built.
 #pragma once
+#include <cstdint>
 
 namespace heed {
 
@@ -22,7 +23,66 @@ struct Features {
   bool unrolled = true;     // beside speed, kernels that are larger again for some percent
 };
 
+// A member by name, so that a set can be written as kLlamaFeatures+Feature::groups or kAllFeatures-Feature::threads: no
+// character of it means anything to a shell, to CMake or to make.
+enum class Feature : std::uint8_t {
+  groups, biases, ungated, key_offset, pattern_tap, layer_norm, learned_positions, gelu, relu, threads, sampling, speed,
+  unrolled
+};
+
+// In the order of `Feature`.
+struct NamedFeature {
+  const char* name;
+  bool Features::*member;
+};
+inline constexpr NamedFeature kFeatureTable[] = {
+    {"groups", &Features::groups},         {"biases", &Features::biases},
+    {"ungated", &Features::ungated},       {"key_offset", &Features::key_offset},
+    {"pattern_tap", &Features::pattern_tap}, {"layer_norm", &Features::layer_norm},
+    {"learned_positions", &Features::learned_positions}, {"gelu", &Features::gelu},
+    {"relu", &Features::relu},             {"threads", &Features::threads},
+    {"sampling", &Features::sampling},     {"speed", &Features::speed},
+    {"unrolled", &Features::unrolled}};
+inline constexpr int kFeatureCount = static_cast<int>(Feature::unrolled) + 1;
+static_assert(sizeof kFeatureTable == kFeatureCount * sizeof(NamedFeature) && sizeof(Features) == kFeatureCount,
+              "a member of Features is a Feature and has a row in kFeatureTable");
+
+constexpr const NamedFeature& named(Feature f) { return kFeatureTable[static_cast<int>(f)]; }
+constexpr bool has(const Features& set, Feature f) { return set.*named(f).member; }
+constexpr Features operator+(Features set, Feature f) {
+  set.*named(f).member = true;
+  return set;
+}
+constexpr Features operator-(Features set, Feature f) {
+  set.*named(f).member = false;
+  return set;
+}
+// What is in either, and what is in the first alone.
+constexpr Features operator+(Features a, const Features& b) {
+  for (const NamedFeature& f : kFeatureTable) a.*f.member = a.*f.member || b.*f.member;
+  return a;
+}
+constexpr Features operator-(Features a, const Features& b) {
+  for (const NamedFeature& f : kFeatureTable) a.*f.member = a.*f.member && !(b.*f.member);
+  return a;
+}
+constexpr bool is_empty(const Features& set) {
+  for (const NamedFeature& f : kFeatureTable)
+    if (set.*f.member) return false;
+  return true;
+}
+// Bit i is Feature i; HEED_FEATURE_* of heed.h are the same bits.
+constexpr std::uint32_t feature_bits(const Features& set) {
+  std::uint32_t bits = 0;
+  for (int i = 0; i < kFeatureCount; ++i) bits |= static_cast<std::uint32_t>(set.*kFeatureTable[i].member) << i;
+  return bits;
+}
+
+// The default, so that every image runs. It costs a firmware for Cortex-M4 more than half as much flash again as
+// kLlamaFeatures, and twice as much as kDecoderFeatures; DESIGN.md has the bytes of each feature. `heed inspect` and `heed
+// plan` print the line that carries what an image needs and no more.
 inline constexpr Features kAllFeatures{};
+inline constexpr Features kNoFeatures = kAllFeatures - kAllFeatures;
 // What a decoder of the Llama family with one scale per row takes on one core, as `heed quantize` writes it.
 inline constexpr Features kLlamaFeatures = [] {
   Features f;
@@ -30,6 +90,9 @@ inline constexpr Features kLlamaFeatures = [] {
   f.gelu = f.relu = f.threads = f.unrolled = false;
   return f;
 }();
+// The same of the GPT-2 family: layer norm, biases, learned positions, GELU without a gate.
+inline constexpr Features kGpt2Features = kLlamaFeatures + Feature::biases + Feature::ungated + Feature::layer_norm +
+                                          Feature::learned_positions + Feature::gelu;
 // The smallest: the program picks its tokens itself.
 inline constexpr Features kDecoderFeatures = [] {
   Features f = kLlamaFeatures;
@@ -37,7 +100,8 @@ inline constexpr Features kDecoderFeatures = [] {
   return f;
 }();
 
-// A firmware that carries less says so once for its whole program, e.g. -DHEED_FEATURES=kLlamaFeatures.
+// A firmware that carries less says so once for its whole program, e.g. -DHEED_FEATURES=kLlamaFeatures or
+// -DHEED_FEATURES=kLlamaFeatures+Feature::groups.
 #ifndef HEED_FEATURES
 #define HEED_FEATURES kAllFeatures
 #endif

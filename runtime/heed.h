@@ -111,6 +111,30 @@ typedef struct heed_model {
 HEED_CHECKED heed_status heed_model_open(heed_model* model, const void* image, size_t image_bytes,
                                          const heed_kernels* kernels);
 
+// Parts of the runtime that a build may leave out (HEED_FEATURES, runtime/features.hpp), as bits. Numbers never change.
+#define HEED_FEATURE_GROUPS 1u
+#define HEED_FEATURE_BIASES 2u
+#define HEED_FEATURE_UNGATED 4u
+#define HEED_FEATURE_KEY_OFFSET 8u
+#define HEED_FEATURE_PATTERN_TAP 16u
+#define HEED_FEATURE_LAYER_NORM 32u
+#define HEED_FEATURE_LEARNED_POSITIONS 64u
+#define HEED_FEATURE_GELU 128u
+#define HEED_FEATURE_RELU 256u
+#define HEED_FEATURE_THREADS 512u
+#define HEED_FEATURE_SAMPLING 1024u
+#define HEED_FEATURE_SPEED 2048u
+#define HEED_FEATURE_UNROLLED 4096u
+// No build of this version carries it: an encoder, a sliding window and the like.
+#define HEED_FEATURE_NONE_HAS 0x80000000u
+
+// What this library carries.
+uint32_t heed_built_features(void);
+
+// What an image needs; without the bits of heed_built_features it is what is missing after HEED_FEATURE_NOT_BUILT. Also 0
+// when heed_model_open would refuse the image for another reason before it has read the configuration. `image` as there.
+uint32_t heed_needed_features(const void* image, size_t image_bytes, const heed_kernels* kernels);
+
 // Reads the whole image: checksums, and weights within -127..127. An image that is opened and not verified may give
 // wrong numbers, never undefined behaviour. Fails with bad_argument, bad_checksum or bad_value.
 HEED_CHECKED heed_status heed_model_verify(const heed_model* model, const heed_kernels* kernels);
@@ -229,8 +253,8 @@ typedef struct heed_parallel {
   uint32_t threshold;  // multiply-adds below which a piece of work is not split; 0 splits everything
 } heed_parallel;
 
-// `parallel` is copied; null: back to one thread. Fails with bad_argument (no `run`, no threads). Without the threads
-// feature in the build it has no effect.
+// `parallel` is copied; null: back to one thread. Fails with bad_argument (no `run`, no threads) or feature_not_built
+// (a build without threads).
 HEED_CHECKED heed_status heed_session_set_parallel(heed_session* session, const heed_parallel* parallel);
 
 // ---- Sampler --------------------------------------------------------------------------------------------------

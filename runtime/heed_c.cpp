@@ -108,6 +108,15 @@ static_assert(HEED_REGION_KV_CACHE == static_cast<int>(Region::kv_cache) &&
               HEED_REGION_SCRATCH == static_cast<int>(Region::scratch) &&
               HEED_REGION_LOGITS == static_cast<int>(Region::logits) && HEED_REGIONS == kRegionCount);
 static_assert(sizeof(heed_status) == 4);
+constexpr std::uint32_t bit(Feature f) { return feature_bits(kNoFeatures + f); }
+static_assert(HEED_FEATURE_GROUPS == bit(Feature::groups) && HEED_FEATURE_BIASES == bit(Feature::biases) &&
+              HEED_FEATURE_UNGATED == bit(Feature::ungated) && HEED_FEATURE_KEY_OFFSET == bit(Feature::key_offset) &&
+              HEED_FEATURE_PATTERN_TAP == bit(Feature::pattern_tap) &&
+              HEED_FEATURE_LAYER_NORM == bit(Feature::layer_norm) &&
+              HEED_FEATURE_LEARNED_POSITIONS == bit(Feature::learned_positions) &&
+              HEED_FEATURE_GELU == bit(Feature::gelu) && HEED_FEATURE_RELU == bit(Feature::relu) &&
+              HEED_FEATURE_THREADS == bit(Feature::threads) && HEED_FEATURE_SAMPLING == bit(Feature::sampling) &&
+              HEED_FEATURE_SPEED == bit(Feature::speed) && HEED_FEATURE_UNROLLED == bit(Feature::unrolled));
 static_assert(std::is_same_v<heed_token, Token> && HEED_NO_TOKEN == kNoToken);
 static_assert(HEED_DECODE_BYTES == 3 * (kMaxPieceBytes + 1));
 
@@ -154,6 +163,16 @@ heed_status heed_model_open(heed_model* model, const void* image, std::size_t im
   if (!model) return HEED_BAD_ARGUMENT;
   if (!image || !kernels) return finish(model, Status::bad_argument);
   return finish(model, open(of(model), {static_cast<const std::uint8_t*>(image), image_bytes}, of(kernels)));
+}
+
+std::uint32_t heed_built_features() { return feature_bits(kBuiltFeatures); }
+
+std::uint32_t heed_needed_features(const void* image, std::size_t image_bytes, const heed_kernels* kernels) {
+  if (!image || !kernels) return 0;
+  Model model;
+  const Status status = open(model, {static_cast<const std::uint8_t*>(image), image_bytes}, of(kernels));
+  if (status != Status::ok && status != Status::feature_not_built) return 0;
+  return feature_bits(required_features(model.config())) | (is_carried(model.config()) ? 0 : HEED_FEATURE_NONE_HAS);
 }
 
 heed_status heed_model_verify(const heed_model* model, const heed_kernels* kernels) {
@@ -256,10 +275,14 @@ heed_status heed_session_rewind(heed_session* session, std::uint32_t position) {
 
 heed_status heed_session_set_parallel(heed_session* session, const heed_parallel* parallel) {
   if (!created(session) || (parallel && (!parallel->run || parallel->threads == 0))) return HEED_BAD_ARGUMENT;
-  Parallel lent;
-  if (parallel) lent = {parallel->run, parallel->context, parallel->threads, parallel->threshold};
-  of(session).set_parallel(lent);
-  return HEED_OK;
+  if constexpr (kBuiltFeatures.threads) {
+    Parallel lent;
+    if (parallel) lent = {parallel->run, parallel->context, parallel->threads, parallel->threshold};
+    of(session).set_parallel(lent);
+    return HEED_OK;
+  } else {
+    return parallel ? HEED_FEATURE_NOT_BUILT : HEED_OK;
+  }
 }
 
 // ---- Sampler ---------------------------------------------------------------------------------------------------

@@ -3,9 +3,12 @@
 // function gives the bits that SPEC.md, part 2, defines, so that tables can be exchanged for each other.
 //
 // Names are op_dst_lhs_rhs: f32 float, s8r int8 with one dynamic scale per vector, s8c int8 weights with one scale
-// per row. Outputs come first. Preconditions are the caller's; nothing here can fail.
+// per row. Outputs come first. Preconditions are the caller's; nothing here can fail. One of them: a table leaves out
+// what is not built (features.hpp), so what needs a feature must not reach it without; `create` and `open` see to that for
+// layers and models, and check_weights below for whoever calls a table himself.
 #pragma once
 #include "runtime/features.hpp"
+#include "runtime/status.hpp"
 #include "runtime/tensor.hpp"
 
 namespace heed {
@@ -74,7 +77,9 @@ struct KeyOffset {
   std::int8_t exponent;
 };
 
-// What attention over key blocks has gathered so far for each query.
+// What attention over key blocks has gathered so far for each query. Before its first block a query is fresh: numerators
+// and denominator 0, reference kFreshReference, below every other by so much that it weighs nothing.
+inline constexpr std::int32_t kFreshReference = -(1 << 24);
 struct AttentionSums {
   float* numerators;          // [n, head_dim]
   float* denominators;        // [n]
@@ -126,7 +131,8 @@ struct Kernels {
   void (*norm_s8r_f32)(const Activations& dst, std::uint32_t index, const float* src, const NormWeights& weights);
 
   // The same for gate * F(gate) * up, where F is one of numerics.hpp's tables [257], not falling and at most 32767; `gate`
-  // is overwritten, up to the next multiple of eight floats, and `up` read as far. up may be null (no factor).
+  // is overwritten, up to the next multiple of eight floats, and `up` read as far. up may be null (no factor; feature
+  // ungated).
   void (*gate_s8r_f32)(const Activations& dst, std::uint32_t index, float* gate, const float* up,
                        const std::uint16_t* factor);
 
@@ -141,9 +147,13 @@ struct Kernels {
                     const KeyOffset& offset);
   void (*store_value)(const KvBlock& dst, std::uint32_t slot, const float* src);
 
-  // Adds one key block to the sums of each query. `weights`, if not null, receives for the only query of a call
-  // with n = 1 the unnormalised weights of the visible keys relative to the block's reference, which is
-  // returned in `*reference`; the sums are not touched then.
+  // Adds one key block to the sums of each query. All queries of a call are equally fresh: either none of them has met a
+  // block yet or each has. A table may look at one of them and then write the numerators of all instead of adding to
+  // them (M4 does so for pairs, M55 for fours); with some of each, a fresh one would keep what was there, or another
+  // lose what it had. The numerators of fresh queries are zeros on every table but M55's, which never reads them.
+  // `weights`, if not null (feature pattern_tap), receives for the only query of a call with n = 1 the unnormalised
+  // weights of the visible keys relative to the block's reference, which is returned in `*reference`; the sums are not
+  // touched then, nor does it matter what they are.
   void (*attend_block)(const AttentionSums& sums, const BlockQueries& queries, const KvBlock& block,
                        std::uint16_t* weights, std::int32_t* reference);
 
@@ -157,6 +167,45 @@ struct Kernels {
   void (*sample_weights)(std::uint32_t* weights, const float* logits, std::uint32_t n, float max,
                          float inverse_temperature);
 };
+
+// ---- Weights that a caller made -------------------------------------------------------------------------------
+
+inline bool is_aligned(const void* p, std::size_t bytes) { return reinterpret_cast<std::uintptr_t>(p) % bytes == 0; }
+
+// Whether a matrix may be handed to this table: bad_argument (a null pointer, an empty shape, or more than 2^20 rows or
+// kMaxCols columns, a group size that does not exist, or one of group and multipliers without the other), feature_not_built (biases, groups), layout_unsupported, or
+// misaligned (weights to 64 bytes, the other parts to 4). Its numbers are the caller's: those of SPEC.md, V1 to V5.
+inline Status check_weights(const KernelTraits& traits, const Tensor& t) {
+  if (!t.weights || !t.scales || t.rows == 0 || t.rows > 1u << 20 || t.cols == 0 || t.cols > kMaxCols)
+    return Status::bad_argument;
+  if (t.group ? (t.group != 32 && t.group != 64 && t.group != 128 && t.group != 256) || !t.multipliers
+              : t.multipliers != nullptr)
+    return Status::bad_argument;
+  if ((!kBuiltFeatures.biases && t.bias) || (!kBuiltFeatures.groups && t.group)) return Status::feature_not_built;
+  if (static_cast<int>(t.layout) >= kLayoutCount || !((traits.layouts >> static_cast<unsigned>(t.layout)) & 1u))
+    return Status::layout_unsupported;
+  const bool aligned = is_aligned(t.weights, 64) && is_aligned(t.scales, 4) && is_aligned(t.bias, 4) &&
+                       is_aligned(t.multipliers, 4);
+  return aligned ? Status::ok : Status::misaligned;
+}
+
+// The same of a norm: bad_argument (a bias without `centred`), feature_not_built (layer norm) or misaligned.
+inline Status check_weights(const NormWeights& w) {
+  if (w.bias && !w.centred) return Status::bad_argument;
+  if (!kBuiltFeatures.layer_norm && w.centred) return Status::feature_not_built;
+  return is_aligned(w.gain, 4) && is_aligned(w.bias, 4) ? Status::ok : Status::misaligned;
+}
+
+// The same of a key offset.
+inline Status check_weights(const KeyOffset& offset) {
+  if (!kBuiltFeatures.key_offset && offset.values) return Status::feature_not_built;
+  return is_aligned(offset.values, 2) ? Status::ok : Status::misaligned;
+}
+
+// Whether gate_s8r_f32 may be called with (`gated`) or without a factor `up`.
+constexpr Status check_gate(bool gated) {
+  return gated || kBuiltFeatures.ungated ? Status::ok : Status::feature_not_built;
+}
 
 // ---- Sizes that the plan adds up -----------------------------------------------------------------------------
 

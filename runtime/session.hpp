@@ -39,8 +39,17 @@ class Session {
   // Forgets everything after the first `position` positions. Fails with bad_argument beyond the present one.
   Status rewind(std::uint32_t position);
 
-  void set_tap(const PatternTap& tap) { attention_.tap = tap; }
-  void set_parallel(const Parallel& parallel) { parallel_ = parallel; }
+  // Neither compiles in a build without its feature, where it would have no effect.
+  template <bool kBuilt = kBuiltFeatures.pattern_tap>
+  void set_tap(const PatternTap& tap) {
+    static_assert(kBuilt, "a tap needs HEED_FEATURES with Feature::pattern_tap");
+    attention_.tap = tap;
+  }
+  template <bool kBuilt = kBuiltFeatures.threads>
+  void set_parallel(const Parallel& parallel) {
+    static_assert(kBuilt, "threads need HEED_FEATURES with Feature::threads");
+    parallel_ = parallel;
+  }
   const Model& model() const { return model_; }
   const Plan& plan() const { return plan_; }
   const Kernels& kernels() const { return *attention_.kernels; }

@@ -51,7 +51,7 @@ struct Tensor {
   const std::int8_t* weights = nullptr;        // [padded_rows, padded_cols] in `layout`, 64-byte aligned
   const float* scales = nullptr;               // [padded_rows]
   const float* bias = nullptr;                 // [padded_rows], or null
-  const std::uint8_t* multipliers = nullptr;   // [padded_rows / row_block, groups, row_block], or null
+  const std::uint8_t* multipliers = nullptr;   // [padded_rows / row_block, groups, row_block], 4-byte aligned, or null
   std::uint32_t rows = 0, cols = 0;
   std::uint16_t group = 0;                     // columns per group; 0 = one scale per row
   Layout layout = Layout::row;

@@ -45,7 +45,7 @@ require_none "includes against the arrow examples -> quant -> runtime -> kernel 
 # platform/target.hpp is macros about the compiler and includes nothing.
 # What platform/ may know of runtime/: the kernel interface. The test programs of tests/ link whatever they like.
 awk '$1 ~ /^platform\// && $2 ~ /^runtime\// &&
-  $2 !~ /^runtime\/(kernels|tensor|numerics|bits|span|parallel|status)\.hpp$/ { print }' "$work/includes" > "$work/bad"
+  $2 !~ /^runtime\/(kernels|tensor|numerics|one_rounding|bits|span|parallel|status)\.hpp$/ { print }' "$work/includes" > "$work/bad"
 require_none "platform/ includes more of runtime/ than the kernel interface" "$work/bad"
 
 # -- Words that runtime/ and platform/ do not use; platform/linux has an operating system ---------------------------

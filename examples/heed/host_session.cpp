@@ -13,6 +13,7 @@
 #include "examples/heed/profile.hpp"
 #include "examples/heed/refusal.hpp"
 #include "platform/tables.hpp"
+#include "quant/feature_names.hpp"
 #include "quant/readers/characters.hpp"
 #include "quant/source.hpp"
 
@@ -89,7 +90,9 @@ void load(LoadedModel& loaded, const std::string& path) {
   map(loaded.file, path);
   const Kernels& kernels = best_kernels();
   const auto start = std::chrono::steady_clock::now();
-  require(open(loaded.model, loaded.file.bytes(), kernels), path);
+  const Status opened = open(loaded.model, loaded.file.bytes(), kernels);
+  if (opened == Status::feature_not_built) refuse(path, "the model needs " + quant::missing_for(loaded.model.config()));
+  require(opened, path);
   loaded.open_s = seconds_since(start);
   require(verify(loaded.model, kernels), path);
   loaded.verify_s = seconds_since(start) - loaded.open_s;

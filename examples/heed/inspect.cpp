@@ -7,6 +7,7 @@
 #include "examples/heed/commands.hpp"
 #include "examples/heed/host_session.hpp"
 #include "examples/heed/output.hpp"
+#include "quant/feature_names.hpp"
 #include "quant/source.hpp"
 
 namespace heed::tool {
@@ -116,6 +117,9 @@ void print_as_json(const LoadedModel& loaded) {
   json["parameters"] = quant::parameter_count(model.config());
   json["layout"] = quant::name_of(model.layout());
   json["config"] = config_json(model.config());
+  const Features needed = required_features(model.config());
+  json["features"] = quant::names_of(needed);
+  json["heed_features"] = quant::define_for(needed);
   for (const SectionEntry& s : sections_of(model))
     json["sections"].push_back({{"kind", name_of(static_cast<SectionKind>(s.kind))},
                                 {"offset", s.offset},
@@ -146,6 +150,11 @@ void print_as_text(const LoadedModel& loaded) {
   std::puts("\nconfiguration");
   const Json config = config_json(c);
   for (const auto& item : config.items()) std::printf("  %-22s %s\n", item.key().c_str(), item.value().dump().c_str());
+
+  const Features needed = required_features(c);
+  std::puts("\nfeatures that a firmware needs for it");
+  std::printf("  %s\n", is_empty(needed) ? "none" : quant::joined(quant::names_of(needed)).c_str());
+  std::printf("  these and no more: -DHEED_FEATURES=%s\n", quant::define_for(needed).c_str());
 
   std::puts("\nsections           offset        bytes  crc-32c");
   for (const SectionEntry& s : sections_of(model))

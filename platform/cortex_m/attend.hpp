@@ -146,7 +146,7 @@ inline Join join_of(std::int32_t& reference, std::int32_t here) {
   const std::int32_t old = reference, merged = old > here ? old : here;
   reference = merged;
   const auto exponent = [merged](std::int32_t r) { return r - merged < -30 ? kNothing : r - merged; };
-  return {exponent(old), exponent(here), old == -(1 << 24)};
+  return {exponent(old), exponent(here), old == kFreshReference};
 }
 
 // Head dimensions whose sums are made before they join; one row more may be written behind them.

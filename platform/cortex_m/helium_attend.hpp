@@ -151,9 +151,6 @@ inline void set_scales(FourQueries& four, const float* scales, std::uint32_t n, 
       : "q0", "q1", "q2", "q3", "memory");
 }
 
-// What the reference of a query is before its first block (SPEC.md 2.8); its numerators and denominator are zero.
-constexpr std::int32_t kNothingYet = -(1 << 24);
-
 // Merges references and denominators of n queries; true if it is the first block of all of them.
 inline bool merge_sums(FourQueries& four, std::int32_t* references, float* denominators, std::uint32_t n) {
   std::uint32_t more;
@@ -194,7 +191,7 @@ inline bool merge_sums(FourQueries& four, std::int32_t* references, float* denom
       "vstrw.32 q2, [%[four], #112]"
       : [more] "=&r"(more)
       : [four] "l"(&four), [references] "r"(references), [denominators] "r"(denominators), [n] "r"(n), [bias] "r"(127),
-        [least] "r"(127 - 30), [nothing] "r"(kNothingYet)
+        [least] "r"(127 - 30), [nothing] "r"(kFreshReference)
       : "q0", "q1", "q2", "q3", "memory");
 #undef HEED_POW2
   return more == 0;

@@ -199,7 +199,7 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
       numerators += head_dim;
       job.numerators_end = job.numerators[1] = numerators;
       numerators += head_dim;
-      job.skipped = sums.references[index] == -(1 << 24);  // of the first block, whatever the data
+      job.skipped = sums.references[index] == kFreshReference;  // of the first block, whatever the data
       job.worth[0] = merge_weights(call, index, first, scores, scores, max[0]);
       job.worth[1] = merge_weights(call, index + 1, second, scores + kScoreWords, scores + 2, max[1]);
       weigh_values_of_two(job);

@@ -7,6 +7,7 @@ writes nothing and fails when a number has grown by more than 2 % over flash.csv
   decoder          examples/firmware/decoder.cpp, kDecoderFeatures: tokens in, tokens out
   story            examples/firmware/story.cpp, kLlamaFeatures: with tokenizer and sampler
   + FEATURE        the story with one feature of runtime/features.hpp more
+  GPT-2 family     the story with kGpt2Features
   everything       the story with all of them
 """
 import argparse
@@ -40,8 +41,8 @@ def builds():
     yield "story", "story", "kLlamaFeatures"
     for i, name in enumerate(names):
         if not llama[i]:
-            values = [str(on or i == k).lower() for k, on in enumerate(llama)]
-            yield f"+ {name}", "story", f"Features{{{','.join(values)}}}"
+            yield f"+ {name}", "story", f"kLlamaFeatures+Feature::{name}"
+    yield "GPT-2 family", "story", "kGpt2Features"
     yield "everything", "story", "kAllFeatures"
 
 

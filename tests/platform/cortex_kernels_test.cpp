@@ -310,7 +310,7 @@ bool same_attention(const Both& both, const KvBlock* blocks, BlockQueries querie
   }
   for (std::uint32_t i = 0; first && i < kMaxQueries; ++i) {
     denominators[0][i] = denominators[1][i] = 0.0f;
-    references[0][i] = references[1][i] = -(1 << 24);
+    references[0][i] = references[1][i] = kFreshReference;
   }
   for (std::uint32_t i = 0; i < kMaxQueries * head_dim; ++i)
     if (first || i % 5 == 0) {

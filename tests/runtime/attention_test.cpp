@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // attention_test.cpp: long contexts against exact arithmetic, and the attention layer alone: against floats, cut in
 // pieces, tapped, and refused.
+#include <atomic>
 #include <cfenv>
 #include <cmath>
 #include <cstdio>
@@ -137,7 +138,7 @@ double long_context_error(const Kernels& kernels, double gap, Tail tail, std::ui
 
   std::vector<float> numerators(kDim, 0.0f), output(kDim);
   float denominator = 0.0f;
-  std::int32_t reference = -(1 << 24);
+  std::int32_t reference = kFreshReference;
   const AttentionSums sums{numerators.data(), &denominator, &reference};
   for (std::uint32_t b = 0; b < kKeys / kBlockKeys; ++b)
     kernels.attend_block(sums, {queries, 0, 1, 1, kBlockKeys, kBlockKeys, 1.44269504f * kAttentionScale},
@@ -405,6 +406,56 @@ TEST_CASE("the layer alone gives the same bits in any pieces, on any table and a
       }
       CHECK(forward_in_pieces(layer, *k, x, 50, 0, &parallel) == expected);
     }
+  }
+}
+
+namespace {
+
+// What kernels.hpp asks of a call of attend_block, looked at before the call goes on to the table.
+const Kernels* watched_table = nullptr;
+std::atomic<std::uint32_t> calls{0}, mixed_calls{0}, unready_calls{0};
+
+void watched_attend_block(const AttentionSums& sums, const BlockQueries& queries, const KvBlock& block,
+                          std::uint16_t* weights, std::int32_t* reference) {
+  std::uint32_t fresh = 0;
+  bool ready = true;
+  for (std::uint32_t q = queries.first; q < queries.first + queries.n; ++q) {
+    if (sums.references[q] != kFreshReference) continue;
+    ++fresh;
+    ready = ready && sums.denominators[q] == 0.0f;
+    for (std::uint32_t d = 0; d < block.head_dim; ++d) ready = ready && sums.numerators[q * block.head_dim + d] == 0.0f;
+  }
+  if (!weights) {
+    ++calls;
+    if (fresh != 0 && fresh != queries.n) ++mixed_calls;
+    if (!ready) ++unready_calls;
+  }
+  watched_table->attend_block(sums, queries, block, weights, reference);
+}
+
+}  // namespace
+
+TEST_CASE("all queries of one call meet their first block together", "[attention]") {
+  watched_table = find_kernels("portable");
+  Kernels watched = *watched_table;
+  watched.attend_block = watched_attend_block;
+  ThreadPool pool;
+  REQUIRE(pool.start(3));
+  Parallel parallel = pool.parallel();
+  parallel.threshold = 0;
+  for (const AttentionConfig& c : kLayers) {
+    const Layer layer(c, watched.traits.preferred, 65);
+    const std::vector<float> x = embeddings_of(c, c.max_seq, 67);
+    for (const std::size_t piece : {std::size_t{1}, std::size_t{7}, std::size_t{c.max_seq}})
+      for (const std::uint32_t chunk : {1u, 5u, 64u, c.max_seq})
+        for (const Parallel* threads : {static_cast<const Parallel*>(nullptr), static_cast<const Parallel*>(&parallel)}) {
+          INFO("width " << c.d_model << ", calls of " << piece << ", chunks of " << chunk);
+          calls = mixed_calls = unready_calls = 0;
+          forward_in_pieces(layer, watched, x, piece, chunk, threads);
+          CHECK(calls > 0);
+          CHECK(mixed_calls == 0);
+          CHECK(unready_calls == 0);
+        }
   }
 }
 

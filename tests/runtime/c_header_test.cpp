@@ -339,6 +339,30 @@ TEST_CASE("every status can be met through C, and has a text", "[c]") {
     CHECK(std::string(heed_status_text(static_cast<heed_status>(status))) == "unknown status");
 }
 
+TEST_CASE("what an image needs and a build carries, in C", "[c]") {
+  CHECK(heed_built_features() == feature_bits(kBuiltFeatures));
+  const auto needed = [](auto change) {
+    ImageBytes image = tiny();
+    change(*reinterpret_cast<ModelConfig*>(section(image, SectionKind::config)), image);
+    return heed_needed_features(image.data(), image.size(), portable());
+  };
+  const std::uint32_t as_it_is = needed([](ModelConfig&, ImageBytes&) {});
+  Model model;
+  const ImageBytes good = tiny();
+  REQUIRE(open(model, bytes(good), *find_kernels("portable")) == Status::ok);
+  CHECK(as_it_is == feature_bits(required_features(model.config())));
+  CHECK(needed([](ModelConfig& c, ImageBytes&) { c.mask = Mask::bidirectional; }) == (as_it_is | HEED_FEATURE_NONE_HAS));
+  CHECK(needed([](ModelConfig& c, ImageBytes&) {
+          c.activation = Activation::relu;
+          c.mask = Mask::bidirectional;  // or the tensors would contradict the rest
+        }) == (as_it_is | HEED_FEATURE_RELU | HEED_FEATURE_NONE_HAS));
+  CHECK(needed([](ModelConfig& c, ImageBytes&) { c.d_model = 0; }) == 0);
+  CHECK(needed([](ModelConfig&, ImageBytes& image) { image[0] = 'x'; }) == 0);
+  CHECK(heed_needed_features(nullptr, 0, portable()) == 0);
+  CHECK(heed_needed_features(good.data(), good.size(), nullptr) == 0);
+  CHECK(heed_needed_features(good.data() + 1, good.size() - 1, portable()) == 0);
+}
+
 TEST_CASE("a block per region gives the same logits in C", "[c]") {
   const ImageBytes image = tiny();
   const heed_kernels* const k = portable();

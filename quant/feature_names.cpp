@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// feature_names.cpp: features as words.
+#include "quant/feature_names.hpp"
+
+#include <utility>
+
+namespace heed::quant {
+namespace {
+
+struct NamedSet {
+  const char* name;
+  Features set;
+};
+// Smallest first; kDecoderFeatures is for programs that choose it.
+const NamedSet kOffered[] = {{"kLlamaFeatures", kLlamaFeatures}, {"kGpt2Features", kGpt2Features}};
+const NamedSet kKnown[] = {{"kAllFeatures", kAllFeatures},
+                           {"kNoFeatures", kNoFeatures},
+                           {"kDecoderFeatures", kDecoderFeatures},
+                           {"kLlamaFeatures", kLlamaFeatures},
+                           {"kGpt2Features", kGpt2Features}};
+
+}  // namespace
+
+std::vector<std::string> names_of(const Features& set) {
+  std::vector<std::string> names;
+  for (const NamedFeature& f : kFeatureTable)
+    if (set.*f.member) names.push_back(f.name);
+  return names;
+}
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& w : words) text += (text.empty() ? "" : ", ") + w;
+  return text;
+}
+
+std::string define_for(const Features& needed) {
+  std::string best;
+  std::size_t fewest = kFeatureCount + 1;
+  for (const NamedSet& base : kOffered) {
+    const std::vector<std::string> more = names_of(needed - base.set);
+    if (more.size() >= fewest) continue;
+    fewest = more.size();
+    best = base.name;
+    for (const std::string& name : more) best += "+Feature::" + name;
+  }
+  return best;
+}
+
+bool parse_features(Features& set, const std::string& text) {
+  std::size_t at = text.find_first_of("+-");
+  const std::string base = text.substr(0, at);
+  bool known = false;
+  for (const NamedSet& s : kKnown)
+    if (base == s.name) set = s.set, known = true;
+  while (known && at != std::string::npos) {
+    const bool add = text[at] == '+';
+    const std::size_t end = text.find_first_of("+-", at + 1);
+    std::string name = text.substr(at + 1, end == std::string::npos ? end : end - at - 1);
+    if (name.rfind("Feature::", 0) == 0) name.erase(0, 9);
+    known = false;
+    for (const NamedFeature& f : kFeatureTable)
+      if (name == f.name) set.*f.member = add, known = true;
+    at = end;
+  }
+  return known;
+}
+
+std::string missing_for(const ModelConfig& c) {
+  std::vector<std::string> parts;
+  const std::pair<bool, const char*> others[] = {
+      {c.architecture == Architecture::encoder || c.n_encoder_layers != 0, "an encoder"},
+      {c.architecture == Architecture::encoder_decoder, "an encoder beside the decoder"},
+      {c.input != Input::tokens, "feature vectors as input"},
+      {c.output == Output::pooled_class, "a pooled class as output"},
+      {c.output == Output::hidden_states, "hidden states as output"},
+      {c.norm_placement != NormPlacement::before, "norms behind the layers"},
+      {c.mask != Mask::causal, "a mask that is not causal"},
+      {c.window != 0, "a sliding window"},
+      {c.n_sinks != 0, "sinks"},
+      {(c.flags & kQueryKeyNorm) != 0, "a norm of queries and keys"},
+      {bits_of(c.embedding_scale) != bits_of(1.0f), "a scaled embedding"},
+      {c.tied_unembedding && (c.biases & kBiasHead), "a bias of a tied unembedding"},
+      {c.position == Position::sinusoidal, "sinusoidal positions"},
+      {c.position == Position::alibi, "ALiBi positions"},
+      {c.position == Position::relative, "relative positions"}};
+  for (const auto& [needed, what] : others)
+    if (needed) parts.push_back(what);
+  if (!parts.empty()) return joined(parts) + ", which this version does not carry";
+  const Features needed = required_features(c), missing = needed - kBuiltFeatures;
+  if (is_empty(missing)) return {};
+  return joined(names_of(missing)) + ", which this build leaves out (-DHEED_FEATURES=" + define_for(needed) + ")";
+}
+
+}  // namespace heed::quant
