@@ -140,6 +140,14 @@ test_without_data() {
   digest=$(value digest)
   expect 0 "sampling again" run tiny.heed -n 20 --temp 0.8 --top-k 5 --top-p 0.9 --seed 7 --json --isa portable
   same "digest of a seed" "$(value digest)" "$digest"
+  # The answers that SPEC.md shows in part 6.
+  expect 0 "a text that begins with its end" run tiny.heed --json --isa portable
+  same "digest of tiny.heed in SPEC.md" "$(value digest)" d06299c0
+  expect 0 "a prompt of SPEC.md" run tiny.heed -p banana --temp 1 --seed 2 --json --isa portable
+  same "digest of banana in SPEC.md" "$(value digest)" ee6d83a1
+  same "its text" "$(value text)" banana
+  expect 0 "the second image of SPEC.md" run "$source_dir/tests/golden/small.heed" -p banana -n 76 --temp 1 --seed 2 --json --isa portable
+  same "digest of small.heed in SPEC.md" "$(value digest)" c6f52ec3
 
   # -- layouts: lossless, and the same answer
   for layout in row packed pair block64; do
