@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// small.hpp: the model of tests/golden/small.heed, which has what tiny.heed has not: groups, biases, layer norm, learned
-// positions, key offsets, a second layer, and more positions than one block of keys. Its integers are numbered, not
-// quantised, so that it changes with nothing but this file.
+// small.hpp: the model of tests/golden/small.heed, which has what tiny.heed has not: groups, biases, layer norm,
+// learned positions, key offsets, a second layer, and more positions than one block of keys. Its integers are numbered,
+// not quantised, so that it changes with nothing but this file.
 #pragma once
 #include "tests/golden/tiny.hpp"
 
@@ -66,7 +66,8 @@ inline quant::ImageBytes small_image(Layout layout, const Kernels& kernels) {
       tensors.put(e.role, e.layer, small_matrix(numbers, slot, size));
     } else if (slot.type == ElementType::f32) {
       std::vector<float> x(slot.cols);
-      for (float& v : x) v = e.role >= Role::attention_norm_bias ? 0.25f * numbers.next() : 1.0f + 0.25f * numbers.next();
+      for (float& v : x)
+        v = e.role >= Role::attention_norm_bias ? 0.25f * numbers.next() : 1.0f + 0.25f * numbers.next();
       tensors.put_floats(e.role, e.layer, x.data());
     } else {
       std::vector<std::int16_t> values(std::size_t{slot.rows} * slot.cols);
@@ -77,8 +78,8 @@ inline quant::ImageBytes small_image(Layout layout, const Kernels& kernels) {
   }
   std::vector<std::uint8_t> tokenizer;
   if (!quant::build_tokenizer_section(tokenizer, tiny_vocabulary()).empty()) return {};
-  const std::string metadata = quant::metadata_text(
-      {{"name", "small"}, {"licence", "Apache-2.0"}, {"source", "tests/golden/make_small.cpp"}});
+  const std::string metadata =
+      quant::metadata_text({{"name", "small"}, {"licence", "Apache-2.0"}, {"source", "tests/golden/make_small.cpp"}});
   quant::ImageBytes image;
   quant::write_image(image, config, tensors, {tokenizer.data(), tokenizer.size()},
                      {reinterpret_cast<const std::uint8_t*>(metadata.data()), metadata.size()}, kernels);

@@ -89,7 +89,7 @@ def random_config(random, seed):
 
 
 def add_features(random, seed, values):
-    """Anything that 1.3 says is carried. The first seeds are GPT-2's own choice with each activation."""
+    """Anything that C12 lets through. The first seeds are GPT-2's own choice with each activation."""
     k = seed % 100
     values.update(norm=random.integer(0, 3) > 0, activation=k % 4, gated=random.integer(0, 2) == 0,
                   position=random.choice(0, 1, 1, 3), biases=random.integer(0, 63))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// spec_vectors_test.cpp: the vectors and answers that SPEC.md shows, read out of it, against the portable table, the scalars,
-// the tokenizer, the sampler, and whole runs on every table. They were written by reference/spec_vectors.py.
+// spec_vectors_test.cpp: the vectors and answers that SPEC.md shows, read out of it, against the portable table, the
+// scalars, the tokenizer, the sampler, and whole runs on every table. reference/spec_vectors.py wrote them.
 #include <algorithm>
 #include <cctype>
 #include <cstdio>
@@ -51,7 +51,8 @@ struct Vector {
   }
   std::vector<float> floats(const std::string& name) const {
     std::vector<float> x;
-    for (const std::string& w : words(name)) x.push_back(float_of(static_cast<std::uint32_t>(std::stoul(w, nullptr, 16))));
+    for (const std::string& w : words(name))
+      x.push_back(float_of(static_cast<std::uint32_t>(std::stoul(w, nullptr, 16))));
     return x;
   }
   template <class T = std::int32_t>
@@ -194,9 +195,7 @@ void round_numbers(Vector& v) {
   v.are("round", got);
 }
 
-void multiply_add(Vector& v) {
-  v.is_float("a*b+c", v.number("a") * v.number("b") + v.number("c"));
-}
+void multiply_add(Vector& v) { v.is_float("a*b+c", v.number("a") * v.number("b") + v.number("c")); }
 
 void snap_numbers(Vector& v) {
   std::vector<float> x = v.floats("x");
@@ -285,7 +284,8 @@ struct Turn {
       cosine_sine.insert(cosine_sine.end(), {sc.cosine, sc.sine});
     }
     if (cosine_sine.empty()) return;
-    rotation = {cosine_sine.data(), static_cast<std::uint16_t>(cosine_sine.size() / 2), v.words("pairing").at(0) == "halves"};
+    rotation = {cosine_sine.data(), static_cast<std::uint16_t>(cosine_sine.size() / 2),
+                v.words("pairing").at(0) == "halves"};
   }
 };
 
@@ -296,10 +296,18 @@ struct Block {
   std::vector<std::uint8_t> mantissas;
   KvBlock block;
   explicit Block(std::size_t head_dim)
-      : keys(kCapacity * round_up(static_cast<std::uint32_t>(head_dim), 4)), values(kCapacity * head_dim),
-        exponents(4 * kCapacity), mantissas(kCapacity),
-        block{keys.data(), values.data(), mantissas.data(), exponents.data(), exponents.data() + kCapacity,
-              exponents.data() + 2 * kCapacity, exponents.data() + 3 * kCapacity, kCapacity,
+      : keys(kCapacity * round_up(static_cast<std::uint32_t>(head_dim), 4)),
+        values(kCapacity * head_dim),
+        exponents(4 * kCapacity),
+        mantissas(kCapacity),
+        block{keys.data(),
+              values.data(),
+              mantissas.data(),
+              exponents.data(),
+              exponents.data() + kCapacity,
+              exponents.data() + 2 * kCapacity,
+              exponents.data() + 3 * kCapacity,
+              kCapacity,
               static_cast<std::uint32_t>(head_dim)} {}
 };
 
@@ -352,7 +360,9 @@ void attend(Vector& v) {
         b.block.values[d * Block::kCapacity + j] = static_cast<std::int8_t>(values[at * head_dim + d]);
       }
       b.block.key_mantissas[j] = static_cast<std::uint8_t>(m[at]);
-      const auto larger = [j](std::int8_t* maxima, std::int8_t e) { return j && maxima[j - 1] > e ? maxima[j - 1] : e; };
+      const auto larger = [j](std::int8_t* maxima, std::int8_t e) {
+        return j && maxima[j - 1] > e ? maxima[j - 1] : e;
+      };
       b.block.key_exponents[j] = static_cast<std::int8_t>(ek[at]);
       b.block.key_exponent_maxima[j] = larger(b.block.key_exponent_maxima, b.block.key_exponents[j]);
       b.block.value_exponents[j] = static_cast<std::int8_t>(ev[at]);
@@ -475,9 +485,7 @@ const Opened& tiny() {
   return image;
 }
 
-Words quoted(const std::string& text) {
-  return words_of('"' + text + '"');
-}
+Words quoted(const std::string& text) { return words_of('"' + text + '"'); }
 
 void encode(Vector& v) { v.are("tokens", tiny().encode(v.text("text"))); }
 void decode(Vector& v) { v.is("text", quoted(tiny().decode(v.integers<Token>("tokens")))); }
@@ -494,8 +502,8 @@ void printed(Vector& v) {
   v.is("text", quoted(tiny().decode(shown)));
 }
 
-// The generator shows its outputs only through what a sampler draws; 24 bits of each are compared: of 2^20 equal weights
-// u * 2^20 / 2^24 is the token.
+// The generator shows its outputs only through what a sampler draws; 24 bits of each are compared: of 2^20 equal
+// weights u * 2^20 / 2^24 is the token.
 void splitmix64(Vector& v) {
   const std::uint32_t n = 1u << 20;
   const std::vector<float> logits(n);
@@ -510,7 +518,8 @@ void splitmix64(Vector& v) {
   for (std::string& w : got) {
     Token token = kNoToken;
     if (sampler.pick(token, logits) != Status::ok) broken("splitmix64");
-    if (static_cast<std::uint64_t>(token) != std::stoull(w, nullptr, 16) >> 44) w = "a number beginning with " + std::to_string(token);
+    if (static_cast<std::uint64_t>(token) != std::stoull(w, nullptr, 16) >> 44)
+      w = "a number beginning with " + std::to_string(token);
   }
   v.is("outputs", got);
 }
@@ -582,8 +591,8 @@ void answer(Vector& v) {
     Sampler sampler;
     Span<const float> logits;
     if (create(session, model, plan, *k, {arena, static_cast<std::size_t>(plan.arena_bytes)}) != Status::ok ||
-        create(sampler, sampling_of(v), vocab_size, *k, {reinterpret_cast<std::byte*>(scratch.data()), 4 * scratch.size()}) !=
-            Status::ok ||
+        create(sampler, sampling_of(v), vocab_size, *k,
+               {reinterpret_cast<std::byte*>(scratch.data()), 4 * scratch.size()}) != Status::ok ||
         session.prefill(logits, prompt) != Status::ok)
       broken(name);
     v.are_floats("logits", logits.data(), logits.size());
@@ -611,14 +620,34 @@ struct {
   const char* what;
   void (*compute)(Vector&);
   int seen;
-} g_vectors[] = {
-    {"round", round_numbers, 0}, {"multiply_add", multiply_add, 0}, {"snap", snap_numbers, 0}, {"limit", limit_number, 0},
-    {"block_float", block_float_of, 0}, {"quantise", quantise, 0}, {"rms_norm", norm, 0}, {"layer_norm", norm, 0},
-    {"factor_table", factor_table, 0}, {"activation", activation, 0}, {"power_table", power_table, 0},
-    {"sine_table", sine_table, 0}, {"sine", sine, 0}, {"query", query, 0}, {"key", key, 0}, {"value", value, 0},
-    {"attend", attend, 0}, {"product", product, 0}, {"embedding", embedding, 0}, {"exp", exponential, 0},
-    {"encode", encode, 0}, {"decode", decode, 0}, {"printed", printed, 0}, {"splitmix64", splitmix64, 0},
-    {"weights", weights, 0}, {"pick", pick, 0}, {"digest", digest, 0}, {"answer", answer, 0}};
+} g_vectors[] = {{"round", round_numbers, 0},
+                 {"multiply_add", multiply_add, 0},
+                 {"snap", snap_numbers, 0},
+                 {"limit", limit_number, 0},
+                 {"block_float", block_float_of, 0},
+                 {"quantise", quantise, 0},
+                 {"rms_norm", norm, 0},
+                 {"layer_norm", norm, 0},
+                 {"factor_table", factor_table, 0},
+                 {"activation", activation, 0},
+                 {"power_table", power_table, 0},
+                 {"sine_table", sine_table, 0},
+                 {"sine", sine, 0},
+                 {"query", query, 0},
+                 {"key", key, 0},
+                 {"value", value, 0},
+                 {"attend", attend, 0},
+                 {"product", product, 0},
+                 {"embedding", embedding, 0},
+                 {"exp", exponential, 0},
+                 {"encode", encode, 0},
+                 {"decode", decode, 0},
+                 {"printed", printed, 0},
+                 {"splitmix64", splitmix64, 0},
+                 {"weights", weights, 0},
+                 {"pick", pick, 0},
+                 {"digest", digest, 0},
+                 {"answer", answer, 0}};
 
 }  // namespace
 
