@@ -57,7 +57,8 @@ def section_3_1():
                    "        tokens = tokens[:-1]\n"
                    "    return tokenizer.decode([token for token in prompt + tokens if token != tokenizer.bos])",
                    "        pass\n"
-                   "    return tokenizer.decode([token for token in prompt if token != tokenizer.bos] + tokens)", spec_text)
+                   "    return tokenizer.decode([token for token in prompt if token != tokenizer.bos] + tokens)",
+                   spec_text)
     return [
         given("encode", {"text": '"banana"'}, encode, leftmost, highest, no_space),
         given("encode", {"text": '"anana"'}, encode, leftmost),
