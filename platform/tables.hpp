@@ -39,4 +39,18 @@ inline constexpr CoreTable kOtherCores[] = {
     {"cortex-m33+nofp", &kCortexM3}, {"cortex-m7", &kCortexM4},       {"cortex-m33", &kCortexM4},
     {"cortex-m35p", &kCortexM4},     {"cortex-m85", &kCortexM55}};
 
+constexpr bool same_name(const char* a, const char* b) {
+  while (*a && *a == *b) ++a, ++b;
+  return *a == *b;
+}
+
+// The traits of a table or of a core's table; null if the name is neither.
+constexpr const KernelTraits* find(const char* name) {
+  for (const KernelTraits* t : kAll)
+    if (same_name(t->name, name)) return t;
+  for (const CoreTable& c : kOtherCores)
+    if (same_name(c.core, name)) return c.traits;
+  return nullptr;
+}
+
 }  // namespace heed::traits

@@ -12,6 +12,7 @@
 #include "examples/heed/output.hpp"
 #include "examples/heed/presets.hpp"
 #include "examples/heed/refusal.hpp"
+#include "examples/heed/targets.hpp"
 #include "examples/heed/timing.hpp"
 #include "platform/tables.hpp"
 #include "quant/source.hpp"
@@ -43,12 +44,9 @@ struct Costs {
   StepFormula step;
 };
 
-// Two cores whose counts are their own run the table of a third.
 const KernelTraits& traits_of(const std::string& target) {
-  if (target == "cortex-m7" || target == "cortex-m33") return traits::kCortexM4;
-  for (const KernelTraits* t : traits::kAll)
-    if (target == t->name) return *t;
-  return best_kernels().traits;
+  const KernelTraits* found = traits::find(target.c_str());
+  return found ? *found : best_kernels().traits;
 }
 
 void take_preset(Costs& costs, const std::string& name) {
@@ -229,9 +227,8 @@ void plan(const Options& options) {
 void add_plan(CLI::App& app) {
   auto* command = app.add_subcommand("plan", "Count parameters, multiply-adds, flash and RAM");
   auto options = std::make_shared<Options>();
-  std::vector<std::string> targets, names;
-  for (const KernelTraits* t : traits::kAll) targets.push_back(t->name);
-  targets.insert(targets.end(), {"cortex-m7", "cortex-m33"});
+  const std::vector<std::string> targets = target_names();
+  std::vector<std::string> names;
   for (const Preset& p : presets()) names.push_back(p.name);
   auto* which = command->add_option_group("model", "One of");
   which->add_option("MODEL", options->model, "An image (.heed)");

@@ -11,6 +11,7 @@
 #include "examples/heed/output.hpp"
 #include "examples/heed/progress.hpp"
 #include "examples/heed/refusal.hpp"
+#include "examples/heed/targets.hpp"
 #include "platform/select.hpp"
 #include "platform/tables.hpp"
 #include "quant/convert.hpp"
@@ -63,8 +64,7 @@ void note_tokenizer(const Options& options, const std::string& chosen, bool requ
 
 // What the command line says; else an image keeps its own, and a float model gets the default.
 Layout choose_layout(const Options& options) {
-  for (const KernelTraits* t : traits::kAll)
-    if (options.target == t->name) return t->preferred;
+  if (const KernelTraits* target = traits::find(options.target.c_str())) return target->preferred;
   for (int i = 0; i < kLayoutCount; ++i)
     if (options.layout == quant::name_of(static_cast<Layout>(i))) return static_cast<Layout>(i);
   quant::SourceFile file;
@@ -155,8 +155,8 @@ void quantize(const Options& options) {
 void add_quantize(CLI::App& app) {
   auto* command = app.add_subcommand("quantize", "Convert a model to an image");
   auto options = std::make_shared<Options>();
-  std::vector<std::string> targets, layouts;
-  for (const KernelTraits* t : traits::kAll) targets.push_back(t->name);
+  const std::vector<std::string> targets = target_names();
+  std::vector<std::string> layouts;
   for (int i = 0; i < kLayoutCount; ++i) layouts.push_back(quant::name_of(static_cast<Layout>(i)));
   command->add_option("SOURCE", options->source, "A llama2.c checkpoint (.bin), or an image for another layout")
       ->required();
