@@ -309,13 +309,15 @@ heed_token heed_tokenizer_eos(const heed_tokenizer* tokenizer);
 
 // The most tokens that a text of this many bytes can give, and the scratch to encode it; constant expressions.
 #define HEED_MAX_TOKENS(text_bytes) ((size_t)(text_bytes) + 3)
-#define HEED_ENCODE_SCRATCH_BYTES(text_bytes) (((size_t)(text_bytes) + 1) * 8 + ((size_t)(text_bytes) + 64) / 64 * 4)
+#define HEED_ENCODE_SCRATCH_BYTES(text_bytes) (((size_t)(text_bytes) + 1) * 8 + ((size_t)(text_bytes) + 14) / 15 * 4)
 
 // Writes the tokens of text [text_bytes], any bytes at all, to tokens [max_tokens] and their number to `n_tokens`.
 // `text` may be null when text_bytes is 0, `tokens` when max_tokens is 0. `scratch` [scratch_bytes]:
 // HEED_ENCODE_SCRATCH_BYTES(text_bytes), aligned to 4; free again afterwards.
 // Fails with no_room (`n_tokens` = how many tokens it takes), text_not_expressible (`n_tokens` = offset of the first
 // byte of `text` without a token), misaligned, or bad_argument (scratch too small, unknown flags, 2^27 bytes or more).
+// Time, for the worst text of t bytes and the worst vocabulary: 4 (t + 1) binary searches among the sorted pieces, and
+// (t + 1)(48 ceil(log16(t + 1)) + 3) looks at a pair's rank; that is 99 a byte for 100 bytes, 243 for a million.
 HEED_CHECKED heed_status heed_tokenizer_encode(const heed_tokenizer* tokenizer, uint32_t* n_tokens, heed_token* tokens,
                                                size_t max_tokens, const char* text, size_t text_bytes, uint32_t flags,
                                                void* scratch, size_t scratch_bytes);

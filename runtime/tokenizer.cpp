@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::uint32_t kNone = (1u << 24) - 1;  // no merge: fits the 24 bits of Slot::pair
 constexpr std::uint32_t kNever = 0xFFFFFFFFu;    // the rank of a piece that no merge may make
-constexpr std::uint32_t kBlock = 64;
+constexpr std::uint32_t kFanOut = 16;            // children of a node of the tree over the slots
 constexpr std::size_t kMaxTextBytes = std::size_t{1} << 27;
 
 // By bytes, so that tables need no alignment; compilers make one load of it where the core allows.
@@ -56,7 +56,7 @@ std::uint32_t Tokenizer::rank_at(std::uint32_t position) const {
 // Where the piece `left` followed by `right` stands in the sorted list, or kNone.
 std::uint32_t Tokenizer::find(Piece left, Piece right) const {
   const std::uint32_t size = left.size + right.size;
-  std::uint32_t low = 0, high = sorted_count_;
+  std::uint32_t low = 0, high = size <= max_piece_bytes_ ? sorted_count_ : 0;
   while (low < high) {
     const std::uint32_t middle = (low + high) / 2;
     const Piece p = piece(id_at(middle));
@@ -156,8 +156,9 @@ Status open(Tokenizer& tokenizer, Span<const std::uint8_t> section, std::uint32_
 }
 
 // The text while it is being merged. A symbol is a run of slots: its first one holds the token, its first and its last
-// one the run's length, so that both neighbours are found without links. The best pair of each block of slots is kept,
-// which makes a merge cost three blocks and one look at every block, and costs almost no memory.
+// one the run's length, so that both neighbours are found without links. A tree over the slots knows the next pair:
+// node k stands over nodes 16 k + 1 to 16 k + 16, its leaves are the slots, behind the inner nodes, and an inner node
+// has the slot below it whose pair comes first. A merge changes three slots and the nodes above them.
 struct Tokenizer::Merger {
   struct Slot {
     std::uint32_t token;
@@ -168,9 +169,9 @@ struct Tokenizer::Merger {
   static_assert(kMaxPieceBytes < 256, "a run has no more slots than its piece has bytes");
 
   const Tokenizer& tokenizer;
-  Slot* slots;                // [room]
-  std::uint32_t* block_best;  // [blocks], the lowest rank of a pair that begins there
-  std::uint32_t size = 0;
+  Slot* slots;          // [room]
+  std::uint32_t* best;  // [inner], the slot below each inner node whose pair comes first
+  std::uint32_t size = 0, inner = 0;
 
   void append(std::uint32_t token) { slots[size++] = {token, kNone, 1}; }
 
@@ -204,44 +205,49 @@ struct Tokenizer::Merger {
     slots[slot].pair = pair & kNone;
   }
 
-  void refresh(std::uint32_t block) {
-    const std::uint32_t begin = block * kBlock, end = size - begin < kBlock ? size : begin + kBlock;
-    std::uint32_t best = kNever;
-    for (std::uint32_t i = begin; i < end; ++i) {
-      const std::uint32_t r = rank(i);
-      best = r < best ? r : best;
+  // Of equal ranks the first in the text, which is not the order of the nodes: the lowest level begins in mid-text.
+  void choose(std::uint32_t node) {
+    std::uint64_t first = ~std::uint64_t{0};
+    std::uint32_t child = node * kFanOut;
+    for (std::uint32_t i = kFanOut; i && ++child < inner + size; --i) {
+      const std::uint32_t slot = child < inner ? best[child] : child - inner;
+      const std::uint64_t key = std::uint64_t{rank(slot)} << 32 | slot;
+      if (key < first) first = key;
     }
-    block_best[block] = best;
+    best[node] = static_cast<std::uint32_t>(first);
+  }
+
+  // After the pair of `slot` has changed; up to the first node that had another slot and keeps it.
+  void update(std::uint32_t slot) {
+    for (std::uint32_t node = inner + slot; node;) {
+      node = (node - 1) / kFanOut;
+      const std::uint32_t known = best[node];
+      choose(node);
+      if (best[node] == known && known != slot) return;
+    }
   }
 
   // Merges until nothing more can be; the lowest rank first, of equals the first in the text.
   void merge() {
-    const std::uint32_t blocks = (size + kBlock - 1) / kBlock;
+    if (size < 2) return;
+    inner = (size - 1 + kFanOut - 2) / (kFanOut - 1);  // each makes one node of up to 16
     for (std::uint32_t i = 0; i < size; ++i) find_pair(i);
-    for (std::uint32_t b = 0; b < blocks; ++b) refresh(b);
+    for (std::uint32_t node = inner; node-- > 0;) choose(node);
     for (;;) {
-      std::uint32_t block = 0, best = kNever;
-      for (std::uint32_t b = 0; b < blocks; ++b) {
-        if (block_best[b] < best) {
-          best = block_best[b];
-          block = b;
-        }
-      }
-      if (best == kNever) return;
-      std::uint32_t left = block * kBlock;
-      while (rank(left) != best) ++left;
+      const std::uint32_t left = *best;
+      if (rank(left) == kNever) return;
       const std::uint32_t right = left + slots[left].extent;
       const std::uint32_t extent = slots[left].extent + slots[right].extent;
       slots[left].token = tokenizer.id_at(slots[left].pair);
       slots[right].pair = kNone;
       slots[left].extent = slots[left + extent - 1].extent = extent & 0xFFu;
       find_pair(left);
-      refresh(right / kBlock);
-      refresh(left / kBlock);
+      update(right);
+      update(left);
       if (left > 0) {
         const std::uint32_t before = left - slots[left - 1].extent;
         find_pair(before);
-        refresh(before / kBlock);
+        update(before);
       }
     }
   }

@@ -41,13 +41,15 @@ class Tokenizer {
   // `scratch`: scratch_bytes(text.size()) bytes aligned to 4; nothing of it is needed afterwards.
   // Fails with no_room (`n_tokens` = how many tokens it takes), text_not_expressible (`n_tokens` = offset of the first
   // byte of text without a token), misaligned, or bad_argument (scratch too small, text of 2^27 bytes or more).
+  // Time, for the worst text of t bytes and the worst vocabulary: 4 (t + 1) binary searches among the sorted pieces, and
+  // (t + 1)(48 ceil(log16(t + 1)) + 3) looks at a pair's rank; that is 99 a byte for 100 bytes, 243 for a million.
   Status encode(std::uint32_t& n_tokens, Span<const char> text, EncodeOptions options, Span<Token> tokens,
                 Span<std::byte> scratch) const;
 
   // The most tokens that a text of this many bytes can give, BOS, EOS and the space in front included.
   static constexpr std::size_t max_tokens(std::size_t text_bytes) { return text_bytes + 3; }
   static constexpr std::size_t scratch_bytes(std::size_t text_bytes) {
-    return (text_bytes + 1) * 8 + ((text_bytes + 1 + 63) / 64) * 4;
+    return (text_bytes + 1) * 8 + (text_bytes + 14) / 15 * 4;
   }
 
   // The bytes that `token` stands for, inside the image; not necessarily whole characters. Behind BOS or kNoToken

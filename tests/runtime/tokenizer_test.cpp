@@ -425,8 +425,8 @@ TEST_CASE("buffers of the wrong size are refused", "[tokenizer]") {
   // Each character a token: the most that a text can give.
   const Encoded most = encode(built.tokenizer, "xyz", {true, true});
   CHECK(most.n == Tokenizer::max_tokens(3));
-  static_assert(Tokenizer::scratch_bytes(0) == 12 && Tokenizer::scratch_bytes(63) == 516 &&
-                Tokenizer::scratch_bytes(64) == 528);
+  static_assert(Tokenizer::scratch_bytes(0) == 8 && Tokenizer::scratch_bytes(60) == 504 &&
+                Tokenizer::scratch_bytes(61) == 516);
 }
 
 TEST_CASE("decoding refuses tokens outside the vocabulary and strips one space at the beginning only", "[tokenizer]") {
