@@ -6,6 +6,7 @@
 #include "platform/tables.hpp"
 #include "runtime/numerics.hpp"
 #include "tests/check.hpp"
+#include "tests/differential/hard_numbers.hpp"
 
 namespace heed {
 
@@ -152,6 +153,49 @@ TEST_CASE("a gate gives the bits of portable", "[cortex_m]") {
     std::memcpy(copy, source, 64 * sizeof(float));
     kernels_portable.gate_s8r_f32(both.plain, 0, source, other, kGeluTanh);
     table.gate_s8r_f32(both.prepared, 0, copy, other, kGeluTanh);
+    CHECK(same(both, 0));
+  }
+}
+
+// Rows of numbers at the borders, from a generator of its own: those that tests/differential draws on hosts.
+TEST_CASE("random vectors give the bits of portable", "[cortex_m]") {
+  test::Random random(1);
+  const std::uint16_t* const factors[] = {kSigmoid, kGeluTanh, kGeluErf, kStep};
+  std::uint32_t n = 0;
+  Both both(1, 0, 1);
+  for (int round = 0; round < 6000; ++round) {
+    if (round % 20 == 0) {
+      n = 1 + random.below(random.below(8) ? 100 : 300);
+      both = Both(n, kBuiltFeatures.groups ? kGroups[random.below(5)] : 0, 1);
+    }
+    const bool finite = random.below(4) != 0;
+    differential::fill(source, n, random, finite);
+    differential::fill(other, n, random, finite);
+    const std::uint32_t what = random.below(4);
+    if (what == 0) {
+      kernels_portable.quantize_s8r_f32(both.plain, 0, source);
+      table.quantize_s8r_f32(both.prepared, 0, source);
+    } else if (what == 1) {
+      for (std::uint32_t i = 0; i < n; ++i) gain[i] = 0.5f + random.uniform() * 0.25f;
+      NormWeights weights{};
+      weights.gain = random.below(2) ? gain : nullptr;
+      weights.epsilon = random.below(2) ? 1e-5f : differential::hard_magnitude(random);
+      weights.centred = kBuiltFeatures.layer_norm && random.below(2);
+      weights.bias = weights.centred && random.below(2) ? other : nullptr;
+      kernels_portable.norm_s8r_f32(both.plain, 0, source, weights);
+      table.norm_s8r_f32(both.prepared, 0, source, weights);
+    } else {
+      const std::uint16_t* const factor = factors[random.below(4)];
+      const std::uint32_t at = random.below(n);
+      if (random.below(2) && differential::plant_product(source[at], other[at], random, {32767, 3, 0, -1.0f, false},
+                                                         [](std::int64_t a, int) { return (a * 32767 + (1 << 14)) >> 15; }))
+        for (std::uint32_t i = 0; i < n; ++i)
+          if (i != at) source[i] = source[at] * random.uniform() * 0.01f, other[i] = other[at] * random.uniform() * 0.01f;
+      const float* const up = random.below(4) || !kBuiltFeatures.ungated ? other : nullptr;
+      std::memcpy(copy, source, n * sizeof(float));
+      kernels_portable.gate_s8r_f32(both.plain, 0, source, up, factor);
+      table.gate_s8r_f32(both.prepared, 0, copy, up, factor);
+    }
     CHECK(same(both, 0));
   }
 }
