@@ -48,6 +48,12 @@ awk '$1 ~ /^platform\// && $2 ~ /^runtime\// &&
   $2 !~ /^runtime\/(kernels|tensor|numerics|one_rounding|bits|span|parallel|status)\.hpp$/ { print }' "$work/includes" > "$work/bad"
 require_none "platform/ includes more of runtime/ than the kernel interface" "$work/bad"
 
+# Without our CMake the first include is what keeps products from being fused with sums.
+{ ls runtime/*.cpp; find platform -name 'kernels*.cpp' | sort; } | while read -r file; do
+  grep -m 1 '^#include' "$file" | grep -q '"runtime/one_rounding.hpp"' || echo "$file"
+done > "$work/bad"
+require_none "runtime/one_rounding.hpp is not the first include of" "$work/bad"
+
 # -- Words that runtime/ and platform/ do not use; platform/linux has an operating system ---------------------------
 code_of $(in_folders 'runtime|platform' | grep -v '^platform/linux/') > "$work/core"
 banned() { grep -E "$2" "$work/core" > "$work/bad" || true; require_none "$1" "$work/bad"; }
