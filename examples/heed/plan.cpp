@@ -15,6 +15,7 @@
 #include "examples/heed/targets.hpp"
 #include "examples/heed/timing.hpp"
 #include "platform/tables.hpp"
+#include "quant/feature_names.hpp"
 #include "quant/source.hpp"
 #include "runtime/sampler.hpp"
 
@@ -22,7 +23,7 @@ namespace heed::tool {
 namespace {
 
 struct Options {
-  std::string model, preset, target;
+  std::string model, preset, target, features;
   std::uint32_t context = 0, chunk = 0;
   bool json = false;
 };
@@ -40,6 +41,7 @@ struct Costs {
   bool relayout = false;       // the image is in another layout than the target reads
   bool matrices_only = false;  // counted as parameters
   Plan plan;
+  Features needed;
   bool timed = false;          // the target's operations were counted
   StepFormula step;
 };
@@ -89,7 +91,16 @@ Costs measure(const Options& options) {
   costs.kv_cache_bytes =
       KvShape{c.n_kv_heads, c.head_dim, costs.context, costs.traits->alignment}.layer_bytes() * c.n_layers;
   require(make_plan(costs.plan, c, *costs.traits, {options.context, options.chunk}), costs.subject);
-  costs.timed = step_formula(costs.step, options.target, c, costs.layout);
+  costs.needed = required_features(c);
+  Features built;
+  if (!options.features.empty()) {
+    (void)quant::parse_features(built, options.features);  // checked as it was read
+    if (const Features missing = costs.needed - built; !is_empty(missing))
+      refuse(costs.subject, "the model needs " + quant::joined(quant::names_of(missing)) + ", which --features " +
+                                options.features + " leaves out; -DHEED_FEATURES=" + quant::define_for(costs.needed) +
+                                " has what it needs");
+  }
+  costs.timed = step_formula(costs.step, options.target, options.features.empty() ? nullptr : &built, c, costs.layout);
   costs.parameters = costs.counts.matrix_total() + (costs.matrices_only ? 0 : costs.counts.other_total());
   return costs;
 }
@@ -134,9 +145,12 @@ void print_as_json(const Costs& costs, const Options& options) {
   put(map.logits);
   put({"slack", map.slack});
   for (const NamedSlice& s : map.regions) json["regions"].push_back({{"name", s.name}, {"bytes", s.slice.bytes}});
+  json["features"] = quant::names_of(costs.needed);
+  json["heed_features"] = quant::define_for(costs.needed);
   if (costs.timed) {
     const StepFormula& step = costs.step;
     json["instructions"] = {{"core", options.target},
+                            {"features", options.features.empty() ? "any" : options.features},
                             {"constant", step.constant},
                             {"per_key", step.per_key},
                             {"per_block", step.per_block},
@@ -180,10 +194,11 @@ void print_macs(const Costs& costs) {
 
 std::string rounded(double x) { return grouped(static_cast<std::uint64_t>(x < 0 ? 0 : x + 0.5)); }
 
-void print_instructions(const Costs& costs, const std::string& core) {
+void print_instructions(const Costs& costs, const std::string& core, const std::string& features) {
   const StepFormula& step = costs.step;
   const std::uint32_t last = costs.context - 1;
-  std::printf("\ninstructions of a step on %s at position p, from 0 (counted under emulation, not cycles)\n", core.c_str());
+  std::printf("\ninstructions of a step on %s at position p, from 0: at most, in a build with %s (counted under "
+              "emulation, not cycles)\n", core.c_str(), features.empty() ? "any features" : features.c_str());
   std::printf("  %s + %.1f (p + 1) + %s floor(p / 64)\n", rounded(step.constant).c_str(), step.per_key,
               rounded(step.per_block).c_str());
   std::printf("  and at most      %22s more where p + 1 is no multiple of %d\n",
@@ -194,11 +209,11 @@ void print_instructions(const Costs& costs, const std::string& core) {
     std::printf("  what the numbers are moves a count by at most %.2f %%\n", step.data_percent);
 }
 
-void print_as_text(const Costs& costs, const std::string& target) {
+void print_as_text(const Costs& costs, const Options& options) {
   std::printf("%s\n\n", costs.subject.c_str());
   print_parameters(costs);
   print_macs(costs);
-  if (costs.timed) print_instructions(costs, target);
+  if (costs.timed) print_instructions(costs, options.target, options.features);
   std::printf("\nmemory on %s, context %s\n", costs.traits->name, grouped(costs.context).c_str());
   std::printf("  flash: image     %22s bytes, layout %s%s\n", grouped(costs.image_bytes).c_str(),
               quant::name_of(costs.layout), costs.from_image ? "" : ", without tokenizer and metadata");
@@ -211,6 +226,9 @@ void print_as_text(const Costs& costs, const std::string& target) {
   if (costs.relayout)
     std::printf("  after `heed quantize %s --target %s`: the image is in another layout now\n", costs.subject.c_str(),
                 costs.traits->name);
+  std::printf("  firmware that carries what it needs (%s) and no more: -DHEED_FEATURES=%s\n",
+              is_empty(costs.needed) ? "nothing optional" : quant::joined(quant::names_of(costs.needed)).c_str(),
+              quant::define_for(costs.needed).c_str());
   std::printf("\n%s", draw(memory_map(costs.plan, costs.traits->slack)).c_str());
 }
 
@@ -219,7 +237,7 @@ void plan(const Options& options) {
   if (options.json)
     print_as_json(costs, options);
   else
-    print_as_text(costs, options.target);
+    print_as_text(costs, options);
 }
 
 }  // namespace
@@ -242,8 +260,19 @@ void add_plan(CLI::App& app) {
   command->add_option("--chunk", options->chunk, "Tokens that a prefill takes together (default: the target's)")
       ->type_name("N")
       ->check(whole_number(1, 4096u));
+  command
+      ->add_option("--features", options->features,
+                   "Bound the instructions of this build alone, as it stands behind -DHEED_FEATURES= (default: of any)")
+      ->type_name("SET")
+      ->check(CLI::Validator(
+          [](const std::string& text) {
+            Features set;
+            return quant::parse_features(set, text) ? std::string()
+                                                    : "no features are called " + text + "; e.g. kLlamaFeatures+Feature::groups";
+          },
+          ""));
   command->add_flag("--json", options->json, "Print everything as JSON");
-  command->footer("Example:\n  heed plan stories.heed --target cortex-m4 --context 256\n  heed plan --preset gpt-3");
+  command->footer("Example:\n  heed plan stories.heed --target cortex-m4 --context 256 --features kLlamaFeatures\n  heed plan --preset gpt-3");
   command->callback([options] { plan(*options); });
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// timing.cpp: the operations of a step, one after the other, each with what its kind costs on the core.
+// timing.cpp: the operations of a step, one after the other, each with what its kind costs on the core at most.
 // tests/firmware/timing.py fits the table and so has the same terms in the same order.
 #include "examples/heed/timing.hpp"
 
@@ -11,12 +11,6 @@
 
 namespace heed::tool {
 namespace {
-
-const CoreCosts* costs_of(const std::string& core) {
-  for (const CoreCosts& c : kCoreCosts)
-    if (core == c.core) return &c;
-  return nullptr;
-}
 
 double vector_cost(const CoreCosts& costs, VectorOperation operation, std::uint32_t n) {
   const double* x = costs.vectors[operation];
@@ -56,15 +50,13 @@ HeadCosts head_costs(const CoreCosts& costs, std::uint32_t width) {
   return at;
 }
 
-}  // namespace
+std::uint8_t build_of(const Features& f) {
+  if (f.speed) return f.unrolled ? kUnrolledBuild : kSpeedBuild;
+  return f.unrolled ? kAnyBuild : kSmallBuild;  // nobody unrolls what is small: that was not counted
+}
 
-bool has_costs(const std::string& core) { return costs_of(core) != nullptr; }
-
-bool step_formula(StepFormula& formula, const std::string& core, const ModelConfig& c, Layout layout) {
-  const CoreCosts* costs = costs_of(core);
-  if (!costs) return false;
-  for (const std::uint16_t group : c.groups)
-    if (group) return false;
+StepFormula formula_of(const CoreCosts* costs, const ModelConfig& c, Layout layout) {
+  StepFormula formula;
   const double layers = c.n_layers, kv = c.n_kv_heads, heads = c.n_heads;
   const double per = heads / kv;
   const auto vector = [&](VectorOperation operation, std::uint32_t n) { return vector_cost(*costs, operation, n); };
@@ -107,8 +99,40 @@ bool step_formula(StepFormula& formula, const std::string& core, const ModelConf
   }
   for (double& r : formula.ragged) r -= lowest;
   formula.constant += lowest;
+  const double most = 1.0 + costs->margin_percent / 100.0;
+  for (double* n : {&formula.constant, &formula.per_key, &formula.per_block}) *n *= most;
+  for (double& r : formula.ragged) r *= most;
   formula.data_percent = costs->data_percent;
-  return true;
+  return formula;
+}
+
+}  // namespace
+
+bool has_costs(const std::string& core) {
+  for (const CoreCosts& c : kCoreCosts)
+    if (core == c.core) return true;
+  return false;
+}
+
+bool step_formula(StepFormula& formula, const std::string& core, const Features* features, const ModelConfig& c,
+                  Layout layout) {
+  for (const std::uint16_t group : c.groups)
+    if (group) return false;
+  const std::uint8_t builds = features ? build_of(*features) : kAnyBuild;
+  formula = StepFormula{};
+  bool found = false;
+  for (const CoreCosts& costs : kCoreCosts) {
+    if (core != costs.core || !(costs.builds & builds)) continue;
+    // Term by term, so that it is the most of each of them.
+    const StepFormula one = formula_of(&costs, c, layout);
+    formula.constant = std::max(formula.constant, one.constant);
+    formula.per_key = std::max(formula.per_key, one.per_key);
+    formula.per_block = std::max(formula.per_block, one.per_block);
+    formula.data_percent = std::max(formula.data_percent, one.data_percent);
+    for (int k = 0; k < kRagged; ++k) formula.ragged[k] = std::max(formula.ragged[k], one.ragged[k]);
+    found = true;
+  }
+  return found;
 }
 
 }  // namespace heed::tool

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// timing.hpp: instructions of one step as a formula of its position, for each core whose operations were counted.
+// timing.hpp: the most instructions of one step as a formula of its position, for each core whose operations were counted.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -22,8 +22,13 @@ struct HeadCosts {  // of one head of a width
   double ragged[kRagged - 1];     // per query, when the keys of a block are k = 1.. more than a multiple of 16
 };
 
+// The builds that were counted: features that change the kernels themselves, each with all others, which only add.
+inline constexpr std::uint8_t kUnrolledBuild = 1, kSpeedBuild = 2, kSmallBuild = 4, kAnyBuild = 7;
+
 struct CoreCosts {
   const char* core;
+  std::uint8_t builds;            // of those above that have these counts
+  double margin_percent;          // by which whole steps of random models exceeded the sums of these costs, and a reserve
   double data_percent;            // how far counts of one position differ between texts, at most
   std::uint32_t panel;            // rows that a product takes together
   double vectors[kVectorOperations][6];
@@ -33,7 +38,7 @@ struct CoreCosts {
   double rest[7];                 // Session::step between the operations
 };
 
-// Instructions of Session::step at position p (from 0), which sees p + 1 keys:
+// The most instructions of Session::step at position p (from 0), which sees p + 1 keys:
 //   constant + per_key * (p + 1) + per_block * (p / 64) + ragged[(p + 1) % 16]
 struct StepFormula {
   double constant = 0.0, per_key = 0.0, per_block = 0.0;
@@ -46,7 +51,9 @@ struct StepFormula {
 
 // Whether a core was counted.
 bool has_costs(const std::string& core);
-// False when the model has a part that was not counted: groups along a row.
-bool step_formula(StepFormula& formula, const std::string& core, const ModelConfig& config, Layout layout);
+// For a build with these features, or for any build if that is null. False when the model has a part that was not counted:
+// groups along a row.
+bool step_formula(StepFormula& formula, const std::string& core, const Features* features, const ModelConfig& config,
+                  Layout layout);
 
 }  // namespace heed::tool

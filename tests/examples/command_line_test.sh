@@ -221,6 +221,14 @@ test_without_data() {
   for word in configuration sections tensors metadata checks w_value_up verify; do has "$word"; done
   expect 0 "inspect --json" inspect tiny.heed --json
   keys image_bytes version parameters layout config sections tensors metadata checks open_s verify_s crc32c
+  keys features heed_features
+  same "the features of tiny.heed" "$(value heed_features)" kLlamaFeatures
+  # An image that no build runs is refused with the name of what is missing: byte 9 of the configuration is the mask.
+  at=$(tr -d ' \n' < out | sed 's/.*"kind":"config","offset":\([0-9]*\).*/\1/')
+  cp tiny.heed both_ways.heed
+  printf '\001' | dd of=both_ways.heed bs=1 seek=$((at + 9)) conv=notrunc 2> /dev/null
+  refuses both_ways.heed inspect both_ways.heed
+  says "a mask that is not causal"
   expect 0 "bench" bench tiny.heed -p 8,16 -n 4 --isa portable
   expect 0 "bench --json" bench tiny.heed -p 8 -n 4 --isa portable --json
   keys prefill_tokens_per_s decode_tokens_per_s macs_per_token parameters isa threads image_bytes arena_bytes \
@@ -238,7 +246,26 @@ test_without_data() {
     expect 0 "plan --target $core" plan --preset stories260k --target $core
     has "floor(p / 64)"
     expect 0 "plan --target $core --json" plan --preset stories260k --target $core --json
-    keys instructions constant per_key per_block ragged data_percent first_token last_token regions
+    keys instructions constant per_key per_block ragged data_percent first_token last_token regions features heed_features
+    # The promise for any build is the largest.
+    of_any=$(tr -d ' \n' < out | sed 's/.*"last_token":\([0-9]*\).*/\1/')
+    for set in kAllFeatures kLlamaFeatures kDecoderFeatures kAllFeatures-Feature::speed kLlamaFeatures+unrolled; do
+      expect 0 "plan --features $set" plan --preset stories260k --target $core --features $set --json
+      of_one=$(tr -d ' \n' < out | sed 's/.*"last_token":\([0-9]*\).*/\1/')
+      checks=$((checks + 1))
+      [ "$of_one" -gt 0 ] && [ "$of_one" -le "$of_any" ] || fail "$core: $of_one instructions with $set, $of_any with any"
+    done
+  done
+  expect 0 "plan --features" plan --preset stories260k --target cortex-m4 --features kDecoderFeatures
+  has "in a build with kDecoderFeatures"
+  has "DHEED_FEATURES=kLlamaFeatures"
+  expect 0 "plan of GPT-3" plan --preset gpt-3 --json
+  same "the features of gpt-3" "$(value heed_features)" kGpt2Features
+  refuses gpt-3 plan --preset gpt-3 --target cortex-m4 --features kLlamaFeatures
+  says "biases, ungated, layer_norm, learned_positions, gelu"
+  says "DHEED_FEATURES=kGpt2Features"
+  for set in "" llama kLlamaFeatures+ kLlamaFeatures+frob kLlamaFeatures+groups+ +groups; do
+    expect 2 "wrong features '$set'" plan tiny.heed --target cortex-m4 --features "$set"
   done
   expect 0 "the size of stories260k" plan --preset stories260k --target cortex-m4 --context 256 --json
   same "parameters of stories260k" "$(value parameters)" 260032
