@@ -5,6 +5,8 @@
 For each core: flash without the model, RAM, stack peak and the most that the compiler's report allows (stack.py), the
 digest of 200 greedy tokens, and instructions per token,
 counted by the plugin in tests/icount: the difference of runs of 101 and 1 tokens, divided by 100. All from one ELF a core.
+From a second one (task_stack.cpp): what a call of prefill and of step takes of a task's stack when the objects are static,
+painted, and at most.
 Writes tests/firmware/sizes.csv and the table between the marks in tests/MEASURED.md; with --check it writes nothing and fails
 when flash or stack has grown by more than 2 % over sizes.csv, when the M4 firmware exceeds 20 KiB, or when digests differ.
 """
@@ -24,7 +26,8 @@ BOARDS = {"cortex-m0": "mps2-an385", "cortex-m3": "mps2-an385", "cortex-m4": "mp
 LAYOUTS = {"cortex-m0": "row", "cortex-m3": "row", "cortex-m55": "block64"}  # the others: pair
 TABLES = {"cortex-m0": "cortex-m0", "cortex-m3": "cortex-m3", "cortex-m55": "cortex-m55"}  # the others: cortex-m4
 FLASH_LIMIT = {"cortex-m4": 20 * 1024}
-COLUMNS = ["model", "core", "text", "data", "bss", "stack", "stack_bound", "arena", "instructions_per_token", "digest"]
+COLUMNS = ["model", "core", "text", "data", "bss", "stack", "stack_bound", "stack_prefill", "stack_step",
+           "stack_task_bound", "arena", "instructions_per_token", "digest"]
 BEGIN, END = "<!-- firmware table begins -->", "<!-- firmware table ends -->"
 
 
@@ -87,7 +90,7 @@ def measure(core, board, heed, source, name, plugin, build):
     output(heed, "quantize", source, "--layout", LAYOUTS.get(core, "pair"), "-o", image)
     # The arena has exactly the bytes that the plan, made on this machine for that core, says.
     arena = json.loads(output(heed, "plan", image, "--target", TABLES.get(core, "cortex-m4"), "--json"))["arena_bytes"]
-    configure = ["cmake", "-S", ROOT, "--preset", core, "-B", folder, "-DHEED_TESTS=OFF",
+    configure = ["cmake", "-S", ROOT, "--preset", core, "-B", folder, "-DHEED_TESTS=ON",
                  "-DHEED_FEATURES=kLlamaFeatures", f"-DHEED_FIRMWARE_MODEL={image}",
                  f"-DHEED_ARENA_BYTES={arena}"]
     # The report changes no instruction. A folder that was configured without it is configured anew.
@@ -98,29 +101,35 @@ def measure(core, board, heed, source, name, plugin, build):
                 os.remove(cache)
     subprocess.run(configure, check=True, cwd=ROOT, stdout=subprocess.DEVNULL,
                    env={**os.environ, "CXXFLAGS": "-fcallgraph-info=su"})
-    subprocess.run(["cmake", "--build", folder, "--target", "story"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["cmake", "--build", folder, "--target", "story", "task_stack"], check=True, stdout=subprocess.DEVNULL)
     elf = os.path.join(folder, "bin", "story")
     size = sections(elf)
     text, _ = run(board, elf, 200, plugin, folder)
     first, one = run(board, elf, 1, plugin, folder)
     _, many = run(board, elf, 101, plugin, folder)
     del first
+    task_elf = os.path.join(folder, "bin", "task_stack")
+    task = emulate(board, task_elf, plugin, os.path.join(folder, "counts.txt"), "")
+    task_number = lambda key: int(re.search(rf"^{key} stack bytes (\d+)$", task, re.M).group(1))
     number = lambda key: int(re.search(rf"^{key} (\d+)$", text, re.M).group(1))
     return {"model": name, "core": core,
             "text": size[".text"] + size.get(".ARM.exidx", 0),
             "data": size.get(".data", 0),
             "bss": size.get(".bss", 0),
-            "stack": number("stack peak bytes"), "stack_bound": stack.bound(elf, folder)[0], "arena": number("arena bytes"),
+            "stack": number("stack peak bytes"), "stack_bound": stack.bound(elf, folder)[0],
+            "stack_prefill": task_number("prefill"), "stack_step": task_number("step"),
+            "stack_task_bound": stack.bound(task_elf, folder, "task_prefill")[0], "arena": number("arena bytes"),
             "instructions_per_token": (many - one) // 100,
             "digest": re.search(r"^digest ([0-9a-f]{8})$", text, re.M).group(1)}
 
 
 def table(rows):
-    lines = ["| model | core | flash without the model | data | bss beside the arena | arena | stack, painted | stack, at most | instructions per token | digest |",
-             "|---|---|---|---|---|---|---|---|---|---|"]
+    lines = ["| model | core | flash without the model | data | bss beside the arena | arena | stack of it all, painted | at most | of `prefill` alone | of `step` alone | of either, at most | instructions per token | digest |",
+             "|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
     for r in rows:
         lines.append(f"| {r['model']} | {r['core']} | {int(r['text']) + int(r['data']):,} | {int(r['data']):,} | {int(r['bss']):,} "
-                     f"| {int(r['arena']):,} | {int(r['stack']):,} | {int(r['stack_bound']):,} | {int(r['instructions_per_token']):,} | {r['digest']} |")
+                     f"| {int(r['arena']):,} | {int(r['stack']):,} | {int(r['stack_bound']):,} "
+                     f"| {int(r['stack_prefill']):,} | {int(r['stack_step']):,} | {int(r['stack_task_bound']):,} | {int(r['instructions_per_token']):,} | {r['digest']} |")
     return "\n".join(lines)
 
 
@@ -147,6 +156,9 @@ def main():
             errors.append(f"{r['core']}: {r['text'] + r['data']} bytes of flash, the limit is {limit}")
         if r["stack"] > r["stack_bound"]:
             errors.append(f"{r['model']} on {r['core']}: a stack of {r['stack']} bytes, stack.py allows {r['stack_bound']}")
+        if max(r["stack_prefill"], r["stack_step"]) > r["stack_task_bound"]:
+            errors.append(f"{r['model']} on {r['core']}: prefill and step take {r['stack_prefill']} and {r['stack_step']} bytes of "
+                          f"stack, stack.py allows {r['stack_task_bound']}")
         host = json.loads(output(args.heed, "run", os.path.join(args.build, f"{r['model'].replace(' ', '_')}.heed"), "-p",
                                  "", "-n", "200", "--json"))["digest"]
         if r["digest"] != host:
@@ -157,7 +169,7 @@ def main():
             known = {(r["model"], r["core"]): r for r in csv.DictReader(f)}
         for r in rows:
             old = known.get((r["model"], r["core"]))
-            for key in ("text", "data", "bss", "stack", "stack_bound", "arena", "instructions_per_token"):
+            for key in ("text", "data", "bss", "stack", "stack_bound", "stack_prefill", "stack_step", "stack_task_bound", "arena", "instructions_per_token"):
                 if old and r[key] > 1.02 * int(old[key]):
                     errors.append(f"{r['model']} on {r['core']}: {key} grew from {old[key]} to {r[key]}; run this script without --check")
     elif not errors and not args.core:
