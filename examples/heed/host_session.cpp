@@ -5,13 +5,13 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <thread>
 
 #include "examples/heed/counts.hpp"
 #include "examples/heed/numbers.hpp"
 #include "examples/heed/output.hpp"
 #include "examples/heed/profile.hpp"
 #include "examples/heed/refusal.hpp"
+#include "platform/linux/cpu_count.hpp"
 #include "platform/tables.hpp"
 #include "quant/feature_names.hpp"
 #include "quant/readers/characters.hpp"
@@ -64,7 +64,7 @@ constexpr std::uint64_t kWorthThreads = 1u << 22;
 
 std::uint32_t default_threads(const ModelConfig& config) {
   if (count(config).linear_macs < kWorthThreads) return 1;
-  return std::clamp(std::thread::hardware_concurrency(), 1u, ThreadPool::kMaxThreads);
+  return std::min(available_cpus(), ThreadPool::kMaxThreads);
 }
 
 // Says so where the best table cannot take the layout and a slower one runs.
@@ -130,7 +130,7 @@ void add_isa_option(CLI::App& command, std::string& isa) {
 }
 
 void add_threads_option(CLI::App& command, const std::string& names, std::uint32_t& threads) {
-  command.add_option(names, threads, "Threads; never changes the result (default: one per CPU, 1 for small models)")
+  command.add_option(names, threads, "Threads; never changes the result (default: one per CPU that this process may use, 1 for small models)")
       ->type_name("N")
       ->check(whole_number(1, ThreadPool::kMaxThreads));
 }
