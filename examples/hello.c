@@ -82,7 +82,7 @@ int main(int argc, char** argv) {
   for (int i = 0; i < 200; ++i) {
     heed_token token;
     require(heed_sampler_pick(&sampler, &token, logits));
-    if (token == heed_tokenizer_bos(&tokenizer) || token == heed_tokenizer_eos(&tokenizer)) break;
+    if (heed_tokenizer_ends_text(&tokenizer, token)) break;
     char piece[HEED_DECODE_BYTES];
     uint32_t n = 0;
     require(heed_decoder_push(&decoder, &n, piece, sizeof piece, &tokenizer, token));

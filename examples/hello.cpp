@@ -45,7 +45,7 @@ int main(int argc, char** argv) {
   for (int i = 0; i < 200; ++i) {
     heed::Token token = heed::kNoToken;
     require(sampler.pick(token, logits));
-    if (token == tokenizer.bos() || token == tokenizer.eos()) break;
+    if (tokenizer.ends_text(token)) break;
     char piece[1024];
     std::uint32_t n = 0;
     require(decoder.push(n, tokenizer, token, piece));

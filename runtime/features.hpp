@@ -21,6 +21,9 @@ struct Features {
   // How large the kernels are; no image needs these two.
   bool speed = true;        // larger kernels where a table has smaller ones as well: several tokens or queries together
   bool unrolled = true;     // beside speed, kernels that are larger again for some percent
+  // What a sampler may do beside temperature, top-k and top-p; no image needs these two.
+  bool repeat_penalty = true;
+  bool min_p = true;
 };
 
 // A member by name, so that a set can be written as kLlamaFeatures+Feature::groups or kAllFeatures-Feature::threads: no
@@ -87,7 +90,7 @@ inline constexpr Features kNoFeatures = kAllFeatures - kAllFeatures;
 inline constexpr Features kLlamaFeatures = [] {
   Features f;
   f.groups = f.biases = f.ungated = f.pattern_tap = f.layer_norm = f.learned_positions = false;
-  f.gelu = f.relu = f.threads = f.unrolled = false;
+  f.gelu = f.relu = f.threads = f.unrolled = f.repeat_penalty = f.min_p = false;
   return f;
 }();
 // The same of the GPT-2 family: layer norm, biases, learned positions, GELU without a gate.

@@ -72,8 +72,9 @@ typedef enum heed_status {
   HEED_STATUS_INT = 0x7FFFFFFF     // never returned; makes the type an int also where enums are short
 } heed_status;
 
-// A short, stable English phrase; never null, whatever the number. Static memory. Costs a kilobyte of flash when used.
-const char* heed_status_text(heed_status status);
+// A short, stable English phrase; never null, whatever the number: an int, because an enum may hold its own numbers only.
+// Static memory. Costs a kilobyte of flash when used.
+const char* heed_status_text(int status);
 
 // ---- Tokens ---------------------------------------------------------------------------------------------------
 
@@ -189,8 +190,8 @@ typedef enum heed_region {
 } heed_region;
 #define HEED_REGIONS 3
 
-// Exactly what heed_session_create_in asks for one region; 0 for a number that is none.
-uint64_t heed_plan_region_bytes(const heed_plan* plan, heed_region region);
+// Exactly what heed_session_create_in asks for one heed_region; 0 for a number that is none.
+uint64_t heed_plan_region_bytes(const heed_plan* plan, int region);
 
 // ---- Session --------------------------------------------------------------------------------------------------
 
@@ -264,9 +265,11 @@ typedef struct heed_sampler_config {
   float temperature;     // 0 .. 100; 0 takes the largest logit and needs no scratch
   float top_p;           // keep the likeliest whose share reaches this; <= 0 or >= 1 = all
   uint32_t top_k;        // keep this many; 0 = all
-  uint32_t reserved0;    // 0
+  uint32_t repeat_last;  // with a penalty: how many of the last tokens it is for, 64 for example; 1 ..
   uint64_t seed;         // any; the same seed gives the same tokens on every CPU
-  uint64_t reserved[3];  // 0
+  float repeat_penalty;  // 0.01 .. 100: their logits are divided by it above 0, else multiplied; 0 and 1 = off
+  float min_p;           // 0 .. 1: of what top_p left, keep those at least this times as likely as the likeliest
+  uint64_t reserved[2];  // 0
 } heed_sampler_config;
 
 // From logits to the next token.
@@ -274,20 +277,28 @@ typedef struct heed_sampler {
   uint64_t storage[12];
 } heed_sampler;
 
-// What heed_sampler_create asks for, as a constant expression.
+// What heed_sampler_create asks for, as constant expressions; the second is for a penalty, and comes behind the first.
 #define HEED_SAMPLER_SCRATCH_BYTES(vocab_size) ((size_t)(vocab_size)*4)
+#define HEED_SAMPLER_HISTORY_BYTES(repeat_last) ((size_t)(repeat_last)*4)
 
 // `scratch` [scratch_bytes]: HEED_SAMPLER_SCRATCH_BYTES(vocab_size), aligned to 4; written during each pick only, so it
-// may serve others between; may be null with 0 bytes at temperature 0. It must outlive the sampler.
-// `config` may be null: all zeroes. Fails with bad_argument (also a NaN, or too little scratch), misaligned or, with a
-// temperature, rounding_mode.
+// may serve others between; may be null with 0 bytes at temperature 0 without a penalty. With a penalty, also
+// HEED_SAMPLER_HISTORY_BYTES(repeat_last) behind them, which are the sampler's alone. It must outlive the sampler.
+// `config` may be null: all zeroes. Fails with bad_argument (also a NaN, or too little scratch), misaligned,
+// feature_not_built (a temperature, a penalty or min_p that this build does not carry) or, with a temperature or a
+// penalty, rounding_mode.
 HEED_CHECKED heed_status heed_sampler_create(heed_sampler* sampler, const heed_sampler_config* config,
                                              uint32_t vocab_size, const heed_kernels* kernels, void* scratch,
                                              size_t scratch_bytes);
 
-// Picks from logits [vocab_size]; never a NaN, and of equals the lower token. Fails with bad_argument when all are NaN,
-// and with a temperature with rounding_mode; no random number is used up then.
+// Picks from logits [vocab_size], which stay as they are; never a NaN, and of equals the lower token. What is picked is
+// remembered where there is a penalty. Fails with bad_argument when all are NaN, and with a temperature or a penalty with
+// rounding_mode; no random number is used up then.
 HEED_CHECKED heed_status heed_sampler_pick(heed_sampler* sampler, heed_token* token, const float* logits);
+
+// Remembers tokens [n_tokens] that were not picked here, a prompt's, in order; without a penalty it does nothing.
+// `tokens` may be null when n_tokens is 0. Fails with bad_argument or bad_token, and remembers none of them then.
+HEED_CHECKED heed_status heed_sampler_accept(heed_sampler* sampler, const heed_token* tokens, size_t n_tokens);
 
 // ---- Tokenizer ------------------------------------------------------------------------------------------------
 
@@ -302,6 +313,10 @@ HEED_CHECKED heed_status heed_tokenizer_open(heed_tokenizer* tokenizer, const he
 // The tokens in front of a text and behind it; HEED_NO_TOKEN if there is none, for null and before a successful open.
 heed_token heed_tokenizer_bos(const heed_tokenizer* tokenizer);
 heed_token heed_tokenizer_eos(const heed_tokenizer* tokenizer);
+
+// 1 if a text is complete with this token, which was picked: EOS, or BOS, which begins another. It counts as generated,
+// has its place in the digest, and is neither printed nor fed back. Else 0; 0 for null and before a successful open.
+int heed_tokenizer_ends_text(const heed_tokenizer* tokenizer, heed_token token);
 
 // Flags of heed_tokenizer_encode; without effect when the vocabulary has no such token.
 #define HEED_ADD_BOS 1u

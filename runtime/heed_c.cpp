@@ -121,7 +121,9 @@ static_assert(std::is_same_v<heed_token, Token> && HEED_NO_TOKEN == kNoToken);
 static_assert(HEED_DECODE_BYTES == 3 * (kMaxPieceBytes + 1));
 
 constexpr bool same_sizes(std::size_t n) {
-  return HEED_SAMPLER_SCRATCH_BYTES(n) == Sampler::scratch_bytes(n) && HEED_MAX_TOKENS(n) == Tokenizer::max_tokens(n) &&
+  return HEED_SAMPLER_SCRATCH_BYTES(n) == Sampler::scratch_bytes(n) &&
+         HEED_SAMPLER_SCRATCH_BYTES(n) + HEED_SAMPLER_HISTORY_BYTES(64) == sampler_scratch_bytes(n, 64) &&
+         HEED_MAX_TOKENS(n) == Tokenizer::max_tokens(n) &&
          HEED_ENCODE_SCRATCH_BYTES(n) == Tokenizer::scratch_bytes(n);
 }
 static_assert(same_sizes(0) && same_sizes(62) && same_sizes(63) && same_sizes(64) && same_sizes(1000));
@@ -135,9 +137,8 @@ extern "C" {
 
 std::uint32_t heed_version() { return HEED_VERSION; }
 
-const char* heed_status_text(heed_status status) {
-  const auto number = static_cast<unsigned>(status);
-  return to_string(static_cast<Status>(number < 0xFFu ? number : 0xFFu));
+const char* heed_status_text(int status) {
+  return to_string(static_cast<Status>(status >= 0 && status < 0xFF ? status : 0xFF));
 }
 
 // ---- Kernels ---------------------------------------------------------------------------------------------------
@@ -215,8 +216,8 @@ std::uint64_t heed_plan_arena_bytes(const heed_plan* plan) { return plan ? of(pl
 std::uint32_t heed_plan_arena_align(const heed_plan* plan) { return plan ? of(plan).arena_align : 0; }
 std::uint32_t heed_plan_max_seq(const heed_plan* plan) { return plan ? of(plan).max_seq : 0; }
 std::uint32_t heed_plan_chunk(const heed_plan* plan) { return plan ? of(plan).chunk : 0; }
-std::uint64_t heed_plan_region_bytes(const heed_plan* plan, heed_region region) {
-  return plan && static_cast<unsigned>(region) < HEED_REGIONS ? of(plan).region(static_cast<Region>(region)).bytes : 0;
+std::uint64_t heed_plan_region_bytes(const heed_plan* plan, int region) {
+  return plan && region >= 0 && region < HEED_REGIONS ? of(plan).region(static_cast<Region>(region)).bytes : 0;
 }
 
 // ---- Session ---------------------------------------------------------------------------------------------------
@@ -293,9 +294,11 @@ heed_status heed_sampler_create(heed_sampler* sampler, const heed_sampler_config
   if (!kernels || (!scratch && scratch_bytes)) return finish(sampler, Status::bad_argument);
   SamplerConfig asked;
   if (config) {
-    if (config->reserved0 || !all_zero(config->reserved, sizeof config->reserved))
-      return finish(sampler, Status::bad_argument);
+    if (!all_zero(config->reserved, sizeof config->reserved)) return finish(sampler, Status::bad_argument);
     asked = {config->temperature, config->top_k, config->top_p, config->seed};
+    if (config->repeat_penalty != 0.0f) asked.repeat_penalty = config->repeat_penalty;
+    asked.repeat_last = config->repeat_last;
+    asked.min_p = config->min_p;
   }
   of(sampler).vocab_size = vocab_size;
   return finish(sampler, create(of(sampler).sampler, asked, vocab_size, of(kernels), memory(scratch, scratch_bytes)));
@@ -305,6 +308,11 @@ heed_status heed_sampler_pick(heed_sampler* sampler, heed_token* token, const fl
   if (!sampler || !token || !logits) return HEED_BAD_ARGUMENT;
   SizedSampler& s = of(sampler);
   return for_c(s.sampler.pick(*token, {logits, s.vocab_size}));
+}
+
+heed_status heed_sampler_accept(heed_sampler* sampler, const heed_token* tokens, std::size_t n_tokens) {
+  if (!sampler || !of(sampler).vocab_size || (!tokens && n_tokens)) return HEED_BAD_ARGUMENT;
+  return for_c(of(sampler).sampler.accept({tokens, n_tokens}));
 }
 
 // ---- Tokenizer -------------------------------------------------------------------------------------------------
@@ -320,6 +328,9 @@ heed_token heed_tokenizer_bos(const heed_tokenizer* tokenizer) {
 }
 heed_token heed_tokenizer_eos(const heed_tokenizer* tokenizer) {
   return created(tokenizer) ? of(tokenizer).eos() : kNoToken;
+}
+int heed_tokenizer_ends_text(const heed_tokenizer* tokenizer, heed_token token) {
+  return created(tokenizer) && of(tokenizer).ends_text(token) ? 1 : 0;
 }
 
 heed_status heed_tokenizer_encode(const heed_tokenizer* tokenizer, std::uint32_t* n_tokens, heed_token* tokens,

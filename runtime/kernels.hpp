@@ -163,7 +163,8 @@ struct Kernels {
   // Index of the largest logit, the lowest one of equals; NaN counts as minus infinity.
   std::uint32_t (*argmax)(const float* logits, std::uint32_t n);
 
-  // weights[i] = round(exp((logits[i] - max) * inverse_temperature) * 2^22) for sampling.
+  // weights[i] = round(exp((logits[i] - max) * inverse_temperature) * 2^22) for sampling; `weights` may lie where `logits`
+  // do.
   void (*sample_weights)(std::uint32_t* weights, const float* logits, std::uint32_t n, float max,
                          float inverse_temperature);
 };

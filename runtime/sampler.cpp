@@ -77,12 +77,34 @@ Status create(Sampler& sampler, const SamplerConfig& config, std::uint32_t vocab
   s.kernels_ = &kernels;
   s.vocab_size_ = vocab_size;
   s.state_ = config.seed;
-  if (config.temperature >= kSmallestTemperature) {
-    if (!kBuiltFeatures.sampling) return Status::feature_not_built;
-    if (scratch.size() / sizeof(std::uint32_t) < vocab_size) return Status::bad_argument;
+  const bool penalty = config.repeat_penalty != 1.0f;
+  if (penalty) {
+    if (!(config.repeat_penalty >= 0.01f && config.repeat_penalty <= 100.0f) || config.repeat_last == 0)
+      return Status::bad_argument;
+    if (!kBuiltFeatures.repeat_penalty) return Status::feature_not_built;
+  }
+  if (config.min_p != 0.0f) {
+    if (!(config.min_p >= 0.0f && config.min_p <= 1.0f)) return Status::bad_argument;
+    if (!kBuiltFeatures.min_p) return Status::feature_not_built;
+    // ceil of the fraction in 2^-24, of 2^22.
+    s.min_weight_ = (static_cast<std::uint32_t>(config.min_p * static_cast<float>(kOne)) + 3) >> 2;
+  }
+  const bool warm = config.temperature >= kSmallestTemperature;
+  if (warm && !kBuiltFeatures.sampling) return Status::feature_not_built;
+  if (warm || penalty) {
+    const std::size_t words = scratch.size() / sizeof(std::uint32_t);
+    if (words < vocab_size || (penalty && words - vocab_size < config.repeat_last)) return Status::bad_argument;
     if (reinterpret_cast<std::uintptr_t>(scratch.data()) % alignof(std::uint32_t)) return Status::misaligned;
     if (!float_mode_is_default()) return Status::rounding_mode;
     s.weights_ = reinterpret_cast<std::uint32_t*>(scratch.data());
+  }
+  if (penalty) {
+    s.repeat_penalty_ = config.repeat_penalty;
+    s.history_size_ = config.repeat_last;
+    s.history_ = reinterpret_cast<Token*>(s.weights_ + vocab_size);
+    for (std::uint32_t i = 0; i < s.history_size_; ++i) s.history_[i] = kNoToken;
+  }
+  if (warm) {
     s.inverse_temperature_ = 1.0f / config.temperature;
     if (config.top_k < vocab_size) s.top_k_ = config.top_k;
     if (config.top_p > 0.0f && config.top_p < 1.0f) {
@@ -94,23 +116,54 @@ Status create(Sampler& sampler, const SamplerConfig& config, std::uint32_t vocab
   return Status::ok;
 }
 
+void Sampler::remember(Token token) {
+  history_[history_next_] = token;
+  if (++history_next_ == history_size_) history_next_ = 0;
+}
+
+Status Sampler::accept(Span<const Token> tokens) {
+  if (!remembers()) return Status::ok;
+  for (const Token token : tokens)
+    if (static_cast<std::uint32_t>(token) >= vocab_size_) return Status::bad_token;
+  for (const Token token : tokens) remember(token);
+  return Status::ok;
+}
+
+// A copy of the logits where the weights will be. What is penalised is computed from the logits themselves, so that a token
+// that was seen twice is penalised once. `snap` keeps CPUs that flush denormals and others at one answer.
+const float* Sampler::penalised(const float* logits) {
+  auto* copy = reinterpret_cast<float*>(weights_);
+  for (std::uint32_t i = 0; i < vocab_size_; ++i) copy[i] = logits[i];
+  for (std::uint32_t i = 0; i < history_size_; ++i) {
+    if (history_[i] == kNoToken) continue;
+    const float logit = logits[history_[i]];
+    copy[history_[i]] = snap(logit > 0.0f ? logit / repeat_penalty_ : logit * repeat_penalty_);
+  }
+  return copy;
+}
+
 Status Sampler::pick(Token& token, Span<const float> logits) {
   if (logits.size() != vocab_size_ || vocab_size_ == 0) return Status::bad_argument;
-  std::uint32_t best = kernels_->argmax(logits.data(), vocab_size_);
+  const bool draws = kBuiltFeatures.sampling && inverse_temperature_ != 0.0f;
+  if ((draws || remembers()) && !float_mode_is_default()) return Status::rounding_mode;
+  const float* l = logits.data();
+  if (remembers()) l = penalised(l);
+  std::uint32_t best = kernels_->argmax(l, vocab_size_);
   // argmax takes a NaN for minus infinity, and may return one when nothing is larger than that.
-  if (logits[best] != logits[best]) {
-    for (best = 0; best < vocab_size_ && logits[best] != logits[best];) ++best;
+  if (l[best] != l[best]) {
+    for (best = 0; best < vocab_size_ && l[best] != l[best];) ++best;
     if (best == vocab_size_) return Status::bad_argument;
   }
-  if (!kBuiltFeatures.sampling || inverse_temperature_ == 0.0f) {
-    token = static_cast<Token>(best);
-    return Status::ok;
-  }
-  if (!float_mode_is_default()) return Status::rounding_mode;
+  if (draws) best = draw(l, best);
   token = static_cast<Token>(best);
+  if (remembers()) remember(token);
+  return Status::ok;
+}
 
+// One of the tokens by chance; `best` is the largest logit's.
+std::uint32_t Sampler::draw(const float* logits, std::uint32_t best) {
   const std::uint32_t* w = weights_;
-  kernels_->sample_weights(weights_, logits.data(), vocab_size_, logits[best], inverse_temperature_);
+  kernels_->sample_weights(weights_, logits, vocab_size_, logits[best], inverse_temperature_);
   constexpr std::uint64_t kAll = ~std::uint64_t{0};
   Kept kept{0, vocab_size_, 0};
   if (top_k_) {
@@ -120,6 +173,11 @@ Status Sampler::pick(Token& token, Span<const float> logits) {
   }
   // The sum S with S / total >= top_p is S >= ceil(top_p * total).
   if (top_p_) kept = keep(w, vocab_size_, top_k_ ? top_k_ : vocab_size_, share(top_p_, kept.total, kOne - 1));
+  if (kBuiltFeatures.min_p && min_weight_ > kept.weight) {
+    kept = {min_weight_ - 1, 0, 0};
+    for (std::uint32_t i = 0; i < vocab_size_; ++i)
+      if (w[i] > kept.weight) kept.total += w[i];
+  }
 
   const auto uniform = static_cast<std::uint32_t>(next_random(state_) >> 40);
   const std::uint64_t threshold = share(uniform, kept.total, 0);
@@ -131,13 +189,9 @@ Status Sampler::pick(Token& token, Span<const float> logits) {
       --kept.ties;
     }
     reached += w[i];
-    if (reached > threshold) {
-      token = static_cast<Token>(i);
-      break;
-    }
+    if (reached > threshold) return i;
   }
-  // Without a positive weight (an infinite logit) nothing exceeds the threshold and the largest logit stands.
-  return Status::ok;
+  return best;  // without a positive weight (an infinite logit) nothing exceeds the threshold
 }
 
 }  // namespace heed

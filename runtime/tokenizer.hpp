@@ -36,6 +36,9 @@ class Tokenizer {
   std::uint32_t max_piece_bytes() const { return max_piece_bytes_; }
   Token bos() const { return bos_; }  // kNoToken if there is none
   Token eos() const { return eos_; }
+  // Whether a text is complete with this token, which was picked: EOS, or BOS, which begins another. It counts as
+  // generated, has its place in the digest, and is neither printed nor fed back.
+  bool ends_text(Token token) const { return token == eos_ || token == bos_; }
 
   // Writes the tokens of `text`, any bytes at all, to `tokens` and their number to `n_tokens`.
   // `scratch`: scratch_bytes(text.size()) bytes aligned to 4; nothing of it is needed afterwards.

@@ -149,7 +149,7 @@ void tell(Story& story, std::uint32_t line_bytes, std::uint32_t seed) {
     ++generated;
     char text[3 * 256];
     std::uint32_t n = 0;
-    if (token == story.tokenizer.bos() || token == story.tokenizer.eos()) break;
+    if (story.tokenizer.ends_text(token)) break;
     if (!is_ok(decoder.push(n, story.tokenizer, token, text))) return;
     heed::port::log(text, n);
     heed::port::ticks();  // often enough for a clock of 24 bits

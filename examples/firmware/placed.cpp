@@ -91,16 +91,19 @@ int main() {
   require(is_ok(created()), "create");
 
   heed::Token token = 1;
-  if (is_ok(heed::open(tokenizer, model.tokenizer(), model.config().vocab_size)) && tokenizer.bos() != heed::kNoToken)
-    token = tokenizer.bos();
+  const bool has_text = is_ok(heed::open(tokenizer, model.tokenizer(), model.config().vocab_size));
+  if (has_text && tokenizer.bos() != heed::kNoToken) token = tokenizer.bos();
   heed::Span<const float> logits;
   heed::Digest digest;
   std::uint32_t generated = 0;
-  while (generated < 200 && session.position() < session.max_seq()) {
+  bool goes_on = true;
+  while (session.position() < 200 && session.position() < session.max_seq()) {
     require(is_ok(session.step(logits, token)), "step");
     token = static_cast<heed::Token>(kernels.argmax(logits.data(), model.config().vocab_size));
+    if (!goes_on) continue;  // the text is complete; the memories are tried on
     digest.add(kernels, token, logits);
     ++generated;
+    goes_on = !(has_text && tokenizer.ends_text(token));
   }
   for (int i = 0; i < heed::kRegionCount; ++i) {
     put_place(kNames[i], blocks[i].data(), blocks[i].size());

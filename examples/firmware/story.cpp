@@ -140,6 +140,7 @@ int main() {
     require(sampler.pick(token, logits), "pick");
     digest.add(kernels, token, logits);
     ++generated;
+    if (tokenizer.ends_text(token)) break;
     char text[3 * 256];
     std::uint32_t n = 0;
     require(decoder.push(n, tokenizer, token, text), "decode");

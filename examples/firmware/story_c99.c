@@ -156,6 +156,7 @@ int main(void) {
     require(heed_sampler_pick(&sampler, &token, logits), "pick");
     heed_digest_add(&digest, token, logits, vocab_size, kernels);
     ++generated;
+    if (heed_tokenizer_ends_text(&tokenizer, token)) break;
     char text[HEED_DECODE_BYTES];
     uint32_t n;
     require(heed_decoder_push(&decoder, &n, text, sizeof text, &tokenizer, token), "decode");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// two_cores.cpp: the same story on one core and on all that the port's parallel_for has: the digests are equal. With
-// HEED_COUNT each core marks its share of the work for the counting plugin, waiting not included.
+// two_cores.cpp: the same tokens on one core and on all that the port's parallel_for has: the digests are equal. (There is
+// no tokenizer, so no token ends a text.) With HEED_COUNT each core marks its share of the work for the counting plugin,
+// waiting not included.
 #include "platform/baremetal/semihosting.hpp"
 #include "platform/port.hpp"
 #include "platform/select.hpp"

@@ -519,6 +519,11 @@ TEST_CASE("weights for sampling") {
           INFO(k->traits.name << " n " << n << " values " << static_cast<int>(values));
           CHECK(a.same(b));
           CHECK(a.guard_holds());
+          // Where the logits are.
+          Buffer<std::uint32_t> c(n);
+          std::memcpy(c.data(), x.data(), n * sizeof(float));
+          k->sample_weights(c.data(), reinterpret_cast<const float*>(c.data()), n, 3.7f, inverse);
+          CHECK(c.same(b));
         }
       }
     }

@@ -51,7 +51,14 @@ class SplitMix64:
         return z ^ (z >> 31)
 
 
-def pick(logits, temperature, top_k, top_p, random):
+def penalise(logit, penalty):
+    x = f32(logit / penalty if logit > 0 else logit * penalty)
+    return x if abs(x) >= 2.0**-40 else 0.0
+
+
+def pick(logits, temperature, top_k, top_p, random, penalty=1.0, seen=(), min_p=0.0):
+    if penalty != 1.0:
+        logits = [penalise(l, f32(penalty)) if i in seen else l for i, l in enumerate(logits)]
     top = max(logits)
     if temperature == 0.0:
         return logits.index(top)
@@ -66,6 +73,8 @@ def pick(logits, temperature, top_k, top_p, random):
             s += w[order[n]]
             n += 1
         order = order[:n]
+    # As likely as `min_p` of the likeliest, in 2^-24.
+    order = [i for i in order if w[i] * 2**24 >= int(f32(min_p) * 2**24) * 2**22]
     order.sort()
     threshold = (random.next() >> 40) * sum(w[i] for i in order) >> 24
     for i in order:
@@ -84,6 +93,17 @@ CASES = [
     (1, 1.0, 0, 0.5, 0, False, 3), (2, 1.5, 5, 0.5, 0, False, 100), (65, 1.0, 64, 0.99999994, 9, False, 200),
     (4099, 3.0, 1000, 0.97, 11, False, 20), (4099, 3.0, 0, 0.5, 11, True, 20), (50257, 1.2, 0, 0.95, 42, True, 4),
 ]
+# The same, then penalty, tokens that it is for, min_p, and tokens of a prompt: 3, 10, 17, ... modulo the vocabulary.
+MORE_CASES = [
+    (512, 1.0, 0, 1.0, 5, False, 200, 1.1, 64, 0.0, 0), (512, 0.8, 40, 0.9, 1, False, 200, 1.3, 64, 0.0, 80),
+    (512, 0.0, 0, 1.0, 0, True, 200, 1.5, 7, 0.0, 3), (512, 0.0, 0, 1.0, 0, False, 200, 1.0009765625, 1, 0.0, 1),
+    (512, 2.0, 0, 1.0, 8, True, 200, 0.75, 300, 0.0, 5), (16, 1.0, 0, 1.0, 2, True, 200, 100.0, 5, 0.0, 40),
+    (16, 1.0, 0, 1.0, 2, False, 200, 0.01, 16, 0.0, 2), (1, 1.0, 0, 1.0, 2, False, 5, 3.0, 2, 0.0, 1),
+    (512, 1.0, 0, 1.0, 5, False, 200, 1.0, 64, 0.05, 0), (512, 3.0, 0, 1.0, 5, True, 200, 1.0, 64, 0.33333334, 0),
+    (512, 3.0, 40, 0.9, 5, False, 200, 1.0, 64, 0.5, 0), (512, 3.0, 0, 0.2, 5, True, 200, 1.0, 64, 1.0, 0),
+    (512, 9.0, 0, 1.0, 5, False, 200, 1.0, 64, 5.9604645e-08, 0), (512, 50.0, 100, 1.0, 5, True, 200, 1.0, 64, 0.9, 0),
+    (4099, 1.5, 0, 0.95, 9, False, 40, 1.2, 64, 0.1, 100), (50257, 0.9, 1000, 0.99, 42, True, 4, 1.1, 64, 0.02, 200),
+]
 
 
 def main():
@@ -92,20 +112,25 @@ def main():
     print("#pragma once\n#include <cstdint>\n")
     print("struct GoldenPicks {\n  std::uint32_t vocab_size;\n  float temperature;\n  std::uint32_t top_k;\n  float top_p;\n"
           "  std::uint64_t seed;\n  bool coarse;\n  std::uint32_t picks;\n  std::uint32_t crc;\n"
-          "  std::int32_t first[4];\n};\n")
+          "  std::int32_t first[4];\n  float repeat_penalty = 1.0f;\n  std::uint32_t repeat_last = 64;\n  float min_p = 0.0f;\n"
+          "  std::uint32_t prompt = 0;\n};\n")
     print("inline constexpr GoldenPicks kGoldenPicks[] = {")
-    for vocab, temperature, top_k, top_p, seed, coarse, picks in CASES:
-        x, random, tokens = 2463534242, SplitMix64(seed), []
+    for case in CASES + MORE_CASES:
+        vocab, temperature, top_k, top_p, seed, coarse, picks = case[:7]
+        penalty, last, min_p, prompt = case[7:] or (1.0, 64, 0.0, 0)
+        x, random, tokens, history = 2463534242, SplitMix64(seed), [], [(7 * i + 3) % vocab for i in range(prompt)]
         for _ in range(picks):
             logits = []
             for _ in range(vocab):
                 x = (x * 1664525 + 1013904223) & 0xFFFFFFFF
                 logits.append((x >> 26) / 4.0 - 8.0 if coarse else (x >> 16) / 4096.0 - 8.0)
-            tokens.append(pick(logits, temperature, top_k, top_p, random))
+            history = history[-last:]
+            tokens.append(pick(logits, temperature, top_k, top_p, random, penalty, history, min_p))
+            history.append(tokens[-1])
         crc = zlib.crc32(struct.pack("<%di" % picks, *tokens))
-        print("    {%d, %rf, %d, %rf, %dull, %s, %d, 0x%08X, {%s}}," % (
+        print("    {%d, %rf, %d, %rf, %dull, %s, %d, 0x%08X, {%s}%s}," % (
             vocab, temperature, top_k, top_p, seed, str(coarse).lower(), picks, crc,
-            ", ".join(map(str, (tokens + [-1] * 4)[:4]))))
+            ", ".join(map(str, (tokens + [-1] * 4)[:4])), ", %rf, %d, %rf, %d" % case[7:] if case[7:] else ""))
     print("};\n\n// exp_f32 of these, as bits.\nstruct GoldenExp {\n  float x;\n  std::uint32_t bits;\n};")
     print("inline constexpr GoldenExp kGoldenExp[] = {")
     for x in (0.0, -0.25, -0.34375, -0.5, -1.0, -2.71875, -10.0, -16.5, -40.0, -87.0, -1000.0, 1.0, 88.0):

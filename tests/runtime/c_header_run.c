@@ -64,3 +64,6 @@ heed_status run_through_c(struct c_run* run, const void* image, size_t image_byt
   run->digest = heed_digest_value(&digest);
   return heed_digest_saw_nan(&digest) ? HEED_BAD_VALUE : HEED_OK;
 }
+
+const char* text_of_number(int status) { return heed_status_text(status); }
+uint64_t region_bytes_of_number(const heed_plan* plan, int region) { return heed_plan_region_bytes(plan, region); }

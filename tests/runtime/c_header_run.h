@@ -28,6 +28,10 @@ struct c_run {
 /* open, verify, plan, create, then "a banana" and max_tokens more. The first status that is not ok. */
 heed_status run_through_c(struct c_run* run, const void* image, size_t image_bytes, const struct c_memory* memory);
 
+/* The same calls with any number at all, which C converts without a word. */
+const char* text_of_number(int status);
+uint64_t region_bytes_of_number(const heed_plan* plan, int region);
+
 #ifdef __cplusplus
 }
 #endif

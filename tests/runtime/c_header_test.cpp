@@ -134,6 +134,8 @@ TEST_CASE("getters give what the configuration says", "[c]") {
   REQUIRE(heed_tokenizer_open(&tokenizer, &c.model) == HEED_OK);
   CHECK(heed_tokenizer_bos(&tokenizer) == 1);
   CHECK(heed_tokenizer_eos(&tokenizer) == 2);
+  for (heed_token token = 0; token < 12; ++token)
+    CHECK(heed_tokenizer_ends_text(&tokenizer, token) == (token == 1 || token == 2 ? 1 : 0));
   const char* piece = nullptr;
   std::uint32_t n_bytes = 0;
   REQUIRE(heed_tokenizer_decode(&tokenizer, &piece, &n_bytes, HEED_NO_TOKEN, 11) == HEED_OK);
@@ -189,6 +191,55 @@ TEST_CASE("threads lent through C change nothing", "[c]") {
   CHECK(digest(true, parts) == alone);
   CHECK(none == 0);
   CHECK(parts > 3);
+}
+
+TEST_CASE("penalty and min-p in C are those of C++", "[c]") {
+  constexpr std::uint32_t kVocabSize = 50, kLast = 6;
+  alignas(4) static std::byte memory[HEED_SAMPLER_SCRATCH_BYTES(kVocabSize) + HEED_SAMPLER_HISTORY_BYTES(kLast)];
+  alignas(4) static std::byte other[sizeof memory];
+  heed_sampler_config in_c{};
+  in_c.temperature = 0.9f;
+  in_c.seed = 7;
+  in_c.repeat_penalty = 1.4f;
+  in_c.repeat_last = kLast;
+  in_c.min_p = 0.06f;
+  SamplerConfig in_cpp{0.9f, 0, 1.0f, 7, 1.4f, kLast, 0.06f};
+  heed_sampler c;
+  Sampler cpp;
+  REQUIRE(heed_sampler_create(&c, &in_c, kVocabSize, portable(), memory, sizeof memory) == HEED_OK);
+  REQUIRE(create(cpp, in_cpp, kVocabSize, *find_kernels("portable"), other) == Status::ok);
+  const heed_token prompt[3] = {4, 49, 4};
+  REQUIRE(heed_sampler_accept(&c, prompt, 3) == HEED_OK);
+  REQUIRE(heed_sampler_accept(&c, nullptr, 0) == HEED_OK);
+  REQUIRE(cpp.accept(prompt) == Status::ok);
+  std::set<Token> picked;
+  Random random(3);
+  for (int i = 0; i < 200; ++i) {
+    float logits[kVocabSize];
+    for (float& logit : logits) logit = static_cast<float>(random.below(4096)) / 512.0f - 4.0f;
+    Token expected = kNoToken, token = kNoToken;
+    REQUIRE(cpp.pick(expected, logits) == Status::ok);
+    REQUIRE(heed_sampler_pick(&c, &token, logits) == HEED_OK);
+    REQUIRE(token == expected);
+    picked.insert(token);
+  }
+  CHECK(picked.size() > 10);
+  const heed_token wrong = kVocabSize;
+  CHECK(heed_sampler_accept(&c, &wrong, 1) == HEED_BAD_TOKEN);
+  CHECK(heed_sampler_accept(&c, nullptr, 1) == HEED_BAD_ARGUMENT);
+  CHECK(heed_sampler_accept(nullptr, prompt, 3) == HEED_BAD_ARGUMENT);
+  CHECK(heed_sampler_create(&c, &in_c, kVocabSize, portable(), memory, sizeof memory - 1) == HEED_BAD_ARGUMENT);
+  CHECK(heed_sampler_accept(&c, prompt, 3) == HEED_BAD_ARGUMENT);  // zeroed
+  // Zeroes are the defaults, and 1 is no penalty either.
+  in_c.repeat_penalty = 1.0f;
+  in_c.repeat_last = 0;
+  CHECK(heed_sampler_create(&c, &in_c, kVocabSize, portable(), memory, HEED_SAMPLER_SCRATCH_BYTES(kVocabSize)) == HEED_OK);
+  in_c.repeat_penalty = 2.0f;
+  CHECK(heed_sampler_create(&c, &in_c, kVocabSize, portable(), memory, sizeof memory) == HEED_BAD_ARGUMENT);
+  in_c.repeat_penalty = std::nanf("");
+  in_c.repeat_last = kLast;
+  CHECK(heed_sampler_create(&c, &in_c, kVocabSize, portable(), memory, sizeof memory) == HEED_BAD_ARGUMENT);
+  CHECK(sizeof(heed_sampler_config) == 48);
 }
 
 TEST_CASE("every status can be met through C, and has a text", "[c]") {
@@ -322,7 +373,7 @@ TEST_CASE("every status can be met through C, and has a text", "[c]") {
   sampling.temperature = 1.0f;
   meet(HEED_BAD_ARGUMENT, heed_sampler_create(&sampler, &sampling, 12, k, scratch, 47));
   meet(HEED_BAD_ARGUMENT, heed_sampler_pick(&sampler, &token, logits));
-  sampling.reserved0 = 1;
+  sampling.reserved[1] = 1;
   meet(HEED_BAD_ARGUMENT, heed_sampler_create(&sampler, &sampling, 12, k, scratch, 48));
   meet(HEED_OK, heed_sampler_create(&sampler, nullptr, 12, k, nullptr, 0));
   std::vector<float> nans(12, std::nanf(""));
@@ -332,11 +383,12 @@ TEST_CASE("every status can be met through C, and has a text", "[c]") {
   for (int status = 0; status <= HEED_TEXT_NOT_EXPRESSIBLE; ++status) {
     INFO("status " << status);
     CHECK(met.count(status) == 1);
-    CHECK(std::string(heed_status_text(static_cast<heed_status>(status))) == to_string(static_cast<Status>(status)));
+    CHECK(std::string(text_of_number(status)) == to_string(static_cast<Status>(status)));
   }
-  // A status that is added must be added to heed.h, too.
-  for (const int status : {HEED_TEXT_NOT_EXPRESSIBLE + 1, 255, 256, 0x7FFFFFFF})
-    CHECK(std::string(heed_status_text(static_cast<heed_status>(status))) == "unknown status");
+  // A status that is added must be added to heed.h, too. What is none is promised a text, negative numbers included.
+  for (const int status : {HEED_TEXT_NOT_EXPRESSIBLE + 1, 255, 256, 0x7FFFFFFF, -1, -3, -0x7FFFFFFF - 1})
+    CHECK(std::string(text_of_number(status)) == "unknown status");
+  CHECK(std::string(heed_status_text(-3)) == "unknown status");  // in C++ only because an int is taken
 }
 
 TEST_CASE("what an image needs and a build carries, in C", "[c]") {
@@ -370,7 +422,7 @@ TEST_CASE("a block per region gives the same logits in C", "[c]") {
   heed_block blocks[HEED_REGIONS];
   std::unique_ptr<GuardedArena> memory[HEED_REGIONS];
   for (int i = 0; i < HEED_REGIONS; ++i) {
-    const auto bytes = heed_plan_region_bytes(&whole.plan, static_cast<heed_region>(i));
+    const auto bytes = region_bytes_of_number(&whole.plan, i);
     REQUIRE(bytes != 0);
     memory[i] = std::make_unique<GuardedArena>(bytes, heed_plan_arena_align(&whole.plan));
     blocks[i] = {memory[i]->span().data(), memory[i]->span().size()};
@@ -400,7 +452,9 @@ TEST_CASE("a block per region gives the same logits in C", "[c]") {
   CHECK(heed_session_create_in(&session, &whole.model, &whole.plan, k, nullptr) == HEED_BAD_ARGUMENT);
   CHECK(heed_session_create_in(nullptr, &whole.model, &whole.plan, k, blocks) == HEED_BAD_ARGUMENT);
   CHECK(heed_plan_region_bytes(nullptr, HEED_REGION_SCRATCH) == 0);
-  CHECK(heed_plan_region_bytes(&whole.plan, static_cast<heed_region>(HEED_REGIONS)) == 0);
+  for (const int region : {HEED_REGIONS, 255, 256, 0x7FFFFFFF, -1, -0x7FFFFFFF - 1})
+    CHECK(region_bytes_of_number(&whole.plan, region) == 0);
+  CHECK(heed_plan_region_bytes(&whole.plan, -1) == 0);
   for (const auto& each : memory) CHECK(each->intact());
 }
 

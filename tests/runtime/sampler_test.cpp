@@ -11,11 +11,13 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "runtime/digest.hpp"
 #include "runtime/numerics.hpp"
 #include "runtime/sampler.hpp"
+#include "tests/platform/runnable_kernels.hpp"
 #include "tests/reference/sampler_golden.hpp"
 
 namespace heed {
@@ -46,19 +48,37 @@ SamplerConfig config(float temperature, std::uint32_t top_k = 0, float top_p = 1
   return {temperature, top_k, top_p, seed};
 }
 
+SamplerConfig penalty(float factor, std::uint32_t last = 64, float temperature = 0.0f) {
+  SamplerConfig c = config(temperature);
+  c.repeat_penalty = factor;
+  c.repeat_last = last;
+  return c;
+}
+
+SamplerConfig min_p(float share, float temperature = 1.0f) {
+  SamplerConfig c = config(temperature);
+  c.min_p = share;
+  return c;
+}
+
 // A sampler with scratch of exactly the stated size, guarded behind.
 struct Rig {
   std::vector<std::uint32_t> memory;
   Sampler sampler;
   std::size_t n;
-  Rig(const SamplerConfig& c, std::size_t vocab_size) : memory(vocab_size + 1, 0xA5A5A5A5u), n(vocab_size) {
-    REQUIRE(create(sampler, c, static_cast<std::uint32_t>(n), heed::kernels_portable,
-                   {reinterpret_cast<std::byte*>(memory.data()), Sampler::scratch_bytes(n)}) == Status::ok);
+  Rig(const SamplerConfig& c, std::size_t vocab_size, const heed::Kernels& kernels = heed::kernels_portable)
+      : n(vocab_size) {
+    const std::size_t bytes = heed::sampler_scratch_bytes(n, c.repeat_penalty == 1.0f ? 0 : c.repeat_last);
+    memory.assign(bytes / sizeof(std::uint32_t) + 1, 0xA5A5A5A5u);
+    REQUIRE(create(sampler, c, static_cast<std::uint32_t>(n), kernels,
+                   {reinterpret_cast<std::byte*>(memory.data()), bytes}) == Status::ok);
   }
   Token pick(const std::vector<float>& logits) {
+    const std::vector<float> before = logits;
     Token token = -2;
     REQUIRE(sampler.pick(token, logits) == Status::ok);
-    REQUIRE(memory[n] == 0xA5A5A5A5u);
+    REQUIRE(std::memcmp(before.data(), logits.data(), n * sizeof(float)) == 0);
+    REQUIRE(memory.back() == 0xA5A5A5A5u);
     REQUIRE(token >= 0);
     REQUIRE(static_cast<std::size_t>(token) < n);
     return token;
@@ -66,31 +86,40 @@ struct Rig {
 };
 
 Status try_create(const SamplerConfig& c) {
-  alignas(4) std::byte scratch[64];
+  alignas(4) std::byte scratch[80];
   Sampler s;
   return create(s, c, 16, heed::kernels_portable, scratch);
 }
 
+void check_picks(const GoldenPicks& golden, const heed::Kernels& kernels) {
+  CAPTURE(kernels.traits.name, golden.vocab_size, golden.temperature, golden.top_k, golden.top_p, golden.seed,
+          golden.coarse, golden.repeat_penalty, golden.repeat_last, golden.min_p, golden.prompt);
+  Rig rig({golden.temperature, golden.top_k, golden.top_p, golden.seed, golden.repeat_penalty, golden.repeat_last,
+           golden.min_p},
+          golden.vocab_size, kernels);
+  for (std::uint32_t i = 0; i < golden.prompt; ++i) {
+    const Token token = static_cast<Token>((7 * i + 3) % golden.vocab_size);
+    REQUIRE(rig.sampler.accept({&token, 1}) == Status::ok);
+  }
+  std::uint32_t x = 2463534242u;
+  std::vector<Token> tokens;
+  std::vector<float> logits(golden.vocab_size);
+  for (std::uint32_t i = 0; i < golden.picks; ++i) {
+    for (float& logit : logits) {
+      x = x * 1664525u + 1013904223u;
+      logit = golden.coarse ? static_cast<float>(x >> 26) / 4.0f - 8.0f : static_cast<float>(x >> 16) / 4096.0f - 8.0f;
+    }
+    tokens.push_back(rig.pick(logits));
+    if (i < 4) REQUIRE(tokens.back() == golden.first[i]);
+  }
+  CHECK(crc32(tokens.data(), tokens.size() * sizeof(Token)) == golden.crc);
+}
+
 }  // namespace
 
-TEST_CASE("sampler picks what the independent reference picks", "[sampler]") {
-  for (const GoldenPicks& golden : kGoldenPicks) {
-    CAPTURE(golden.vocab_size, golden.temperature, golden.top_k, golden.top_p, golden.seed, golden.coarse);
-    Rig rig({golden.temperature, golden.top_k, golden.top_p, golden.seed}, golden.vocab_size);
-    std::uint32_t x = 2463534242u;
-    std::vector<Token> tokens;
-    std::vector<float> logits(golden.vocab_size);
-    for (std::uint32_t i = 0; i < golden.picks; ++i) {
-      for (float& logit : logits) {
-        x = x * 1664525u + 1013904223u;
-        logit =
-            golden.coarse ? static_cast<float>(x >> 26) / 4.0f - 8.0f : static_cast<float>(x >> 16) / 4096.0f - 8.0f;
-      }
-      tokens.push_back(rig.pick(logits));
-      if (i < 4) REQUIRE(tokens.back() == golden.first[i]);
-    }
-    CHECK(crc32(tokens.data(), tokens.size() * sizeof(Token)) == golden.crc);
-  }
+TEST_CASE("sampler picks what the independent reference picks, on every table", "[sampler]") {
+  for (const GoldenPicks& golden : kGoldenPicks)
+    for (const heed::Kernels* kernels : heed::runnable_kernels()) check_picks(golden, *kernels);
 }
 
 TEST_CASE("the reference's generator is SplitMix64", "[sampler]") {
@@ -209,7 +238,122 @@ TEST_CASE("another rounding mode is refused where a temperature computes, and us
   }
 }
 
+TEST_CASE("a penalty divides logits above 0 and multiplies the others, once for each token that was seen", "[sampler]") {
+  const Token prompt[5] = {0, 2, 0, 0, 3};
+  Rig rig(penalty(2.0f, 5), 6);
+  REQUIRE(rig.sampler.accept(prompt) == Status::ok);
+  CHECK(rig.pick({7.9f, 4.0f, 1.0f, 1.0f, 0.0f, 0.0f}) == 1);     // 3.95, 4; not twice: 1.975
+  CHECK(rig.pick({8.5f, 8.1f, 0.0f, 0.0f, 4.2f, 0.0f}) == 0);     // 4.25, 4.05, 4.2
+  // 2 has been forgotten by now: -2, -2, -1.95, -3.4, -1.99, -3.
+  CHECK(rig.pick({-1.0f, -1.0f, -1.95f, -1.7f, -1.99f, -3.0f}) == 2);
+}
+
+TEST_CASE("only the last tokens are penalised, a prompt's included", "[sampler]") {
+  const std::vector<float> logits = {4.0f, 3.0f, 2.5f, 2.25f, 2.1f};
+  Rig two(penalty(2.0f, 2), 5);
+  const Token first[3] = {0, 0, 1};
+  REQUIRE(two.sampler.accept(first) == Status::ok);  // 0 and 1 are the last two
+  CHECK(two.pick(logits) == 2);                      // now 1 and 2
+  CHECK(two.pick(logits) == 0);                      // now 2 and 0
+  CHECK(two.pick(logits) == 1);
+  CHECK(two.pick(logits) == 2);
+  Rig none(config(0.0f), 5);
+  REQUIRE(none.sampler.accept(first) == Status::ok);
+  CHECK(none.pick(logits) == 0);
+}
+
+TEST_CASE("what is accepted must be a token, and nothing is remembered otherwise", "[sampler]") {
+  const std::vector<float> logits = {4.0f, 3.0f};
+  for (const Token wrong : {-1, 2, 1 << 30}) {
+    Rig rig(penalty(2.0f), 2);
+    const Token tokens[2] = {0, wrong};
+    CHECK(rig.sampler.accept(tokens) == Status::bad_token);
+    CHECK(rig.pick(logits) == 0);
+    CHECK(rig.pick(logits) == 1);
+  }
+  CHECK(Sampler{}.accept({}) == Status::ok);
+}
+
+TEST_CASE("a penalty of what is no ordinary number", "[sampler]") {
+  const Token all[4] = {0, 1, 2, 3};
+  for (const float temperature : {0.0f, 1.0f}) {
+    CAPTURE(temperature);
+    Rig rig(penalty(100.0f, 4, temperature), 4);
+    const auto pick = [&](const std::vector<float>& logits) {
+      REQUIRE(rig.sampler.accept(all) == Status::ok);
+      return rig.pick(logits);
+    };
+    for (int i = 0; i < 50; ++i) {
+      CHECK(pick({kNan, kInfinity, 1.0f, kInfinity}) == 1);
+      CHECK(pick({-3e38f, -kInfinity, -3e38f, kNan}) == 0);  // all minus infinity now: the lowest id
+      CHECK(pick({kNan, -kInfinity, kNan, kNan}) == 1);
+    }
+    Token token = 77;
+    const float none[4] = {kNan, kNan, kNan, kNan};
+    CHECK(rig.sampler.pick(token, none) == Status::bad_argument);
+    CHECK(token == 77);
+  }
+  // A result below 2^-40 is +0, denormals or not.
+  Rig tiny(penalty(2.0f, 4), 4);
+  const Token two[2] = {1, 2};
+  REQUIRE(tiny.sampler.accept(two) == Status::ok);
+  CHECK(tiny.pick({0.0f, 1.5e-12f, -1e-45f, -1.0f}) == 0);
+  Rig just(penalty(2.0f, 4), 4);
+  REQUIRE(just.sampler.accept(two) == Status::ok);
+  CHECK(just.pick({0.0f, 1.8189894035458565e-12f, 0.0f, -1.0f}) == 1);  // 2^-39
+}
+
+TEST_CASE("min-p keeps what is as likely as its share of the likeliest", "[sampler]") {
+  // ln 2 apart: weights 2^22, 2^21, 2^20, ... to a unit or two.
+  const std::vector<float> logits = {0.0f, -0.6931471f, -1.3862943f, -2.0794415f};
+  for (const auto& [share, most] : {std::pair(0.0f, 3), {0.1f, 3}, {0.2f, 2}, {0.3f, 1}, {0.6f, 0}, {1.0f, 0}}) {
+    CAPTURE(share);
+    Rig rig(min_p(share), 4);
+    int largest = 0;
+    for (int i = 0; i < 500; ++i) largest = std::max(largest, static_cast<int>(rig.pick(logits)));
+    CHECK(largest == most);
+  }
+  Rig ties(min_p(1.0f, 100.0f), 4), greedy(min_p(0.5f, 0.0f), 4);
+  int seen[4] = {};
+  for (int i = 0; i < 500; ++i) ++seen[ties.pick({2.0f, 1.0f, 2.0f, 1.9f})];
+  CHECK((seen[0] > 0 && seen[2] > 0 && seen[1] == 0 && seen[3] == 0));
+  CHECK(greedy.pick(logits) == 0);
+  CHECK(ties.pick({2.0f, kInfinity, 1.0f, kInfinity}) == 1);
+}
+
+TEST_CASE("the largest logit has no precedence over others of its weight", "[sampler]") {
+  // The second is larger by less than a weight can tell.
+  Rig one(config(1.0f, 1), 2);
+  CHECK(one.pick({1.0f, 1.00000012f}) == 0);
+}
+
 TEST_CASE("numbers out of range are refused", "[sampler]") {
+  for (const float wrong : {0.0f, -1.0f, 0.0099f, 100.01f, kNan, kInfinity, -kInfinity}) {
+    CAPTURE(wrong);
+    CHECK(try_create(penalty(wrong, 4)) == Status::bad_argument);
+  }
+  CHECK(try_create(penalty(0.01f, 1)) == Status::ok);
+  CHECK(try_create(penalty(100.0f, 1)) == Status::ok);
+  CHECK(try_create(penalty(2.0f, 0)) == Status::bad_argument);
+  CHECK(try_create(penalty(1.0f, 0)) == Status::ok);
+  CHECK(try_create(penalty(2.0f, 0xFFFFFFFFu)) == Status::bad_argument);  // more than the scratch
+  for (const float wrong : {-0.001f, 1.0001f, kNan, kInfinity, -kInfinity}) {
+    CAPTURE(wrong);
+    CHECK(try_create(min_p(wrong)) == Status::bad_argument);
+  }
+  CHECK(try_create(min_p(1.0f)) == Status::ok);
+  CHECK(try_create(min_p(-0.0f)) == Status::ok);
+  {
+    Sampler s;
+    alignas(4) std::byte scratch[84];
+    const heed::Kernels& k = heed::kernels_portable;
+    CHECK(heed::sampler_scratch_bytes(16, 4) == 80);
+    for (const float temperature : {0.0f, 1.0f}) {
+      CHECK(create(s, penalty(2.0f, 4, temperature), 16, k, {scratch, 79}) == Status::bad_argument);
+      CHECK(create(s, penalty(2.0f, 4, temperature), 16, k, {scratch + 1, 80}) == Status::misaligned);
+      CHECK(create(s, penalty(2.0f, 4, temperature), 16, k, {scratch, 80}) == Status::ok);
+    }
+  }
   CHECK(try_create(config(0.7f, 5, 0.9f)) == Status::ok);
   CHECK(try_create(config(100.0f)) == Status::ok);
   CHECK(try_create(config(-0.0f)) == Status::ok);
