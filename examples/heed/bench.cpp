@@ -254,14 +254,14 @@ void add_bench(CLI::App& app) {
   command->add_option("-p,--prefill", options->prefill, "Prompt lengths (default: 128,512)")
       ->type_name("N,N")
       ->delimiter(',')
-      ->check(whole_number(1, 1u << 20));
+      ->transform(whole_number(1, 1u << 20));
   command->add_option("-n,--decode", options->decode, "Tokens to step through; 0 = none")
       ->type_name("N")
       ->capture_default_str()
-      ->check(whole_number(0, 1u << 30));
+      ->transform(whole_number(0, 1u << 30));
   command->add_option("--chunk", options->session.chunk, "Tokens of a prompt taken together")
       ->type_name("N")
-      ->check(whole_number(1, 4096u));
+      ->transform(whole_number(1, 4096u));
   add_isa_option(*command, options->session.isa);
   command->add_flag("--profile", options->session.profile, "Print the share of each kernel too; one thread");
   command->add_flag("--json", options->json, "Print the numbers as JSON");

@@ -8,6 +8,7 @@
 
 #include "examples/heed/commands.hpp"
 #include "examples/heed/host_session.hpp"
+#include "examples/heed/interrupt.hpp"
 #include "examples/heed/numbers.hpp"
 #include "examples/heed/output.hpp"
 #include "examples/heed/progress.hpp"
@@ -136,22 +137,25 @@ void note_encoding(Span<const char> text, const std::string& path) {
                path.c_str(), at, static_cast<unsigned>(static_cast<unsigned char>(text[at])));
 }
 
-void print(const Sums& sums, const Options& options, const HostSession& host, const LoadedModel& loaded) {
+void print(const Sums& sums, const Options& options, const HostSession& host, const LoadedModel& loaded,
+           bool interrupted) {
   const double loss = sums.per_token(sums.nats);
   if (options.json) {
+    const auto if_any = [&](double x) { return sums.tokens ? Json(x) : Json(nullptr); };
     Json json;
-    json["nats_per_token"] = loss;
-    json["perplexity"] = std::exp(loss);
-    json["bits_per_byte"] = sums.bits_per_byte();
+    json["nats_per_token"] = if_any(loss);
+    json["perplexity"] = if_any(std::exp(loss));
+    json["bits_per_byte"] = if_any(sums.bits_per_byte());
     json["tokens"] = sums.tokens;
     json["chunks"] = sums.chunks;
     json["cut_chunks"] = sums.cut_chunks;
     json["bytes"] = sums.bytes;
     if (!options.reference.empty()) {
-      json["reference_nats_per_token"] = sums.per_token(sums.reference_nats);
-      json["kl"] = sums.per_token(sums.kl);
-      json["top1_agreement"] = sums.per_token(static_cast<double>(sums.agreements));
+      json["reference_nats_per_token"] = if_any(sums.per_token(sums.reference_nats));
+      json["kl"] = if_any(sums.per_token(sums.kl));
+      json["top1_agreement"] = if_any(sums.per_token(static_cast<double>(sums.agreements)));
     }
+    json["interrupted"] = interrupted;
     json["isa"] = host.kernels.traits.name;
     json["threads"] = host.pool.threads();
     json["arena_bytes"] = host.plan.arena_bytes;
@@ -159,6 +163,7 @@ void print(const Sums& sums, const Options& options, const HostSession& host, co
     print_json(json);
     return;
   }
+  if (sums.tokens == 0) return;
   std::printf("loss            %.6f nats per token\n", loss);
   std::printf("perplexity      %.4f\n", std::exp(loss));
   std::printf("bits per byte   %.4f\n", sums.bits_per_byte());
@@ -185,8 +190,15 @@ void eval(const Options& options) {
   std::size_t n_chunks = (text.size() + options.chunk_bytes - 1) / options.chunk_bytes;
   if (options.max_chunks) n_chunks = std::min(n_chunks, options.max_chunks);
   Sums sums;
-  Progress progress("eval", n_chunks);
+  std::optional<Progress> progress(std::in_place, "eval", n_chunks);
+  const Interrupt interrupt;
+  bool interrupted = false;
   for (std::size_t i = 0; i < n_chunks; ++i) {
+    if (interrupt.signal()) {
+      interrupted = true;
+      n_chunks = i;  // what is printed is of these
+      break;
+    }
     const std::size_t first = whole_characters(text, i * options.chunk_bytes);
     const auto chunk = text.subspan(first, whole_characters(text, (i + 1) * options.chunk_bytes) - first);
     std::vector<Token> tokens = encode(tokenizer, chunk, options.text, first);
@@ -199,16 +211,20 @@ void eval(const Options& options) {
     ++sums.chunks;
     sums.cut_chunks += cut;
     sums.bytes += cut ? decoded_bytes(tokenizer, tokens) : chunk.size();
-    progress.show(i + 1);
+    progress->show(i + 1);
   }
-  if (sums.tokens == 0) refuse(options.text, "nothing to predict in it");
+  progress.reset();  // its line is for others now
+  if (sums.tokens == 0 && !interrupted) refuse(options.text, "nothing to predict in it");
   note_encoding(text.subspan(0, whole_characters(text, n_chunks * options.chunk_bytes)), options.text);
   if (sums.cut_chunks)
     std::fprintf(stderr,
                  "heed: note: %s of %s chunks do not fit the context of %u and count up to its end; "
                  "smaller --chunk-bytes keep them whole\n",
                  grouped(sums.cut_chunks).c_str(), grouped(sums.chunks).c_str(), host->session.max_seq());
-  print(sums, options, *host, loaded);
+  print(sums, options, *host, loaded, interrupted);
+  if (!interrupted) return;
+  std::fprintf(stderr, "heed: note: interrupted after %s\n", counted(sums.chunks, "chunk").c_str());
+  throw Interrupted{interrupt.signal()};
 }
 
 }  // namespace
@@ -223,10 +239,10 @@ void add_eval(CLI::App& app) {
                    "Bytes per chunk; at most 1 MiB, since the cost of encoding one may grow with its square")
       ->type_name("N")
       ->capture_default_str()
-      ->check(whole_number(1, 1u << 20));
+      ->transform(whole_number(1, 1u << 20));
   command->add_option("--max-chunks", options->max_chunks, "Chunks to take (default: all)")
       ->type_name("N")
-      ->check(whole_number());
+      ->transform(whole_number());
   command
       ->add_option("--reference", options->reference,
                    "The float source: adds its loss, the KL divergence from it "

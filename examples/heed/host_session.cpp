@@ -130,9 +130,11 @@ void add_isa_option(CLI::App& command, std::string& isa) {
 }
 
 void add_threads_option(CLI::App& command, const std::string& names, std::uint32_t& threads) {
-  command.add_option(names, threads, "Threads; never changes the result (default: one per CPU that this process may use, 1 for small models)")
+  command
+      .add_option(names, threads,
+                  "Threads; never changes the result (default: one per CPU that this process may use, 1 for small models)")
       ->type_name("N")
-      ->check(whole_number(1, ThreadPool::kMaxThreads));
+      ->transform(whole_number(1, ThreadPool::kMaxThreads));
 }
 
 const Kernels& choose_kernels(const LoadedModel& loaded, const std::string& isa) {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// main.cpp: the command line `heed`. Exit status 0; 1 for a refused input; 2 for a wrong command line.
+// main.cpp: the command line `heed`. Exit status 0; 1 for a refused input; 2 for a wrong command
+// line; 128 + the signal's number for a command that was interrupted and has printed what it had.
 #include <cstdio>
 #include <new>
 
 #include "examples/heed/commands.hpp"
+#include "examples/heed/interrupt.hpp"
 #include "examples/heed/refusal.hpp"
 
 namespace {
@@ -29,6 +31,15 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::Success& help) {
     return app.exit(help);
+  } catch (const CLI::RequiredError& error) {
+    // It is named first what is there and should not be, then what is missing.
+    for (const std::string& extra : app.remaining(true))
+      if (extra.size() > 1 && extra[0] == '-') {
+        std::fprintf(stderr, "heed: no option is called \"%s\"; --help lists them\n", extra.c_str());
+        return 2;
+      }
+    app.exit(error);
+    return 2;
   } catch (const CLI::ParseError& error) {
     app.exit(error);
     return 2;
@@ -46,10 +57,12 @@ int main(int argc, char** argv) {
     std::fflush(stdout);
     const std::string subject = refusal.subject.empty() ? "" : refusal.subject + ": ";
     std::fprintf(stderr, "heed: %s%s\n", subject.c_str(), refusal.reason.c_str());
+  } catch (const heed::tool::Interrupted& interrupted) {
+    status = 128 + interrupted.signal;
   } catch (const std::bad_alloc&) {
     std::fputs("heed: out of memory\n", stderr);
   }
-  if ((std::fflush(stdout) != 0 || std::ferror(stdout)) && status == 0) {
+  if ((std::fflush(stdout) != 0 || std::ferror(stdout)) && status != 1) {
     std::fputs("heed: standard output: cannot be written\n", stderr);
     status = 1;
   }

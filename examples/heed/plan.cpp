@@ -256,10 +256,10 @@ void add_plan(CLI::App& app) {
       ->check(CLI::IsMember(targets));
   command->add_option("--context", options->context, "Positions to keep (default: the model's)")
       ->type_name("N")
-      ->check(whole_number(1, 1u << 20));
+      ->transform(whole_number(1, 1u << 20));
   command->add_option("--chunk", options->chunk, "Tokens that a prefill takes together (default: the target's)")
       ->type_name("N")
-      ->check(whole_number(1, 4096u));
+      ->transform(whole_number(1, 4096u));
   command
       ->add_option("--features", options->features,
                    "Bound the instructions of this build alone, as it stands behind -DHEED_FEATURES= (default: of any)")

@@ -178,7 +178,7 @@ void add_quantize(CLI::App& app) {
       ->excludes(layout);
   command->add_option("--context", options->context, "Positions, at most the source's (default: the source's)")
       ->type_name("N")
-      ->check(whole_number(1, 1u << 20));
+      ->transform(whole_number(1, 1u << 20));
   command->add_option("--name", options->name, "Name in the metadata (default: SOURCE's)")->type_name("TEXT");
   command->add_option("--licence,--license", options->licence, "SPDX expression for the metadata")->type_name("TEXT");
   command->add_flag("--json", options->json, "Print sizes and errors as JSON");

@@ -16,7 +16,7 @@ digest_of() {
 }
 
 failed=0
-for words in "-n 40" "-n 60 -t 40 -s 19 -p abba nab an ban ab" "-n 60 -t 80 -s 7" "-n 100 -t 90 -s 11 -p an ban"; do
+for words in "-n 40" "-n 45 -t 40 -s 19 -p abba nab an ban ab" "-n 60 -t 80 -s 7" "-n 100 -t 90 -s 11 -p an ban"; do
   a=$(digest_of "$first" "$words" "$@")
   b=$(digest_of "$second" "$words" "$@")
   echo "$words: $a"

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// prompt.hpp: where the text that `heed run` continues comes from.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <cstddef>
+#include <string>
+
+namespace heed::tool {
+
+// The most that is read of a file or of standard input.
+constexpr std::size_t kMaxPromptBytes = std::size_t{1} << 20;
+
+struct PromptOptions {
+  std::string text, file;
+  bool has_text = false, has_file = false;
+};
+
+void add_prompt_options(CLI::App& command, PromptOptions& options);
+
+// The text of -p, the file of -f, or standard input where -p or -f is "-", or where neither is given and something
+// other than a terminal holds a text. One end of line at the end of what is read is left out; any other byte is kept.
+std::string read_prompt(const PromptOptions& options);
+
+}  // namespace heed::tool
