@@ -3,7 +3,7 @@
 """What `heed run` does with its options, its standard input and signals.
 
     run_test.py SOURCE_DIR HEED...              HEED: the program, behind its emulator if it needs one
-    run_test.py --no-signals SOURCE_DIR HEED... for an emulator, which has handlers of its own
+    run_test.py --quick SOURCE_DIR HEED...      for an emulator or a sanitizer: no signals, no large model, no limit on memory
 
 Signals are sent when the program is known to be where they matter: it has installed its handler (Linux says so), and it
 waits for a reader of its output, or has work for far longer than a signal takes.
@@ -53,7 +53,7 @@ class Heed:
 
 
 # -- what ends a text -----------------------------------------------------------------------------------------------
-def test_end(heed, tiny):
+def test_end(heed, tiny, limit):
     # The firmware's digests of the same image, prompt and seed: tests/CMakeLists.txt.
     early = heed.json(tiny, "-p", "", "-n", 60, "--temp", 0.9, "--seed", 1, "--isa", "portable")
     same("a text that ends early", (early["digest"], len(early["tokens"]), early["end"]), ("ce2289e4", 8, "end_of_text"))
@@ -72,7 +72,7 @@ def test_end(heed, tiny):
     same("to the end of the context", (filled["digest"], len(filled["tokens"]), filled["end"], filled["context_full"]),
          ("33950cf0", 128, "context_full", True))
     same("-n reserves no more than the context holds",
-         heed.json(tiny, "-n", 1 << 30, "--ignore-eos", preexec_fn=one_gigabyte)["digest"], filled["digest"])
+         heed.json(tiny, "-n", 1 << 30, "--ignore-eos", **limit)["digest"], filled["digest"])
 
 
 def one_gigabyte():
@@ -326,14 +326,14 @@ def make_large(heed, folder):
 
 def main():
     arguments = sys.argv[1:]
-    signals = "--no-signals" not in arguments
-    source_dir, *program = [a for a in arguments if a != "--no-signals"]
+    quick = "--quick" in arguments
+    source_dir, *program = [a for a in arguments if a != "--quick"]
     heed, folder = Heed(program), tempfile.mkdtemp()
     try:
         tiny = os.path.join(source_dir, "tests", "golden", "tiny.heed")
-        tests = [(test_end, tiny), (test_stop, tiny), (test_sampling, tiny), (test_numbers, tiny, folder),
+        tests = [(test_end, tiny, {} if quick else {"preexec_fn": one_gigabyte}), (test_stop, tiny), (test_sampling, tiny), (test_numbers, tiny, folder),
                  (test_prompts, tiny, folder)]
-        if signals:
+        if not quick:
             large = make_large(heed, folder)
             tests += [(test_threads, large), (test_signals, tiny, large, folder)]
         for test, *given in tests:
