@@ -78,10 +78,10 @@ class Heed(Program):
         return rates, shares, result["limits"]
 
     def first_token_command(self, model):
-        return [self.path, "run", self.image(model), "-n", "1", "-t", "1"], {}
+        return [self.path, "run", self.image(model), "-p", "", "-n", "1", "-t", "1"], {}
 
     def sizes(self, model):
-        out, _ = output_of([self.path, "run", self.image(model), "-n", "1", "--json"])
+        out, _ = output_of([self.path, "run", self.image(model), "-p", "", "-n", "1", "--json"])
         result = json.loads(out)
         return result["image_bytes"], result["arena_bytes"]
 
