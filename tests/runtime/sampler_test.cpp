@@ -248,6 +248,26 @@ TEST_CASE("a penalty divides logits above 0 and multiplies the others, once for 
   CHECK(rig.pick({-1.0f, -1.0f, -1.95f, -1.7f, -1.99f, -3.0f}) == 2);
 }
 
+TEST_CASE("a penalty is one rounding of the quotient or the product", "[sampler]") {
+  std::uint32_t x = 1;
+  const auto drawn = [&] { return static_cast<float>((x = x * 1664525u + 1013904223u) >> 8) * 0x1p-24f; };
+  for (int i = 0; i < 2000; ++i) {
+    const float c = 1.0f + drawn(), above = 4.0f * drawn() + 1.0f, below = -above;
+    // Of two binary32 numbers, rounded once more, which is the same.
+    const auto divided = static_cast<float>(static_cast<double>(above) / static_cast<double>(c));
+    const auto multiplied = static_cast<float>(static_cast<double>(below) * static_cast<double>(c));
+    CAPTURE(c, above);
+    for (const Token seen : {0, 1}) {
+      Rig first(penalty(c, 2), 2), second(penalty(c, 2), 2);
+      REQUIRE(first.sampler.accept({&seen, 1}) == Status::ok);
+      REQUIRE(second.sampler.accept({&seen, 1}) == Status::ok);
+      // Equal to its rival, so the lower id is picked, whichever of them is the one that was seen.
+      CHECK(first.pick(seen ? std::vector<float>{divided, above} : std::vector<float>{above, divided}) == 0);
+      CHECK(second.pick(seen ? std::vector<float>{multiplied, below} : std::vector<float>{below, multiplied}) == 0);
+    }
+  }
+}
+
 TEST_CASE("only the last tokens are penalised, a prompt's included", "[sampler]") {
   const std::vector<float> logits = {4.0f, 3.0f, 2.5f, 2.25f, 2.1f};
   Rig two(penalty(2.0f, 2), 5);
@@ -312,6 +332,15 @@ TEST_CASE("min-p keeps what is as likely as its share of the likeliest", "[sampl
     int largest = 0;
     for (int i = 0; i < 500; ++i) largest = std::max(largest, static_cast<int>(rig.pick(logits)));
     CHECK(largest == most);
+  }
+  // To the unit: the smallest weight is rounded up from the share in 2^-24.
+  std::uint32_t w[4];
+  heed::kernels_portable.sample_weights(w, logits.data(), 4, 0.0f, 1.0f);
+  for (const auto& [more, stays] : {std::pair(0u, true), {1u, false}}) {
+    Rig rig(min_p(static_cast<float>(4 * w[1] + more) * 0x1p-24f), 4);
+    bool seen = false;
+    for (int i = 0; i < 100; ++i) seen |= rig.pick(logits) == 1;
+    CHECK(seen == stays);
   }
   Rig ties(min_p(1.0f, 100.0f), 4), greedy(min_p(0.5f, 0.0f), 4);
   int seen[4] = {};
