@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// json.hpp: JSON of files that nobody vouches for: bounded in size and depth, no duplicate names, no exceptions.
+// json.hpp: JSON of files that nobody vouches for: bounded in depth and number of values, no name twice, no exceptions,
+// and a time that grows with the text alone.
 #pragma once
 #include <nlohmann/json.hpp>
 #include <string>
@@ -11,9 +12,12 @@ namespace heed::quant {
 
 using Json = nlohmann::json;
 
-// Parses `text`, which must be one object whose values nest at most `max_depth` deep (the object itself is 1) and
-// whose own names differ.
-Error parse_json(Json& object, Span<const std::uint8_t> text, int max_depth);
+// A value in memory takes up to a hundred bytes, in a text two. Enough for a hundred thousand tensors.
+inline constexpr std::size_t kMaxJsonValues = 1u << 20;
+
+// Parses `text`, which must be one object whose values nest at most `max_depth` deep (the object itself is 1), with at
+// most `max_values` of them, and where the names in each object differ.
+Error parse_json(Json& object, Span<const std::uint8_t> text, int max_depth, std::size_t max_values = kMaxJsonValues);
 
 // A string from a file, fit for one line of an error: at most 60 characters, control characters as '?'.
 std::string printable(const std::string& text);

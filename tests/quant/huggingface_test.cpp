@@ -171,17 +171,39 @@ TEST_CASE("safetensors: hostile files are refused with one sentence") {
   CHECK(says(refusal(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
                      R"("a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
                      8),
-             "a name twice"));
+             "a name twice: a"));
+  CHECK(says(one(R"({"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]})"), "a name twice: dtype"));
+  CHECK(says(one(R"({"dtype":"I8","shape":[2],"data_offsets":[0,8],"shape":[8]})"), "a name twice: shape"));
+  CHECK(says(refusal(R"({"__metadata__":{"x":"y","x":"z"}})", 0), "a name twice: x"));
   CHECK(says(refusal("{\"t\\n\\u0007\":3}", 0), "tensor t??"));
   CHECK(says(refusal("[]", 0), "no JSON object"));
   CHECK(says(refusal("", 0), "no JSON object"));
   CHECK(says(refusal("{\"a\":", 0), "cannot be parsed"));
   CHECK(says(refusal("{\"\xFF\":1}", 0), "cannot be parsed"));
   CHECK(says(refusal("{\"a\":" + std::string(100000, '['), 0), "deep"));
+  CHECK(says(refusal("{\"a\":1e999}", 0), "cannot be parsed"));
+  CHECK(says(one(R"({"dtype":"F32","shape":[2],"data_offsets":[0,)" + std::string(1000, '9') + "]}"), ""));
+  std::string many = "{\"a\":[0";
+  for (std::size_t i = 0; i < 1u << 20; ++i) many += ",0";
+  CHECK(says(refusal(many + "]}", 0), "more than 1048576 values"));
   SafeTensors tensors;
   CHECK(says(parse(tensors, "1234567").sentence(), "too short"));
   CHECK(says(parse(tensors, std::string(8, '\xFF') + "{}").sentence(), "longer than the file"));
   CHECK(parse(tensors, with_length("{}", "")).sentence().empty());
+}
+
+// A parser that looks at all members for each one does not come to an end here.
+TEST_CASE("safetensors: a hundred thousand tensors are read") {
+  std::string header;
+  for (int i = 0; i < 100000; ++i)
+    header += (i ? ",\"" : "{\"") + std::to_string(i) + R"(":{"dtype":"I8","shape":[1],"data_offsets":[)" +
+              std::to_string(i) + "," + std::to_string(i + 1) + "]}";
+  SafeTensors tensors;
+  const Error error = parse(tensors, with_length(header + "}", std::string(100000, '\0')));
+  INFO(error.sentence());
+  REQUIRE_FALSE(error);
+  CHECK(tensors.tensors().size() == 100000);
+  CHECK(tensors.find("99999") == &tensors.tensors()[99999]);
 }
 
 TEST_CASE("a GPT-2 folder gives the model that was written, matrices turned and c_attn cut in three") {
