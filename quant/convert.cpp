@@ -10,11 +10,14 @@
 #include "quant/readers/huggingface.hpp"
 #include "quant/readers/llama2c.hpp"
 #include "quant/readers/llama2c_tokenizer.hpp"
+#include "quant/recognise.hpp"
 #include "quant/tokenizer_tables.hpp"
 #include "runtime/tokenizer.hpp"
 
 namespace heed::quant {
 namespace {
+
+constexpr char kReadable[] = "llama2.c checkpoints of versions 0 and 1, Hugging Face folders of the GPT-2 family";
 
 bool is_image(Span<const std::uint8_t> bytes) {
   return bytes.size() >= sizeof kMagic && std::memcmp(bytes.data(), kMagic, sizeof kMagic) == 0;
@@ -39,6 +42,12 @@ std::string number(double value) {
   return std::string(text, end);
 }
 
+std::string plain_number(double value) {
+  char text[32];
+  const auto end = std::to_chars(text, text + sizeof text, value, std::chars_format::fixed).ptr;
+  return std::string(text, end);
+}
+
 // Refuses what the source's context cannot hold.
 Error set_context(ModelConfig& config, std::uint32_t context) {
   if (context > config.max_seq)
@@ -52,6 +61,7 @@ Error read_vocabulary(Vocabulary& vocabulary, const std::string& tokenizer, std:
   if (is_character_vocabulary(tokenizer)) return read_characters(vocabulary, tokenizer, vocab_size);
   SourceFile file;
   if (Error error = file.open(tokenizer)) return error;
+  if (Error error = misplaced(file.bytes(), Wanted::vocabulary)) return error.about(tokenizer);
   const std::string refused = read_llama2c_tokenizer(vocabulary, file.bytes(), vocab_size);
   return refused.empty() ? Error() : Error(tokenizer + ": " + refused);
 }
@@ -80,6 +90,7 @@ Metadata describe_model(const FloatModel& model, const QuantizeReport& report, c
   m.emplace_back("parameters", std::to_string(parameter_count(model.config)));
   if (model.bos != kNoSourceToken) m.emplace_back("bos", std::to_string(model.bos));
   if (model.eos != kNoSourceToken) m.emplace_back("eos", std::to_string(model.eos));
+  if (model.rope_theta != kUsualTheta) m.emplace_back("rope_theta", plain_number(model.rope_theta));
   std::string groups;
   for (int i = 0; i < kSiteCount; ++i) {
     const std::uint32_t group = report.sites[i].group;
@@ -146,8 +157,9 @@ Error relayout_with(ImageBytes& image, const Model& model, const ModelConfig& co
 
 Error convert_image(ImageBytes& image, ConvertReport& report, const SourceFile& file, const ConvertOptions& options,
                     const Kernels& kernels) {
-  if (options.quantize.group || !options.quantize.key_offset || !options.name.empty() || !options.licence.empty())
-    return Error("an image keeps its groups, key offsets, name and licence; convert the float model again");
+  if (options.quantize.group || !options.quantize.key_offset || !options.name.empty() || !options.licence.empty() ||
+      options.read.rope_theta != 0.0)
+    return Error("an image keeps its groups, key offsets, rotation, name and licence; convert the float model again");
   Model model;
   if (Error error = open_verified(model, file.bytes(), kernels)) return error;
   ModelConfig config = model.config();
@@ -174,14 +186,41 @@ bool is_folder(const std::string& path) {
 
 }  // namespace
 
-Error read_model(FloatModel& model, const std::string& path) {
-  if (is_folder(path)) return read_huggingface(model, path);
-  if (Error error = model.file.open(path)) return error;
-  if (is_image(model.file.bytes()))
-    return Error(path + ": a heed image has no floats; give the model it was made from");
-  if (is_llama2c(model.file.bytes())) return read_llama2c(model).about(path);
-  return Error(path +
-               ": not a model that heed can read (llama2.c checkpoints of versions 0 and 1, Hugging Face folders)");
+Error read_model(FloatModel& model, const std::string& path, const ReadOptions& options) {
+  if (is_folder(path)) {
+    if (Error error = read_huggingface(model, path)) return error;
+  } else {
+    if (Error error = model.file.open(path)) return error;
+    if (is_image(model.file.bytes()))
+      return Error(path + ": a heed image has no floats; give the model it was made from");
+    if (Error error = misplaced(model.file.bytes(), Wanted::model)) return error.about(path);
+    if (!is_llama2c(model.file.bytes())) return Error(path + ": not a model that heed can read (" + kReadable + ")");
+    if (Error error = read_llama2c(model, options)) return error.about(path);
+  }
+  if (options.rope_theta != 0.0 && model.config.position != Position::rotary)
+    return Error(path + ": the model has no rotary positions, so no theta");
+  return {};
+}
+
+Error check_output(const std::string& output, const std::string& source, const std::string& tokenizer) {
+  namespace fs = std::filesystem;
+  const auto refuse = [&](const std::string& input) {
+    return is_same_file(output, input) ? Error(output + ": cannot be written: it is " + input + ", which is read")
+                                       : Error();
+  };
+  constexpr char kFile[] = "chars-file:";
+  const bool is_list = tokenizer.compare(0, sizeof kFile - 1, kFile) == 0;
+  if (Error error = refuse(is_list ? tokenizer.substr(sizeof kFile - 1) : tokenizer)) return error;
+  const auto holds_image = [](const std::string& path) {
+    SourceFile file;
+    return !file.open(path) && is_image(file.bytes());
+  };
+  if (!is_folder(source)) return holds_image(source) ? Error() : refuse(source);
+  if (holds_image(output)) return {};
+  std::error_code code;
+  for (fs::directory_iterator entry(source, code), end; !code && entry != end; entry.increment(code))
+    if (Error error = refuse(entry->path().string())) return error;
+  return {};
 }
 
 Error convert(ImageBytes& image, ConvertReport& report, const std::string& source, const std::string& tokenizer,
@@ -200,7 +239,7 @@ Error convert(ImageBytes& image, ConvertReport& report, const std::string& sourc
   }
 
   FloatModel model;
-  if (Error error = read_model(model, source)) return error;
+  if (Error error = read_model(model, source, options.read)) return error;
   report.source_bytes = model.file.bytes().size();
   std::vector<std::uint8_t> section;
   if (!tokenizer.empty())
@@ -217,6 +256,7 @@ Error convert(ImageBytes& image, ConvertReport& report, const std::string& sourc
   report.parameters = parameter_count(model.config);
   report.config = quantized.config;
   report.requantised = true;
+  report.rope_theta = model.rope_theta;
   report.metadata = describe_model(model, report.quantize, quantized, source, options, kernels);
   const std::string text = metadata_text(report.metadata);
   write_image(image, quantized.config, *quantized.tensors, {section.data(), section.size()},

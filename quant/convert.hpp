@@ -10,6 +10,7 @@ namespace heed::quant {
 struct ConvertOptions {
   Layout layout = Layout::packed;
   QuantizeOptions quantize;   // not for a .heed source, which keeps its numbers
+  ReadOptions read;           // the same
   std::uint32_t context = 0;  // positions, at most the source's; 0 = the source's
   std::string name;           // empty = the source file's name without its extension
   std::string licence;        // as an SPDX expression; empty = not said
@@ -20,13 +21,18 @@ struct ConvertReport {
   std::uint64_t source_bytes = 0, image_bytes = 0, parameters = 0;
   ModelConfig config;
   Layout layout = Layout::row;
+  double rope_theta = kUsualTheta;
   bool requantised = false;    // false for a .heed source: `quantize` is empty then
   QuantizeReport quantize;
   Metadata metadata;           // as written
 };
 
 // Reads a float model. Today's formats: llama2.c versions 0 and 1, and Hugging Face folders of the GPT-2 family.
-Error read_model(FloatModel& model, const std::string& path);
+Error read_model(FloatModel& model, const std::string& path, const ReadOptions& options = {});
+
+// Refuses an output that would replace what `convert` reads: the source, unless that is an image, its tokenizer, or a
+// file of a source folder that is no image; links of either kind included.
+Error check_output(const std::string& output, const std::string& source, const std::string& tokenizer);
 
 // Converts `source` (what read_model takes, or an image for another layout) with the vocabulary in `tokenizer` (empty =
 // an image without tokenizer) to an image that `open` and `verify` accept. The same inputs give the same bytes on

@@ -9,6 +9,11 @@
 #include "quant/error.hpp"
 #include "runtime/span.hpp"
 
+#if __has_include(<sys/mman.h>)
+#define HEED_HAS_MMAP 1
+#include "platform/linux/map_file.hpp"
+#endif
+
 namespace heed::quant {
 
 // Allocates at the alignment that an image needs.
@@ -33,26 +38,20 @@ using ImageBytes = std::vector<std::uint8_t, ImageAllocator<std::uint8_t>>;
 // A file's bytes, read-only, 64-byte aligned; mapped where the host can, read otherwise. Movable, not copyable.
 class SourceFile {
  public:
-  SourceFile() = default;
-  ~SourceFile();
-  SourceFile(SourceFile&& other) noexcept { swap(other); }
-  SourceFile& operator=(SourceFile&& other) noexcept {
-    swap(other);
-    return *this;
-  }
-
-  // Fails when the file cannot be opened, is not a regular file, or is empty.
+  // Fails when the file cannot be opened, is not a regular file, or is empty. Never waits for a pipe or a device.
   Error open(const std::string& path);
+#ifdef HEED_HAS_MMAP
   // Valid as long as this object, also after it has been moved.
-  Span<const std::uint8_t> bytes() const { return {data_, size_}; }
+  Span<const std::uint8_t> bytes() const { return mapped_.bytes(); }
 
  private:
-  void swap(SourceFile& other) noexcept;
+  MappedFile mapped_;
+#else
+  Span<const std::uint8_t> bytes() const { return {owned_.data(), owned_.size()}; }
 
-  const std::uint8_t* data_ = nullptr;
-  std::size_t size_ = 0;
-  bool mapped_ = false;
+ private:
   ImageBytes owned_;
+#endif
 };
 
 // Refuses, with the sentence of write_file, what write_file would refuse before its first byte: for what takes long to
@@ -61,8 +60,12 @@ Error check_writable(const std::string& path);
 
 // Replaces a regular file, or the one that a symbolic link leads to, or makes a new one; its permissions are kept. The
 // bytes go to a temporary file beside it, which is renamed, so that a failure leaves what was there and nothing else.
-// Refuses what is not a regular file, may not be written, or is a link to nothing.
+// Refuses what is not a regular file, may not be written, or is a link to nothing. A signal that would end the program
+// waits until the temporary file is gone; a program that ignores SIGXFSZ gets a sentence in its place.
 Error write_file(const std::string& path, Span<const std::uint8_t> bytes);
+
+// Whether both paths lead to one file, links of either kind included.
+bool is_same_file(const std::string& a, const std::string& b);
 
 // The last component of a path, and the same without its extension.
 std::string file_name(const std::string& path);

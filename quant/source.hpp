@@ -11,6 +11,14 @@
 
 namespace heed::quant {
 
+// What somebody may say about a source that does not say it itself, or says it wrongly.
+struct ReadOptions {
+  double rope_theta = 0.0;  // 0 = the source's; else 1 < theta <= 1e12, for models with rotary positions only
+};
+
+// Where a format does not say another.
+inline constexpr double kUsualTheta = 10000.0;
+
 // A token that a model does not have.
 inline constexpr std::uint32_t kNoSourceToken = 0xFFFFFFFF;
 
@@ -25,6 +33,7 @@ class FloatModel {
 
   ModelConfig config;                        // nothing folded, no key offset, no groups
   std::vector<std::uint32_t> rotary_phases;  // [rotary_dims / 2], with rotary positions
+  double rope_theta = kUsualTheta;           // that they come from
   std::string format;                        // what was read, e.g. "llama2.c version 0"
   std::uint32_t bos = 1, eos = 2;            // tokens that begin and end a text, or kNoSourceToken
   SourceFile file;                           // what mapped tensors point into

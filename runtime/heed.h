@@ -330,7 +330,8 @@ int heed_tokenizer_ends_text(const heed_tokenizer* tokenizer, heed_token token);
 // `text` may be null when text_bytes is 0, `tokens` when max_tokens is 0. `scratch` [scratch_bytes]:
 // HEED_ENCODE_SCRATCH_BYTES(text_bytes), aligned to 4; free again afterwards.
 // Fails with no_room (`n_tokens` = how many tokens it takes), text_not_expressible (`n_tokens` = offset of the first
-// byte of `text` without a token), misaligned, or bad_argument (scratch too small, unknown flags, 2^27 bytes or more).
+// byte of `text` without a token, or 0 when the vocabulary has none for the space that it puts in front), misaligned, or
+// bad_argument (scratch too small, unknown flags, 2^27 bytes or more).
 // Time, for the worst text of t bytes and the worst vocabulary: 4 (t + 1) binary searches among the sorted pieces, and
 // (t + 1)(48 ceil(log16(t + 1)) + 3) looks at a pair's rank; that is 99 a byte for 100 bytes, 243 for a million.
 HEED_CHECKED heed_status heed_tokenizer_encode(const heed_tokenizer* tokenizer, uint32_t* n_tokens, heed_token* tokens,

@@ -39,11 +39,13 @@ class Tokenizer {
   // Whether a text is complete with this token, which was picked: EOS, or BOS, which begins another. It counts as
   // generated, has its place in the digest, and is neither printed nor fed back.
   bool ends_text(Token token) const { return token == eos_ || token == bos_; }
+  bool prefix_space() const { return prefix_space_; }
 
   // Writes the tokens of `text`, any bytes at all, to `tokens` and their number to `n_tokens`.
   // `scratch`: scratch_bytes(text.size()) bytes aligned to 4; nothing of it is needed afterwards.
   // Fails with no_room (`n_tokens` = how many tokens it takes), text_not_expressible (`n_tokens` = offset of the first
-  // byte of text without a token), misaligned, or bad_argument (scratch too small, text of 2^27 bytes or more).
+  // byte of text without a token, or 0 when the space in front has none), misaligned, or bad_argument (scratch too
+  // small, text of 2^27 bytes or more).
   // Time, for the worst text of t bytes and the worst vocabulary: 4 (t + 1) binary searches among the sorted pieces, and
   // (t + 1)(48 ceil(log16(t + 1)) + 3) looks at a pair's rank; that is 99 a byte for 100 bytes, 243 for a million.
   Status encode(std::uint32_t& n_tokens, Span<const char> text, EncodeOptions options, Span<Token> tokens,

@@ -22,6 +22,7 @@ namespace {
 struct Options {
   std::string model, text, reference;
   std::size_t chunk_bytes = 900, max_chunks = 0;
+  quant::ReadOptions read;
   SessionOptions session;
   bool json = false;
 };
@@ -42,14 +43,18 @@ std::size_t argmax(const std::vector<double>& p) {
 // The float model that the image came from, stepping beside it.
 class Reference {
  public:
-  Reference(const std::string& path, const Model& model) {
-    if (const quant::Error e = quant::read_model(source_, path)) refuse("", e.sentence());
+  Reference(const std::string& path, const Model& model, const quant::ReadOptions& options) {
+    if (const quant::Error e = quant::read_model(source_, path, options)) refuse("", e.sentence());
     const ModelConfig &a = source_.config, &b = model.config();
     if (a.vocab_size != b.vocab_size || a.d_model != b.d_model || a.n_layers != b.n_layers || a.n_heads != b.n_heads)
       refuse(path, "not the source of this image: " + std::to_string(a.n_layers) + " layers of " +
                        std::to_string(a.d_model) + " and a vocabulary of " + std::to_string(a.vocab_size) +
                        ", the image has " + std::to_string(b.n_layers) + " of " + std::to_string(b.d_model) + " and " +
                        std::to_string(b.vocab_size));
+    const std::vector<std::uint32_t>& phases = source_.rotary_phases;
+    if (b.position == Position::rotary &&
+        (phases.size() != b.rotary_dims / 2 || !std::equal(phases.begin(), phases.end(), model.rotary_phases())))
+      refuse(path, "not the source of this image as it is: its rotation has another theta; --rope-theta names it");
     forward_.emplace(source_, b.max_seq);
   }
 
@@ -181,11 +186,11 @@ void eval(const Options& options) {
   load(loaded, options.model);
   const Tokenizer tokenizer = tokenizer_of(loaded);
   MappedFile file;
-  map(file, options.text);
+  map_text(file, options.text);
   const Span<const char> text{reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
   const auto host = std::make_unique<HostSession>(loaded, options.session);
   std::optional<Reference> reference;
-  if (!options.reference.empty()) reference.emplace(options.reference, loaded.model);
+  if (!options.reference.empty()) reference.emplace(options.reference, loaded.model, options.read);
 
   std::size_t n_chunks = (text.size() + options.chunk_bytes - 1) / options.chunk_bytes;
   if (options.max_chunks) n_chunks = std::min(n_chunks, options.max_chunks);
@@ -248,6 +253,7 @@ void add_eval(CLI::App& app) {
                    "The float source: adds its loss, the KL divergence from it "
                    "and how often both put the same token first")
       ->type_name("SOURCE");
+  add_rope_theta_option(*command, options->read.rope_theta);
   add_isa_option(*command, options->session.isa);
   add_threads_option(*command, "-t,--threads", options->session.threads);
   command->add_flag("--json", options->json, "Print the numbers as JSON");

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 
 #include "examples/heed/counts.hpp"
 #include "examples/heed/numbers.hpp"
@@ -15,6 +16,7 @@
 #include "platform/tables.hpp"
 #include "quant/feature_names.hpp"
 #include "quant/readers/characters.hpp"
+#include "quant/recognise.hpp"
 #include "quant/source.hpp"
 
 namespace heed::tool {
@@ -85,9 +87,19 @@ void map(MappedFile& file, const std::string& path) {
   if (const char* error = file.open(path.c_str())) refuse(path, error);
 }
 
+void map_text(MappedFile& file, const std::string& path) {
+  map(file, path);
+  if (const quant::Error error = quant::misplaced(file.bytes(), quant::Wanted::text)) refuse(path, error.sentence());
+}
+
 void load(LoadedModel& loaded, const std::string& path) {
   loaded.path = path;
+  std::error_code code;
+  if (std::filesystem::is_directory(path, code))
+    refuse(path, quant::misplaced_folder(path, quant::Wanted::image).sentence());
   map(loaded.file, path);
+  if (const quant::Error error = quant::misplaced(loaded.file.bytes(), quant::Wanted::image))
+    refuse(path, error.sentence());
   const Kernels& kernels = best_kernels();
   const auto start = std::chrono::steady_clock::now();
   const Status opened = open(loaded.model, loaded.file.bytes(), kernels);
@@ -106,6 +118,19 @@ Tokenizer tokenizer_of(const LoadedModel& loaded) {
   return tokenizer;
 }
 
+namespace {
+
+// Whether a vocabulary puts a space in front of texts that it has no token for.
+bool lacks_its_space(const Tokenizer& tokenizer) {
+  constexpr char kSpace[] = {' '};
+  Token tokens[Tokenizer::max_tokens(1)];
+  alignas(std::uint32_t) std::byte scratch[Tokenizer::scratch_bytes(1)];
+  std::uint32_t n = 0;
+  return tokenizer.prefix_space() && tokenizer.encode(n, kSpace, {}, tokens, scratch) == Status::text_not_expressible;
+}
+
+}  // namespace
+
 std::vector<Token> encode(const Tokenizer& tokenizer, Span<const char> text, const std::string& subject,
                           std::size_t first) {
   std::vector<Token> tokens(Tokenizer::max_tokens(text.size()));
@@ -114,6 +139,8 @@ std::vector<Token> encode(const Tokenizer& tokenizer, Span<const char> text, con
   const Status status =
       tokenizer.encode(n, text, {}, tokens, {reinterpret_cast<std::byte*>(scratch.data()), scratch.size() * 4});
   if (status == Status::text_not_expressible) {
+    if (n == 0 && lacks_its_space(tokenizer))
+      refuse(subject, "the vocabulary has no token for the space that it puts in front of every text");
     std::size_t at = n;
     const std::string character = quant::describe_character(text, at);
     refuse(subject, "the vocabulary has no token for " + character + " at byte " + std::to_string(first + at));

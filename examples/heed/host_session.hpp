@@ -30,6 +30,9 @@ void load(LoadedModel& loaded, const std::string& path);
 // A file that must be readable and not empty.
 void map(MappedFile& file, const std::string& path);
 
+// The same of a text to be measured: models and archives are refused, and named for what they are.
+void map_text(MappedFile& file, const std::string& path);
+
 // Refuses an image without a tokenizer.
 Tokenizer tokenizer_of(const LoadedModel& loaded);
 std::vector<Token> encode(const Tokenizer& tokenizer, Span<const char> text, const std::string& subject,

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // main.cpp: the command line `heed`. Exit status 0; 1 for a refused input; 2 for a wrong command
 // line; 128 + the signal's number for a command that was interrupted and has printed what it had.
+#include <csignal>
 #include <cstdio>
 #include <new>
 
 #include "examples/heed/commands.hpp"
 #include "examples/heed/interrupt.hpp"
 #include "examples/heed/refusal.hpp"
+#include "examples/heed/truncated.hpp"
 
 namespace {
 
@@ -51,12 +53,14 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   int status = 1;
+  heed::tool::name_truncated_files();
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit on the size of files becomes an error of the write
   try {
     status = run(argc, argv);
   } catch (const heed::tool::Refusal& refusal) {
     std::fflush(stdout);
     const std::string subject = refusal.subject.empty() ? "" : refusal.subject + ": ";
-    std::fprintf(stderr, "heed: %s%s\n", subject.c_str(), refusal.reason.c_str());
+    std::fprintf(stderr, "heed: %s\n", heed::tool::one_line(subject + refusal.reason).c_str());
   } catch (const heed::tool::Interrupted& interrupted) {
     status = 128 + interrupted.signal;
   } catch (const std::bad_alloc&) {

@@ -24,6 +24,7 @@ namespace fs = std::filesystem;
 struct Options {
   std::string source, output, tokenizer, group = "auto", layout, target, name, licence;
   std::uint32_t context = 0;
+  double rope_theta = 0.0;
   bool json = false;
 };
 
@@ -34,10 +35,10 @@ bool is_image(const std::string& path) {
   return bytes.size() >= sizeof kMagic && std::memcmp(bytes.data(), kMagic, sizeof kMagic) == 0;
 }
 
-// tokenizer.bin, or the only tok*.bin, in the folder of a checkpoint; empty if there is none.
+// tokenizer.bin, or the only tok*.bin, in a source's folder, or the folder of a checkpoint; empty if there is none.
 std::string tokenizer_beside(const std::string& source) {
-  const fs::path folder = fs::path(source).parent_path();
   std::error_code error;
+  const fs::path folder = fs::is_directory(source, error) ? fs::path(source) : fs::path(source).parent_path();
   if (fs::is_regular_file(folder / "tokenizer.bin", error)) return (folder / "tokenizer.bin").string();
   std::vector<std::string> found;
   for (const auto& entry : fs::directory_iterator(folder.empty() ? fs::path(".") : folder, error)) {
@@ -88,6 +89,7 @@ Json to_json(const quant::ConvertReport& report, const Options& options) {
   json["source_bytes"] = report.source_bytes;
   json["image_bytes"] = report.image_bytes;
   json["parameters"] = report.parameters;
+  if (report.requantised && report.config.position == Position::rotary) json["rope_theta"] = report.rope_theta;
   json["layout"] = quant::name_of(report.layout);
   json["requantised"] = report.requantised;
   if (!report.requantised) return json;
@@ -113,6 +115,7 @@ void print(const quant::ConvertReport& report, const Options& options) {
   std::printf("%s (%s, %s bytes) -> %s\n", options.source.c_str(), report.format.c_str(),
               grouped(report.source_bytes).c_str(), options.output.c_str());
   std::printf("parameters   %s\n", grouped(report.parameters).c_str());
+  if (report.rope_theta != quant::kUsualTheta) std::printf("rope theta   %.9g\n", report.rope_theta);
   std::printf("image        %s bytes, layout %s\n", grouped(report.image_bytes).c_str(), quant::name_of(report.layout));
   if (!report.requantised) {
     std::puts("weights      the same numbers");
@@ -136,7 +139,10 @@ void quantize(const Options& options) {
   convert.context = options.context;
   convert.name = options.name;
   convert.licence = options.licence;
+  convert.read.rope_theta = options.rope_theta;
   const std::string tokenizer = choose_tokenizer(options);
+  if (const quant::Error error = quant::check_output(options.output, options.source, tokenizer))
+    refuse("", error.sentence());
   quant::ImageBytes image;
   quant::ConvertReport report;
   {
@@ -158,7 +164,10 @@ void add_quantize(CLI::App& app) {
   const std::vector<std::string> targets = target_names();
   std::vector<std::string> layouts;
   for (int i = 0; i < kLayoutCount; ++i) layouts.push_back(quant::name_of(static_cast<Layout>(i)));
-  command->add_option("SOURCE", options->source, "A llama2.c checkpoint (.bin), or an image for another layout")
+  command
+      ->add_option("SOURCE", options->source,
+                   "A llama2.c checkpoint (.bin, version 0 or 1, float32), a Hugging Face folder of the GPT-2 family "
+                   "(config.json and model.safetensors in F32), or an image (.heed) for another layout")
       ->required();
   command->add_option("-o,--output", options->output, "The image to write")->type_name("MODEL.heed")->required();
   command
@@ -179,12 +188,14 @@ void add_quantize(CLI::App& app) {
   command->add_option("--context", options->context, "Positions, at most the source's (default: the source's)")
       ->type_name("N")
       ->transform(whole_number(1, 1u << 20));
+  add_rope_theta_option(*command, options->rope_theta);
   command->add_option("--name", options->name, "Name in the metadata (default: SOURCE's)")->type_name("TEXT");
   command->add_option("--licence,--license", options->licence, "SPDX expression for the metadata")->type_name("TEXT");
   command->add_flag("--json", options->json, "Print sizes and errors as JSON");
   command->footer(
       "Example:\n  heed quantize stories260K.bin -o stories.heed --tokenizer tok512.bin\n"
       "  heed quantize letters.bin -o letters.heed --tokenizer chars:ABC\n"
+      "  heed quantize gpt2-folder -o gpt2.heed --tokenizer none\n"
       "  heed quantize stories.heed -o stories_m4.heed --target cortex-m4");
   command->callback([options] { quantize(*options); });
 }

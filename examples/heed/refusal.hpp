@@ -17,6 +17,13 @@ struct Refusal {
   throw Refusal{std::move(subject), std::move(reason)};
 }
 
+// A file's name may hold anything but a NUL.
+inline std::string one_line(std::string text) {
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < 32 || c == 127) c = '?';
+  return text;
+}
+
 // What a Status of the runtime means to someone at a terminal.
 inline void require(Status status, const std::string& subject) {
   if (status != Status::ok) refuse(subject, to_string(status));

@@ -8,7 +8,7 @@
 namespace heed {
 
 // Owns the mapping; page-aligned, so an image in it is aligned too. Another process that shortens the file while it
-// is mapped makes reads fault (SIGBUS), as with every mapped file.
+// is mapped makes reads fault (SIGBUS), as with every mapped file; examples/heed/truncated.cpp shows what to do then.
 class MappedFile {
  public:
   MappedFile() = default;
@@ -18,7 +18,8 @@ class MappedFile {
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
 
-  // Null on success, else what failed, as a phrase from the system.
+  // Null on success, else what failed, as a phrase. Only regular files are opened: a pipe would be waited for, and
+  // opening a device may already do something.
   const char* open(const char* path);
   Span<const std::uint8_t> bytes() const { return {data_, size_}; }
 

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "quant/readers/rotary_tables.hpp"
 #include "runtime/numerics.hpp"
 
 namespace heed::quant {
@@ -79,12 +80,12 @@ Error read_header(ModelConfig& config, std::string& format, std::size_t& header_
   return fill_config(config, load<Header>(bytes.data() + 8), tied != 0);
 }
 
-// A run of tensors in the file: one role for all layers, or a skipped table.
+// A run of tensors in the file: one role for all layers, or the cosines and sines.
 struct Run {
   Role role;
   std::uint32_t layers;
   std::uint64_t floats_each;
-  bool skipped;
+  bool is_table;
 };
 
 std::vector<Run> runs_of(const ModelConfig& c, bool versioned) {
@@ -97,7 +98,7 @@ std::vector<Run> runs_of(const ModelConfig& c, bool versioned) {
   const Run w_gate{Role::w_gate, c.n_layers, ff * d, false}, w_down{Role::w_down, c.n_layers, d * ff, false},
       w_up{Role::w_up, c.n_layers, ff * d, false};
   const Run final_gain{Role::final_gain, 1, d, false};
-  // The cosines and sines that old versions of run.c read; they follow from the sizes.
+  // The cosines and sines that old versions of run.c read.
   const Run tables{Role::rotary_phases, 2, std::uint64_t{c.max_seq} * (c.head_dim / 2), true};
   std::vector<Run> runs =
       versioned ? std::vector<Run>{attention_gain, ffn_gain, final_gain, embedding, w_query, w_key, w_value_down,
@@ -118,7 +119,7 @@ bool is_llama2c(Span<const std::uint8_t> bytes) {
   return !read_header(config, format, header_bytes, bytes);
 }
 
-Error read_llama2c(FloatModel& model, Span<const std::uint8_t> bytes) {
+Error read_llama2c(FloatModel& model, Span<const std::uint8_t> bytes, const ReadOptions& options) {
   std::size_t header_bytes = 0;
   if (Error error = read_header(model.config, model.format, header_bytes, bytes)) return error;
   const std::vector<Run> runs = runs_of(model.config, header_bytes == kVersionedHeaderBytes);
@@ -131,12 +132,12 @@ Error read_llama2c(FloatModel& model, Span<const std::uint8_t> bytes) {
                  std::to_string(bytes.size()));
 
   const bool aligned = reinterpret_cast<std::uintptr_t>(bytes.data()) % alignof(float) == 0;
-  const std::uint8_t* at = bytes.data() + header_bytes;
+  const std::uint8_t *at = bytes.data() + header_bytes, *tables = nullptr;
   for (const Run& run : runs) {
     for (std::uint32_t layer = 0; layer < run.layers; ++layer) {
       const auto n = static_cast<std::size_t>(run.floats_each);
-      if (run.skipped) {
-        // Nothing to keep.
+      if (run.is_table) {
+        if (layer == 0) tables = at;
       } else if (aligned) {
         model.map(run.role, layer, reinterpret_cast<const float*>(at));
       } else {
@@ -149,10 +150,19 @@ Error read_llama2c(FloatModel& model, Span<const std::uint8_t> bytes) {
   }
   model.bos = 1;
   model.eos = 2;
-  model.rotary_phases = rotary_phases(model.config.rotary_dims, 10000.0);
+  const ModelConfig& c = model.config;
+  model.rope_theta = options.rope_theta != 0.0 ? options.rope_theta : kUsualTheta;
+  if (tables && options.rope_theta == 0.0) {
+    const std::size_t table_bytes = 4 * std::size_t{c.max_seq} * (c.head_dim / 2);
+    if (Error error = find_theta(model.rope_theta, tables, tables + table_bytes, c.max_seq, c.rotary_dims))
+      return error;
+  }
+  model.rotary_phases = rotary_phases(c.rotary_dims, model.rope_theta);
   return check(model);
 }
 
-Error read_llama2c(FloatModel& model) { return read_llama2c(model, model.file.bytes()); }
+Error read_llama2c(FloatModel& model, const ReadOptions& options) {
+  return read_llama2c(model, model.file.bytes(), options);
+}
 
 }  // namespace heed::quant

@@ -10,10 +10,12 @@ namespace heed::quant {
 bool is_llama2c(Span<const std::uint8_t> bytes);
 
 // Fills `model` with views into its own `file`, which the caller has opened. The bytes are not trusted: every size is
-// checked, and the file must be exactly as long as its header says.
-Error read_llama2c(FloatModel& model);
+// checked, and the file must be exactly as long as its header says. The rotation is that of the tables in a version 0
+// (tables of zeros count as none), else of theta 10000, unless the options say another; llama2.c's own run.c always
+// takes 10000.
+Error read_llama2c(FloatModel& model, const ReadOptions& options = {});
 
 // The same from memory that outlives the model.
-Error read_llama2c(FloatModel& model, Span<const std::uint8_t> bytes);
+Error read_llama2c(FloatModel& model, Span<const std::uint8_t> bytes, const ReadOptions& options = {});
 
 }  // namespace heed::quant

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // checkpoints.hpp: float models as the bytes of llama2.c checkpoints.
 #pragma once
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -17,8 +18,10 @@ inline ModelConfig small_config(bool tied) {
   return c;
 }
 
-// The file that llama2.c's export.py writes for `model`; version 0 or 1.
-inline std::vector<std::uint8_t> checkpoint_bytes(const quant::FloatModel& model, int version) {
+// The file that llama2.c's export.py writes for `model`; version 0 or 1. The tables of version 0 are those of `theta`,
+// with positions divided by `scale`, in float32 as PyTorch computes them; theta 0 leaves them 0.
+inline std::vector<std::uint8_t> checkpoint_bytes(const quant::FloatModel& model, int version, double theta = 10000.0,
+                                                  float scale = 1.0f) {
   const ModelConfig& c = model.config;
   std::vector<std::uint8_t> bytes;
   const auto put = [&bytes](const void* data, std::size_t n) {
@@ -51,7 +54,16 @@ inline std::vector<std::uint8_t> checkpoint_bytes(const quant::FloatModel& model
     for (const Role role : {Role::token_embedding, Role::attention_gain, Role::w_query, Role::w_key, Role::w_value_down,
                             Role::w_value_up, Role::ffn_gain, Role::w_gate, Role::w_down, Role::w_up, Role::final_gain})
       put_all(role);
-    bytes.resize(bytes.size() + 4 * std::size_t{c.max_seq} * c.head_dim, 0x7F);  // the tables that nobody reads
+    for (const bool is_sine : {false, true}) {
+      for (std::uint32_t position = 0; position < c.max_seq; ++position) {
+        for (std::uint32_t i = 0; i < c.head_dim / 2; ++i) {
+          const float frequency = theta > 0.0 ? static_cast<float>(std::pow(theta, -2.0 * i / c.head_dim)) : 0.0f;
+          const float angle = static_cast<float>(position) / scale * frequency;
+          const float entry = theta <= 0.0 ? 0.0f : is_sine ? std::sin(angle) : std::cos(angle);
+          put(&entry, sizeof entry);
+        }
+      }
+    }
   } else {
     for (const Role role :
          {Role::attention_gain, Role::ffn_gain, Role::final_gain, Role::token_embedding, Role::w_query, Role::w_key,

@@ -2,6 +2,7 @@
 // convert_test.cpp: from files to images, as the command line does it.
 #include "quant/convert.hpp"
 
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -152,6 +153,8 @@ TEST_CASE("refusals name the file and the reason") {
   save(other, {});
   CHECK(names(refusal(other), other, "empty"));
   save(other, {'G', 'G', 'U', 'F', 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});
+  CHECK(names(refusal(other), other, "this is a GGUF file, not a model that heed reads"));
+  save(other, std::vector<std::uint8_t>(100, 0xFF));
   CHECK(names(refusal(other), other, "not a model that heed can read"));
   CHECK(names(refusal(source, {}, folder.file("absent")), folder.file("absent"), "no such file"));
   save(other, tokenizer_bytes(29));
@@ -213,6 +216,59 @@ TEST_CASE("a file is written through a link, with its permissions, past what oth
   CHECK_FALSE(fs::exists(path));
   CHECK(std::distance(fs::directory_iterator(fs::path(path).parent_path()), {}) == 2);  // the link and the others'
   CHECK(write_file("", new_bytes).sentence() == "an empty path cannot be written");
+}
+
+namespace {
+
+volatile std::sig_atomic_t signals_seen = 0;
+void count_signal(int) { signals_seen = signals_seen + 1; }
+
+}  // namespace
+
+TEST_CASE("a signal that would end the program waits until nothing is left of a file") {
+  namespace fs = std::filesystem;
+  const Folder folder;
+  const std::string path = folder.file("kept");
+  const std::uint8_t old_bytes[3] = {1, 2, 3}, new_bytes[2] = {4, 5};
+  REQUIRE_FALSE(write_file(path, old_bytes));
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGXFSZ}) {
+    for (const bool ignored : {false, true}) {
+      INFO(signal << (ignored ? " ignored" : ""));
+      fs::resize_file(path, 3);
+      signals_seen = 0;
+      const auto before = std::signal(signal, ignored ? SIG_IGN : count_signal);
+      sigset_t one, old;
+      sigemptyset(&one);
+      sigaddset(&one, signal);
+      REQUIRE(pthread_sigmask(SIG_BLOCK, &one, &old) == 0);
+      REQUIRE(std::raise(signal) == 0);  // waits, as one that comes while bytes are written
+      const Error error = write_file(path, new_bytes);
+      CHECK(error.sentence() == (ignored ? "" : path + ": cannot be written: a signal came"));
+      CHECK(fs::file_size(path) == (ignored ? 2 : 3));
+      CHECK(std::distance(fs::directory_iterator(fs::path(path).parent_path()), {}) == 1);
+      REQUIRE(pthread_sigmask(SIG_SETMASK, &old, nullptr) == 0);
+      CHECK(signals_seen == (ignored ? 0 : 1));
+      std::signal(signal, before);
+    }
+  }
+}
+
+TEST_CASE("an output that is read is refused, by links of either kind too") {
+  namespace fs = std::filesystem;
+  const Folder folder;
+  const std::string source = folder.file("model.bin"), vocabulary = folder.file("tokenizer.bin"),
+                    list = folder.file("list"), hard = folder.file("hard"), soft = folder.file("soft");
+  for (const std::string& path : {source, vocabulary, list}) save(path, {1, 2, 3});
+  fs::create_hard_link(source, hard);
+  fs::create_symlink(vocabulary, soft);
+  CHECK_FALSE(check_output(folder.file("new"), source, vocabulary));
+  for (const std::string& output : {source, vocabulary, hard, soft, folder.file("./model.bin")})
+    CHECK(check_output(output, source, vocabulary).sentence().find("which is read") != std::string::npos);
+  CHECK(check_output(list, source, "chars-file:" + list).sentence().find("which is read") != std::string::npos);
+  CHECK_FALSE(check_output(list, source, "chars:" + list));
+  const ImageBytes image = golden::tiny_image(Layout::row, kernels_portable);
+  REQUIRE_FALSE(write_file(source, {image.data(), image.size()}));
+  CHECK_FALSE(check_output(source, source, ""));  // lossless
 }
 
 TEST_CASE("metadata is lines, whatever is put into it") {

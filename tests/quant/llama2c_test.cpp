@@ -64,6 +64,69 @@ TEST_CASE("llama2.c: rotary phases are those of theta 10000") {
   CHECK(rotary_phases(8, 10000.0) == std::vector<std::uint32_t>{683565276, 68356528, 6835653, 683565});
 }
 
+namespace {
+
+// Heads of 16 and 128 positions, so that an error of theta has room to show.
+FloatModel rotating_model() {
+  return golden::numbered_model(test::llama_config(32, 40, 1, 2, 2, 16, 9, 128), 3);
+}
+
+}  // namespace
+
+TEST_CASE("llama2.c: version 0 is read with the theta of its tables") {
+  for (const double theta : {10000.0, 500000.0, 1000000.0, 26443.2, 100.0, 1e7, 10010.0}) {
+    FloatModel model;
+    const Error error = read(model, test::checkpoint_bytes(rotating_model(), 0, theta), theta > 1e6 ? 1 : 0);
+    INFO(theta << ": " << error.sentence());
+    REQUIRE_FALSE(error);
+    CHECK(model.rope_theta == theta);
+    CHECK(model.rotary_phases == rotary_phases(16, theta));
+  }
+  // Tables of zeros, as some programs write them, are none.
+  FloatModel model;
+  REQUIRE_FALSE(read(model, test::checkpoint_bytes(rotating_model(), 0, 0.0)));
+  CHECK(model.rotary_phases == rotary_phases(16, 10000.0));
+}
+
+TEST_CASE("llama2.c: tables in bfloat16 are those of their theta still") {
+  for (const double theta : {10000.0, 500000.0}) {
+    std::vector<std::uint8_t> bytes = test::checkpoint_bytes(rotating_model(), 0, theta);
+    for (std::size_t at = bytes.size() - 4 * 128 * 16; at < bytes.size(); at += 4) {
+      std::uint32_t bits;
+      std::memcpy(&bits, &bytes[at], 4);
+      bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000u;
+      std::memcpy(&bytes[at], &bits, 4);
+    }
+    FloatModel model;
+    REQUIRE_FALSE(read(model, bytes));
+    CHECK(model.rotary_phases == rotary_phases(16, theta));
+  }
+}
+
+TEST_CASE("llama2.c: tables of no theta are refused, unless one is given") {
+  const std::vector<std::uint8_t> scaled = test::checkpoint_bytes(rotating_model(), 0, 10000.0, 4.0f);
+  CHECK(refusal(scaled).find("rotary tables") != std::string::npos);
+  const std::vector<std::uint8_t> good = test::checkpoint_bytes(rotating_model(), 0);
+  const std::size_t tables = good.size() - 4 * 128 * 16;
+  for (const std::uint32_t bits : {0x7FC00000u, 0x7F800000u, 0x3F000000u}) {  // NaN, infinity, 0.5
+    for (const std::size_t entry : {0u, 8u * 128 - 1, 8u * 128, 2 * 8u * 128 - 1}) {
+      std::vector<std::uint8_t> bytes = good;
+      std::memcpy(&bytes[tables + 4 * entry], &bits, 4);
+      INFO(bits << " at " << entry);
+      CHECK(refusal(bytes).find("rotary tables") != std::string::npos);
+      FloatModel model;
+      REQUIRE_FALSE(read_llama2c(model, {bytes.data(), bytes.size()}, {10000.0}));
+      CHECK(model.rotary_phases == rotary_phases(16, 10000.0));
+    }
+  }
+  // Given, it counts for files without tables too.
+  const std::vector<std::uint8_t> versioned = test::checkpoint_bytes(rotating_model(), 1);
+  FloatModel model;
+  REQUIRE_FALSE(read_llama2c(model, {versioned.data(), versioned.size()}, {500000.0}));
+  CHECK(model.rope_theta == 500000.0);
+  CHECK(model.rotary_phases == rotary_phases(16, 500000.0));
+}
+
 TEST_CASE("llama2.c: a file cut at any byte, or longer by one, is refused with a sentence") {
   for (const int version : {0, 1}) {
     std::vector<std::uint8_t> bytes =
