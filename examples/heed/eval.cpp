@@ -139,7 +139,7 @@ void note_encoding(Span<const char> text, const std::string& path) {
   if (at == text.size()) return;
   std::fprintf(stderr,
                "heed: note: %s is not UTF-8 at byte %zu (0x%02X); a model of UTF-8 text is measured on UTF-8 only\n",
-               path.c_str(), at, static_cast<unsigned>(static_cast<unsigned char>(text[at])));
+               one_line(path).c_str(), at, static_cast<unsigned>(static_cast<unsigned char>(text[at])));
 }
 
 void print(const Sums& sums, const Options& options, const HostSession& host, const LoadedModel& loaded,

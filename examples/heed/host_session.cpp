@@ -76,8 +76,8 @@ void note_choice(const LoadedModel& loaded, const Kernels& chosen) {
   std::fprintf(stderr,
                "heed: note: %s does not take layout %s, so %s runs %s; `heed quantize %s --target %s` converts it "
                "without loss\n",
-               best, quant::name_of(loaded.model.layout()), chosen.traits.name, loaded.path.c_str(),
-               loaded.path.c_str(), best);
+               best, quant::name_of(loaded.model.layout()), chosen.traits.name, one_line(loaded.path).c_str(),
+               one_line(loaded.path).c_str(), best);
 }
 
 }  // namespace

@@ -60,7 +60,7 @@ void note_tokenizer(const Options& options, const std::string& chosen, bool requ
   if (chosen.empty())
     std::fputs("heed: note: no tokenizer beside the source, so the image has none; --tokenizer F adds one\n", stderr);
   else
-    std::fprintf(stderr, "heed: note: tokenizer %s\n", chosen.c_str());
+    std::fprintf(stderr, "heed: note: tokenizer %s\n", one_line(chosen).c_str());
 }
 
 // What the command line says; else an image keeps its own, and a float model gets the default.

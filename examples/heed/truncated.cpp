@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -80,8 +81,12 @@ void say(const char* text) {
 
 char file_path[4200];  // a name in /proc may be longer than one that can be opened
 
+std::atomic_flag is_taken = ATOMIC_FLAG_INIT;
+
 void on_bus_error(int, siginfo_t* info, void*) {
+  while (is_taken.test_and_set()) ::pause();  // several threads read one file, and one of them says it for all
   if (!find_file(file_path, sizeof file_path, reinterpret_cast<std::uintptr_t>(info->si_addr))) {
+    is_taken.clear();
     ::signal(SIGBUS, SIG_DFL);  // not a file's: the access is repeated and ends the program as ever
     return;
   }
@@ -96,7 +101,7 @@ void on_bus_error(int, siginfo_t* info, void*) {
 void name_truncated_files() {
   struct sigaction action {};
   action.sa_sigaction = on_bus_error;
-  action.sa_flags = SA_SIGINFO | SA_RESETHAND;  // a second fault ends the program
+  action.sa_flags = SA_SIGINFO;
   sigemptyset(&action.sa_mask);
   sigaction(SIGBUS, &action, nullptr);
 }

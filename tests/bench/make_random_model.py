@@ -201,11 +201,12 @@ def write(path, parts):
             file.write(part)
 
 
+ENDINGS = (".bin", "-tokenizer.bin", "-q8.bin", ".gguf")
+
+
 def write_all(model, pieces, stem):
-    write(stem + ".bin", model.checkpoint())
-    write(stem + "-tokenizer.bin", [tokenizer_file(pieces)])
-    write(stem + "-q8.bin", int8_checkpoint(model))
-    write(stem + ".gguf", gguf(model, pieces))
+    for end, parts in zip(ENDINGS, (model.checkpoint(), [tokenizer_file(pieces)], int8_checkpoint(model), gguf(model, pieces))):
+        write(stem + end, parts)
 
 
 def main():
@@ -219,6 +220,10 @@ def main():
     parser.add_argument("--from", dest="source", metavar="CHECKPOINT", help="a llama2.c float checkpoint instead of random weights")
     parser.add_argument("--tokenizer", help="its tokenizer")
     options = parser.parse_args()
+    inputs = [path for path in (options.source, options.tokenizer) if path]
+    for end in ENDINGS:
+        if os.path.exists(options.out + end) and any(os.path.samefile(options.out + end, path) for path in inputs):
+            parser.error(f"{options.out + end} is read, so it is not written")
     if options.source:
         model = read_checkpoint(options.source)
         pieces = read_tokenizer(options.tokenizer, model.vocab) if options.tokenizer else made_up_pieces(model.vocab)

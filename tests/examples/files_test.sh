@@ -297,10 +297,13 @@ test_stopped() {
 test_truncated() {
   story=$source_dir/examples/models/story.heed
   mkfifo said
+  for threads in 1 4; do truncate_with $threads; done
+}
+truncate_with() {
   for try in 1 2 3 4 5 6 7 8 9 10; do
     cp "$story" shrinking.heed
     # shellcheck disable=SC2086
-    timeout 120 $heed run shrinking.heed -n 500 -p Once -t 1 > said 2> err < /dev/null &
+    timeout 120 $heed run shrinking.heed -n 500 -p Once -t "$1" > said 2> err < /dev/null &
     pid=$!
     {
       head -c 1 > /dev/null
@@ -313,8 +316,10 @@ test_truncated() {
   done
   cp err out
   checks=$((checks + 1))
-  [ $status = 1 ] || fail "a truncated model: exit status $status after $try tries"
+  [ $status = 1 ] || fail "a truncated model, $1 threads: exit status $status after $try tries"
   says "/shrinking.heed: the file was truncated, or could not be read, while it was in use"
+  checks=$((checks + 1))
+  [ "$(wc -l < err)" = 1 ] || fail "more than one line of a truncated model, $1 threads"
 }
 
 # -- Names that need care.
