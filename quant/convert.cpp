@@ -202,7 +202,8 @@ Error read_model(FloatModel& model, const std::string& path, const ReadOptions& 
   return {};
 }
 
-Error check_output(const std::string& output, const std::string& source, const std::string& tokenizer) {
+Error check_output(const std::string& output, const std::string& source, const std::string& tokenizer,
+                   const ConvertOptions& options) {
   namespace fs = std::filesystem;
   const auto refuse = [&](const std::string& input) {
     return is_same_file(output, input) ? Error(output + ": cannot be written: it is " + input + ", which is read")
@@ -215,7 +216,7 @@ Error check_output(const std::string& output, const std::string& source, const s
     SourceFile file;
     return !file.open(path) && is_image(file.bytes());
   };
-  if (!is_folder(source)) return holds_image(source) ? Error() : refuse(source);
+  if (!is_folder(source)) return holds_image(source) && options.context == 0 ? Error() : refuse(source);
   if (holds_image(output)) return {};
   std::error_code code;
   for (fs::directory_iterator entry(source, code), end; !code && entry != end; entry.increment(code))

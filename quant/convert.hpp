@@ -30,9 +30,10 @@ struct ConvertReport {
 // Reads a float model. Today's formats: llama2.c versions 0 and 1, and Hugging Face folders of the GPT-2 family.
 Error read_model(FloatModel& model, const std::string& path, const ReadOptions& options = {});
 
-// Refuses an output that would replace what `convert` reads: the source, unless that is an image, its tokenizer, or a
-// file of a source folder that is no image; links of either kind included.
-Error check_output(const std::string& output, const std::string& source, const std::string& tokenizer);
+// Refuses an output that would replace what `convert` reads: the source, its tokenizer, or a file of a source folder
+// that is no image; links of either kind included. An image may replace itself, unless its context becomes shorter.
+Error check_output(const std::string& output, const std::string& source, const std::string& tokenizer,
+                   const ConvertOptions& options);
 
 // Converts `source` (what read_model takes, or an image for another layout) with the vocabulary in `tokenizer` (empty =
 // an image without tokenizer) to an image that `open` and `verify` accept. The same inputs give the same bytes on

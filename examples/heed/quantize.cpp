@@ -141,7 +141,7 @@ void quantize(const Options& options) {
   convert.licence = options.licence;
   convert.read.rope_theta = options.rope_theta;
   const std::string tokenizer = choose_tokenizer(options);
-  if (const quant::Error error = quant::check_output(options.output, options.source, tokenizer))
+  if (const quant::Error error = quant::check_output(options.output, options.source, tokenizer, convert))
     refuse("", error.sentence());
   quant::ImageBytes image;
   quant::ConvertReport report;

@@ -251,6 +251,7 @@ test_outputs() {
   cp tiny.heed itself.heed
   expect 0 "an image onto itself" quantize itself.heed -o itself.heed
   same "an image onto itself" tiny.heed itself.heed
+  keeps "which is read" quantize itself.heed -o itself.heed --context 4  # the rest would be gone
 }
 
 # -- A theta of its own.

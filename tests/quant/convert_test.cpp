@@ -261,14 +261,17 @@ TEST_CASE("an output that is read is refused, by links of either kind too") {
   for (const std::string& path : {source, vocabulary, list}) save(path, {1, 2, 3});
   fs::create_hard_link(source, hard);
   fs::create_symlink(vocabulary, soft);
-  CHECK_FALSE(check_output(folder.file("new"), source, vocabulary));
+  CHECK_FALSE(check_output(folder.file("new"), source, vocabulary, {}));
   for (const std::string& output : {source, vocabulary, hard, soft, folder.file("./model.bin")})
-    CHECK(check_output(output, source, vocabulary).sentence().find("which is read") != std::string::npos);
-  CHECK(check_output(list, source, "chars-file:" + list).sentence().find("which is read") != std::string::npos);
-  CHECK_FALSE(check_output(list, source, "chars:" + list));
+    CHECK(check_output(output, source, vocabulary, {}).sentence().find("which is read") != std::string::npos);
+  CHECK(check_output(list, source, "chars-file:" + list, {}).sentence().find("which is read") != std::string::npos);
+  CHECK_FALSE(check_output(list, source, "chars:" + list, {}));
   const ImageBytes image = golden::tiny_image(Layout::row, kernels_portable);
   REQUIRE_FALSE(write_file(source, {image.data(), image.size()}));
-  CHECK_FALSE(check_output(source, source, ""));  // lossless
+  CHECK_FALSE(check_output(source, source, "", {}));  // lossless
+  ConvertOptions shorter;
+  shorter.context = 4;
+  CHECK(check_output(source, source, "", shorter).sentence().find("which is read") != std::string::npos);
 }
 
 TEST_CASE("metadata is lines, whatever is put into it") {
