@@ -10,6 +10,7 @@ namespace heed::helium {
 template <bool kSquares>
 __attribute__((noinline)) std::int32_t convert_and_finish(std::int8_t* to, const float* src, std::uint32_t n, float scale,
                                                           std::int32_t reciprocal) {
+  const std::uint32_t bits = bits_of(scale);  // a call between two registers of the assembly would lose the first
   register std::int32_t squares __asm__("r0") = 0;
   std::uint32_t eights = n / 8;
   // -32768 becomes -127 as -32767 does: it occurs where the reciprocal is 16256.
@@ -30,7 +31,7 @@ __attribute__((noinline)) std::int32_t convert_and_finish(std::int8_t* to, const
       "2:\n\t" HEED_EIGHT
       "le lr, 1b"
       : [squares] "+r"(squares), [to] "+l"(to), [src] "+r"(src), [n] "+r"(eights)
-      : [reciprocal] "r"(reciprocal), [scale] "r"(bits_of(scale)), [sum] "i"(kSquares ? 1 : 0)
+      : [reciprocal] "r"(reciprocal), [scale] "r"(bits), [sum] "i"(kSquares ? 1 : 0)
       : "lr", "cc", "q0", "q1", "q2", "q3", "memory");
 #undef HEED_EIGHT
   return squares;

@@ -5,7 +5,7 @@
 
 #if !defined(__clang__)
 #if !defined(__OPTIMIZE__)
-#pragma GCC optimize("Os", "omit-frame-pointer")
+#pragma GCC optimize("Os", "omit-frame-pointer", "inline")
 #elif !defined(HEED_FRAME_POINTER_OMITTED)  // CMakeLists.txt says both; a pragma keeps link-time optimisation from some bytes
 #pragma GCC optimize("omit-frame-pointer")
 #endif

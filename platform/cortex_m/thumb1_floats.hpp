@@ -60,12 +60,13 @@ __attribute__((noinline, optimize("O2"))) inline float scaled_sum(std::int32_t s
 __attribute__((noinline)) inline void store_rows(float* to, const std::int32_t* from, std::uint32_t step,
                                                  const float* row_scales, float x_scale, std::uint32_t n) {
   const float* const end = row_scales + n;
+  const std::uint32_t bits = bits_of(x_scale);  // a call between two registers of the assembly would lose the first
   register float* out __asm__("r8") = to;
   register const std::int32_t* sums __asm__("r9") = from;
   register const float* scales __asm__("r10") = row_scales;
-  register std::uint32_t upper __asm__("r11") = (bits_of(x_scale) << 9 >> 21) + 0x800u;
-  register std::uint32_t lower __asm__("r12") = bits_of(x_scale) << 20 >> 20;
-  register std::uint32_t exponent __asm__("lr") = (bits_of(x_scale) >> 23) - 103u;
+  register std::uint32_t upper __asm__("r11") = (bits << 9 >> 21) + 0x800u;
+  register std::uint32_t lower __asm__("r12") = bits << 20 >> 20;
+  register std::uint32_t exponent __asm__("lr") = (bits >> 23) - 103u;
   __asm__ volatile(
       ".syntax unified\n\t"
       "1:\n\t"
@@ -96,11 +97,12 @@ __attribute__((noinline)) inline void store_rows(float* to, const std::int32_t* 
 
 // to[i] = x[i] * factor for factor > 0. The sign of x travels above its exponent.
 __attribute__((noinline)) inline void multiply_sums(float* to, const float* x, float factor, std::uint32_t n) {
+  const std::uint32_t bits = bits_of(factor);
   register const float* from __asm__("r0") = x;
   register float* out __asm__("r6") = to;
-  register std::uint32_t upper __asm__("r8") = (bits_of(factor) << 9 >> 21) + 0x800u;
-  register std::uint32_t lower __asm__("r9") = bits_of(factor) << 20 >> 20;
-  register std::uint32_t exponent __asm__("r10") = (bits_of(factor) >> 23) - 127u;
+  register std::uint32_t upper __asm__("r8") = (bits << 9 >> 21) + 0x800u;
+  register std::uint32_t lower __asm__("r9") = bits << 20 >> 20;
+  register std::uint32_t exponent __asm__("r10") = (bits >> 23) - 127u;
   register const float* end __asm__("r11") = to + n;
   register std::uint32_t one __asm__("r12") = 0x800u;
   __asm__ volatile(

@@ -54,6 +54,7 @@ constexpr Pinned kPinned[] = {
     {traits::kAvxVnni, 337472, 31040},  {traits::kAvx512Vnni, 337472, 31040}, {traits::kNeon, 336400, 30816},
     {traits::kDotprod, 336400, 30816},  {traits::kI8mm, 336416, 30832},       {traits::kCortexM0, 224544, 30792},
     {traits::kCortexM3, 225248, 30968}, {traits::kCortexM4, 225264, 30984},   {traits::kCortexM55, 224560, 30808},
+    {traits::kPortableRow, 224544, 30792},
 };
 
 // Slices that live at the same time.
