@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // kernels_m0.cpp: the kernel table for ARMv6-M (Cortex-M0, M0+): rows of int8, floats by integers.
+#include "runtime/one_rounding.hpp"
+
 #include "platform/target.hpp"
 #if defined(HEED_TABLE_CORTEX_M0)
-#include "runtime/one_rounding.hpp"
 #include "platform/cortex_m/registers.hpp"
 
 #include "platform/cortex_m/attend.hpp"

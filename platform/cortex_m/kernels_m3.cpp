@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // kernels_m3.cpp: the kernel table for ARMv7-M without the DSP extension (Cortex-M3): rows of int8, one multiply and
 // add at a time.
+#include "runtime/one_rounding.hpp"
+
 #include "platform/target.hpp"
 #if defined(HEED_TABLE_CORTEX_M3)
-#include "runtime/one_rounding.hpp"
 #include "platform/cortex_m/registers.hpp"
 
 #include "platform/cortex_m/armv7_queries.hpp"

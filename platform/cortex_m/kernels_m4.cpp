@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // kernels_m4.cpp: the kernel table for ARMv7E-M and ARMv8-M with the DSP extension (Cortex-M4, M7, M33): two multiplies
 // per instruction.
+#include "runtime/one_rounding.hpp"
+
 #include "platform/target.hpp"
 #if defined(HEED_TABLE_CORTEX_M4)
-#include "runtime/one_rounding.hpp"
 #include "platform/cortex_m/registers.hpp"
 
 #include "platform/cortex_m/matmul.hpp"

@@ -3,9 +3,10 @@
 //
 // Hot loops are inline assembly with low-overhead branches, because GCC 12 finds neither these nor tail predication.
 // Helium flushes denormal numbers; none can matter (SPEC.md 2.1). Division and square root are scalar.
+#include "runtime/one_rounding.hpp"
+
 #include "platform/target.hpp"
 #if defined(HEED_TABLE_CORTEX_M55)
-#include "runtime/one_rounding.hpp"
 #include "platform/cortex_m/registers.hpp"
 
 #include "platform/cortex_m/helium_attend.hpp"

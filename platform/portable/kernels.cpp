@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // kernels.cpp: the portable kernel table, plain C++: the definition of correct. On hosts always built; on a board where no
 // other table serves (platform/target.hpp), and beside another one for tests that say HEED_BESIDE_PORTABLE.
+#include "runtime/one_rounding.hpp"
+
 #include "platform/target.hpp"
 #if !defined(HEED_SINGLE_TABLE) || defined(HEED_TABLE_PORTABLE) || defined(HEED_BESIDE_PORTABLE)
-#include "runtime/one_rounding.hpp"
 
 #include "platform/portable/attend.hpp"
 #include "platform/portable/exp2.hpp"
