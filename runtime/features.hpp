@@ -83,7 +83,7 @@ constexpr std::uint32_t feature_bits(const Features& set) {
 
 // The default, so that every image runs. It costs a firmware for Cortex-M4 more than half as much flash again as
 // kLlamaFeatures, and twice as much as kDecoderFeatures; DESIGN.md has the bytes of each feature. `heed inspect` and `heed
-// plan` print the line that carries what an image needs and no more.
+// plan` print the line that fits an image.
 inline constexpr Features kAllFeatures{};
 inline constexpr Features kNoFeatures = kAllFeatures - kAllFeatures;
 // What a decoder of the Llama family with one scale per row takes on one core, as `heed quantize` writes it.

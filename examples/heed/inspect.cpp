@@ -154,7 +154,7 @@ void print_as_text(const LoadedModel& loaded) {
   const Features needed = required_features(c);
   std::puts("\nfeatures that a firmware needs for it");
   std::printf("  %s\n", is_empty(needed) ? "none" : quant::joined(quant::names_of(needed)).c_str());
-  std::printf("  these and no more: -DHEED_FEATURES=%s\n", quant::define_for(needed).c_str());
+  std::printf("  a firmware with them: -DHEED_FEATURES=%s\n", quant::define_for(needed).c_str());
 
   std::puts("\nsections           offset        bytes  crc-32c");
   for (const SectionEntry& s : sections_of(model))

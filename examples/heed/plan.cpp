@@ -226,8 +226,8 @@ void print_as_text(const Costs& costs, const Options& options) {
   if (costs.relayout)
     std::printf("  after `heed quantize %s --target %s`: the image is in another layout now\n", costs.subject.c_str(),
                 costs.traits->name);
-  std::printf("  firmware that carries what it needs (%s) and no more: -DHEED_FEATURES=%s\n",
-              is_empty(costs.needed) ? "nothing optional" : quant::joined(quant::names_of(costs.needed)).c_str(),
+  std::printf("  features: needs %s; a firmware with them: -DHEED_FEATURES=%s\n",
+              is_empty(costs.needed) ? "none" : quant::joined(quant::names_of(costs.needed)).c_str(),
               quant::define_for(costs.needed).c_str());
   std::printf("\n%s", draw(memory_map(costs.plan, costs.traits->slack)).c_str());
 }
