@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "runtime/heed.h"
+#include <heed/heed.h>
 
 static void require(heed_status status) {
   if (status == HEED_OK) return;
