@@ -30,7 +30,7 @@ struct Features {
 // character of it means anything to a shell, to CMake or to make.
 enum class Feature : std::uint8_t {
   groups, biases, ungated, key_offset, pattern_tap, layer_norm, learned_positions, gelu, relu, threads, sampling, speed,
-  unrolled
+  unrolled, repeat_penalty, min_p
 };
 
 // In the order of `Feature`.
@@ -45,8 +45,9 @@ inline constexpr NamedFeature kFeatureTable[] = {
     {"learned_positions", &Features::learned_positions}, {"gelu", &Features::gelu},
     {"relu", &Features::relu},             {"threads", &Features::threads},
     {"sampling", &Features::sampling},     {"speed", &Features::speed},
-    {"unrolled", &Features::unrolled}};
-inline constexpr int kFeatureCount = static_cast<int>(Feature::unrolled) + 1;
+    {"unrolled", &Features::unrolled},     {"repeat_penalty", &Features::repeat_penalty},
+    {"min_p", &Features::min_p}};
+inline constexpr int kFeatureCount = static_cast<int>(Feature::min_p) + 1;
 static_assert(sizeof kFeatureTable == kFeatureCount * sizeof(NamedFeature) && sizeof(Features) == kFeatureCount,
               "a member of Features is a Feature and has a row in kFeatureTable");
 

@@ -126,6 +126,8 @@ HEED_CHECKED heed_status heed_model_open(heed_model* model, const void* image, s
 #define HEED_FEATURE_SAMPLING 1024u
 #define HEED_FEATURE_SPEED 2048u
 #define HEED_FEATURE_UNROLLED 4096u
+#define HEED_FEATURE_REPEAT_PENALTY 8192u
+#define HEED_FEATURE_MIN_P 16384u
 // No build of this version carries it: an encoder, a sliding window and the like.
 #define HEED_FEATURE_NONE_HAS 0x80000000u
 

@@ -116,7 +116,8 @@ static_assert(HEED_FEATURE_GROUPS == bit(Feature::groups) && HEED_FEATURE_BIASES
               HEED_FEATURE_LEARNED_POSITIONS == bit(Feature::learned_positions) &&
               HEED_FEATURE_GELU == bit(Feature::gelu) && HEED_FEATURE_RELU == bit(Feature::relu) &&
               HEED_FEATURE_THREADS == bit(Feature::threads) && HEED_FEATURE_SAMPLING == bit(Feature::sampling) &&
-              HEED_FEATURE_SPEED == bit(Feature::speed) && HEED_FEATURE_UNROLLED == bit(Feature::unrolled));
+              HEED_FEATURE_SPEED == bit(Feature::speed) && HEED_FEATURE_UNROLLED == bit(Feature::unrolled) &&
+              HEED_FEATURE_REPEAT_PENALTY == bit(Feature::repeat_penalty) && HEED_FEATURE_MIN_P == bit(Feature::min_p));
 static_assert(std::is_same_v<heed_token, Token> && HEED_NO_TOKEN == kNoToken);
 static_assert(HEED_DECODE_BYTES == 3 * (kMaxPieceBytes + 1));
 

@@ -125,6 +125,11 @@ for preset in $presets; do
   [ $status = 0 ] || [ "$bad" -gt 0 ] || failed=$((failed + 1))
   part_ends "$preset, test"
 done
+if [ $full = 1 ] && [ -z "$only$tests" ]; then
+  echo "== firmware as other people's projects build it"
+  if sh tests/foreign/run.sh build/foreign; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+  part_ends tests/foreign/run.sh
+fi
 if [ $full = 1 ] && [ -z "$only$tests" ] && [ -f "${HEED_TEST_DATA:-}/stories260K/stories260K.bin" ]; then
   echo "== story firmware: flash, stack, instructions and digest"
   check() {

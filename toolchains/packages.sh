@@ -5,7 +5,7 @@ heed_packages_build="g++ cmake ninja-build libxsimd-dev libcli11-dev nlohmann-js
 heed_packages_test="catch2 python3 python3-numpy binutils"
 heed_packages_cross="g++-aarch64-linux-gnu g++-arm-linux-gnueabihf qemu-user \
 gcc-arm-none-eabi libnewlib-arm-none-eabi libstdc++-arm-none-eabi-dev qemu-system-arm"
-heed_packages_full="clang-format clang pkg-config"
+heed_packages_full="clang clang-format pkg-config"
 heed_packages_bench="libbenchmark-dev python3 python3-numpy"  # tests/bench
 
 # heed_install_packages PACKAGES...: says what is missing and installs it; with HEED_NO_INSTALL=1 it refuses instead.

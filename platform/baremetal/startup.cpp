@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Starts a Cortex-M program: vector table, FPU and Helium, .data and .bss, static constructors, main, and a report of faults.
+// startup.cpp: the test harness that starts a Cortex-M program: vector table, FPU and Helium, .data and .bss, static
+// constructors, main, a report of faults, and the end by semihosting.
+//
+// It serves tests and examples under an emulator or a debugger, and is no start-up code for a product: its table has the 16
+// vectors of the core and none of a device, every exception ends the program, and without a debugger the breakpoint of
+// semihosting is itself a fault. A product keeps its vendor's start-up code; platform/README.md says what heed wants of it.
 #include "platform/baremetal/semihosting.hpp"
 
 namespace {
