@@ -134,11 +134,6 @@ inline void put_decimal64(std::uint64_t value) {
   put_text(at);
 }
 
-inline void put_signed(std::int32_t value) {
-  if (value < 0) put_text("-");
-  put_decimal(value < 0 ? 0u - static_cast<std::uint32_t>(value) : static_cast<std::uint32_t>(value));
-}
-
 // Eight hexadecimal digits, without a prefix.
 inline void put_hex(std::uint32_t value) {
   char text[9];

@@ -40,13 +40,6 @@ __attribute__((noinline)) inline float scaled_sum(std::int32_t sum, float row_sc
   return float_of(bits_of(multiply_magnitudes(x, bits_of(scale))) | sign);
 }
 
-// x * factor.
-inline float product_of(float x, float factor) {
-  const std::uint32_t u = bits_of(x), f = bits_of(factor);
-  if (u << 1 == 0 || f << 1 == 0) return float_of((u ^ f) & 0x80000000u);
-  return float_of(bits_of(multiply_magnitudes(u & 0x7FFFFFFFu, f & 0x7FFFFFFFu)) | ((u ^ f) & 0x80000000u));
-}
-
 // x * factor for a power of two or zero.
 inline float times_power(float x, float factor) {
   const std::uint32_t u = bits_of(x), f = bits_of(factor);

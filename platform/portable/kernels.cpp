@@ -8,18 +8,11 @@
 
 #include "platform/portable/attend.hpp"
 #include "platform/portable/exp2.hpp"
-#include "platform/portable/layer_norm.hpp"
 #include "platform/portable/products.hpp"
 #include "platform/portable/rows.hpp"
 #include "platform/tables.hpp"
 
 namespace heed {
-
-void portable::layer_norm_s8r_f32(const Activations& dst, std::uint32_t index, const float* src,
-                                  const NormWeights& weights) {
-  layer_norm<PlainActivations>(dst, index, src, weights);
-}
-
 namespace {
 
 using portable::PlainActivations;
