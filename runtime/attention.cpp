@@ -19,7 +19,12 @@ constexpr std::uint32_t kTileTokens = 8, kTileBlocks = 3, kStreamBlocks = 8;
 constexpr bool kOnlyHelium = known_layout(Layout::row) == Layout::block64;
 // The latter holds where M4's table is unrolled as well.
 constexpr bool kOnlyPairs = known_layout(Layout::row) == Layout::pair && kBuiltFeatures.unrolled;
-constexpr bool kShortSteps = kOnlyHelium || kOnlyPairs;
+// Whether one token's KV heads go through step_kv_heads, to the same answer. With every table built, those that eat the
+// boards' layouts take it, which is the portable one: so a host runs both ways, and its tables are compared.
+bool takes_short_steps(const KernelTraits& traits) {
+  constexpr bool kOneTable = known_layout(Layout::row) == known_layout(Layout::packed);
+  return kOneTable ? kOnlyHelium || kOnlyPairs : (traits.layouts >> static_cast<unsigned>(Layout::pair) & 1) != 0;
+}
 
 // What the KV heads of one call share. Vectors of heads lie as [n_kv_heads, n, heads per KV head], so that the queries
 // of a group lie together.
@@ -263,7 +268,7 @@ void attention_forward(const AttentionLayer& layer, float* dst, std::uint32_t ds
   const std::uint64_t store_work = std::uint64_t{n} * (per_group + 2) * kElementWork * c.head_dim;
   const std::uint64_t first_work = (slices == 1 ? head_work : store_work) * c.n_kv_heads;
   for_each_range(parallel, c.n_kv_heads, first_work, [&](std::uint32_t h, std::uint32_t end) {
-    if (kShortSteps && n == 1 && slices == 1) return step_kv_heads(layer, pass, h, end);
+    if (n == 1 && slices == 1 && takes_short_steps(k.traits)) return step_kv_heads(layer, pass, h, end);
     for (; h < end; ++h) {
       store_kv_head(layer, pass, h);
       if (slices == 1) attend_slice(layer, pass, {h, 0, n, 0, per_group});
