@@ -160,7 +160,7 @@ test_without_data() {
     checks=$((checks + 1))
     cmp -s back.heed row.heed || fail "row -> $layout -> row changes the image"
   done
-  for target in portable avx2 avx512vnni neon cortex-m3 cortex-m4; do
+  for target in portable avx2 avx512vnni neon cortex-m3 cortex-m4 portable-row cortex-m7 cortex-m33 cortex-m23 cortex-m33+nodsp cortex-m85; do
     expect 0 "quantize --target $target" quantize tiny.heed -o target.heed --target $target
     expect 0 "plan --target $target" plan target.heed --target $target --json
     keys image_bytes arena_bytes
