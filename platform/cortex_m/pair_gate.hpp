@@ -17,12 +17,10 @@ struct GateJob {
 // min(room, 2^31 - 1 - h, 2^31 - 1 + h), takes two saturating additions and one that is not.
 __attribute__((noinline)) inline void gate_products(GateJob& job, float* gate, const float* up, std::uint32_t n,
                                              float gate_step, float up_step) {
-  // A call between two registers of the assembly would lose the first.
-  const float* const end = gate + round_up(n, 2);
   register float* r0 __asm__("r0") = gate;
   register const float* r1 __asm__("r1") = up;
   register GateJob* r12 __asm__("r12") = &job;
-  register const float* lr __asm__("lr") = end;
+  register const float* lr __asm__("lr") = gate + ((n + 1) & ~1u);  // no call: it would lose the registers above
   register float s2 __asm__("s2") = gate_step;
   register float s3 __asm__("s3") = up_step;
 #define HEED_FACTOR(t)                          \
