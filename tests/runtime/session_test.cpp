@@ -507,28 +507,38 @@ struct PatternRows {
   bool in_order = true;
 };
 
+void tap(Session& session, PatternRows& pattern) {
+  session.set_tap({[](void* context, std::uint32_t layer, std::uint32_t head, std::uint32_t position,
+                      std::uint32_t first_key, Span<const float> weights) {
+                     auto& p = *static_cast<PatternRows*>(context);
+                     std::vector<float>& row = p.rows[{layer, head, position}];
+                     p.in_order = p.in_order && row.size() == first_key && weights.size() <= kBlockKeys;
+                     row.insert(row.end(), weights.begin(), weights.end());
+                   },
+                   &pattern});
+}
+
 }  // namespace
 
-TEST_CASE("the pattern's rows sum to one and end at the query", "[session]") {
+TEST_CASE("the pattern's rows sum to one, end at the query and are the same step by step", "[session]") {
   for (const Kernels* k : runnable_kernels()) {
     for (const NamedConfig& c : edge_configs()) {
       INFO(k->traits.name << ", " << c.name);
       const ImageBytes image = random_image(c.config, k->traits.preferred, 45);
       const std::vector<Token> tokens = random_prompt(c.config.vocab_size, std::min(c.config.max_seq, 130u), 47);
-      Running plain(*k, bytes(image)), tapped(*k, bytes(image));
-      PatternRows pattern;
-      tapped.session.set_tap({[](void* context, std::uint32_t layer, std::uint32_t head, std::uint32_t position,
-                                 std::uint32_t first_key, Span<const float> weights) {
-                                auto& p = *static_cast<PatternRows*>(context);
-                                std::vector<float>& row = p.rows[{layer, head, position}];
-                                p.in_order = p.in_order && row.size() == first_key && weights.size() <= kBlockKeys;
-                                row.insert(row.end(), weights.begin(), weights.end());
-                              },
-                              &pattern});
+      Running plain(*k, bytes(image)), tapped(*k, bytes(image)), stepped(*k, bytes(image));
+      PatternRows pattern, by_steps;
+      tap(tapped.session, pattern);
+      tap(stepped.session, by_steps);
       Span<const float> a, b;
       REQUIRE(plain.session.prefill(a, tokens) == Status::ok);
       REQUIRE(tapped.session.prefill(b, tokens) == Status::ok);
       CHECK(bits(a) == bits(b));
+      for (const Token token : tokens) REQUIRE(stepped.session.step(b, token) == Status::ok);
+      CHECK(bits(a) == bits(b));
+      CHECK(by_steps.in_order);
+      const bool same = by_steps.rows == pattern.rows;
+      CHECK(same);
       CHECK(pattern.in_order);
       CHECK(pattern.rows.size() == c.config.n_layers * c.config.n_heads * tokens.size());
       for (const auto& [key, row] : pattern.rows) {
