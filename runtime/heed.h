@@ -334,8 +334,9 @@ int heed_tokenizer_ends_text(const heed_tokenizer* tokenizer, heed_token token);
 // Fails with no_room (`n_tokens` = how many tokens it takes), text_not_expressible (`n_tokens` = offset of the first
 // byte of `text` without a token, or 0 when the vocabulary has none for the space that it puts in front), misaligned, or
 // bad_argument (scratch too small, unknown flags, 2^27 bytes or more).
-// Time, for the worst text of t bytes and the worst vocabulary: 4 (t + 1) binary searches among the sorted pieces, and
-// (t + 1)(48 ceil(log16(t + 1)) + 3) looks at a pair's rank; that is 99 a byte for 100 bytes, 243 for a million.
+// Time, for the worst text of t bytes and the worst vocabulary: 4 (t + 1) binary searches among the sorted pieces, each of
+// 1 + log2(vocab_size) comparisons, and (t + 1)(48 ceil(log16(t + 1)) + 3) looks at a pair's rank, so 99 per byte of a
+// hundred and 243 per byte of a million.
 HEED_CHECKED heed_status heed_tokenizer_encode(const heed_tokenizer* tokenizer, uint32_t* n_tokens, heed_token* tokens,
                                                size_t max_tokens, const char* text, size_t text_bytes, uint32_t flags,
                                                void* scratch, size_t scratch_bytes);

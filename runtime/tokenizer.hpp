@@ -46,8 +46,9 @@ class Tokenizer {
   // Fails with no_room (`n_tokens` = how many tokens it takes), text_not_expressible (`n_tokens` = offset of the first
   // byte of text without a token, or 0 when the space in front has none), misaligned, or bad_argument (scratch too
   // small, text of 2^27 bytes or more).
-  // Time, for the worst text of t bytes and the worst vocabulary: 4 (t + 1) binary searches among the sorted pieces, and
-  // (t + 1)(48 ceil(log16(t + 1)) + 3) looks at a pair's rank; that is 99 a byte for 100 bytes, 243 for a million.
+  // Time, for the worst text of t bytes and the worst vocabulary: 4 (t + 1) binary searches among the sorted pieces, each of
+  // 1 + log2(vocab_size) comparisons, and (t + 1)(48 ceil(log16(t + 1)) + 3) looks at a pair's rank, so 99 per byte of a
+  // hundred and 243 per byte of a million.
   Status encode(std::uint32_t& n_tokens, Span<const char> text, EncodeOptions options, Span<Token> tokens,
                 Span<std::byte> scratch) const;
 

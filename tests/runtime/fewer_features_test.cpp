@@ -38,7 +38,8 @@ TEST_CASE("an image says what this build lacks", "[features]") {
 
 TEST_CASE("threads and chance are refused by a build without them", "[features]") {
   const heed_kernels* const kernels = heed_best_kernels();
-  const heed_sampler_config config = {0.8f, 0.0f, 0, 0, 1, {0, 0, 0}};
+  heed_sampler_config config{};
+  config.temperature = 0.8f;
   heed_sampler sampler;
   CHECK(heed_sampler_create(&sampler, &config, 16, kernels, g_arena, sizeof g_arena) ==
         (heed::kBuiltFeatures.sampling ? HEED_OK : HEED_FEATURE_NOT_BUILT));
