@@ -294,6 +294,7 @@ TEST_CASE("texts of one letter, of every length around the sizes of the tree", "
     Tokenizer tokenizer;
     REQUIRE(open(tokenizer, bytes, section.vocab_size()) == Status::ok);
     for (std::uint32_t at : {0u, 16u, 256u, 272u, 4096u, 4368u}) {
+      if (at > 4000 && order != 1) continue;  // SPEC's rule takes quadratic time
       for (std::uint32_t length = at < 20 ? 0 : at - 20; length < at + 20; length += at < 4000 ? 1 : 13) {
         const std::string text(length, 'a');
         CAPTURE(order, length);
