@@ -85,8 +85,8 @@ x86/kernels_avx512vnni.cpp -mavx512f -mavx512cd -mavx512bw -mavx512dq -mavx512vl
 arm_tables="portable/kernels.cpp
 arm/kernels_neon.cpp
 arm/kernels_i8mm.cpp -march=armv8.2-a+dotprod+i8mm"
-m4="-mcpu=cortex-m4 -mfpu=fpv4-sp-d16 -mfloat-abi=hard -mthumb -fomit-frame-pointer -DHEED_SINGLE_TABLE=kernels_cortex_m4 -DHEED_SINGLE_LAYOUT=pair"
-m55="-mcpu=cortex-m55 -mfloat-abi=hard -mthumb -fomit-frame-pointer -DHEED_SINGLE_TABLE=kernels_cortex_m55 -DHEED_SINGLE_LAYOUT=block64"
+m4="-mcpu=cortex-m4 -mfpu=fpv4-sp-d16 -mfloat-abi=hard -mthumb -fomit-frame-pointer"
+m55="-mcpu=cortex-m55 -mfloat-abi=hard -mthumb -fomit-frame-pointer"
 
 # target COMPILER...: runs one target where its compiler is.
 target() {
@@ -96,7 +96,7 @@ target() {
     x86_clang) assembly x86_clang "clang++ -mfma" "$x86_tables" ;;
     aarch64) assembly aarch64 aarch64-linux-gnu-g++ "$arm_tables"
       whole_program aarch64 aarch64-linux-gnu-g++ aarch64-linux-gnu-objdump portable/kernels.cpp \
-        "-DHEED_SINGLE_TABLE=kernels_portable -DHEED_SINGLE_LAYOUT=packed" ;;
+        "-DHEED_SINGLE_TABLE=kernels_portable -DHEED_TABLE_PORTABLE=1 -DHEED_SINGLE_LAYOUT=row" ;;
     aarch64_clang) assembly aarch64_clang "clang++ --target=aarch64-linux-gnu -idirafter /usr/include" "$arm_tables" ;;
     m4) assembly m4 "arm-none-eabi-g++ $m4" "cortex_m/kernels_m4.cpp"
       whole_program m4 arm-none-eabi-g++ arm-none-eabi-objdump cortex_m/kernels_m4.cpp "$m4" ;;
