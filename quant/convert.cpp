@@ -19,10 +19,6 @@ namespace {
 
 constexpr char kReadable[] = "llama2.c checkpoints of versions 0 and 1, Hugging Face folders of the GPT-2 family";
 
-bool is_image(Span<const std::uint8_t> bytes) {
-  return bytes.size() >= sizeof kMagic && std::memcmp(bytes.data(), kMagic, sizeof kMagic) == 0;
-}
-
 Error open_verified(Model& model, Span<const std::uint8_t> image, const Kernels& kernels) {
   Status status = open(model, image, kernels);
   if (status == Status::ok) status = verify(model, kernels);

@@ -25,7 +25,7 @@ struct Beginning {
   unsigned byte(std::size_t i) const { return i < text.size() ? static_cast<unsigned char>(text[i]) : 256u; }
 };
 
-bool is_heed(const Beginning& b) { return b.has({reinterpret_cast<const char*>(kMagic), sizeof kMagic}); }
+bool is_heed(const Beginning& b) { return is_image(b.all); }
 bool is_lfs_pointer(const Beginning& b) { return b.has("version https://git-lfs.github.com/spec/"); }
 bool is_gguf(const Beginning& b) { return b.has("GGUF"); }
 bool is_old_ggml(const Beginning& b) { return b.has("lmgg") || b.has("fmgg") || b.has("tjgg") || b.has("algg"); }
@@ -166,6 +166,10 @@ const char* describe(Wanted wanted) {
 }
 
 }  // namespace
+
+bool is_image(Span<const std::uint8_t> bytes) {
+  return bytes.size() >= sizeof kMagic && std::memcmp(bytes.data(), kMagic, sizeof kMagic) == 0;
+}
 
 Error misplaced(Span<const std::uint8_t> bytes, Wanted wanted) {
   const std::size_t n = std::min<std::size_t>(bytes.size(), 4096);

@@ -21,7 +21,10 @@ enum class Wanted : std::uint8_t {
 // Empty for what is wanted and for what nobody knows.
 Error misplaced(Span<const std::uint8_t> bytes, Wanted wanted);
 
-// The same for a folder, where a file is wanted.
+// A .heed file, by its first bytes.
+bool is_image(Span<const std::uint8_t> bytes);
+
+// What `misplaced` says, of a folder, where a file is wanted.
 Error misplaced_folder(const std::string& path, Wanted wanted);
 
 }  // namespace heed::quant

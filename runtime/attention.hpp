@@ -162,10 +162,10 @@ class Attention {
 };
 
 // `arena` must hold plan.arena_bytes, aligned to plan.arena_align, and outlive the layer, as must the weights. The
-  // plan must come from the same configuration and kernels.traits. Fails with bad_argument (also matrices of another shape or
-  // of several layouts, with groups or biases), bad_config, misaligned (the arena, or a part of the weights),
-  // arena_too_small, layout_unsupported, feature_not_built (key offsets) or rounding_mode (also of a build whose compiler
-  // fused products with sums).
+// plan must come from the same configuration and kernels.traits. Fails with bad_argument (also matrices of another shape
+// or of several layouts, with groups or biases), bad_config, misaligned (the arena, or a part of the weights),
+// arena_too_small, layout_unsupported, feature_not_built (key offsets) or rounding_mode (also of a build whose compiler
+// fused products with sums).
 Status create(Attention& attention, const AttentionConfig& config, const AttentionWeights& weights,
               const AttentionMemory& plan, const Kernels& kernels, Span<std::byte> arena);
 

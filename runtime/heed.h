@@ -135,7 +135,7 @@ HEED_CHECKED heed_status heed_model_open(heed_model* model, const void* image, s
 uint32_t heed_built_features(void);
 
 // What an image needs; without the bits of heed_built_features it is what is missing after HEED_FEATURE_NOT_BUILT. Also 0
-// when heed_model_open would refuse the image for another reason before it has read the configuration. `image` as there.
+// when heed_model_open refuses the image for any other reason. `image` as there.
 uint32_t heed_needed_features(const void* image, size_t image_bytes, const heed_kernels* kernels);
 
 // Reads the whole image: checksums, and weights within -127..127. An image that is opened and not verified may give

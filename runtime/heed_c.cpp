@@ -123,7 +123,7 @@ static_assert(HEED_DECODE_BYTES == 3 * (kMaxPieceBytes + 1));
 
 constexpr bool same_sizes(std::size_t n) {
   return HEED_SAMPLER_SCRATCH_BYTES(n) == Sampler::scratch_bytes(n) &&
-         HEED_SAMPLER_SCRATCH_BYTES(n) + HEED_SAMPLER_HISTORY_BYTES(64) == sampler_scratch_bytes(n, 64) &&
+         HEED_SAMPLER_SCRATCH_BYTES(n) + HEED_SAMPLER_HISTORY_BYTES(64) == Sampler::scratch_bytes(n, 64) &&
          HEED_MAX_TOKENS(n) == Tokenizer::max_tokens(n) &&
          HEED_ENCODE_SCRATCH_BYTES(n) == Tokenizer::scratch_bytes(n);
 }

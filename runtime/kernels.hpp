@@ -174,8 +174,9 @@ struct Kernels {
 inline bool is_aligned(const void* p, std::size_t bytes) { return reinterpret_cast<std::uintptr_t>(p) % bytes == 0; }
 
 // Whether a matrix may be handed to this table: bad_argument (a null pointer, an empty shape, or more than 2^20 rows or
-// kMaxCols columns, a group size that does not exist, or one of group and multipliers without the other), feature_not_built (biases, groups), layout_unsupported, or
-// misaligned (weights to 64 bytes, the other parts to 4). Its numbers are the caller's: those of SPEC.md, V1 to V5.
+// kMaxCols columns, a group size that does not exist, or one of group and multipliers without the other),
+// feature_not_built (biases, groups), layout_unsupported, or misaligned (weights to 64 bytes, the other parts to 4). Its
+// numbers are the caller's: those of SPEC.md, V1 to V5.
 inline Status check_weights(const KernelTraits& traits, const Tensor& t) {
   if (!t.weights || !t.scales || t.rows == 0 || t.rows > 1u << 20 || t.cols == 0 || t.cols > kMaxCols)
     return Status::bad_argument;

@@ -77,15 +77,15 @@ Status create(Sampler& sampler, const SamplerConfig& config, std::uint32_t vocab
   s.kernels_ = &kernels;
   s.vocab_size_ = vocab_size;
   s.state_ = config.seed;
-  const bool penalty = config.repeat_penalty != 1.0f;
-  if (penalty) {
-    if (!(config.repeat_penalty >= 0.01f && config.repeat_penalty <= 100.0f) || config.repeat_last == 0)
-      return Status::bad_argument;
-    if (!kBuiltFeatures.repeat_penalty) return Status::feature_not_built;
-  }
-  if (config.min_p != 0.0f) {
+  // What is not built is refused before its range is looked at: the checks cost a firmware nothing then.
+  if (!kBuiltFeatures.repeat_penalty && bits_of(config.repeat_penalty) != bits_of(1.0f)) return Status::feature_not_built;
+  if (!kBuiltFeatures.min_p && bits_of(config.min_p) << 1) return Status::feature_not_built;
+  const bool penalty = kBuiltFeatures.repeat_penalty && config.repeat_penalty != 1.0f;
+  if (penalty &&
+      (!(config.repeat_penalty >= 0.01f && config.repeat_penalty <= 100.0f) || config.repeat_last == 0))
+    return Status::bad_argument;
+  if (kBuiltFeatures.min_p && config.min_p != 0.0f) {
     if (!(config.min_p >= 0.0f && config.min_p <= 1.0f)) return Status::bad_argument;
-    if (!kBuiltFeatures.min_p) return Status::feature_not_built;
     // ceil of the fraction in 2^-24, of 2^22.
     s.min_weight_ = (static_cast<std::uint32_t>(config.min_p * static_cast<float>(kOne)) + 3) >> 2;
   }

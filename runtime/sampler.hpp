@@ -23,11 +23,6 @@ struct SamplerConfig {
   float min_p = 0.0f;              // 0..1: of what top_p left, keep those at least this times as likely as the likeliest
 };
 
-// Bytes that `create` asks for. `repeat_last`: that of a config with a penalty, else 0.
-constexpr std::size_t sampler_scratch_bytes(std::size_t vocab_size, std::size_t repeat_last = 0) {
-  return (vocab_size + repeat_last) * sizeof(std::uint32_t);
-}
-
 class Sampler {
  public:
   // Picks from `logits` [vocab_size], which stay as they are, and remembers the token. A NaN is never picked, and of equals
@@ -41,7 +36,10 @@ class Sampler {
   // Fails with bad_token, and remembers none of them then.
   Status accept(Span<const Token> tokens);
 
-  static constexpr std::size_t scratch_bytes(std::size_t vocab_size) { return sampler_scratch_bytes(vocab_size); }
+  // Bytes that `create` asks for. `repeat_last`: that of a config with a penalty, else 0.
+  static constexpr std::size_t scratch_bytes(std::size_t vocab_size, std::size_t repeat_last = 0) {
+    return (vocab_size + repeat_last) * sizeof(std::uint32_t);
+  }
 
  private:
   friend Status create(Sampler&, const SamplerConfig&, std::uint32_t, const Kernels&, Span<std::byte>);
@@ -64,7 +62,7 @@ class Sampler {
   Token* history_ = nullptr;          // [history_size], a ring behind the weights; kNoToken where none has been yet
 };
 
-// `scratch`: sampler_scratch_bytes() bytes aligned to 4; may be empty at temperature 0 without a penalty. The first
+// `scratch`: Sampler::scratch_bytes() bytes aligned to 4; may be empty at temperature 0 without a penalty. The first
 // 4 * vocab_size bytes are used during each pick only, so they may serve others between; the rest, 4 * repeat_last, holds
 // what is remembered. `kernels` and `scratch` must outlive the sampler.
 // Fails with bad_argument (a number out of range or NaN, an empty vocabulary, too little scratch), misaligned,

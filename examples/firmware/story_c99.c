@@ -2,7 +2,7 @@
 // story_c99.c: the story firmware in C99, with nothing but heed.h: model in flash, everything else in .bss, no heap.
 //
 // Words of the command line (QEMU's -append): -n TOKENS, -t TEMPERATURE in hundredths, -s SEED, -p PROMPT to the end.
-#include "runtime/heed.h"
+#include <heed/heed.h>
 
 // The bytes of the model, aligned to 64; model.cpp puts them into flash.
 extern const uint8_t heed_model_image[], heed_model_image_end[];

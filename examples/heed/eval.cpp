@@ -241,19 +241,19 @@ void add_eval(CLI::App& app) {
   command->add_option("FILE", options->text, "A text; each chunk of it is predicted on its own")->required();
   command
       ->add_option("--chunk-bytes", options->chunk_bytes,
-                   "Bytes per chunk; at most 1 MiB, since the cost of encoding one may grow with its square")
+                   "Bytes per chunk, at most 1 MiB")
       ->type_name("N")
       ->capture_default_str()
       ->transform(whole_number(1, 1u << 20));
   command->add_option("--max-chunks", options->max_chunks, "Chunks to take (default: all)")
       ->type_name("N")
       ->transform(whole_number());
-  command
-      ->add_option("--reference", options->reference,
+  CLI::Option* const reference =
+      command->add_option("--reference", options->reference,
                    "The float source: adds its loss, the KL divergence from it "
                    "and how often both put the same token first")
       ->type_name("SOURCE");
-  add_rope_theta_option(*command, options->read.rope_theta);
+  add_rope_theta_option(*command, options->read.rope_theta)->needs(reference);
   add_isa_option(*command, options->session.isa);
   add_threads_option(*command, "-t,--threads", options->session.threads);
   command->add_flag("--json", options->json, "Print the numbers as JSON");

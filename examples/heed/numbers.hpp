@@ -73,8 +73,8 @@ inline CLI::Validator number(double min, double max, const std::string& range) {
 }
 
 // The theta of a float model's rotary positions; 0 stays where it is not given.
-inline void add_rope_theta_option(CLI::App& command, double& theta) {
-  command
+inline CLI::Option* add_rope_theta_option(CLI::App& command, double& theta) {
+  return command
       .add_option("--rope-theta", theta,
                   "Theta of SOURCE's rotary positions, where the file does not say it or says it wrongly (default: that "
                   "of its tables, else 10000)")
@@ -82,7 +82,7 @@ inline void add_rope_theta_option(CLI::App& command, double& theta) {
       ->check(CLI::Validator(
           [](std::string& text) {
             double value = 0.0;
-            if (CLI::detail::lexical_cast(text, value) && value > 1.0 && value <= 1e12) return std::string();
+            if (is_decimal_number(text) && CLI::detail::lexical_cast(text, value) && value > 1.0 && value <= 1e12) return std::string();
             return text + " is not a number above 1, up to 1e12";
           },
           "above 1"));

@@ -15,6 +15,7 @@
 #include "platform/select.hpp"
 #include "platform/tables.hpp"
 #include "quant/convert.hpp"
+#include "quant/recognise.hpp"
 
 namespace heed::tool {
 namespace {
@@ -30,9 +31,7 @@ struct Options {
 
 bool is_image(const std::string& path) {
   quant::SourceFile file;
-  if (file.open(path)) return false;
-  const Span<const std::uint8_t> bytes = file.bytes();
-  return bytes.size() >= sizeof kMagic && std::memcmp(bytes.data(), kMagic, sizeof kMagic) == 0;
+  return !file.open(path) && quant::is_image(file.bytes());
 }
 
 // tokenizer.bin, or the only tok*.bin, in a source's folder, or the folder of a checkpoint; empty if there is none.

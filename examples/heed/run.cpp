@@ -77,7 +77,7 @@ void generate(Result& result, HostSession& host, const Tokenizer& tokenizer, con
   SamplerConfig config = options.sampler;
   config.repeat_last = std::min(config.repeat_last, max_seq);  // no text is longer
   const std::size_t scratch_bytes =
-      sampler_scratch_bytes(vocab_size, config.repeat_penalty == 1.0f ? 0 : config.repeat_last);
+      Sampler::scratch_bytes(vocab_size, config.repeat_penalty == 1.0f ? 0 : config.repeat_last);
   std::vector<std::uint32_t> scratch(scratch_bytes / sizeof(std::uint32_t));
   Sampler sampler;
   require(create(sampler, config, vocab_size, host.kernels,

@@ -27,10 +27,12 @@ class Reader {
 
   // -1 at the end.
   int next() {
+    if (at_end_) return -1;
     if (at_ == size_) {
       size_ = fd_ < 0 ? 0 : ::read(fd_, buffer_, sizeof buffer_);
       at_ = 0;
-      if (size_ <= 0) return size_ = -1;
+      at_end_ = size_ <= 0;
+      if (at_end_) return -1;
     }
     return static_cast<unsigned char>(buffer_[at_++]);
   }
@@ -39,6 +41,7 @@ class Reader {
   int fd_;
   char buffer_[512];
   ssize_t at_ = 0, size_ = 0;
+  bool at_end_ = false;
 };
 
 // Reads a number in base 16 and the character behind it.
@@ -59,6 +62,7 @@ bool find_file(char* path, std::size_t room, std::uintptr_t address) {
   Reader in("/proc/self/maps");
   for (int c = 0; c >= 0;) {
     const std::uintptr_t begin = hexadecimal(in, c), end = hexadecimal(in, c);
+    if (c < 0) return false;
     const bool here = address >= begin && address < end;
     while (c >= 0 && c != '\n' && c != '/') c = in.next();
     std::size_t n = 0;
@@ -87,7 +91,8 @@ void on_bus_error(int, siginfo_t* info, void*) {
   while (is_taken.test_and_set()) ::pause();  // several threads read one file, and one of them says it for all
   if (!find_file(file_path, sizeof file_path, reinterpret_cast<std::uintptr_t>(info->si_addr))) {
     is_taken.clear();
-    ::signal(SIGBUS, SIG_DFL);  // not a file's: the access is repeated and ends the program as ever
+    ::signal(SIGBUS, SIG_DFL);  // not a file's: it ends the program as ever, also when somebody sent it
+    ::raise(SIGBUS);
     return;
   }
   say("heed: ");

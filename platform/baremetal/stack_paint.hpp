@@ -19,6 +19,13 @@ inline std::size_t size_bytes() {
   return reinterpret_cast<std::uintptr_t>(heed_stack_top) - reinterpret_cast<std::uintptr_t>(heed_stack_limit);
 }
 
+// In use where this is called. Inlined, so that it has no frame of its own.
+__attribute__((always_inline)) inline std::size_t used_bytes() {
+  std::uintptr_t pointer;
+  __asm__ volatile("mov %0, sp" : "=r"(pointer));
+  return reinterpret_cast<std::uintptr_t>(heed_stack_top) - pointer;
+}
+
 // Fills everything below the caller's frame, which forgets earlier peaks. Interrupts must be off or bring their own stack.
 __attribute__((always_inline)) inline void paint() {
   std::uintptr_t pointer;

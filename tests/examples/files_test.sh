@@ -299,6 +299,22 @@ test_truncated() {
   story=$source_dir/examples/models/story.heed
   mkfifo said
   for threads in 1 4; do truncate_with $threads; done
+  # A signal that somebody sent is no file's, and ends the program as it would have.
+  # shellcheck disable=SC2086
+  $heed run "$story" -n 100000 --ignore-eos -p Once > said 2> err < /dev/null &
+  pid=$!
+  {
+    head -c 1 > /dev/null
+    kill -BUS $pid
+    cat > /dev/null
+  } < said
+  wait $pid
+  status=$?
+  cp err out
+  checks=$((checks + 1))
+  [ $status = 135 ] || fail "SIGBUS that was sent: exit status $status instead of 135"
+  checks=$((checks + 1))
+  if grep -q truncated err; then fail "SIGBUS that was sent is a file's"; fi
 }
 truncate_with() {
   for try in 1 2 3 4 5 6 7 8 9 10; do

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "quant/feature_names.hpp"
 #include "quant/image_writer.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/images.hpp"
@@ -379,7 +380,16 @@ TEST_CASE("C11: groups") {
 }
 
 TEST_CASE("C12: what this version does not carry") {
-  const auto refused = [](auto edit) { return configured(edit) == Status::feature_not_built; };
+  // Refused, and said in words that name something.
+  const auto refused = [](auto edit) {
+    Edited image;
+    ModelConfig& c = image.config();
+    edit(c);
+    const std::string words = quant::missing_for(c);
+    return configured(edit) == Status::feature_not_built && words.find(", which this version does not carry") > 0 &&
+           words.find(", which this version does not carry") != std::string::npos;
+  };
+  CHECK(quant::missing_for(Edited().config()).empty());
   CHECK(refused([](ModelConfig& c) { c.architecture = Architecture::encoder; }));
   CHECK(refused([](ModelConfig& c) { c.architecture = Architecture::encoder_decoder; }));
   CHECK(refused([](ModelConfig& c) { c.input = Input::features, c.d_input = 8; }));

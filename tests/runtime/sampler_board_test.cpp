@@ -12,7 +12,7 @@ using heed::Status;
 
 constexpr std::uint32_t kMaxVocabSize = 512, kMaxLast = 300;
 float logits[kMaxVocabSize];
-alignas(4) std::byte scratch[heed::sampler_scratch_bytes(kMaxVocabSize, kMaxLast)];
+alignas(4) std::byte scratch[heed::Sampler::scratch_bytes(kMaxVocabSize, kMaxLast)];
 
 std::uint32_t crc32(std::uint32_t crc, std::uint32_t word) {
   for (int byte = 0; byte < 4; ++byte, word >>= 8) {

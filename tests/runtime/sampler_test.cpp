@@ -68,7 +68,7 @@ struct Rig {
   std::size_t n;
   Rig(const SamplerConfig& c, std::size_t vocab_size, const heed::Kernels& kernels = heed::kernels_portable)
       : n(vocab_size) {
-    const std::size_t bytes = heed::sampler_scratch_bytes(n, c.repeat_penalty == 1.0f ? 0 : c.repeat_last);
+    const std::size_t bytes = heed::Sampler::scratch_bytes(n, c.repeat_penalty == 1.0f ? 0 : c.repeat_last);
     memory.assign(bytes / sizeof(std::uint32_t) + 1, 0xA5A5A5A5u);
     REQUIRE(create(sampler, c, static_cast<std::uint32_t>(n), kernels,
                    {reinterpret_cast<std::byte*>(memory.data()), bytes}) == Status::ok);
@@ -376,7 +376,7 @@ TEST_CASE("numbers out of range are refused", "[sampler]") {
     Sampler s;
     alignas(4) std::byte scratch[84];
     const heed::Kernels& k = heed::kernels_portable;
-    CHECK(heed::sampler_scratch_bytes(16, 4) == 80);
+    CHECK(heed::Sampler::scratch_bytes(16, 4) == 80);
     for (const float temperature : {0.0f, 1.0f}) {
       CHECK(create(s, penalty(2.0f, 4, temperature), 16, k, {scratch, 79}) == Status::bad_argument);
       CHECK(create(s, penalty(2.0f, 4, temperature), 16, k, {scratch + 1, 80}) == Status::misaligned);
