@@ -48,7 +48,7 @@ struct HandSet {
     tensor.layout = layout;
   }
   void set(std::uint32_t row, std::uint32_t col, int sixteenths) {
-    weights[heed::weight_index(tensor.layout, Rows, Cols, row, col)] = static_cast<std::int8_t>(sixteenths);
+    heed::set_weight(weights, tensor.layout, Rows, Cols, row, col, sixteenths);
   }
 };
 
@@ -91,7 +91,7 @@ void print_pattern(const Pattern& pattern, std::uint32_t head) {
 
 int main() {
   const heed::Kernels& kernels = heed::best_kernels();
-  const heed::Layout layout = kernels.traits.preferred == heed::Layout::packed ? heed::Layout::packed : heed::Layout::row;
+  const heed::Layout layout = kernels.traits.preferred;
 
   HandSet<kHeads * kHeadDim, kModel> w_query(layout), w_key(layout), w_value_down(layout);
   HandSet<kModel, kHeads * kHeadDim> w_value_up(layout);

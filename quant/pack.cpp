@@ -11,13 +11,7 @@ void pack(std::uint8_t* dst, const QuantizedMatrix& m, Layout layout) {
   std::memset(dst, 0, static_cast<std::size_t>(at.total));
   for (std::uint32_t r = 0; r < m.rows; ++r)
     for (std::uint32_t c = 0; c < m.cols; ++c)
-      dst[weight_index(layout, m.rows, m.cols, r, c)] =
-          static_cast<std::uint8_t>(m.weights[std::size_t{r} * m.cols + c]);
-  if (layout == Layout::pair) {
-    // 256 * w1 + w0 as an int16: a negative w0 borrows from the byte above it. Pairs are adjacent, padding included.
-    for (std::size_t i = 0; i < at.scales; i += 2)
-      if (dst[i] >= 128) dst[i + 1] = static_cast<std::uint8_t>(dst[i + 1] - 1);
-  }
+      set_weight(reinterpret_cast<std::int8_t*>(dst), layout, m.rows, m.cols, r, c, m.weights[std::size_t{r} * m.cols + c]);
   const std::uint32_t rows = padded_rows(layout, m.rows), groups = group_count(m.cols, m.group);
   for (std::uint32_t r = 0; r < rows; ++r) {
     const float scale = r < m.rows ? m.scales[r] : 1.0f;

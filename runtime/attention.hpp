@@ -125,7 +125,8 @@ constexpr Status make_attention_plan(AttentionMemory& plan, const AttentionConfi
   return Status::ok;
 }
 
-// One causal attention layer over a caller's block of memory. Weights with one scale per row, without biases.
+// One causal attention layer over a caller's block of memory. Weights with one scale per row, without biases, in the
+// table's layout (`set_weight` writes any). The embeddings come as they are: a norm in front of the layer is the caller's.
 class Attention {
  public:
   // Positions seen so far.

@@ -99,6 +99,21 @@ constexpr std::int32_t weight_at(const Tensor& t, std::uint32_t r, std::uint32_t
   return t.weights[i];
 }
 
+// Sets the weight at (r, c), -127..127, of a matrix that is being written by hand, in any order; `weights` [padded_rows,
+// padded_cols] begin as zeros. Slow.
+inline void set_weight(std::int8_t* weights, Layout layout, std::uint32_t rows, std::uint32_t cols, std::uint32_t r,
+                       std::uint32_t c, std::int32_t weight) {
+  std::int8_t* const at = weights + weight_index(layout, rows, cols, r, c);
+  if (known_layout(layout) != Layout::pair) {
+    *at = static_cast<std::int8_t>(weight);
+    return;
+  }
+  std::int8_t* const pair = at - (c & 1);
+  const std::int32_t even = c & 1 ? pair[0] : weight, odd = c & 1 ? weight : pair[1] + (pair[0] < 0);
+  pair[0] = static_cast<std::int8_t>(even);
+  pair[1] = static_cast<std::int8_t>(odd - (even < 0));
+}
+
 constexpr std::uint32_t multiplier_index(Layout layout, std::uint32_t groups, std::uint32_t r, std::uint32_t g) {
   const std::uint32_t b = row_block(layout);
   return (r / b * groups + g) * b + r % b;
