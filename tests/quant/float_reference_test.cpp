@@ -3,6 +3,8 @@
 #include "quant/float_reference.hpp"
 
 #include <cmath>
+#include <cstdlib>
+#include <string_view>
 
 #include "quant/convert.hpp"
 #include "quant/readers/llama2c_tokenizer.hpp"
@@ -209,7 +211,10 @@ TEST_CASE("the float reference has the stated loss on stories260K", "[data]") {
   FloatReference reference(model, model.config.max_seq);
   double nats = 0.0;
   std::uint32_t count = 0;
-  for (std::size_t chunk = 0; chunk < 60; ++chunk) {
+  // Three minutes under an emulator, which takes all of the text with --full only; of four chunks the host's loss.
+  const char* full = std::getenv("HEED_FULL");
+  const bool sample = HEED_SAMPLE_CHUNKS && !(full && std::string_view(full) == "1");
+  for (std::size_t chunk = 0; chunk < (sample ? HEED_SAMPLE_CHUNKS : 60); ++chunk) {
     std::uint32_t n = 0;
     REQUIRE(tokenizer.encode(n, {reinterpret_cast<const char*>(text.bytes().data()) + chunk * kChunk, kChunk}, {},
                              {tokens.data(), tokens.size()}, {scratch.data(), scratch.size()}) == Status::ok);
@@ -220,7 +225,7 @@ TEST_CASE("the float reference has the stated loss on stories260K", "[data]") {
     }
     count += n - 1;
   }
-  CHECK(count == 26663);
+  CHECK(count == (sample ? 1728 : 26663));
   INFO(nats / count);
-  CHECK(std::fabs(nats / count - 1.620854) < 1e-6);
+  CHECK(std::fabs(nats / count - (sample ? 1.542736844 : 1.620854)) < 1e-6);
 }
