@@ -15,6 +15,8 @@ case "$1" in  # the test works in a folder of its own
     set -- "$program" "$@"
     ;;
 esac
+emulated=0
+[ $# = 1 ] || emulated=1
 golden=$source_dir/tests/golden/tiny.heed
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -361,16 +363,21 @@ test_with_data() {
   same "arena of the preset" "$(value arena_bytes)" "$arena"
   same "tensors of the preset" "$(value tensor_bytes)" "$tensors"
 
-  expect 0 "eval" eval stories.heed "$HEED_TEST_DATA/text/tinystories.txt" --max-chunks 60 --chunk-bytes 900 \
+  # The float model takes minutes under an emulator, whose numbers are the host's: all of the text with --full only.
+  chunks=60 predicted=26663 least=1.620844 most=1.620864 int8_most=1.6269
+  if [ $emulated = 1 ] && [ "${HEED_FULL:-0}" != 1 ]; then
+    chunks=4 predicted=1728 least=1.542727 most=1.542747 int8_most=1.5488
+  fi
+  expect 0 "eval" eval stories.heed "$HEED_TEST_DATA/text/tinystories.txt" --max-chunks $chunks --chunk-bytes 900 \
     --reference "$stories/stories260K.bin" --json
   keys kl top1_agreement reference_nats_per_token bits_per_byte perplexity
-  same "predicted tokens" "$(value tokens)" 26663
-  in_range "float loss" "$(value reference_nats_per_token)" 1.620844 1.620864
-  in_range "int8 loss" "$(value nats_per_token)" 1.0 1.6269
+  same "predicted tokens" "$(value tokens)" $predicted
+  in_range "float loss" "$(value reference_nats_per_token)" $least $most
+  in_range "int8 loss" "$(value nats_per_token)" 1.0 $int8_most
   in_range "KL" "$(value kl)" 0.0 0.0042
   in_range "top-1 agreement" "$(value top1_agreement)" 0.965 1.0
   loss=$(value nats_per_token)
-  expect 0 "eval on portable" eval stories.heed "$HEED_TEST_DATA/text/tinystories.txt" --max-chunks 60 --json \
+  expect 0 "eval on portable" eval stories.heed "$HEED_TEST_DATA/text/tinystories.txt" --max-chunks $chunks --json \
     --isa portable
   same "loss on portable" "$(value nats_per_token)" "$loss"
   expect 0 "chunks beyond the context" eval stories.heed "$HEED_TEST_DATA/text/shakespeare.txt" --chunk-bytes 4000 \
