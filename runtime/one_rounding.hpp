@@ -9,7 +9,6 @@
 #if defined(__clang__)
 #pragma clang fp contract(off) reassociate(off)
 #elif defined(__GNUC__)
-// No math-errno: a square root is one instruction then, and no call of sqrtf, which firmware has not.
-#pragma GCC optimize("fp-contract=off", "no-associative-math", "no-reciprocal-math", "signed-zeros", "no-math-errno")
+#pragma GCC optimize("fp-contract=off", "no-associative-math", "no-reciprocal-math", "signed-zeros")
 #endif
 #endif

@@ -60,7 +60,7 @@ vendor() {
   fi
 }
 
-# What a build system without CMake compiles: the sources of all tables.
+# What a build system without CMake compiles: the sources of all tables, with the flags that platform/README.md names.
 sources="$source/runtime/*.cpp $source/platform/select.cpp $source/platform/portable/*.cpp $source/platform/cortex_m/*.cpp"
 program="$source/examples/firmware/story.cpp $source/examples/firmware/model.cpp $source/platform/baremetal/startup.cpp"
 
@@ -73,7 +73,7 @@ plain() {
   # shellcheck disable=SC2086
   if ls $sources $program | xargs -P 2 -I FILE sh -c '
       "$@" -c FILE -o "$0/$(echo FILE | tr / _).o"' "$build/$name" $compiler $flags -mthumb -std=c++17 -ffp-contract=off \
-      -fno-exceptions -fno-rtti -fno-threadsafe-statics -ffunction-sections -fdata-sections \
+      -fno-math-errno -fno-exceptions -fno-rtti -fno-threadsafe-statics -ffunction-sections -fdata-sections \
       -Wall -Wextra -Werror -I "$source" \
       "-DHEED_MODEL_PATH=\"$(image_for "$kernels")\"" -DHEED_MAX_VOCAB_SIZE=64 >"$build/$name.txt" 2>&1 &&
       arm-none-eabi-g++ ${flags%%-O*} -mthumb -nostdlib -Wl,--gc-sections -Wl,--no-warn-rwx-segments \
