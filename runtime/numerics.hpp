@@ -7,8 +7,8 @@
 
 #include "runtime/bits.hpp"
 
-#ifdef __FAST_MATH__
-#error "heed's answer is one only without -ffast-math; see SPEC.md, part 2"
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "heed's answer is one only without -ffast-math and -ffinite-math-only; see SPEC.md, part 2"
 #endif
 
 namespace heed {

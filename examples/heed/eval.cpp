@@ -177,8 +177,8 @@ void print(const Sums& sums, const Options& options, const HostSession& host, co
     std::printf("KL to float     %.6f nats per token\n", sums.per_token(sums.kl));
     std::printf("top-1 agreement %.2f %%\n", 100.0 * sums.per_token(static_cast<double>(sums.agreements)));
   }
-  std::printf("over            %s tokens, %s bytes, %s chunks\n", grouped(sums.tokens).c_str(),
-              grouped(sums.bytes).c_str(), grouped(sums.chunks).c_str());
+  std::printf("over            %s, %s, %s\n", counted(sums.tokens, "token").c_str(), counted(sums.bytes, "byte").c_str(),
+              counted(sums.chunks, "chunk").c_str());
 }
 
 void eval(const Options& options) {

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // main.cpp: the command line `heed`. Exit status 0; 1 for a refused input; 2 for a wrong command
 // line; 128 + the signal's number for a command that was interrupted and has printed what it had.
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <exception>
 #include <new>
+#include <string>
+#include <vector>
 
 #include "examples/heed/commands.hpp"
 #include "examples/heed/interrupt.hpp"
@@ -29,8 +33,20 @@ int run(int argc, char** argv) {
     std::fprintf(stderr, "heed: no command is called \"%s\"; heed --help lists them\n", argv[1]);
     return 2;
   }
+  // Of `--name=` CLI11 would take the next argument for the value. It takes a list from its end.
+  std::vector<std::string> arguments;
+  bool options = true;
+  for (int i = 1; i < argc; ++i) {
+    std::string word = argv[i];
+    options = options && word != "--";
+    const bool is_empty = options && word.size() > 3 && word.compare(0, 2, "--") == 0 && word.find('=') == word.size() - 1;
+    if (is_empty) word.pop_back();
+    arguments.push_back(std::move(word));
+    if (is_empty) arguments.emplace_back();
+  }
+  std::reverse(arguments.begin(), arguments.end());
   try {
-    app.parse(argc, argv);
+    app.parse(std::move(arguments));
   } catch (const CLI::Success& help) {
     return app.exit(help);
   } catch (const CLI::RequiredError& error) {
@@ -65,6 +81,8 @@ int main(int argc, char** argv) {
     status = 128 + interrupted.signal;
   } catch (const std::bad_alloc&) {
     std::fputs("heed: out of memory\n", stderr);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "heed: %s\n", error.what());
   }
   if ((std::fflush(stdout) != 0 || std::ferror(stdout)) && status != 1) {
     std::fputs("heed: standard output: cannot be written\n", stderr);

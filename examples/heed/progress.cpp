@@ -2,6 +2,7 @@
 // progress.cpp: the bar and the clock.
 #include "examples/heed/progress.hpp"
 
+#include <system_error>
 #include <unistd.h>
 
 #include <cstdio>
@@ -43,7 +44,11 @@ void Progress::show(std::uint64_t done) {
 }
 
 Stopwatch::Stopwatch(std::string label) : label_(std::move(label)) {
-  if (on_terminal()) thread_ = std::thread([this] { watch(); });
+  if (!on_terminal()) return;
+  try {
+    thread_ = std::thread([this] { watch(); });
+  } catch (const std::system_error&) {  // no thread to be had: the work goes on without a clock
+  }
 }
 
 Stopwatch::~Stopwatch() {

@@ -126,6 +126,7 @@ void generate(Result& result, HostSession& host, const Tokenizer& tokenizer, con
     ++result.steps;
   }
   text.finish();
+  if (text.stopped()) result.end = End::stop_text;  // what was held back may have completed it
   result.text = text.all();
 }
 

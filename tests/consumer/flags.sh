@@ -114,8 +114,10 @@ fi
 compile() { "$@" -I"$source" -fsyntax-only; }
 for compiler in g++ clang++; do
   command -v $compiler >/dev/null || continue
-  refuses "$compiler -ffast-math without our CMake" "heed's answer is one only without -ffast-math" \
-    compile $compiler -std=c++17 -ffast-math "$source/runtime/numerics.cpp"
+  for flag in -ffast-math -ffinite-math-only; do
+    refuses "$compiler $flag without our CMake" "heed's answer is one only without -ffast-math" \
+      compile $compiler -std=c++17 $flag "$source/runtime/numerics.cpp"
+  done
   for standard in c++17 c++20 c++2b; do
     echo '#include "tests/consumer/main.cpp"' | compile $compiler -x c++ -std=$standard -Werror -Wall -Wextra -Wpedantic -Wconversion \
       -Wsign-conversion -Wshadow -Wold-style-cast -Wcast-align - || fail "the headers have warnings for $compiler -std=$standard"

@@ -136,6 +136,10 @@ test_without_data() {
     expect 0 "run $way" run tiny.heed -p "ab" -n 6 --json --isa portable $way
     same "digest with $way" "$(value digest)" "$digest"
   done
+  expect 0 "an empty prompt" run tiny.heed -p "" -n 6 --json --isa portable
+  digest_of_none=$(value digest)
+  expect 0 "an empty prompt behind =" run tiny.heed --prompt= -n 6 --json --isa portable
+  same "digest of an empty prompt" "$(value digest)" "$digest_of_none"
   expect 0 "plan" plan tiny.heed --target portable --json
   same "arena_bytes of plan and run" "$(value arena_bytes)" "$arena"
   expect 0 "sampling" run tiny.heed -n 20 --temp 0.8 --top-k 5 --top-p 0.9 --seed 7 --json --isa portable

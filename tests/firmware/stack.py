@@ -119,7 +119,10 @@ def from_instructions(lines, name):
     return f
 
 
-def bound(elf, folder, root="heed_reset_handler"):
+START = "heed_reset_handler"  # the vector table points to it, and no program calls it
+
+
+def bound(elf, folder, root=START):
     """(bytes, path of (function, frame))."""
     functions = read_reports(folder, os.path.basename(elf))
     if "main" not in functions or not functions["main"].reported:
@@ -133,7 +136,7 @@ def bound(elf, folder, root="heed_reset_handler"):
     depths, active, code = {}, [], disassembly(elf)
 
     by_pointer = {name for name, f in functions.items()
-                  if f.in_platform and name in linked and name not in called and name not in table and name != root}
+                  if f.in_platform and name in linked and name not in called and name not in table and name not in (root, START)}
 
     def targets(name, f):
         yield from f.calls - {INDIRECT}
