@@ -382,14 +382,13 @@ TEST_CASE("C11: groups") {
 TEST_CASE("C12: what this version does not carry") {
   // Refused, and said in words that name something.
   const auto refused = [](auto edit) {
-    Edited image;
-    ModelConfig& c = image.config();
+    ModelConfig c = config_with_everything();
     edit(c);
     const std::string words = quant::missing_for(c);
     return configured(edit) == Status::feature_not_built && words.find(", which this version does not carry") > 0 &&
            words.find(", which this version does not carry") != std::string::npos;
   };
-  CHECK(quant::missing_for(Edited().config()).empty());
+  CHECK(quant::missing_for(config_with_everything()).empty());
   CHECK(refused([](ModelConfig& c) { c.architecture = Architecture::encoder; }));
   CHECK(refused([](ModelConfig& c) { c.architecture = Architecture::encoder_decoder; }));
   CHECK(refused([](ModelConfig& c) { c.input = Input::features, c.d_input = 8; }));
