@@ -62,6 +62,7 @@ Error check_writable(const std::string& path);
 // bytes go to a temporary file beside it, which is renamed, so that a failure leaves what was there and nothing else.
 // Refuses what is not a regular file, may not be written, or is a link to nothing. A signal that would end the program
 // waits until the temporary file is gone; a program that ignores SIGXFSZ gets a sentence in its place.
+// For a program of one thread: signals are held back in the calling one, and the file mode mask is read by setting it.
 Error write_file(const std::string& path, Span<const std::uint8_t> bytes);
 
 // Whether both paths lead to one file, links of either kind included.

@@ -15,7 +15,8 @@ failed=0
 fail() { echo "FAILED: $1" >&2; failed=$((failed + 1)); }
 echo 'float nobodys(float a, float b, float c) { return a * b + c; }' > "$build/nobodys.cpp"
 
-# One assembly file per source and level; tables where the optimiser is off and at its most, and where everybody is.
+# One assembly file per source and level; of the large tables where the optimiser is off, and at its most, which fuses all
+# that the levels between do.
 # assembly TARGET COMPILER TABLES: each line of TABLES is a table's file and what its head asks for.
 assembly() {
   mkdir -p "$build/$1"
@@ -24,7 +25,7 @@ assembly() {
       for file in "$source"/runtime/*.cpp "$build/nobodys.cpp"; do
         echo "$2 -std=c++17 -I$source $level -S $file -o $build/$1/$(basename "$file" .cpp)$level.s"
       done
-      [ $level != -O1 ] || continue
+      case $level in -O1|-O2) continue ;; esac
       echo "$3" | while read -r file flags; do
         case "$level $file" in "-O0 cortex_m/"*) level=-Os ;; esac  # their assembly needs an optimiser's registers
         echo "$2 -std=c++17 -I$source $flags $level -S $source/platform/$file -o $build/$1/$(basename "$file" .cpp)$level.s"
