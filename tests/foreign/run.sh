@@ -155,7 +155,7 @@ clang_kernels() {
   wanted "$1" || return 0
   rm -rf "${build:?}/$1"
   if cmake -S "$source" --preset "$2" -B "$build/$1" -DHEED_COMPILER=clang >"$build/$1.txt" 2>&1 &&
-      cmake --build "$build/$1" --target boot_test cortex_kernels_test numerics_test story_golden >>"$build/$1.txt" 2>&1 &&
+      cmake --build "$build/$1" --target boot_test cortex_kernels_test numerics_test story_golden story_golden_ends >>"$build/$1.txt" 2>&1 &&
       (cd "$build/$1" && ctest -R '^(boot_test|cortex_kernels_test|numerics_test|story_golden)' >>"$build/$1.txt" 2>&1); then
     passed=$((passed + 1))
     echo "$1: $(sed -n 's/.*tests passed, \(.*\) out of \(.*\)/\2 tests, \1/p' "$build/$1.txt")"
