@@ -3,44 +3,10 @@
 # command_line_test.sh: every command of `heed` as people and scripts meet it: help, exit status, JSON keys, refusals.
 #   command_line_test.sh [--data] SOURCE_DIR HEED...
 # HEED... is the program, behind its emulator if it needs one. Without --data only the golden image is used.
-set -u
-data=0
-[ "$1" = --data ] && { data=1; shift; }
-source_dir=$(cd "$1" && pwd)
-shift
-case "$1" in  # the test works in a folder of its own
-  */*)
-    program=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
-    shift
-    set -- "$program" "$@"
-    ;;
-esac
+. "$(dirname "$0")/checks.sh"
 emulated=0
 [ $# = 1 ] || emulated=1
 golden=$source_dir/tests/golden/tiny.heed
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-failures=0
-checks=0
-
-fail() {
-  failures=$((failures + 1))
-  echo "FAILED: $1"
-  sed 's/^/  | /' out err
-}
-
-# expect STATUS WHAT ARGUMENTS...: runs heed, keeps its output in `out` and `err`.
-expect() {
-  expected=$1
-  what=$2
-  shift 2
-  checks=$((checks + 1))
-  # shellcheck disable=SC2086
-  $heed "$@" > out 2> err < /dev/null
-  status=$?
-  [ $status = "$expected" ] || fail "$what: exit status $status instead of $expected"
-}
 has() {
   checks=$((checks + 1))
   grep -q -e "$1" out || fail "no '$1' on standard output"

@@ -4,41 +4,8 @@
 # under it: one clear line, and nothing lost.
 #   files_test.sh [--data] SOURCE_DIR HEED...
 # HEED... is the program, behind its emulator if it needs one.
-set -u
-data=0
-[ "$1" = --data ] && { data=1; shift; }
-source_dir=$(cd "$1" && pwd)
-shift
-case "$1" in  # the test works in a folder of its own
-  */*)
-    program=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
-    shift
-    set -- "$program" "$@"
-    ;;
-esac
-work=$(mktemp -d)
-trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
-cd "$work" || exit 1
-failures=0
-checks=0
-
-fail() {
-  failures=$((failures + 1))
-  echo "FAILED: $1"
-  sed 's/^/  | /' out err
-}
-
-# expect STATUS WHAT ARGUMENTS...: runs heed, keeps its output in `out` and `err`. Longer than a minute, and it hangs.
-expect() {
-  expected=$1
-  what=$2
-  shift 2
-  checks=$((checks + 1))
-  # shellcheck disable=SC2086
-  timeout 60 $heed "$@" > out 2> err < /dev/null
-  status=$?
-  [ $status = "$expected" ] || fail "$what: exit status $status instead of $expected"
-}
+. "$(dirname "$0")/checks.sh"
+limit="timeout 60"  # longer than a minute, and it hangs
 says() {
   checks=$((checks + 1))
   grep -q -F -e "$1" err || fail "no '$1' on standard error"
