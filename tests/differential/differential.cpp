@@ -16,7 +16,7 @@
 #include "platform/select.hpp"
 #include "tests/differential/board_cases.hpp"
 #include "tests/differential/model_cases.hpp"
-#include "tests/reference/spec_oracle.hpp"
+#include "tests/reference/spec_model.hpp"
 
 namespace heed {
 #if defined(__x86_64__)
@@ -226,7 +226,7 @@ int check_images(const std::string& folder) {
     const char* error = image.open((folder + "/" + std::to_string(seed) + ".heed").c_str());
     bool right = !error && spec::crc32c(0, image.bytes().data(), image.bytes().size()) == image_crc;
     if (right) {
-      spec::Decoder decoder(image.bytes().data(), image.bytes().size());
+      spec::Model decoder(image.bytes().data(), image.bytes().size());
       int next = 0;
       for (std::uint32_t i = 0; i < kTokens; ++i) {
         const std::vector<float> logits =

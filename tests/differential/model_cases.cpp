@@ -10,7 +10,7 @@
 #include "platform/select.hpp"
 #include "platform/tables.hpp"
 #include "tests/differential/hard_vectors.hpp"
-#include "tests/reference/spec_oracle.hpp"
+#include "tests/reference/spec_model.hpp"
 #include "tests/support/arena.hpp"
 
 namespace heed::differential {
@@ -290,7 +290,7 @@ Words ModelCase::run(const Kernels& kernels, Random& how) const {
 }
 
 Words ModelCase::oracle() const {
-  spec::Decoder decoder(image.data(), image.size());
+  spec::Model decoder(image.data(), image.size());
   Words words;
   for (const Stretch& s : stretches) {
     decoder.rewind(s.position);

@@ -289,16 +289,39 @@ Activation layer_norm(const Floats& x, const Floats* gain, const Floats* bias, f
   return quantise(block_float(with_gain_and_bias(centred, gain, bias)), group);
 }
 
+Floats normed(bool layer, const Floats& x, const Floats* gain, const Floats* bias, float epsilon) {
+  Floats y(x.size(), 0.0f);
+  if (layer) {
+    const Centred centred = centre(x, epsilon);
+    if (centred.c.M == 0) {
+      if (bias && !is(D::constant_vector_loses_bias)) y = *bias;
+    } else {
+      y = with_gain_and_bias(centred, gain, bias);
+    }
+  } else if (const Block b = block_float(x); b.M != 0) {
+    const float f = norm_factor(quantise(b, 0), epsilon);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const float g = gain ? (*gain)[i] : 1.0f;
+      y[i] = is(D::normed_gain_comes_first) ? (x[i] * g) * f : (x[i] * f) * g;
+    }
+  }
+  for (float& v : y)
+    if (!is(D::normed_keeps_small)) v = snap(v);
+  return y;
+}
+
 // ---- 2.5 ----------------------------------------------------------------------------------------------------------
 namespace {
 
-enum { kRelu, kGeluTanh, kGeluErf, kSilu };
+enum { kRelu, kGeluTanh, kGeluErf, kSilu, kGeluQuick, kTanh, kNone };
 
 const Integers& factor_table(int activation) {
   static const std::vector<Integers> tables = [] {
-    std::vector<Integers> t(4, Integers(257));
+    std::vector<Integers> t(6, Integers(257));
     for (int j = 0; j <= 256; ++j) {
       const double a = j / 16.0, root = std::sqrt(2.0 / 3.14159265358979323846);
+      t[kGeluQuick][j] = std::lround(32767 / (1 + std::exp(-1.702 * a)));
+      t[kTanh][j] = std::lround(32767 * std::tanh(a));
       t[kRelu][j] = 32767;
       t[kGeluTanh][j] = std::lround(32767 * (1 + std::tanh(root * (a + 0.044715 * a * a * a))) / 2);
       t[kGeluErf][j] = std::lround(32767 * (1 + std::erf(a / std::sqrt(2.0))) / 2);
@@ -308,14 +331,12 @@ const Integers& factor_table(int activation) {
   }();
   if (is(D::gelus_are_exchanged) && (activation == kGeluTanh || activation == kGeluErf))
     activation = kGeluTanh + kGeluErf - activation;
+  if (is(D::gelu_quick_is_silu) && activation == kGeluQuick) activation = kSilu;
   return tables[static_cast<std::size_t>(activation)];
 }
 
-}  // namespace
-
-std::int64_t activated(std::int64_t a, int e, int activation) {
-  if (is(D::relu_is_exact) && activation == kRelu) return std::max<int64_t>(a, 0);
-  const Integers& S = factor_table(activation);
+// f of |a| * 2^(e - 15), before the sign of a takes part.
+int64_t interpolated(const Integers& S, int64_t a, int e) {
   const int left = e - 3;
   int64_t t = std::abs(a);
   if (left >= 0)
@@ -325,8 +346,15 @@ std::int64_t activated(std::int64_t a, int e, int activation) {
   t = is(D::gate_wraps) ? t & 65535 : std::min<int64_t>(t, 65535);
   const auto j = static_cast<std::size_t>(t >> 8);
   const int64_t r = t & 255;
-  int64_t f = S[j];
-  if (!is(D::factor_is_a_step)) f += ((S[j + 1] - S[j]) * r + (is(D::factor_is_cut) ? 0 : 128)) >> 8;
+  if (is(D::factor_is_a_step)) return S[j];
+  return S[j] + (((S[j + 1] - S[j]) * r + (is(D::factor_is_cut) ? 0 : 128)) >> 8);
+}
+
+}  // namespace
+
+std::int64_t activated(std::int64_t a, int e, int activation) {
+  if (is(D::relu_is_exact) && activation == kRelu) return std::max<int64_t>(a, 0);
+  int64_t f = interpolated(factor_table(activation), a, e);
   if (a < 0 && !is(D::negative_factor_is_equal)) f = (is(D::negative_factor_from_32768) ? 32768 : 32767) - f;
   return (a * f + (is(D::gate_product_is_cut) ? 0 : 1 << 14)) >> 15;
 }
@@ -353,6 +381,23 @@ Activation gated(const Floats& gate, const Floats* up, int activation, int group
   if (is(D::gate_maximum_of_s)) s.M = largest(s.s);
   s.e = up ? a.e + b.e - 15 - L : a.e - L - (is(D::ungated_exponent) ? 1 : 0);
   return limited(quantise(s, group), 1.0f, D::gate_scale_below_2_50, D::gate_scale_above_2_40);
+}
+
+Floats activated(const Floats& x, int activation) {
+  if (activation == kNone && !is(D::none_is_rounded)) return x;
+  const Block b = block_float(x);
+  Floats y(x.size(), 0.0f);
+  for (std::size_t i = 0; i < x.size() && b.M != 0; ++i) {
+    const int64_t a = b.s[i];
+    if (activation == kTanh) {
+      const int64_t f = interpolated(factor_table(kTanh), a, b.e);
+      y[i] = to_float(a < 0 && !is(D::tanh_is_even) ? -f : f) * power(-15);
+    } else {
+      y[i] = to_float(activation == kNone ? a : activated(a, b.e, activation)) *
+             power(b.e - (is(D::activated_exponent) ? 16 : 15));
+    }
+  }
+  return y;
 }
 
 // ---- 2.6 ----------------------------------------------------------------------------------------------------------
@@ -490,6 +535,18 @@ Value make_value(const Floats& x) {
   return value;
 }
 
+std::int64_t alibi_bias(std::int64_t slope, std::int64_t distance) {
+  const int64_t fall = (slope * distance + (is(D::alibi_is_cut) ? 0 : 1 << 11)) >> 12;
+  return is(D::alibi_has_no_end) ? -fall : -std::min<int64_t>(fall, 1 << 23);
+}
+
+std::size_t relative_distance(std::int64_t ahead, std::int64_t n_distances, bool two_way) {
+  if (is(D::relative_looks_back)) ahead = -ahead;
+  if (!two_way) return static_cast<std::size_t>(std::max<int64_t>(0, std::min<int64_t>(ahead, n_distances - 1)));
+  const int64_t half = (n_distances - 1) / 2;
+  return static_cast<std::size_t>(std::max(-half, std::min(ahead, half)) + half);
+}
+
 // ---- 2.8 ----------------------------------------------------------------------------------------------------------
 Sums::Sums(std::size_t head_dim) : numerators(head_dim, 0.0f) {
   reference = is(D::merge_begins_at_zero) ? 0 : -(1 << 24);
@@ -499,12 +556,13 @@ namespace {
 
 struct Slope {
   int64_t ref = 0, g = 0, n = 0, z = 0;
+  float r = 0.0f;
 };
 
 Slope slope_of(int64_t U, float f) {
   const float y = f * power(25);
-  float r = 0.0f;
   Slope s;
+  float& r = s.r;
   const bool flat = is(D::flat_takes_the_border) ? !(y > kSmall)
                     : is(D::flat_has_no_border)  ? !(y > 0.0f)
                                                  : !(y >= kSmall);
@@ -520,16 +578,24 @@ Slope slope_of(int64_t U, float f) {
     if (s.n < 0 && !is(D::steep_slope_is_kept)) s.g = 32767;
     s.n = std::max<int64_t>(0, std::min<int64_t>(s.n, 31));
   }
-  s.ref = is(D::reference_is_floor) ? static_cast<int64_t>(std::floor(r)) + 1 : static_cast<int64_t>(std::ceil(r));
-  const float rest = (to_float(s.ref) - r) * 1024.0f;
-  s.z = (is(D::start_is_cut) ? static_cast<int64_t>(rest) : round_even(rest)) +
-        (is(D::start_has_no_half_step) ? 0 : 2) + 1024;
   return s;
 }
 
-int64_t weight_of(int64_t distance, const Slope& s) {
-  const int64_t d = std::min<int64_t>(distance >> s.n, 32767);
-  const int64_t t = ((d * s.g + (is(D::distance_is_cut) ? 0 : 1 << 14)) >> 15) + s.z;
+void begin_at(Slope& s) {
+  s.ref = is(D::reference_is_floor) ? static_cast<int64_t>(std::floor(s.r)) + 1 : static_cast<int64_t>(std::ceil(s.r));
+  const float rest = (to_float(s.ref) - s.r) * 1024.0f;
+  s.z = (is(D::start_is_cut) ? static_cast<int64_t>(rest) : round_even(rest)) +
+        (is(D::start_has_no_half_step) ? 0 : 2) + 1024;
+}
+
+// How far a score lies below the best one, in units of 2^-10 powers of two; `end` of what is shifted.
+int64_t depth_of(int64_t distance, const Slope& s, int64_t end) {
+  const int64_t d = std::min<int64_t>(distance >> s.n, end), half = is(D::distance_is_cut) ? 0 : 1 << 14;
+  return (d >> 16) * s.g * 2 + (((d & 65535) * s.g + half) >> 15);
+}
+
+int64_t weight_of(int64_t depth, const Slope& s) {
+  const int64_t t = depth + s.z;
   const int64_t w = std::min<int64_t>(t >> 10, 31);
   const int64_t T = power_weight(((t + (is(D::power_index_is_rounded) ? 2 : 0)) >> 2) & 255);
   return (2 * T + (is(D::weight_is_cut) ? 0 : int64_t{1} << (w - 1))) >> w;
@@ -543,31 +609,48 @@ float merge_factor(int64_t e) {
 }  // namespace
 
 void attend_block(Sums& sums, const Activation& query, const Cache& cache, std::size_t first, std::size_t last,
-                  float attention_scale) {
+                  float attention_scale, std::size_t seen, const Integers* bias) {
   int K = std::numeric_limits<int>::min(), V = K;
+  seen = std::max(seen, first);
+  if (is(D::maxima_of_seen_keys)) first = seen;
   for (std::size_t k = is(D::maxima_of_all_blocks) ? 0 : first; k < last; ++k) {
     K = std::max(K, cache.keys[k].k);
     V = std::max(V, cache.values[k].v);
   }
-  Integers u(last - first);
+  Integers u(last - seen);
   int64_t U = std::numeric_limits<int64_t>::min();
-  for (std::size_t k = first; k < last; ++k) {
+  for (std::size_t k = is(D::best_of_hidden_keys) ? first : seen; k < last; ++k) {
     const Key& key = cache.keys[k];
     int64_t dot = 0;
     for (std::size_t d = 0; d < key.q.size(); ++d) dot += query.q[d] * key.q[d];
     const int n = std::min(K - key.k, 31);
-    u[k - first] = is(D::scores_round_to_zero) ? dot * key.m / (int64_t{1} << n) : (dot * key.m) >> n;
-    U = std::max(U, u[k - first]);
+    const int64_t score = is(D::scores_round_to_zero) ? dot * key.m / (int64_t{1} << n) : (dot * key.m) >> n;
+    if (k >= seen) u[k - seen] = score;
+    U = std::max(U, score);
   }
   float factor = query.scale * (attention_scale * kLog2E);
   if (is(D::score_factor_order)) factor = (query.scale * attention_scale) * kLog2E;
   if (is(D::log2e_is_longer))
     factor = static_cast<float>(static_cast<double>(query.scale) * attention_scale * static_cast<double>(kLog2E));
-  const Slope slope = slope_of(U, factor * power(K));
+  Slope slope = slope_of(U, factor * power(K));
+  Integers depths(u.size());
+  int64_t B = std::numeric_limits<int64_t>::max();
+  for (std::size_t j = 0; j < u.size(); ++j) {
+    depths[j] = depth_of(U - u[j], slope, bias && !is(D::biased_distance_ends_early) ? (1 << 24) - 1 : 32767);
+    if (bias) depths[j] -= (*bias)[j] * (is(D::bias_is_subtracted) ? -1 : 1);
+    B = std::min(B, depths[j]);
+  }
+  if (bias) {
+    if (is(D::biased_best_stays)) B = 0;
+    const float limit = power(is(D::reference_is_not_limited) ? 22 : 20);
+    slope.r = std::max(-limit, std::min(limit, slope.r - to_float(B) * power(-10)));
+    for (int64_t& d : depths) d = std::max<int64_t>(0, std::min<int64_t>(d - B, 32767));
+  }
+  begin_at(slope);
   int64_t denominator = 0;
   Integers N(sums.numerators.size(), 0);
-  for (std::size_t k = first; k < last; ++k) {
-    const int64_t e = weight_of(U - u[k - first], slope);
+  for (std::size_t k = seen; k < last; ++k) {
+    const int64_t e = weight_of(depths[k - seen], slope);
     const int n = std::min(V - cache.values[k].v, 31);
     const int64_t p = (e + (is(D::fold_is_rounded) && n > 0 ? int64_t{1} << (n - 1) : 0)) >> n;
     denominator += is(D::denominator_is_folded) ? p : e;
@@ -664,7 +747,7 @@ Floats embedding(const Matrix& m, std::size_t row) {
   return x;
 }
 
-// ---- 2.11 and 2.12 ------------------------------------------------------------------------------------------------
+// ---- 2.10 and 3.3 -------------------------------------------------------------------------------------------------
 namespace {
 
 std::uint32_t bits(float x) {
