@@ -58,7 +58,6 @@
   X("2.0", mean_is_divided, "sum / n")                                                                              \
   X("2.0", mean_keeps_small, "no snap of the mean")                                                                 \
   X("2.0", dense_norm_is_left_out, "no norm behind the dense layer")                                                \
-  X("2.0", tied_bias_is_left_out, "no bias of a tied unembedding")                                                  \
   X("2.0", output_heads_share_rows, "the rows of head 0")                                                           \
   X("2.0", output_heads_share_a_position, "position 0 for all")                                                     \
   X("2.0", logits_are_divided, "sum / k")                                                                           \

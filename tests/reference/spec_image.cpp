@@ -180,7 +180,8 @@ void Image::read_tensors(const std::uint8_t* directory, std::size_t bytes, const
     const std::uint8_t* data = section + std::size_t{64} * at<std::uint32_t>(e, 16);
     Tensor& t = tensors_[{stack, role, at<std::uint16_t>(e, 4)}];
     t.cols = cols;
-    const bool bias = (stacks.at(static_cast<std::size_t>(stack)).biases & bias_bit(role)) != 0;
+    const Config& c = stacks.at(static_cast<std::size_t>(stack));
+    const bool bias = (c.biases & (role == kTokenEmbedding && c.tied_unembedding ? 64 : bias_bit(role))) != 0;
     if (type == 0) t.matrix = read_matrix(data, e[2], rows, cols, at<std::uint16_t>(e, 6), bias);
     if (type == 1)
       for (std::size_t i = 0; i < cols; ++i) t.floats.push_back(at<float>(data, 4 * i));

@@ -404,8 +404,7 @@ Floats Stack::output(const Floats& x, std::size_t head, bool is_mean) const {
     pending = c.dense_norm && !is(D::dense_norm_is_left_out);
   }
   if (c.output == 1) return c.unit_length ? unit_length(as_floats()) : as_floats();
-  Floats logits = product(matrix(c.tied_unembedding ? kTokenEmbedding : kUnembedding), as_activation(kUnembedIn));
-  if (const Floats* b = floats(kUnembeddingBias, 0); b && !is(D::tied_bias_is_left_out)) logits = sum(logits, *b);
+  const Floats logits = product(matrix(c.tied_unembedding ? kTokenEmbedding : kUnembedding), as_activation(kUnembedIn));
   if (c.n_output_heads == 1) return logits;
   return head_of(logits, is(D::output_heads_share_rows) ? 0 : head, static_cast<std::size_t>(c.n_outputs));
 }

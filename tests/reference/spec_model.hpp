@@ -73,8 +73,7 @@ enum Role {
   kDense = 98,
   kDenseGain = 99,
   kDenseNormBias = 100,
-  kUnembedding = 101,
-  kUnembeddingBias = 102
+  kUnembedding = 101
 };
 
 class Image {
