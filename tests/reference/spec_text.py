@@ -11,7 +11,7 @@ import sys
 import numpy as np
 
 from spec_image import BadImage, Image, TOKENIZER, check, crc32c
-from spec_reference import F, Decoder, logits_bytes
+from spec_reference import F, Model, logits_bytes
 
 NEVER = -1
 
@@ -229,7 +229,7 @@ def main():
         sys.exit(f"{options.image}: {error}")
     prompt, context = tokenizer.encode(options.prompt.encode()), image.config.max_seq
     sampler = Sampler(options.temp, options.top_k, options.top_p, options.seed)
-    tokens, digest = generate(Decoder(image, context), tokenizer, sampler, prompt, options.tokens, context,
+    tokens, digest = generate(Model(image, context), tokenizer, sampler, prompt, options.tokens, context,
                               options.ignore_eos)
     print("prompt", *prompt)
     print("tokens", *tokens)

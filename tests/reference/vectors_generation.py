@@ -168,7 +168,7 @@ def section_3_3():
 def traced(image, prompt):
     """Every step of 2.0 at the prompt's last position, and x behind the last layer at the positions before."""
     steps, lines = [], []
-    decoder = spec_reference.Decoder(image, len(prompt), lambda name, value: steps.append((name, value)))
+    decoder = spec_reference.Model(image, len(prompt), trace=lambda name, value: steps.append((name, value)))
     for position, token in enumerate(prompt):
         steps.clear()
         decoder.step(token)
@@ -192,12 +192,12 @@ def answer(name, trace, prompt="", temperature=0.0, seed=0, count=256):
     tokenizer = spec_text.Tokenizer(image.sections[TOKENIZER], image.config.vocab_size)
     ids, context = tokenizer.encode(prompt.encode()), image.config.max_seq
     sampler = spec_text.Sampler(temperature, 0, 1, seed)
-    tokens, digest = spec_text.generate(spec_reference.Decoder(image, context), tokenizer, sampler, ids, count, context)
+    tokens, digest = spec_text.generate(spec_reference.Model(image, context), tokenizer, sampler, ids, count, context)
     lines = ["answer"] + lines_of("image", name) + lines_of("text", quoted(prompt)) + lines_of("temperature",
                                                                                                show(F(temperature)))
     lines += lines_of("seed", str(seed)) + lines_of("n", str(count)) + lines_of("-> prompt", show(ids))
     lines += lines_of("-> tokens", show(tokens)) + lines_of("-> digest", f"{digest:08x}")
-    decoder = spec_reference.Decoder(image, len(ids))
+    decoder = spec_reference.Model(image, len(ids))
     for token in ids:
         logits = decoder.step(token)
     lines += lines_of("-> logits", show(logits))

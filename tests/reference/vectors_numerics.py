@@ -154,8 +154,8 @@ def section_2_4():
                        "        y = y * gain\n")
     cut = Wrong("c_i cut toward zero", "if L >= 0 else (s >> -L, M >> -L, L)",
                 "if L >= 0 else (np.sign(s) * (np.abs(s) >> -L), M >> -L, L)")
-    no_bias = Wrong("zero, the bias left out", "return zero_activation(n) if bias is None else",
-                    "return zero_activation(n) if True else")
+    no_bias = Wrong("zero, the bias left out", "return zero_activation(len(x)) if bias is None else",
+                    "return zero_activation(len(x)) if True else")
 
     def make_rms(random):
         return {"x": random_floats(random, 7), "gain": none, "epsilon": floats(EPSILON), "group": 0}
@@ -380,7 +380,7 @@ def section_2_8():
     def compute(m, q, scale_q, attention_scale, keys, m_, ek, values, ev, blocks):
         m = m or spec_reference
         head_dim, count = len(q), len(m_)
-        cache = m.Cache(count, head_dim)
+        cache = m.Cache(count, head_dim, head_dim)
         cache.key[:], cache.value[:] = np.reshape(keys, (count, head_dim)), np.reshape(values, (count, head_dim))
         cache.m[:], cache.ek[:], cache.ev[:] = m_, ek, ev
         query = m.Activation(np.asarray(q), None, F(scale_q[0]))
