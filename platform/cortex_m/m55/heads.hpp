@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// helium_heads.hpp: queries, keys and values of one head on Helium: rotated, quantised and stored, with the bits of
+// heads.hpp: queries, keys and values of one head on Helium: rotated, quantised and stored, with the bits of
 // portable/rows.hpp.
 #pragma once
-#include "platform/cortex_m/helium_eight.hpp"
+#include "platform/cortex_m/m55/eight.hpp"
 
 namespace heed::helium {
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// pair_gate.hpp: the gate on cores with the DSP extension (SPEC.md 2.5), from floats to prepared activations in two
+// gate.hpp: the gate on cores with the DSP extension (SPEC.md 2.5), from floats to prepared activations in two
 // passes behind the two that look for maxima.
 #pragma once
-#include "platform/cortex_m/pair_rows.hpp"
+#include "platform/cortex_m/m4/rows.hpp"
 
 namespace heed::pair {
 

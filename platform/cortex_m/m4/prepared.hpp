@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// pair_prepared.hpp: where the prepared activations of cores with the DSP extension lie: for four columns x0..x3 the
+// prepared.hpp: where the prepared activations of cores with the DSP extension lie: for four columns x0..x3 the
 // words X1 = (x1, x3) and X' = (256 x0 - x1, 256 x2 - x3). Of three vectors that are multiplied together, the three words
 // X1 and the three words X' follow each other.
 #pragma once
@@ -9,7 +9,7 @@ namespace heed::pair {
 
 // Columns of a run whose sum times 256 is exact.
 inline constexpr std::uint32_t kSegment = 512;
-// Vectors that pair_tile.hpp multiplies together.
+// Vectors that tile.hpp multiplies together.
 inline constexpr std::uint32_t kTogether = 3;
 
 // How many of the vectors, from the first on, lie in threes.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// armv7_queries.hpp: attention of two or four queries together on ARMv7-M without the DSP extension. Two queries share a
+// queries.hpp: attention of two or four queries together on ARMv7-M without the DSP extension. Two queries share a
 // word, x = xa + (xb << 16), as two tokens of a product do (kernels_m3.cpp): of two products p = 32768 + k0 x0 + k1 x1
 // the upper half is exactly that of query b, and the sum of all p gives that of a. What belongs to one key lies together:
 // score, then weight, of each query.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// helium_products.hpp: matrix products for Helium: the integer sums of helium_sums.hpp and what turns them into floats.
+// products.hpp: matrix products for Helium: the integer sums of sums.hpp and what turns them into floats.
 #pragma once
-#include "platform/cortex_m/helium_pairs.hpp"
+#include "platform/cortex_m/m55/pairs.hpp"
 
 namespace heed::helium {
 

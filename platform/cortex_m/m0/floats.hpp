@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// thumb1_floats.hpp: floats taken apart by integers on ARMv6-M, because each call of the library's floats costs more than
+// floats.hpp: floats taken apart by integers on ARMv6-M, because each call of the library's floats costs more than
 // a hundred instructions. No branch depends on data but for special numbers.
 #pragma once
 #include "platform/portable/rows.hpp"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// pair_scores.hpp: scores of the keys of a block on cores with the DSP extension (SPEC.md 2.8), of one query by run_pairs,
+// scores.hpp: scores of the keys of a block on cores with the DSP extension (SPEC.md 2.8), of one query by run_pairs,
 // of two that see the same keys together.
 #pragma once
-#include "platform/cortex_m/pair_products.hpp"
+#include "platform/cortex_m/m4/products.hpp"
 
 namespace heed::pair {
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// pair_rows.hpp: what happens to one vector at a time on cores with the DSP extension, with the bits of
+// rows.hpp: what happens to one vector at a time on cores with the DSP extension, with the bits of
 // portable/rows.hpp. Four floats become the two words of four prepared activations in one pass: the float addition of
 // 1.5 * 2^23 steps of the block float rounds, and SMMLAR multiplies by the reciprocal, rounds again, and takes away
 // what the bits of that sum held before.
 #pragma once
 #include <arm_acle.h>
 
-#include "platform/cortex_m/pair_prepared.hpp"
+#include "platform/cortex_m/m4/prepared.hpp"
 #include "platform/portable/rows.hpp"
 
 namespace heed::pair {

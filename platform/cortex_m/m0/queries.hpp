@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// thumb1_queries.hpp: attention of four queries together on ARMv6-M. Two queries share a word, x = xa + (xb << 16): of two
+// queries.hpp: attention of four queries together on ARMv6-M. Two queries share a word, x = xa + (xb << 16): of two
 // products p = k0 x0 + k1 x1 the upper half is that of query b once the carry of the shift, bit 15, is added, and the
 // sum of all p gives that of a. What belongs to one key lies together: score, then weight, of each query.
 #pragma once

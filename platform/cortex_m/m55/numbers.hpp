@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// helium_numbers.hpp: floats to s16 and int8 on Helium, with the bits of portable/rows.hpp, eight elements at a time. Rows
+// numbers.hpp: floats to s16 and int8 on Helium, with the bits of portable/rows.hpp, eight elements at a time. Rows
 // whose length is no multiple of eight end in a copy behind which there are zeros.
 #pragma once
 #include <arm_mve.h>

@@ -9,11 +9,11 @@
 #if defined(HEED_TABLE_CORTEX_M55)
 #include "platform/cortex_m/registers.hpp"
 
-#include "platform/cortex_m/helium_attend.hpp"
-#include "platform/cortex_m/helium_gate.hpp"
-#include "platform/cortex_m/helium_heads.hpp"
-#include "platform/cortex_m/helium_products.hpp"
-#include "platform/cortex_m/helium_rows.hpp"
+#include "platform/cortex_m/m55/attend.hpp"
+#include "platform/cortex_m/m55/gate.hpp"
+#include "platform/cortex_m/m55/heads.hpp"
+#include "platform/cortex_m/m55/products.hpp"
+#include "platform/cortex_m/m55/rows.hpp"
 #include "platform/portable/products.hpp"
 #include "platform/tables.hpp"
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// pair_tile.hpp: two rows of Layout::pair times three vectors at a time, without groups and of up to kSegment columns.
+// tile.hpp: two rows of Layout::pair times three vectors at a time, without groups and of up to kSegment columns.
 // Six sums, two words of weights, four of activations and two pointers are the fourteen registers; of the tiles
 // that fit them this one has the fewest loads and extractions: 33 instructions for 8 columns, 48 multiply-adds.
 #pragma once
-#include "platform/cortex_m/pair_job.hpp"
+#include "platform/cortex_m/m4/job.hpp"
 
 namespace heed::pair {
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// helium_rows.hpp: quantisation and norms of a row on Helium, with the bits of portable/rows.hpp.
+// rows.hpp: quantisation and norms of a row on Helium, with the bits of portable/rows.hpp.
 #pragma once
-#include "platform/cortex_m/helium_numbers.hpp"
+#include "platform/cortex_m/m55/numbers.hpp"
 
 namespace heed::helium {
 

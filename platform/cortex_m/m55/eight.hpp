@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// helium_eight.hpp: heads of eight dimensions on Helium, which one vector holds.
+// eight.hpp: heads of eight dimensions on Helium, which one vector holds.
 #pragma once
-#include "platform/cortex_m/helium_numbers.hpp"
+#include "platform/cortex_m/m55/numbers.hpp"
 
 namespace heed::helium {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// pair_values.hpp: values weighted and merged on cores with the DSP extension (SPEC.md 2.8), of one query and of two.
+// values.hpp: values weighted and merged on cores with the DSP extension (SPEC.md 2.8), of one query and of two.
 #pragma once
 #include "runtime/kernels.hpp"
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// pair_attend.hpp: attention over one key block on cores with the DSP extension: portable::attend_block four keys at a
+// attend.hpp: attention over one key block on cores with the DSP extension: portable::attend_block four keys at a
 // time. No branch depends on data.
 #pragma once
 #include <arm_acle.h>
 
-#include "platform/cortex_m/pair_scores.hpp"
-#include "platform/cortex_m/pair_values.hpp"
+#include "platform/cortex_m/m4/scores.hpp"
+#include "platform/cortex_m/m4/values.hpp"
 #include "platform/portable/exp2.hpp"
 
 namespace heed::pair {

@@ -7,10 +7,10 @@
 #if defined(HEED_TABLE_CORTEX_M4)
 #include "platform/cortex_m/registers.hpp"
 
+#include "platform/cortex_m/m4/attend.hpp"
+#include "platform/cortex_m/m4/gate.hpp"
+#include "platform/cortex_m/m4/heads.hpp"
 #include "platform/cortex_m/matmul.hpp"
-#include "platform/cortex_m/pair_attend.hpp"
-#include "platform/cortex_m/pair_gate.hpp"
-#include "platform/cortex_m/pair_heads.hpp"
 #include "platform/portable/products.hpp"
 #include "platform/tables.hpp"
 

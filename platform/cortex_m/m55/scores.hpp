@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// helium_scores.hpp: scores of one query against a key block, and their softmax, for Helium. Keys lie in column blocks of
+// scores.hpp: scores of one query against a key block, and their softmax, for Helium. Keys lie in column blocks of
 // 64, the slots of a block behind each other.
 #pragma once
 #include <arm_mve.h>
 
 #include <cstddef>
 
-#include "platform/cortex_m/helium_sums.hpp"
+#include "platform/cortex_m/m55/sums.hpp"
 #include "platform/portable/attend.hpp"
 
 namespace heed::helium {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// helium_pairs.hpp: matrix products of two tokens at once for Helium.
+// pairs.hpp: matrix products of two tokens at once for Helium.
 #pragma once
-#include "platform/cortex_m/helium_sums.hpp"
+#include "platform/cortex_m/m55/sums.hpp"
 
 namespace heed::helium {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// pair_products.hpp: products of four rows of Layout::pair at a time, and what becomes of each four: elements of a
+// products.hpp: products of four rows of Layout::pair at a time, and what becomes of each four: elements of a
 // matrix product, sums of groups, or scores of keys.
 //
 // A pair of weights is stored as the int16 H = 256 w1 + w0 (Layout::pair) and four activations are prepared as
@@ -7,8 +7,8 @@
 // product: weight words are multiplied as they lie in flash, with one extraction per four weights. int32 holds 256
 // times the sum of 512 columns.
 #pragma once
-#include "platform/cortex_m/pair_job.hpp"
-#include "platform/cortex_m/pair_tile.hpp"
+#include "platform/cortex_m/m4/job.hpp"
+#include "platform/cortex_m/m4/tile.hpp"
 
 namespace heed::pair {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// armv7_sums.hpp: floats of attention's sums by integers on ARMv7-M without an FPU (SPEC.md 2.8). No branch depends on
+// floats.hpp: floats of attention's sums by integers on ARMv7-M without an FPU (SPEC.md 2.8). No branch depends on
 // data. Neither infinities and NaN nor denormal numbers come in or out; zero may.
 #pragma once
 #include "runtime/numerics.hpp"

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// pair_job.hpp: what a loop over rows of Layout::pair is told.
+// job.hpp: what a loop over rows of Layout::pair is told.
 #pragma once
 #include <cstddef>
 
-#include "platform/cortex_m/pair_prepared.hpp"
+#include "platform/cortex_m/m4/prepared.hpp"
 
 namespace heed::pair {
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// helium_attend.hpp: attention over one key block for Helium: portable::attend_block with vector loops. A weight of 15 bits
+// attend.hpp: attention over one key block for Helium: portable::attend_block with vector loops. A weight of 15 bits
 // is split into two signed bytes, 256 * high + low, so that values are multiplied sixteen at a time.
 #pragma once
-#include "platform/cortex_m/helium_numbers.hpp"
-#include "platform/cortex_m/helium_scores.hpp"
+#include "platform/cortex_m/m55/numbers.hpp"
+#include "platform/cortex_m/m55/scores.hpp"
 
 namespace heed::helium {
 

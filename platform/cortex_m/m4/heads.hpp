@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// pair_heads.hpp: queries, keys and values of one head on cores with the DSP extension (SPEC.md 2.7).
+// heads.hpp: queries, keys and values of one head on cores with the DSP extension (SPEC.md 2.7).
 #pragma once
-#include "platform/cortex_m/pair_rows.hpp"
+#include "platform/cortex_m/m4/rows.hpp"
 
 namespace heed::pair {
 

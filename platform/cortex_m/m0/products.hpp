@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// thumb1.hpp: the loops of ARMv6-M (Cortex-M0), which computes in eight registers only: dot products of four rows that
+// products.hpp: the loops of ARMv6-M (Cortex-M0), which computes in eight registers only: dot products of four rows that
 // share each activation, softmax, and floats taken apart by integers, because each call of the library's floats costs
 // more than a hundred instructions. No branch depends on data but for special numbers. GCC still has the assembler's old
 // syntax here, hence the first line of each loop.

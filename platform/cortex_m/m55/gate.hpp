@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// helium_gate.hpp: the gate of the feed-forward layer on Helium, with the bits of portable/rows.hpp.
+// gate.hpp: the gate of the feed-forward layer on Helium, with the bits of portable/rows.hpp.
 #pragma once
-#include "platform/cortex_m/helium_numbers.hpp"
+#include "platform/cortex_m/m55/numbers.hpp"
 
 namespace heed::helium {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// helium_sums.hpp: integer dot products for Helium (Cortex-M55). VMLADAVA multiplies sixteen pairs of int8 and adds them
+// sums.hpp: integer dot products for Helium (Cortex-M55). VMLADAVA multiplies sixteen pairs of int8 and adds them
 // into one even-numbered register; weights lie in Layout::block64, so that a column block of x stays in Q0-Q3 while the rows
 // stream by.
 #pragma once

@@ -10,9 +10,9 @@
 #include "platform/cortex_m/matmul.hpp"
 #include "platform/cortex_m/rows.hpp"
 #include "platform/cortex_m/soft_float.hpp"
-#include "platform/cortex_m/thumb1.hpp"
-#include "platform/cortex_m/thumb1_floats.hpp"
-#include "platform/cortex_m/thumb1_queries.hpp"
+#include "platform/cortex_m/m0/products.hpp"
+#include "platform/cortex_m/m0/floats.hpp"
+#include "platform/cortex_m/m0/queries.hpp"
 #include "platform/portable/products.hpp"
 #include "platform/tables.hpp"
 
