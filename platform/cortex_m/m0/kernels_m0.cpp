@@ -7,12 +7,14 @@
 #include "platform/cortex_m/registers.hpp"
 
 #include "platform/cortex_m/attend.hpp"
+#include "platform/cortex_m/m0/floats.hpp"
+#include "platform/cortex_m/m0/products.hpp"
+#include "platform/cortex_m/m0/queries.hpp"
+#include "platform/cortex_m/m0/rows.hpp"
+#include "platform/cortex_m/m0/scores.hpp"
 #include "platform/cortex_m/matmul.hpp"
 #include "platform/cortex_m/rows.hpp"
 #include "platform/cortex_m/soft_float.hpp"
-#include "platform/cortex_m/m0/products.hpp"
-#include "platform/cortex_m/m0/floats.hpp"
-#include "platform/cortex_m/m0/queries.hpp"
 #include "platform/portable/products.hpp"
 #include "platform/tables.hpp"
 

@@ -7,11 +7,12 @@
 #if defined(HEED_TABLE_CORTEX_M3)
 #include "platform/cortex_m/registers.hpp"
 
-#include "platform/cortex_m/m3/queries.hpp"
-#include "platform/cortex_m/m3/floats.hpp"
 #include "platform/cortex_m/attend.hpp"
-#include "platform/cortex_m/matmul.hpp"
+#include "platform/cortex_m/m3/floats.hpp"
+#include "platform/cortex_m/m3/queries.hpp"
 #include "platform/cortex_m/m3/row_ends.hpp"
+#include "platform/cortex_m/m3/scores.hpp"
+#include "platform/cortex_m/matmul.hpp"
 #include "platform/cortex_m/rows.hpp"
 #include "platform/cortex_m/soft_float.hpp"
 #include "platform/portable/products.hpp"
