@@ -103,7 +103,7 @@ Activation Stack::norm_at(const Floats& x, int gain, int bias, int64_t layer, in
 }
 
 Floats Stack::normed_by(const Floats& x, int gain, int bias, int64_t layer) const {
-  return normed(config_.norm == 1, x, floats(gain, layer), floats(bias, layer), config_.norm_epsilon);
+  return norm_as_floats(x, floats(gain, layer), floats(bias, layer), config_.norm_epsilon, config_.norm == 1);
 }
 
 // ---- Input --------------------------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ Floats Stack::head_of(const Floats& all, std::size_t head, std::size_t dim) cons
 Floats Stack::normed_head(const Floats& x, int gain, int bias, int64_t layer) const {
   if (config_.query_key_norm == 0 || is(D::head_norm_is_left_out)) return x;
   const bool layer_kind = is(D::head_norm_is_the_stacks) ? config_.norm == 1 : config_.query_key_norm == 2;
-  return normed(layer_kind, x, floats(gain, layer), floats(bias, layer), config_.norm_epsilon);
+  return norm_as_floats(x, floats(gain, layer), floats(bias, layer), config_.norm_epsilon, layer_kind);
 }
 
 void Stack::keep(const Attention& a, const Activation& y, std::size_t position) {
@@ -270,10 +270,9 @@ Floats Stack::attend(const Attention& a, const Activation& y, std::size_t positi
     Sums sums(value_dim);
     for (const auto& block : blocks_of(end_seen)) {
       if (block.second <= first_seen) continue;
-      const std::size_t seen = std::max(block.first, first_seen);
-      Integers bias;
-      for (std::size_t j = seen; j < block.second && biased; ++j) bias.push_back(bias_of(head, j));
-      attend_block(sums, quantised_query, cache, block.first, block.second, scale, seen, biased ? &bias : nullptr);
+      Sight sight{first_seen, {}};
+      for (std::size_t j = 0; j < block.second && biased; ++j) sight.biases.push_back(bias_of(head, j));
+      attend_block(sums, quantised_query, cache, block.first, block.second, scale, sight);
     }
     outputs.push_back(finish(sums));
   }
