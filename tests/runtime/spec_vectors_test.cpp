@@ -234,6 +234,15 @@ void norm(Vector& v) {
   p.show(v);
 }
 
+void normed(Vector& v) {
+  std::vector<float> x = v.floats("x");
+  const std::vector<float> gain = v.floats("gain"), bias = v.floats("bias");
+  kernels_portable.norm_f32_f32(
+      x.data(), x.data(), static_cast<std::uint32_t>(x.size()),
+      {or_null(gain), or_null(bias), v.number("epsilon"), v.words("kind").at(0) == "layer"});
+  v.are_floats("y", x.data(), x.size());
+}
+
 const std::uint16_t* factor_table_of(const Vector& v) {
   const std::string& name = v.words("function").at(0);
   return name == "silu" ? kSigmoid : name == "gelu_tanh" ? kGeluTanh : name == "gelu_erf" ? kGeluErf : kStep;
@@ -310,6 +319,7 @@ struct Block {
               kCapacity,
               static_cast<std::uint32_t>(head_dim),
               static_cast<std::uint32_t>(head_dim)} {}
+  Block(Block&&) = default;  // the bytes stay where they are
 };
 
 void query(Vector& v) {
@@ -342,20 +352,37 @@ void value(Vector& v) {
   v.is_integer("ev", b.block.value_exponents[0]);
 }
 
-void attend(Vector& v) {
-  const auto q = v.integers("q"), keys = v.integers("keys"), m = v.integers("m"), ek = v.integers("ek"),
-             values = v.integers("values"), ev = v.integers("ev"), blocks = v.integers("blocks");
-  const std::size_t head_dim = q.size();
-  const Prepared p(head_dim, 0);
-  for (std::size_t d = 0; d < head_dim; ++d) p.a.values[d] = static_cast<std::int8_t>(q[d]);
-  p.a.scales[0] = v.number("scale_q");
-  std::vector<float> numerators(head_dim), output(head_dim);
-  float denominator = 0.0f;
-  std::int32_t reference = -(1 << 24), ref = 0;
-  std::size_t at = 0;
-  for (const std::int32_t n : blocks) {
-    const Block b(head_dim);
-    for (std::size_t j = 0; j < static_cast<std::size_t>(n); ++j, ++at) {
+// The keys and values of a vector, and its query.
+struct Attended {
+  const Vector& v;
+  std::vector<std::int32_t> q, keys, m, ek, values, ev;
+  Prepared query;
+  explicit Attended(const Vector& vector)
+      : v(vector),
+        q(v.integers("q")),
+        keys(v.integers("keys")),
+        m(v.integers("m")),
+        ek(v.integers("ek")),
+        values(v.integers("values")),
+        ev(v.integers("ev")),
+        query(q.size(), 0) {
+    for (std::size_t d = 0; d < q.size(); ++d) query.a.values[d] = static_cast<std::int8_t>(q[d]);
+    query.a.scales[0] = v.number("scale_q");
+  }
+  BlockQueries queries(std::size_t visible) const {
+    const auto n = static_cast<std::uint32_t>(visible);
+    BlockQueries queries{};
+    queries.queries = query.a;
+    queries.n = queries.per_position = 1;
+    queries.visible = queries.visible_limit = n;
+    queries.factor = v.number("attention_scale") * 1.44269504f;
+    return queries;
+  }
+  // n of the keys, from `at` on.
+  Block block(std::size_t at, std::size_t n) const {
+    const std::size_t head_dim = q.size();
+    Block b(head_dim);
+    for (std::size_t j = 0; j < n; ++j, ++at) {
       for (std::size_t d = 0; d < head_dim; ++d) {
         b.block.keys[j * round_up(b.block.head_dim, 4) + d] = static_cast<std::int8_t>(keys[at * head_dim + d]);
         b.block.values[d * Block::kCapacity + j] = static_cast<std::int8_t>(values[at * head_dim + d]);
@@ -369,28 +396,65 @@ void attend(Vector& v) {
       b.block.value_exponents[j] = static_cast<std::int8_t>(ev[at]);
       b.block.value_exponent_maxima[j] = larger(b.block.value_exponent_maxima, b.block.value_exponents[j]);
     }
-    const auto visible = static_cast<std::uint32_t>(n);
-    const BlockQueries queries{p.a, 0, 1, 1, visible, visible, v.number("attention_scale") * 1.44269504f};
+    return b;
+  }
+  // N, D and ref of one block, from the weights that the table shows.
+  void show(Vector& to, const BlockQueries& queries, const Block& b) const {
+    std::vector<float> numerators(q.size());
+    float denominator = 0.0f;
+    std::int32_t reference = -(1 << 24), ref = 0;
     std::uint16_t weights[kBlockKeys];
     kernels_portable.attend_block({numerators.data(), &denominator, &reference}, queries, b.block, weights, &ref);
-    kernels_portable.attend_block({numerators.data(), &denominator, &reference}, queries, b.block, nullptr, nullptr);
-    if (at != m.size()) continue;  // what is shown of a block is of the last one
     std::int64_t sum = 0;
-    std::vector<std::int64_t> weighed(head_dim);
-    for (std::uint32_t j = 0; j < visible; ++j) {
+    std::vector<std::int64_t> weighed(q.size());
+    const std::uint32_t visible = queries.visible;
+    for (auto j = static_cast<std::uint32_t>(queries.hidden); j < visible; ++j) {
       sum += weights[j];
       const int fold = b.block.value_exponent_maxima[visible - 1] - b.block.value_exponents[j];
-      for (std::size_t d = 0; d < head_dim; ++d)
+      for (std::size_t d = 0; d < q.size(); ++d)
         weighed[d] += (weights[j] >> (fold > 31 ? 31 : fold)) * b.block.values[d * Block::kCapacity + j];
     }
-    v.are("N", weighed);
-    v.is_integer("D", sum);
-    v.is_integer("ref", ref);
+    to.are("N", weighed);
+    to.is_integer("D", sum);
+    to.is_integer("ref", ref);
+  }
+};
+
+void attend(Vector& v) {
+  const Attended a(v);
+  const std::size_t head_dim = a.q.size();
+  std::vector<float> numerators(head_dim), output(head_dim);
+  float denominator = 0.0f;
+  std::int32_t reference = -(1 << 24);
+  std::size_t at = 0;
+  for (const auto n : v.integers<std::uint32_t>("blocks")) {
+    const Block b = a.block(at, n);
+    const BlockQueries queries = a.queries(n);
+    kernels_portable.attend_block({numerators.data(), &denominator, &reference}, queries, b.block, nullptr, nullptr);
+    at += n;
+    if (at == a.m.size()) a.show(v, queries, b);  // what is shown of a block is of the last one
   }
   kernels_portable.attend_finish(output.data(), numerators.data(), denominator, static_cast<std::uint32_t>(head_dim));
   v.are_floats("numerator", numerators.data(), head_dim);
   v.is_float("denominator", denominator);
   v.are_floats("output", output.data(), head_dim);
+}
+
+void attend_window(Vector& v) {
+  const Attended a(v);
+  BlockQueries queries = a.queries(a.m.size());
+  queries.hidden = v.integer("hidden");
+  a.show(v, queries, a.block(0, a.m.size()));
+}
+
+void attend_biased(Vector& v) {
+  const Attended a(v);
+  const std::size_t n = a.m.size();
+  auto bias = v.integers("bias");
+  std::reverse(bias.begin(), bias.end());  // that of key k lies k in front
+  BlockQueries queries = a.queries(n);
+  queries.bias = bias.data() + n - 1;
+  a.show(v, queries, a.block(0, n));
 }
 
 // Row 0 of a matrix of one row, padded with zeros and scales of 1.
@@ -629,6 +693,7 @@ struct {
                  {"quantise", quantise, 0},
                  {"rms_norm", norm, 0},
                  {"layer_norm", norm, 0},
+                 {"normed", normed, 0},
                  {"factor_table", factor_table, 0},
                  {"activation", activation, 0},
                  {"power_table", power_table, 0},
@@ -638,6 +703,8 @@ struct {
                  {"key", key, 0},
                  {"value", value, 0},
                  {"attend", attend, 0},
+                 {"attend_window", attend_window, 0},
+                 {"attend_biased", attend_biased, 0},
                  {"product", product, 0},
                  {"embedding", embedding, 0},
                  {"exp", exponential, 0},
