@@ -6,7 +6,7 @@ import numpy as np
 
 import spec_reference
 import spec_text
-from spec_image import Image, TOKENIZER
+from spec_image import GENERATION, Image, TOKENIZER
 from spec_reference import F, Activation
 from vector_text import Wrong, floats, found, given, hexes, lines_of, random_floats, show
 
@@ -40,7 +40,8 @@ def section_3_1():
         return {"text": quoted(of(m).decode([int(i) for i in tokens]))}
 
     def printed(m, prompt, tokens):
-        return {"text": quoted((m or spec_text).printed(of(m), list(prompt), list(tokens)))}
+        rules = (m or spec_text).Rules(None, tokenizer)
+        return {"text": quoted((m or spec_text).printed(of(m), rules, list(prompt), list(tokens)))}
 
     leftmost = Wrong("the first pair in the text", "if rank != NEVER and (best is None or rank < best[0]):",
                      "if rank != NEVER and best is None:", spec_text)
@@ -51,11 +52,12 @@ def section_3_1():
                   spec_text)
     keeps = Wrong("the first space printed", "if self.prefix_space and previous in (None, self.bos) and",
                   "if False and", spec_text)
-    named = Wrong("the piece of BOS printed", "prompt + tokens if token != tokenizer.bos]", "prompt + tokens]",
-                  spec_text)
+    named = Wrong("the piece of BOS printed", "prompt[len(rules.first):] + tokens if token != tokenizer.bos]",
+                  "prompt[len(rules.first):] + tokens]", spec_text)
     ending = Wrong("the piece of the ending token printed",
                    "        tokens = tokens[:-1]\n"
-                   "    return tokenizer.decode([token for token in prompt + tokens if token != tokenizer.bos])",
+                   "    return tokenizer.decode([token for token in prompt[len(rules.first):] + tokens "
+                   "if token != tokenizer.bos])",
                    "        pass\n"
                    "    return tokenizer.decode([token for token in prompt if token != tokenizer.bos] + tokens)",
                    spec_text)
@@ -80,9 +82,9 @@ def section_3_2():
         sampler = m.Sampler(temperature[0], 0, 1, 0)
         return {"weights": sampler.weights(logits, int(np.nanargmax(logits)))}
 
-    def pick(m, logits, temperature, top_k, top_p, seed, picks):
+    def pick(m, logits, temperature, top_k, top_p, seed, picks, suppressed=()):
         sampler = (m or spec_text).Sampler(temperature[0], int(top_k), top_p[0], int(seed))
-        return {"tokens": np.array([sampler.pick(logits) for _ in range(int(picks))])}
+        return {"tokens": np.array([sampler.pick(logits, suppressed) for _ in range(int(picks))])}
 
     divided = Wrong("divided by T", "bits(exp_f32((logit - logits[best]) * r)",
                     "bits(exp_f32((logit - logits[best]) / self.temperature)",
@@ -192,7 +194,8 @@ def answer(name, trace, prompt="", temperature=0.0, seed=0, count=256):
     tokenizer = spec_text.Tokenizer(image.sections[TOKENIZER], image.config.vocab_size)
     ids, context = tokenizer.encode(prompt.encode()), image.config.max_seq
     sampler = spec_text.Sampler(temperature, 0, 1, seed)
-    tokens, digest = spec_text.generate(spec_reference.Model(image, context), tokenizer, sampler, ids, count, context)
+    rules = spec_text.Rules(image.sections.get(GENERATION), tokenizer)
+    tokens, digest = spec_text.generate(spec_reference.Model(image, context), rules, sampler, ids, count, context)
     lines = ["answer"] + lines_of("image", name) + lines_of("text", quoted(prompt)) + lines_of("temperature",
                                                                                                show(F(temperature)))
     lines += lines_of("seed", str(seed)) + lines_of("n", str(count)) + lines_of("-> prompt", show(ids))
