@@ -107,6 +107,9 @@ struct AttentionSums {
   std::int32_t* references;   // [n]
 };
 
+// So far below 0 that no run of a call comes to hide a key.
+inline constexpr std::int32_t kNoneHidden = -(1 << 30);
+
 // Queries that meet one key block together: `n` vectors, in runs of `per_position` that see the same keys.
 struct BlockQueries {
   Activations queries;             // cols = head_dim
@@ -116,9 +119,9 @@ struct BlockQueries {
                                    // up to `visible_limit`
   std::uint32_t visible_limit;     // at most capacity; `visible` if all runs see the same keys
   float factor;                    // log2(e) * attention scale
-  // Feature windows: as many keys at the beginning of the block the first run does not see, each further run one more; 0
-  // and less are none. Every run sees a key.
-  std::int32_t hidden = 0;
+  // Feature windows: as many keys at the beginning of the block the first run does not see, each further run one more, if
+  // that is above 0. Every run sees a key.
+  std::int32_t hidden = kNoneHidden;
   // Feature score_bias: what is added to scores, in powers of two, Q10, at most 2^23 in magnitude; or null. That of key k
   // for head j of run r lies at bias[j * bias_stride + r - k], so in front of `bias` too.
   const std::int32_t* bias = nullptr;
