@@ -408,7 +408,7 @@ struct Attended {
     std::int64_t sum = 0;
     std::vector<std::int64_t> weighed(q.size());
     const std::uint32_t visible = queries.visible;
-    for (auto j = static_cast<std::uint32_t>(queries.hidden); j < visible; ++j) {
+    for (std::uint32_t j = queries.hidden > 0 ? static_cast<std::uint32_t>(queries.hidden) : 0; j < visible; ++j) {
       sum += weights[j];
       const int fold = b.block.value_exponent_maxima[visible - 1] - b.block.value_exponents[j];
       for (std::size_t d = 0; d < q.size(); ++d)
