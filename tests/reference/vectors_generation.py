@@ -8,6 +8,7 @@ import spec_reference
 import spec_text
 from spec_image import GENERATION, Image, TOKENIZER
 from spec_reference import F, Activation
+from make_random_image import inputs_of
 from vector_text import Wrong, floats, found, given, hexes, lines_of, random_floats, show
 
 GOLDEN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "golden")
@@ -188,19 +189,36 @@ def traced(image, prompt):
     return lines
 
 
-def answer(name, trace, prompt="", temperature=0.0, seed=0, count=256):
+def golden(name):
     with open(os.path.join(GOLDEN, name), "rb") as file:
-        image = Image(file.read())
+        return Image(file.read())
+
+
+def answer(name, trace, prompt="", temperature=0.0, seed=0, count=256, source=None):
+    """source: a text for the first of two stacks, whose tokens take turns in their types."""
+    image = golden(name)
     tokenizer = spec_text.Tokenizer(image.sections[TOKENIZER], image.config.vocab_size)
-    ids, context = tokenizer.encode(prompt.encode()), image.config.max_seq
-    sampler = spec_text.Sampler(temperature, 0, 1, seed)
     rules = spec_text.Rules(image.sections.get(GENERATION), tokenizer)
-    tokens, digest = spec_text.generate(spec_reference.Model(image, context), rules, sampler, ids, count, context)
-    lines = ["answer"] + lines_of("image", name) + lines_of("text", quoted(prompt)) + lines_of("temperature",
-                                                                                               show(F(temperature)))
-    lines += lines_of("seed", str(seed)) + lines_of("n", str(count)) + lines_of("-> prompt", show(ids))
+    ids, context = rules.prompt(tokenizer, prompt.encode()), image.config.max_seq
+    read = None if source is None else tokenizer.encode(source.encode(), eos=True)
+
+    def model(positions):
+        m = spec_reference.Model(image, positions, image.stacks[0].max_seq)
+        if read is not None:
+            m.set_source(read, [i % image.stacks[0].n_token_types for i in range(len(read))])
+        return m
+
+    sampler = spec_text.Sampler(temperature, 0, 1, seed)
+    tokens, digest = spec_text.generate(model(context), rules, sampler, ids, count, context)
+    lines = ["answer"] + lines_of("image", name)
+    if read is not None:
+        lines += lines_of("source", quoted(source))
+    lines += lines_of("text", quoted(prompt)) + lines_of("temperature", show(F(temperature)))
+    lines += lines_of("seed", str(seed)) + lines_of("n", str(count))
+    lines += lines_of("-> source_tokens", show(read)) if read is not None else []
+    lines += lines_of("-> prompt", show(ids))
     lines += lines_of("-> tokens", show(tokens)) + lines_of("-> digest", f"{digest:08x}")
-    decoder = spec_reference.Model(image, len(ids))
+    decoder = model(len(ids))
     for token in ids:
         logits = decoder.step(token)
     lines += lines_of("-> logits", show(logits))
@@ -217,5 +235,20 @@ def section_6_small():
     return [answer("small.heed", False, count=76), answer("small.heed", False, "banana", 1.0, 2, 76)]
 
 
+def section_6_two():
+    return [answer("two.heed", False, "", count=40, source="banana"),
+            answer("two.heed", False, "ban", 1.0, 3, 40, "an ana")]
+
+
+def section_6_frames():
+    image, vectors = golden("frames.heed"), []
+    for n in (1, 70):
+        model = spec_reference.Model(image, n + image.config.n_class_vectors)
+        row = model.encode(inputs_of(image.config, n)[0])[0]
+        vectors.append("\n".join(["encoded"] + lines_of("image", "frames.heed") + lines_of("frames", str(n)) +
+                                 lines_of("-> logits", show(row))))
+    return vectors
+
+
 SECTIONS = {"3.1": section_3_1, "3.2": section_3_2, "3.3": section_3_3, "6 tiny": section_6_tiny,
-            "6 small": section_6_small}
+            "6 small": section_6_small, "6 two": section_6_two, "6 frames": section_6_frames}
