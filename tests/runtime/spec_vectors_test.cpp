@@ -517,14 +517,15 @@ struct Opened {
     const std::string path = HEED_SOURCE_DIR "/tests/golden/" + name;
     if (const char* error = file.open(path.c_str())) broken(path + ": " + error);
     if (open(model, file.bytes(), kernels_portable) != Status::ok || verify(model, kernels_portable) != Status::ok ||
-        open(tokenizer, model.tokenizer(), model.config().main().vocab_size) != Status::ok)
+        (!model.tokenizer().empty() &&
+         open(tokenizer, model.tokenizer(), model.config().main().vocab_size) != Status::ok))
       broken(path + " is refused");
   }
-  std::vector<Token> encode(const std::string& text) const {
+  std::vector<Token> encode(const std::string& text, bool bos = true, bool eos = false) const {
     std::vector<Token> tokens(Tokenizer::max_tokens(text.size()));
     std::vector<std::uint32_t> scratch(Tokenizer::scratch_bytes(text.size()) / 4 + 1);
     std::uint32_t n = 0;
-    const Status s = tokenizer.encode(n, {text.data(), text.size()}, {}, tokens,
+    const Status s = tokenizer.encode(n, {text.data(), text.size()}, {bos, eos}, tokens,
                                       {reinterpret_cast<std::byte*>(scratch.data()), scratch.size() * 4});
     if (s != Status::ok) broken(to_string(s));
     tokens.resize(n);
@@ -630,55 +631,113 @@ void digest(Vector& v) {
   v.is_hex("digest", d.value());
 }
 
-// A whole run by the rules of 3.3, on every table that runs here.
-void answer(Vector& v) {
-  const std::string& name = v.words("image").at(0);
-  const Opened image(name);
-  const std::uint32_t vocab_size = image.model.config().main().vocab_size, count = v.integer<std::uint32_t>("n");
-  const std::vector<Token> prompt = image.encode(v.text("text"));
-  v.are("prompt", prompt);
+// A session of an image on one table, in the table's layout.
+struct Running {
+  quant::ImageBytes bytes;
+  Model model;
+  Plan plan;
+  Session session;
+  std::unique_ptr<std::byte[]> memory;
+  Running(const Model& image, const Kernels& k, const std::string& name) {
+    if (quant::relayout(bytes, image, k.traits.preferred, kernels_portable) ||
+        open(model, {bytes.data(), bytes.size()}, k) != Status::ok ||
+        make_plan(plan, model.config(), k.traits) != Status::ok)
+      broken(name);
+    memory.reset(new std::byte[plan.arena_bytes + 64]);
+    std::byte* arena = memory.get();
+    while (reinterpret_cast<std::uintptr_t>(arena) % 64) ++arena;
+    if (create(session, model, plan, k, {arena, static_cast<std::size_t>(plan.arena_bytes)}) != Status::ok) broken(name);
+  }
+};
+
+// Calls run(table) for each that runs here, up to the first that differs.
+template <class Run>
+void on_every_table(Vector& v, Run run) {
   int tables = 0;
   for (const Kernels* k : all_kernels()) {
     if (!is_runnable(*k)) continue;
     ++tables;
-    quant::ImageBytes bytes;  // in the table's layout
-    Model model;
-    if (quant::relayout(bytes, image.model, k->traits.preferred, kernels_portable) ||
-        open(model, {bytes.data(), bytes.size()}, *k) != Status::ok)
-      broken(name);
-    Plan plan;
-    Session session;
-    if (make_plan(plan, model.config(), k->traits) != Status::ok) broken(name);
-    const std::unique_ptr<std::byte[]> memory(new std::byte[plan.arena_bytes + 64]);
-    std::byte* arena = memory.get();
-    while (reinterpret_cast<std::uintptr_t>(arena) % 64) ++arena;
+    run(*k);
+    if (!v.differs.empty()) v.differs += " on " + std::string(k->traits.name);
+    if (!v.differs.empty()) return;
+  }
+  if (tables == 0) v.differs = "no table";
+}
+
+// The lists of the section `generation`, and what holds without them (3.3).
+struct Rules {
+  std::vector<Token> first, suppressed, endings;
+  explicit Rules(const Opened& image) {
+    const Span<const std::uint8_t> section = image.model.section(SectionKind::generation);
+    std::vector<std::int32_t> words(section.size() / 4);
+    if (!words.empty()) std::memcpy(words.data(), section.data(), 4 * words.size());
+    std::size_t at = 3;
+    for (std::size_t list = 0; list < 3 && !words.empty(); ++list)
+      for (std::int32_t n = words[list]; n > 0; --n)
+        (list == 0 ? first : list == 1 ? suppressed : endings).push_back(static_cast<Token>(words[at++]));
+    if (endings.empty()) endings = {image.tokenizer.eos(), image.tokenizer.bos()};
+  }
+};
+
+// A whole run by the rules of 3.3, on every table that runs here.
+void answer(Vector& v) {
+  const std::string& name = v.words("image").at(0);
+  const Opened image(name);
+  const Rules rules(image);
+  const std::uint32_t vocab_size = image.model.config().main().vocab_size, count = v.integer<std::uint32_t>("n");
+  std::vector<Token> prompt = image.encode(v.text("text"), rules.first.empty()), source;
+  prompt.insert(prompt.begin(), rules.first.begin(), rules.first.end());
+  v.are("prompt", prompt);
+  std::vector<std::uint8_t> types;
+  if (v.in.count("source")) {
+    source = image.encode(v.text("source"), true, true);
+    v.are("source_tokens", source);
+    for (std::size_t i = 0; i < source.size(); ++i) types.push_back(i % 2);
+  }
+  on_every_table(v, [&](const Kernels& k) {
+    Running on(image.model, k, name);
     std::vector<std::uint32_t> scratch(vocab_size);
     Sampler sampler;
     Span<const float> logits;
-    if (create(session, model, plan, *k, {arena, static_cast<std::size_t>(plan.arena_bytes)}) != Status::ok ||
-        create(sampler, sampling_of(v), vocab_size, *k,
+    if ((!source.empty() && on.session.set_source({source, types, {}}) != Status::ok) ||
+        create(sampler, sampling_of(v), vocab_size, k,
                {reinterpret_cast<std::byte*>(scratch.data()), 4 * scratch.size()}) != Status::ok ||
-        session.prefill(logits, prompt) != Status::ok)
+        on.session.prefill(logits, prompt) != Status::ok)
       broken(name);
     v.are_floats("logits", logits.data(), logits.size());
     Digest digest;
     std::vector<Token> tokens;
     for (;;) {
+      std::vector<float> allowed(logits.begin(), logits.end());
+      for (const Token t : rules.suppressed) allowed[static_cast<std::size_t>(t)] = float_of(0x7FC00000u);
       Token token = kNoToken;
-      if (sampler.pick(token, logits) != Status::ok) broken(name);
-      digest.add(*k, token, logits);
+      if (sampler.pick(token, allowed) != Status::ok) broken(name);
+      digest.add(k, token, logits);
       tokens.push_back(token);
-      if (token == image.tokenizer.eos() || token == image.tokenizer.bos() || tokens.size() == count ||
-          session.position() == session.max_seq())
-        break;
-      if (session.step(logits, token) != Status::ok) broken(name);
+      const bool ends = std::find(rules.endings.begin(), rules.endings.end(), token) != rules.endings.end();
+      if (ends || tokens.size() == count || on.session.position() == on.session.max_seq()) break;
+      if (on.session.step(logits, token) != Status::ok) broken(name);
     }
     v.are("tokens", tokens);
     v.is_hex("digest", digest.value());
-    if (!v.differs.empty()) v.differs += " on " + std::string(k->traits.name);
-    if (!v.differs.empty()) return;
-  }
-  if (tables == 0) v.differs = "no table";
+  });
+}
+
+// The row that a pooled stack gives of the frames that SPEC.md, part 6, numbers.
+void encoded(Vector& v) {
+  const std::string& name = v.words("image").at(0);
+  const Opened image(name);
+  const std::uint32_t d_input = image.model.config().main().d_input, n = v.integer<std::uint32_t>("frames");
+  std::vector<float> x;
+  for (std::uint32_t i = 0; i < n; ++i)
+    for (std::uint32_t d = 0; d < d_input; ++d)
+      x.push_back(static_cast<float>(static_cast<int>((131 * i + 37 * d) % 255) - 127) / 64.0f);
+  on_every_table(v, [&](const Kernels& k) {
+    Running on(image.model, k, name);
+    Span<const float> row;
+    if (on.session.encode(row, {{}, {}, x}) != Status::ok) broken(name);
+    v.are_floats("logits", row.data(), row.size());
+  });
 }
 
 struct {
@@ -715,7 +774,8 @@ struct {
                  {"weights", weights, 0},
                  {"pick", pick, 0},
                  {"digest", digest, 0},
-                 {"answer", answer, 0}};
+                 {"answer", answer, 0},
+                 {"encoded", encoded, 0}};
 
 }  // namespace
 
