@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <set>
@@ -15,6 +16,7 @@
 #include "platform/linux/map_file.hpp"
 #include "platform/select.hpp"
 #include "quant/convert.hpp"
+#include "runtime/activation.hpp"
 #include "runtime/digest.hpp"
 #include "runtime/numerics.hpp"
 #include "runtime/sampler.hpp"
@@ -243,13 +245,16 @@ void normed(Vector& v) {
   v.are_floats("y", x.data(), x.size());
 }
 
-const std::uint16_t* factor_table_of(const Vector& v) {
-  const std::string& name = v.words("function").at(0);
-  return name == "silu" ? kSigmoid : name == "gelu_tanh" ? kGeluTanh : name == "gelu_erf" ? kGeluErf : kStep;
+Activation activation_of(const Vector& v) {
+  const char* const names[] = {"relu", "gelu_tanh", "gelu_erf", "silu", "gelu_quick", "tanh", "none"};
+  for (std::size_t i = 0; i < std::size(names); ++i)
+    if (v.words("function").at(0) == names[i]) return static_cast<Activation>(i);
+  broken("function");
 }
 
 void factor_table(Vector& v) {
-  const std::uint16_t* table = factor_table_of(v);
+  const Activation a = activation_of(v);
+  const std::uint16_t* table = a == Activation::tanh ? kTanh : activation_factor(a);
   show_table(v, "S", table, {0, 1, 256});
   v.is_hex("crc", crc_of({table, table + 257}));
 }
@@ -259,8 +264,14 @@ void activation(Vector& v) {
   const Prepared p(gate.size(), v.integer<std::uint32_t>("group"));
   gate.resize(gate.size() + 8);
   if (!up.empty()) up.resize(gate.size());
-  kernels_portable.gate_s8r_f32(p.a, 0, gate.data(), or_null(up), factor_table_of(v));
+  kernels_portable.gate_s8r_f32(p.a, 0, gate.data(), or_null(up), activation_factor(activation_of(v)));
   p.show(v);
+}
+
+void activated(Vector& v) {
+  std::vector<float> x = v.floats("x");
+  activate(x.data(), static_cast<std::uint32_t>(x.size()), activation_of(v));
+  v.are_floats("y", x.data(), x.size());
 }
 
 void power_table(Vector& v) {
@@ -755,6 +766,7 @@ struct {
                  {"normed", normed, 0},
                  {"factor_table", factor_table, 0},
                  {"activation", activation, 0},
+                 {"activated", activated, 0},
                  {"power_table", power_table, 0},
                  {"sine_table", sine_table, 0},
                  {"sine", sine, 0},
