@@ -2,6 +2,7 @@
 // random_models.hpp: models over the whole description, in small, with weights in many manners.
 #pragma once
 #include "quant/image_writer.hpp"
+#include "runtime/token.hpp"
 #include "tests/support/random.hpp"
 
 namespace heed::differential {
