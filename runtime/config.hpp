@@ -392,7 +392,9 @@ constexpr Status check_stack(const StackConfig& c) {
       (logits ? site(Site::unembed_in) : 0) | (projected || convolved ? site(Site::input_in) : 0) |
       (convolved && c.second_convolution ? site(Site::convolution_in) : 0) | (dense ? site(Site::dense_in) : 0) |
       (cross ? site(Site::cross_in) | site(Site::source_in) | (undivided ? 0 : site(Site::cross_value_up_in)) : 0);
-  if (kHas.groups && (grouped_sites & ~sites)) return Status::bad_config;
+  if (kHas.groups && ((grouped_sites & ~sites) || (side_by_side && c.sublayers == Sublayers::side_by_side &&
+                                                   c.group(Site::ffn_in) != c.group(Site::attention_in))))
+    return Status::bad_config;
   // Floats.
   if (!in_range(c.norm_epsilon) || !in_range(c.attention_scale) || !in_range(c.embedding_scale)) return Status::bad_config;
   return (cross ? in_range(c.cross_scale) : bits_of(c.cross_scale) == 0) ? Status::ok : Status::bad_config;

@@ -38,16 +38,19 @@ ATTENTION_FOLDED, FFN_FOLDED, FINAL_FOLDED, CROSS_FOLDED, KEY_OFFSET_FLAG, CROSS
 # Part 4: rows padded to, columns padded to, row block of the multipliers.
 PADDING = {ROW: (4, 4, 4), PACKED: (16, 8, 16), PAIR: (4, 8, 4), BLOCK64: (4, 16, 4)}
 
-CHOICES = ("use input mask cross_attention norm norm_placement sublayers input_norm final_norm position_table position "
-           "rotary_pairing query_key_norm value_map gated activation pooling dense dense_activation dense_norm output "
-           "tied_unembedding unit_length second_convolution stride_1 stride_2 n_output_heads").split()
-MASKS = ("biases", "flags")
-COUNTS = ("d_model d_ff n_layers n_heads n_kv_heads head_dim vocab_size n_outputs max_seq window global_every "
-          "global_first n_sinks rotary_dims local_rotary n_distances d_input d_source n_token_types n_class_vectors "
-          "d_dense").split()
-FLOATS = "norm_epsilon attention_scale cross_scale embedding_scale".split()
+# 1.3: choices, each with its number of values, then counts with their ranges, then floats.
+CHOICES = dict(use=2, input=4, mask=2, cross_attention=2, norm=2, norm_placement=3, sublayers=3, input_norm=2,
+               final_norm=2, position_table=2, position=4, rotary_pairing=2, query_key_norm=3, value_map=2, gated=2,
+               activation=5, pooling=4, dense=2, dense_activation=7, dense_norm=2, output=2, tied_unembedding=2,
+               unit_length=2, second_convolution=2, stride_1=3, stride_2=3, n_output_heads=8)
+COUNTS = dict(d_model=(1, 65536), d_ff=(1, 131072), n_layers=(1, 4096), n_heads=(1, 1024), n_kv_heads=(1, 1024),
+              head_dim=(1, 256), vocab_size=(0, 1 << 20), n_outputs=(0, 1 << 20), max_seq=(1, 1 << 20),
+              window=(0, 1 << 20), global_every=(0, 4096), global_first=(0, 4096), n_sinks=(0, 1 << 20),
+              rotary_dims=(0, 256), local_rotary=(0, 1), n_distances=(0, 1 << 20), d_input=(0, 65536),
+              d_source=(0, 65536), n_token_types=(0, 65536), n_class_vectors=(0, 65536), d_dense=(0, 65536))
+FLOATS = ("norm_epsilon", "attention_scale", "cross_scale", "embedding_scale")
 STACK_FORMAT = "<27B5x23I4f11H2x92x"
-STACK_FIELDS = [*CHOICES, *MASKS, *COUNTS, *FLOATS]
+STACK_FIELDS = [*CHOICES, "biases", "flags", *COUNTS, *FLOATS]
 STACK_BYTES = 256
 
 # 1.4: roles. Those of cross-attention are those of self-attention + CROSS.
@@ -127,7 +130,7 @@ class Config:
             setattr(self, name, value)
         self.groups = values[len(STACK_FIELDS):]
         self.strides = self.stride_1, self.stride_2
-        check(struct.pack(STACK_FORMAT, *values) == data, "C3: reserved fields")
+        self.reserved = data[27:32] + data[162:256]
         self.validate()
 
     @property
@@ -143,47 +146,90 @@ class Config:
         return self.window == 0 or (self.global_every > 0 and layer % self.global_every == self.global_first)
 
     def validate(self):
-        def within(low, high, *names):
-            for name in names:
-                check(low <= getattr(self, name) <= high, f"C: {name} = {getattr(self, name)}")
+        for name, values in CHOICES.items():
+            check(getattr(self, name) < values, f"C1: {name} = {getattr(self, name)}")
+        check(self.n_output_heads >= 1, "C1: n_output_heads")
+        for name, (low, high) in COUNTS.items():
+            check(low <= getattr(self, name) <= high, f"C2: {name} = {getattr(self, name)}")
+        check(not any(self.reserved), "C3: reserved fields")
+        check(all(g in (0, 32, 64, 128, 256) for g in self.groups), "C4: groups")
+        tokens, logits, causal = self.input == TOKENS, self.output == LOGITS, self.mask == 0
+        convolved, rotary = self.input == CONVOLVED, self.position == ROTARY
+        check(self.n_heads % self.n_kv_heads == 0, "C5: n_kv_heads does not divide n_heads")
+        check(self.n_heads * self.head_dim <= 131072, "C5: n_heads * head_dim")
+        if self.value_map:
+            check(self.d_model <= 256 and self.n_heads * self.d_model <= 131072, "C6: undivided value maps")
+        check((self.vocab_size > 0) == tokens, "C7: vocab_size")
+        check((self.n_outputs > 0) == logits, "C7: n_outputs")
+        if self.use == GENERATE:
+            check(tokens and logits and causal and self.pooling == 0 and self.n_class_vectors == 0
+                  and self.n_outputs == self.vocab_size, "C8: generate")
+        if self.tied_unembedding:
+            check(tokens and logits and self.n_outputs == self.vocab_size and self.n_output_heads == 1
+                  and self.d_output == self.d_model, "C9: tied_unembedding")
+        check((self.d_input > 0) == (self.input in (PROJECTED, CONVOLVED)), "C10: d_input")
+        check((self.stride_1 > 0) == convolved and (self.stride_2 > 0) == (self.second_convolution > 0)
+              and (convolved or not self.second_convolution), "C10: convolutions")
+        check(not convolved or 3 * self.d_input <= 131072, "C10: 3 * d_input")
+        check(not self.second_convolution or 3 * self.d_model <= 131072, "C10: 3 * d_model")
+        check(self.n_class_vectors < self.max_seq, "C11: n_class_vectors")
+        check(tokens or (self.n_token_types == 0 and self.embedding_scale == 1), "C11: token types and embedding scale")
+        check((self.d_dense > 0) == (self.dense > 0), "C12: d_dense")
+        check(self.dense or (self.dense_activation == NONE and not self.dense_norm), "C12: dense")
+        check(not (self.unit_length and logits), "C13: unit_length")
+        if self.n_output_heads > 1:
+            check(self.pooling == FIRST and logits and not self.dense and self.n_output_heads <= self.n_class_vectors + 1,
+                  "C13: n_output_heads")
+        if rotary:
+            check(self.rotary_dims % 2 == 0 and 2 <= self.rotary_dims <= self.head_dim, "C14: rotary_dims")
+        else:
+            check(self.rotary_dims == 0 and self.rotary_pairing == 0, "C14: rotary fields without rotary positions")
+        check((self.n_distances > 0) == (self.position == RELATIVE), "C14: n_distances")
+        check(causal or self.n_distances == 0 or self.n_distances % 2 == 1, "C14: n_distances is even")
+        if self.global_every:
+            check(self.global_every >= 2 and self.window and self.global_first < self.global_every, "C15: global_every")
+        else:
+            check(self.global_first == 0, "C15: global_first")
+        check(not self.local_rotary or (self.window and rotary), "C15: local_rotary")
+        check(not self.sublayers or (self.norm_placement != AFTER and not self.cross_attention), "C16: sublayers")
+        check((self.d_source > 0) == (self.cross_attention > 0), "C16: d_source")
+        self.validate_parts()
+        for name in FLOATS:
+            if name != "cross_scale" or self.cross_attention:
+                check(2.0 ** -40 <= getattr(self, name) <= 2.0 ** 40, f"C18: {name}")
+        check(self.cross_attention or self.data[132:136] == bytes(4), "C18: cross_scale")
+        check(self.n_sinks == 0, "C20: sinks")
 
-        def same(condition, value, name):
-            check(bool(condition) == bool(value), f"C: {name} = {value}")
+    def validate_parts(self):
+        """C17: flags, biases and groups are of what the stack has."""
+        before, cross, divided = self.norm_placement != AFTER, self.cross_attention, not self.value_map
+        logits, from_input = self.output == LOGITS, self.input in (PROJECTED, CONVOLVED)
+        flags = {ATTENTION_FOLDED: before, FFN_FOLDED: before and self.sublayers != SIDE_BY_SIDE, FINAL_FOLDED: self.final_norm,
+                 CROSS_FOLDED: cross and before, KEY_OFFSET_FLAG: True,
+                 CROSS_KEY_OFFSET_FLAG: cross}
+        biases = {QUERY_BIAS: True, KEY_BIAS: True, VALUE_DOWN_BIAS: True, VALUE_UP_BIAS: divided, FFN_BIAS: True,
+                  DOWN_BIAS: True, UNEMBEDDING_BIAS: logits, NORM_BIAS: self.norm == 1 or self.query_key_norm == 2,
+                  CROSS_QUERY_BIAS: cross, CROSS_KEY_BIAS: cross, CROSS_VALUE_DOWN_BIAS: cross,
+                  CROSS_VALUE_UP_BIAS: cross and divided, INPUT_BIAS: from_input, DENSE_BIAS: self.dense}
+        sites = (True, divided, True, True, logits, cross, cross and divided, cross, from_input,
+                 self.second_convolution, self.dense)
+        check(not self.flags & ~sum(bit for bit, there in flags.items() if there), "C17: flags")
+        check(not self.biases & ~sum(bit for bit, there in biases.items() if there), "C17: biases")
+        check(all(there or not group for there, group in zip(sites, self.groups)), "C17: groups")
+        check(self.sublayers != SIDE_BY_SIDE or self.groups[FFN_INPUT] == self.groups[ATTENTION_INPUT],
+              "C17: groups of one vector")
 
-        within(0, 1, "use", "mask", "cross_attention", "norm", "input_norm", "final_norm", "position_table",
-               "rotary_pairing", "value_map", "gated", "dense", "dense_norm", "output", "tied_unembedding", "unit_length",
-               "second_convolution", "local_rotary")
-        within(0, 2, "norm_placement", "sublayers", "query_key_norm", "stride_1", "stride_2")
-        within(0, 3, "input", "position", "pooling")
-        within(0, 4, "activation")
-        within(0, 6, "dense_activation")
-        within(1, 7, "n_output_heads")
-        within(1, 1 << 16, "d_model")
-        within(1, 1 << 17, "d_ff")
-        within(1, 1 << 12, "n_layers")
-        within(1, 1 << 10, "n_heads", "n_kv_heads")
-        within(1, 256, "head_dim")
-        within(1, 1 << 20, "max_seq")
-        within(0, 1 << 20, "vocab_size", "n_outputs", "window", "n_sinks", "n_distances")
-        within(0, 1 << 12, "global_every", "global_first")
-        within(0, 1 << 16, "d_input", "d_source", "n_token_types", "n_class_vectors", "d_dense")
-        within(2.0 ** -40, 2.0 ** 40, "norm_epsilon", "attention_scale", "embedding_scale")
-        within(*((2.0 ** -40, 2.0 ** 40) if self.cross_attention else (0, 0)), "cross_scale")
-        check(all(g in (0, 32, 64, 128, 256) for g in self.groups), "C: groups")
-        check(self.n_heads % self.n_kv_heads == 0, "C: n_kv_heads does not divide n_heads")
-        check(self.n_heads * self.value_dim <= 1 << 17 and self.n_heads * self.head_dim <= 1 << 17, "C: heads side by side")
-        check(self.value_dim <= 256, "C: an undivided map of more than 256")
-        same(self.input == TOKENS, self.vocab_size, "vocab_size")
-        same(self.output == LOGITS, self.n_outputs, "n_outputs")
-        same(self.input in (PROJECTED, CONVOLVED), self.d_input, "d_input")
-        same(self.cross_attention, self.d_source, "d_source")
-        same(self.dense, self.d_dense, "d_dense")
-        same(self.position == RELATIVE, self.n_distances, "n_distances")
-        same(self.input == CONVOLVED, self.stride_1, "stride_1")
-        same(self.second_convolution, self.stride_2, "stride_2")
-        within(*((2, self.head_dim) if self.position == ROTARY else (0, 0)), "rotary_dims")
-        check(self.rotary_dims % 2 == 0, "C: rotary_dims is odd")
-        check(self.n_sinks == 0, "C19: sinks")
+
+def check_stacks(stacks):
+    """C19."""
+    main = stacks[-1]
+    if len(stacks) == 1:
+        check(not main.cross_attention, "C19: cross-attention of the only stack")
+        return
+    source = stacks[0]
+    check(source.use == ENCODE and source.output != LOGITS and source.pooling == 0 and not source.dense
+          and not source.unit_length and not source.cross_attention, "C19: the first of two stacks")
+    check(main.cross_attention and main.d_source == source.d_model, "C19: the second of two stacks")
 
 
 def site_of_matrix(c, role):
@@ -351,6 +397,7 @@ class Image:
         records = self.sections[STACKS]
         check(len(records) in (STACK_BYTES, 2 * STACK_BYTES), "S5: one or two stacks")
         self.stacks = [Config(records[at:at + STACK_BYTES]) for at in range(0, len(records), STACK_BYTES)]
+        check_stacks(self.stacks)
         self.metadata = self.sections.get(METADATA, b"").decode("utf-8", "replace")
         self.read_tensors(self.sections[DIRECTORY], self.sections[TENSORS])
 
