@@ -10,8 +10,7 @@ until the scores of each head have a standard deviation of at least 1 (over the 
 scores) and each sublayer's change has at least half the norm of the residual stream that it is added to, at nine of ten
 positions. Both are measured, once more at the end, and asserted. The outputs are description_model.py's.
 
-inputs.json has the cases that description_model.read_inputs takes, and beside each the expected outputs: {"file", "rows",
-"columns"} of raw little-endian float32. covering.json lists the models: their rows, `group` (what --group of `heed quantize` is
+inputs.json is as description_model.py has it. covering.json lists the models: their rows, `group` (what --group of `heed quantize` is
 to be), sizes, and whether they belong to the subset for boards, which has every value and as many pairs as it can.
 """
 import argparse
@@ -568,23 +567,12 @@ def write_model(folder, builder, model, cases):
     with open(os.path.join(folder, "model.json"), "w", encoding="utf-8") as file:
         json.dump(builder.description, file, indent=1)
         file.write("\n")
-    entries, digest = [], hashlib.sha256()
-    for number, case in enumerate(cases):
-        entry = {}
-        for name, sequence in case.items():
-            entry[name] = sequence
-            if "vectors" in sequence:
-                entry[name] = {"vectors": f"{name}.{number}.f32", "width": sequence["vectors"].shape[1]}
-                sequence["vectors"].astype("<f4").tofile(os.path.join(folder, entry[name]["vectors"]))
-        outputs = model.outputs(case["input"], case.get("source")).astype("<f4")
-        assert np.isfinite(outputs).all()
-        digest.update(outputs.tobytes())
-        entry["expected"] = {"file": f"expected.{number}.f32", "rows": outputs.shape[0], "columns": outputs.shape[1]}
-        outputs.tofile(os.path.join(folder, entry["expected"]["file"]))
-        entries.append(entry)
-    with open(os.path.join(folder, "inputs.json"), "w", encoding="utf-8") as file:
-        json.dump({"cases": entries}, file)
-        file.write("\n")
+    digest = hashlib.sha256()
+    for case in cases:
+        case["expected"] = model.outputs(case["input"], case.get("source")).astype("<f4")
+        assert np.isfinite(case["expected"]).all()
+        digest.update(case["expected"].tobytes())
+    description_model.write_inputs(os.path.join(folder, "inputs.json"), cases)
     return digest.hexdigest()[:16]
 
 

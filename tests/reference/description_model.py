@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs any model of a description (SPEC.md, part 7) in numpy and float64: what heed's numbers are held against.
 
-    description_model.py MODEL.json WEIGHTS.safetensors INPUTS.json OUT    (INPUTS.json as read_inputs has it)
+    description_model.py MODEL.json WEIGHTS.safetensors INPUTS.json    compares its outputs with those of INPUTS.json
 
 Written from the papers and from the conventions of PyTorch, not from heed's code, and for the eye, not for speed: every
 sequence is computed as a whole, attention is one softmax of a matrix with minus infinity where a mask hides a key.
@@ -413,32 +413,53 @@ def load(description_path, tensors_path):
 
 
 # -- Inputs in files --------------------------------------------------------------------------------------------------
+#
+# {"cases": [{"input": SEQUENCE, "source": SEQUENCE, "expected": ARRAY}, ...]}, the source of models of two stacks only. A
+# SEQUENCE is {"tokens": [...]}, with "token_types": [...] if it has any, or {"vectors": ARRAY}. An ARRAY is {"file": a name beside
+# this file, "rows", "columns"}, the file being raw little-endian float32.
 
-def read_sequence(entry, folder):
-    """Vectors are in a file of raw little-endian float32, {"vectors": FILE, "width": columns}."""
-    if "vectors" not in entry:
-        return entry
-    return {"vectors": np.fromfile(os.path.join(folder, entry["vectors"]), "<f4").reshape(-1, entry["width"])}
+def write_inputs(path, cases):
+    """Cases with arrays [rows, columns] in their places; the names of their files follow from the numbers of the cases."""
+    entries = []
+    for number, case in enumerate(cases):
+        def written(name, array):
+            file = f"{name}.{number}.f32"
+            np.asarray(array, "<f4").tofile(os.path.join(os.path.dirname(path), file))
+            return {"file": file, "rows": array.shape[0], "columns": array.shape[1]}
+
+        entry = {name: dict(case[name]) for name in ("input", "source") if name in case}
+        for name, sequence in entry.items():
+            if "vectors" in sequence:
+                sequence["vectors"] = written(name, sequence["vectors"])
+        entry["expected"] = written("expected", case["expected"])
+        entries.append(entry)
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({"cases": entries}, file)
+        file.write("\n")
 
 
 def read_inputs(path):
-    """The cases of an inputs file, {"cases": [{"input": SEQUENCE, "source": SEQUENCE}, ...]}; a SEQUENCE is {"tokens": [...]}
-    with "token_types": [...] if it has any, or {"vectors": FILE, "width": columns}, the file being beside this one."""
-    folder = os.path.dirname(path)
+    def read(entry):
+        return np.fromfile(os.path.join(os.path.dirname(path), entry["file"]), "<f4").reshape(entry["rows"], entry["columns"])
+
     with open(path, encoding="utf-8") as file:
         cases = json.load(file)["cases"]
-    return [{name: read_sequence(case[name], folder) for name in ("input", "source") if name in case} for case in cases]
+    for case in cases:
+        for name in ("input", "source"):
+            if "vectors" in case.get(name, {}):
+                case[name]["vectors"] = read(case[name]["vectors"])
+        case["expected"] = read(case["expected"])
+    return cases
 
 
 def main():
-    if len(sys.argv) != 5:
+    if len(sys.argv) != 4:
         sys.exit(__doc__)
     model = load(sys.argv[1], sys.argv[2])
     for number, case in enumerate(read_inputs(sys.argv[3])):
         outputs = model.outputs(case["input"], case.get("source"))
-        path = f"{sys.argv[4]}.{number}.f32"
-        outputs.astype("<f4").tofile(path)
-        print(f"{path}: {outputs.shape[0]} x {outputs.shape[1]}")
+        error = abs(outputs - case["expected"]).max() / abs(case["expected"]).max()
+        print(f"case {number}: {outputs.shape[0]} x {outputs.shape[1]}, largest difference {error:.1e} of the largest output")
 
 
 if __name__ == "__main__":
