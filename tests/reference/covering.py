@@ -458,12 +458,13 @@ class Watched:
         for stack in model.stacks:
             stack.watch = None
 
-    def least(self):
-        """The smallest score deviation of a head, the smallest change ratio of a sublayer."""
-        deviations = [score_deviation(x).min() for seen in self.seen for (what, _), x in seen.items() if what.endswith("scores")]
-        ratios = [change_ratio(x, seen[what.replace("change", "residual"), layer])
-                  for seen in self.seen for (what, layer), x in seen.items() if what.endswith("change")]
-        return min(deviations), min(ratios)
+
+def least_of(seen):
+    """The smallest score deviation of a head and the smallest change ratio of a sublayer, of what was seen in the stacks."""
+    deviations = [score_deviation(x).min() for stack in seen for (what, _), x in stack.items() if what.endswith("scores")]
+    ratios = [change_ratio(x, stack[what.replace("change", "residual"), layer])
+              for stack in seen for (what, layer), x in stack.items() if what.endswith("change")]
+    return min(deviations), min(ratios, default=np.inf)
 
 
 @np.vectorize
@@ -600,7 +601,7 @@ def make_model(row, number, folder):
         model.tensors = {names[name]: array for name, array in model.tensors.items()}
         builder.description["tensors"] = names
     model.asked.clear()
-    deviation, ratio = Watched(model, cases[0]).least()
+    deviation, ratio = least_of(Watched(model, cases[0]).seen)
     assert deviation >= LEAST_DEVIATION and ratio >= LEAST_RATIO, (number, deviation, ratio)
     assert not model.unused(), model.unused()
     digest = write_model(folder, builder, model, cases)

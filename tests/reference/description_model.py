@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs any model of a description (SPEC.md, part 7) in numpy and float64: what heed's numbers are held against.
 
-    description_model.py MODEL.json WEIGHTS.safetensors INPUTS.json    compares its outputs with those of INPUTS.json
+    description_model.py MODEL.json WEIGHTS.safetensors INPUTS.json    compares its outputs with those that INPUTS.json
+                                                                       expects, and fails beyond 1e-5 of the largest
 
 Written from the papers and from the conventions of PyTorch, not from heed's code, and for the eye, not for speed: every
 sequence is computed as a whole, attention is one softmax of a matrix with minus infinity where a mask hides a key.
@@ -26,6 +27,7 @@ import numpy as np
 
 import safetensors_file
 
+LIMIT = 1e-5
 NUMBERS = {"embedding_scale": 1.0, "n_token_types": 0, "n_class_vectors": 0, "window": 0, "global_every": 0,
            "global_first": 0, "norm_epsilon": 1e-5, "position_offset": 0, "n_output_heads": 1, "second_convolution": False,
            "input_norm": False, "gain_plus_one": False, "final_norm": True, "gated": False, "dense": False,
@@ -415,16 +417,18 @@ def load(description_path, tensors_path):
 # -- Inputs in files --------------------------------------------------------------------------------------------------
 #
 # {"cases": [{"input": SEQUENCE, "source": SEQUENCE, "expected": ARRAY}, ...]}, the source of models of two stacks only. A
-# SEQUENCE is {"tokens": [...]}, with "token_types": [...] if it has any, or {"vectors": ARRAY}. An ARRAY is {"file": a name beside
-# this file, "rows", "columns"}, the file being raw little-endian float32.
+# SEQUENCE is {"tokens": [...]}, with "token_types": [...] if it has any, or {"vectors": ARRAY}. An ARRAY is {"file", "rows",
+# "columns"}, the file being raw little-endian float32 beside this one.
 
 def write_inputs(path, cases):
-    """Cases with arrays [rows, columns] in their places; the names of their files follow from the numbers of the cases."""
-    entries = []
+    """Cases with arrays [rows, columns] in their places. `path` ends with inputs.json; what stands before that begins the names
+    of the arrays' files, too."""
+    folder, name_of_this = os.path.split(path)
+    prefix, entries = name_of_this[:name_of_this.rindex("inputs.json")], []
     for number, case in enumerate(cases):
         def written(name, array):
-            file = f"{name}.{number}.f32"
-            np.asarray(array, "<f4").tofile(os.path.join(os.path.dirname(path), file))
+            file = f"{prefix}{name}.{number}.f32"
+            np.asarray(array, "<f4").tofile(os.path.join(folder, file))
             return {"file": file, "rows": array.shape[0], "columns": array.shape[1]}
 
         entry = {name: dict(case[name]) for name in ("input", "source") if name in case}
@@ -455,11 +459,15 @@ def read_inputs(path):
 def main():
     if len(sys.argv) != 4:
         sys.exit(__doc__)
-    model = load(sys.argv[1], sys.argv[2])
-    for number, case in enumerate(read_inputs(sys.argv[3])):
+    model, worst = load(sys.argv[1], sys.argv[2]), 0.0
+    for case in read_inputs(sys.argv[3]):
         outputs = model.outputs(case["input"], case.get("source"))
-        error = abs(outputs - case["expected"]).max() / abs(case["expected"]).max()
-        print(f"case {number}: {outputs.shape[0]} x {outputs.shape[1]}, largest difference {error:.1e} of the largest output")
+        if outputs.shape != case["expected"].shape:
+            sys.exit(f"outputs are {outputs.shape}, expected are {case['expected'].shape}")
+        worst = max(worst, abs(outputs - case["expected"]).max() / abs(case["expected"]).max())
+    print(f"largest difference {worst:.1e} of the largest output")
+    if not worst <= LIMIT:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

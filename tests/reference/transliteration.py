@@ -21,6 +21,8 @@ import description_model
 import safetensors_file
 
 D_MODEL, HEADS, LAYERS, LONGEST = 32, 8, 6, 64
+UNUSED = {"<blank>": "<unused>", "<s>": "<unused>", "</s>": "<unused>"}  # nothing stands around a source
+SPECIAL = (UNUSED, dict(UNUSED, **{"<s>": "<bos>", "</s>": "<eos>"}))
 BOS, EOS = 1, 2
 EXPECTED = {"آتزمون": "atzmon", "آزا": "azza"}
 STATED_EXACT, STATED_ERROR = 351, 22.59  # of 1,590; per cent of characters
@@ -119,12 +121,11 @@ def read_vocabulary(path):
         return file.read().split("\n")[:-1]
 
 
-def write_characters(path, vocabulary):
-    """The lines of a characters file: special tokens have the names that heed gives them. The last token of the embedding
-    has no line: it is any letter that the others are not, which heed refuses."""
-    names = {"<blank>": "<unused>", "<s>": "<bos>", "</s>": "<eos>"}
+def write_characters(path, vocabulary, special):
+    """The lines of a characters file. The last token of the embedding has no line: it is any letter that the others are
+    not, which heed refuses."""
     with open(path, "w", encoding="utf-8") as file:
-        file.writelines(names.get(token, token) + "\n" for token in vocabulary + ["<unused>"])
+        file.writelines(special.get(token, token) + "\n" for token in vocabulary + ["<unused>"])
 
 
 def transliterate(model, word, source_vocabulary, target_vocabulary):
@@ -181,8 +182,8 @@ def main():
         json.dump(description, file, indent=1, ensure_ascii=False)
         file.write("\n")
     vocabularies = [read_vocabulary(os.path.join(data, "f32", side + "_vocabulary.txt")) for side in ("source", "target")]
-    for side, vocabulary in zip(("source", "target"), vocabularies):
-        write_characters(os.path.join(out, side + ".txt"), vocabulary)
+    for side, vocabulary, special in zip(("source", "target"), vocabularies, SPECIAL):
+        write_characters(os.path.join(out, side + ".txt"), vocabulary, special)
     if sys.argv[3:]:
         check(description_model.Model(description, tensors), data, vocabularies)
 
