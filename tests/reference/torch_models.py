@@ -14,7 +14,7 @@ Needs PyTorch 1.13 (Debian 12's python3-torch). For each of three seeds:
 NAME.SEED.safetensors are the weights as examples/models/export_torch.py writes them, with the names of the first variant,
 NAME.SEED.VARIANT.json a description, and NAME.SEED.VARIANT.inputs.json a case as description_model.py has it. The attention
 layer has no description: its inputs are "input" (the queries' vectors) and "source" (the keys' and the values' inputs side by
-side). All weights are drawn, gains and biases too, and so that scores and changes are as large as covering.py asks for.
+side). All weights are drawn, gains and biases too, and so that scores and changes are as large as weight_scale.py asks for.
 """
 import json
 import math
@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from torch import nn
 
-import covering
 import description_model
 import safetensors_file
+import weight_scale
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GOLDEN = os.path.join(HERE, "..", "golden", "torch")
@@ -148,7 +148,7 @@ def enlarge(layer, number, seen):
         return max(1.0, float(f"{target / measured:.3g}"))
 
     def ratio(what):
-        return factor(covering.CHANGE_RATIO, covering.change_ratio(seen[what + "_change", number], seen[what + "_residual", number]))
+        return factor(weight_scale.CHANGE_RATIO, weight_scale.change_ratio(seen[what + "_change", number], seen[what + "_residual", number]))
 
     def multiply(linear, by):
         linear.weight.mul_(by)
@@ -164,9 +164,9 @@ def enlarge(layer, number, seen):
 
 def enlarge_queries(module, scores, factor):
     weight = module.q_proj_weight if module.in_proj_weight is None else module.in_proj_weight
-    for head, deviation in enumerate(covering.score_deviation(scores)):
+    for head, deviation in enumerate(weight_scale.score_deviation(scores)):
         rows = slice(head * module.head_dim, (head + 1) * module.head_dim)
-        by = factor(covering.SCORE_DEVIATION, deviation)
+        by = factor(weight_scale.SCORE_DEVIATION, deviation)
         weight[rows] *= by
         module.in_proj_bias[rows] *= by
 
@@ -210,10 +210,10 @@ def as_arrays(tensors):
 
 
 def reference(description, tensors, case):
-    """description_model.py's outputs, and for each stack what was seen in it (covering.Watched). The attention layer alone runs
+    """description_model.py's outputs, and for each stack what was seen in it (weight_scale.Watched). The attention layer alone runs
     as cross-attention of a second stack."""
     if description:
-        watched = covering.Watched(description_model.Model(description, tensors), case)
+        watched = weight_scale.Watched(description_model.Model(description, tensors), case)
         return watched.outputs, watched.seen
     names = ["query", "key", "value_down", "value_up"]
     stack = {"n_heads": Attention.sizes["num_heads"], "d_model": Attention.sizes["embed_dim"],
@@ -265,10 +265,10 @@ def main():
                 worst = max(worst, check(at + ": the golden output", error(golden["expected"], case["expected"])))
                 outputs, seen = reference(description, kept, golden)
                 worst = max(worst, check(at + ": description_model.py", error(outputs, case["expected"])))
-                d, r = covering.least_of(seen)
+                d, r = weight_scale.least_of(seen)
                 deviation, ratio, count = min(deviation, d), min(ratio, r), count + 1
     print(f"{count} cases within {worst:.1e} of the largest output; smallest score deviation {deviation:.2f}, change ratio {ratio:.2f}")
-    if deviation < covering.LEAST_DEVIATION or ratio < covering.LEAST_RATIO:
+    if deviation < weight_scale.LEAST_DEVIATION or ratio < weight_scale.LEAST_RATIO:
         sys.exit("scores or changes are too small to tell anything")
 
 

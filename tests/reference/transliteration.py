@@ -3,7 +3,8 @@
 """The trained encoder-decoder of the test data (Arabic to Latin letters), from CTranslate2's format into a description.
 
     transliteration.py DATA OUT            DATA is the folder `transliteration`; writes OUT/{model.json,weights.safetensors,
-                                           source.txt,target.txt}, the latter two for --tokenizer chars-file:
+                                           source.txt,target.txt}, the latter two its vocabularies, and inputs.json with
+                                           the first test words, what the model writes for them, and its logits
     transliteration.py DATA OUT --check    also runs it in numpy, greedily, on the test pairs, and holds the two expectations of
                                            CTranslate2's tests and the figures that the data's README states
 
@@ -20,6 +21,7 @@ import numpy as np
 import description_model
 import safetensors_file
 
+CASES = 64
 D_MODEL, HEADS, LAYERS, LONGEST = 32, 8, 6, 64
 UNUSED = {"<blank>": "<unused>", "<s>": "<unused>", "</s>": "<unused>"}  # nothing stands around a source
 SPECIAL = (UNUSED, dict(UNUSED, **{"<s>": "<bos>", "</s>": "<eos>"}))
@@ -128,16 +130,35 @@ def write_characters(path, vocabulary, special):
         file.writelines(special.get(token, token) + "\n" for token in vocabulary + ["<unused>"])
 
 
+def write_tokens(model, source):
+    """Greedy: what follows BOS, at most LONGEST tokens, with EOS if there is one."""
+    written = [BOS]
+    while len(written) < LONGEST and written[-1] != EOS:
+        written.append(int(model.stacks[1].outputs({"tokens": written}, source)[-1].argmax()))
+    return written[1:]
+
+
+def word_tokens(word, vocabulary):
+    """A letter that the source does not know is the token behind all others."""
+    return [vocabulary.get(letter, len(vocabulary)) for letter in word]
+
+
 def transliterate(model, word, source_vocabulary, target_vocabulary):
-    """Greedy, at most LONGEST letters. A letter that the source does not know is the token behind all others."""
-    tokens = [source_vocabulary.get(letter, len(source_vocabulary)) for letter in word]
-    encoder, decoder = model.stacks
-    source, written = encoder.outputs({"tokens": tokens}), [BOS]
-    while len(written) <= LONGEST:
-        written.append(int(decoder.outputs({"tokens": written}, source)[-1].argmax()))
-        if written[-1] == EOS:
-            return "".join(target_vocabulary[t] for t in written[1:-1])
-    return "".join(target_vocabulary[t] for t in written[1:])
+    written = write_tokens(model, model.stacks[0].outputs({"tokens": word_tokens(word, source_vocabulary)}))
+    return "".join(target_vocabulary[t] for t in written if t != EOS)
+
+
+def case(model, word, vocabulary):
+    """All that a greedy run reads, and the logits that it sees."""
+    source = {"tokens": word_tokens(word, vocabulary)}
+    outputs = model.stacks[0].outputs(source)
+    target = {"tokens": ([BOS] + write_tokens(model, outputs))[:-1]}
+    return {"input": target, "source": source, "expected": model.stacks[1].outputs(target, outputs)}
+
+
+def read_pairs(data):
+    with open(os.path.join(data, "ar2en-test.txt"), encoding="utf-8") as file:
+        return [line.rstrip("\n").lower().split("\t") for line in file]
 
 
 def distance(a, b):
@@ -150,17 +171,14 @@ def distance(a, b):
     return row[-1]
 
 
-def check(model, data, vocabularies):
-    source = {letter: i for i, letter in enumerate(vocabularies[0])}
+def check(model, pairs, source, target):
     for word, expected in EXPECTED.items():
-        written = transliterate(model, word, source, vocabularies[1])
+        written = transliterate(model, word, source, target)
         if written != expected:
             sys.exit(f"{word} became {written}, not {expected}")
-    with open(os.path.join(data, "ar2en-test.txt"), encoding="utf-8") as file:
-        pairs = [line.rstrip("\n").lower().split("\t") for line in file]
     exact = wrong = letters = 0
     for word, expected in pairs:
-        written = transliterate(model, word, source, vocabularies[1])
+        written = transliterate(model, word, source, target)
         exact += written == expected
         wrong += distance(written, expected)
         letters += len(expected)
@@ -184,8 +202,11 @@ def main():
     vocabularies = [read_vocabulary(os.path.join(data, "f32", side + "_vocabulary.txt")) for side in ("source", "target")]
     for side, vocabulary, special in zip(("source", "target"), vocabularies, SPECIAL):
         write_characters(os.path.join(out, side + ".txt"), vocabulary, special)
+    model, pairs = description_model.Model(description, tensors), read_pairs(data)
+    letters = {letter: i for i, letter in enumerate(vocabularies[0])}
+    description_model.write_inputs(os.path.join(out, "inputs.json"), [case(model, word, letters) for word, _ in pairs[:CASES]])
     if sys.argv[3:]:
-        check(description_model.Model(description, tensors), data, vocabularies)
+        check(model, pairs, letters, vocabularies[1])
 
 
 if __name__ == "__main__":
