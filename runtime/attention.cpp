@@ -70,7 +70,7 @@ void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlic
     sums.references[q] = kFreshReference;
   }
 
-  BlockQueries here{pass.queries, begin, end - begin, per_token, 0, kBlockKeys, pass.factor};
+  BlockQueries here{pass.queries, begin, end - begin, per_token, kBlockKeys, kBlockKeys, pass.factor};
   const std::uint32_t last = pass.first + slice.t_end - 1;
   for (std::uint32_t b = 0, block_first = 0; block_first <= last; ++b, block_first += kBlockKeys) {
     std::uint32_t seen = first_position + 1 - block_first;  // by the first token that sees the block
@@ -140,7 +140,7 @@ void step_kv_heads(const AttentionLayer& layer, const Pass& pass, std::uint32_t 
   const float *key = layer.scratch.key + h * head_dim, *value = layer.scratch.value + h * head_dim;
   KvBlock last_block = layer.cache.block(h, last), first_block = last_block;
   if (last) first_block = layer.cache.block(h, 0);
-  BlockQueries here{pass.queries, begin, per_group, per_group, 0, kBlockKeys, pass.factor};
+  BlockQueries here{pass.queries, begin, per_group, per_group, kBlockKeys, kBlockKeys, pass.factor};
   KeyOffset offset{nullptr, 0};
   const std::int16_t* offsets = nullptr;
   if (kBuiltFeatures.key_offset && layer.weights.key_offsets) offsets = layer.weights.key_offsets + std::size_t{h} * head_dim;
