@@ -16,16 +16,12 @@ Status open(Generation& generation, Span<const std::uint8_t> section, std::uint3
     std::uint32_t counts[3];
     if (section.size() < sizeof counts || section.size() % sizeof(Token)) return Status::bad_section;
     std::memcpy(counts, section.data(), sizeof counts);
-    std::size_t rest = (section.size() - sizeof counts) / sizeof(Token);
+    const std::size_t n_tokens = (section.size() - sizeof counts) / sizeof(Token);
+    if (std::uint64_t{counts[0]} + counts[1] + counts[2] != n_tokens) return Status::bad_section;
     // The image is aligned and little-endian, and used in place.
     g.tokens_ = reinterpret_cast<const Token*>(section.data() + sizeof counts);
-    for (std::size_t i = 0; i < rest; ++i)
+    for (std::size_t i = 0; i < n_tokens; ++i)
       if (static_cast<std::uint32_t>(g.tokens_[i]) >= vocab_size) return Status::bad_section;
-    for (const std::uint32_t n : counts) {
-      if (n > rest) return Status::bad_section;
-      rest -= n;
-    }
-    if (rest) return Status::bad_section;
     g.n_first_ = counts[0];
     g.n_suppressed_ = counts[1];
     g.n_endings_ = counts[2];
