@@ -106,6 +106,8 @@ def section_3_2():
     infinite = Wrong("the first kept token", "        return best\n\n\n# 3.3", "        return kept[0]\n\n\n# 3.3",
                      spec_text)
 
+    allowed = Wrong("what is suppressed picked", "        logits[list(suppressed)] = np.nan\n", "", spec_text)
+
     def make_weights(random):
         return {"logits": random_floats(random, 5, 0, 2), "temperature": floats(0.7)}
 
@@ -131,6 +133,8 @@ def section_3_2():
         given("pick", {"logits": hexes("3f800000", "7f800000", "7fc00000", "40000000"), "temperature": floats(1),
                        "top_k": 0,
                        "top_p": floats(1), "seed": 1, "picks": 2}, pick, infinite),
+        given("pick", {"logits": floats(1, 3, 3, 2), "temperature": floats(0), "top_k": 0, "top_p": floats(1),
+                       "seed": 1, "picks": 2, "suppressed": np.array([1, 2])}, pick, allowed),
         given("pick", {"logits": floats(-30, 0), "temperature": floats(1), "top_k": 0, "top_p": floats(1),
                        "seed": zero_draw(), "picks": 1},
               pick, reached),

@@ -14,6 +14,7 @@
 #include "quant/convert.hpp"
 #include "runtime/activation.hpp"
 #include "runtime/digest.hpp"
+#include "runtime/generation.hpp"
 #include "runtime/numerics.hpp"
 #include "runtime/sampler.hpp"
 #include "runtime/session.hpp"
@@ -495,8 +496,9 @@ void pick(Vector& v) {
              {reinterpret_cast<std::byte*>(scratch.data()), scratch.size() * 4}) != Status::ok)
     broken("pick");
   std::vector<Token> tokens(v.integer<std::uint32_t>("picks"));
+  const auto suppressed = v.in.count("suppressed") ? v.integers<Token>("suppressed") : std::vector<Token>();
   for (Token& t : tokens)
-    if (sampler.pick(t, logits) != Status::ok) broken("pick");
+    if (sampler.pick(t, logits, suppressed) != Status::ok) broken("pick");
   v.are("tokens", tokens);
 }
 
@@ -542,29 +544,16 @@ void on_every_table(Vector& v, Run run) {
   if (tables == 0) v.differs = "no table";
 }
 
-// The lists of the section `generation`, and what holds without them (3.3).
-struct Rules {
-  std::vector<Token> first, suppressed, endings;
-  explicit Rules(const Opened& image) {
-    const Span<const std::uint8_t> section = image.model.section(SectionKind::generation);
-    std::vector<std::int32_t> words(section.size() / 4);
-    if (!words.empty()) std::memcpy(words.data(), section.data(), 4 * words.size());
-    std::size_t at = 3;
-    for (std::size_t list = 0; list < 3 && !words.empty(); ++list)
-      for (std::int32_t n = words[list]; n > 0; --n)
-        (list == 0 ? first : list == 1 ? suppressed : endings).push_back(static_cast<Token>(words[at++]));
-    if (endings.empty()) endings = {image.tokenizer.eos(), image.tokenizer.bos()};
-  }
-};
-
 // A whole run by the rules of 3.3, on every table that runs here.
 void answer(Vector& v) {
   const std::string& name = v.words("image").at(0);
   const Opened image(name);
-  const Rules rules(image);
   const std::uint32_t vocab_size = image.model.config().main().vocab_size, count = v.integer<std::uint32_t>("n");
-  std::vector<Token> prompt = image.encode(v.text("text"), rules.first.empty()), source;
-  prompt.insert(prompt.begin(), rules.first.begin(), rules.first.end());
+  Generation rules;
+  if (open(rules, image.model.generation(), vocab_size, image.tokenizer.bos(), image.tokenizer.eos()) != Status::ok)
+    broken(name);
+  std::vector<Token> prompt = image.encode(v.text("text"), false), source;
+  prompt.insert(prompt.begin(), rules.first().begin(), rules.first().end());
   v.are("prompt", prompt);
   std::vector<std::uint8_t> types;
   if (v.in.count("source")) {
@@ -586,14 +575,11 @@ void answer(Vector& v) {
     Digest digest;
     std::vector<Token> tokens;
     for (;;) {
-      std::vector<float> allowed(logits.begin(), logits.end());
-      for (const Token t : rules.suppressed) allowed[static_cast<std::size_t>(t)] = float_of(0x7FC00000u);
       Token token = kNoToken;
-      if (sampler.pick(token, allowed) != Status::ok) broken(name);
+      if (sampler.pick(token, logits, rules.suppressed()) != Status::ok) broken(name);
       digest.add(k, token, logits);
       tokens.push_back(token);
-      const bool ends = std::find(rules.endings.begin(), rules.endings.end(), token) != rules.endings.end();
-      if (ends || tokens.size() == count || on.session.position() == on.session.max_seq()) break;
+      if (rules.ends_text(token) || tokens.size() == count || on.session.position() == on.session.max_seq()) break;
       if (on.session.step(logits, token) != Status::ok) broken(name);
     }
     v.are("tokens", tokens);
