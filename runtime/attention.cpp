@@ -11,21 +11,6 @@ namespace {
 
 constexpr float kLog2E = 1.44269504f;
 
-// Blocks of packed rows that host tables take together: in a tile of many tokens, or side by side for one.
-constexpr std::uint32_t kTileTokens = 8, kTileBlocks = 3, kStreamBlocks = 8;
-
-// Whether the build's only table is M55's. It stores the first block of a query instead of merging it with zeros, and its
-// kernels are short enough for what is between them to count.
-constexpr bool kOnlyHelium = known_layout(Layout::row) == Layout::block64;
-// The latter holds where M4's table is unrolled as well.
-constexpr bool kOnlyPairs = known_layout(Layout::row) == Layout::pair && kBuiltFeatures.unrolled;
-// Whether one token's KV heads go through step_kv_heads, to the same answer. With every table built, those that eat the
-// boards' layouts take it, which is the portable one: so a host runs both ways, and its tables are compared.
-bool takes_short_steps(const KernelTraits& traits) {
-  constexpr bool kOneTable = known_layout(Layout::row) == known_layout(Layout::packed);
-  return kOneTable ? kOnlyHelium || kOnlyPairs : (traits.layouts >> static_cast<unsigned>(Layout::pair) & 1) != 0;
-}
-
 // What the KV heads of one call share. Vectors of heads lie as [n_kv_heads, n, heads per KV head], so that the queries
 // of a group lie together.
 struct Pass {
@@ -35,9 +20,35 @@ struct Pass {
   float factor;  // of the scores, to powers of two
 };
 
+// Queries of the KV heads [h, end): those of the tokens [t_begin, t_end) in the heads [j_begin, j_end) of each group. All
+// tokens and heads of the groups, or a part of one KV head's: so they lie together, from `begin` to `behind`.
+struct QuerySlice {
+  std::uint32_t h, end, t_begin, t_end, j_begin, j_end;
+  std::uint32_t begin, behind;
+};
+
+QuerySlice slice_of(const Pass& pass, std::uint32_t h, std::uint32_t end) {
+  const std::uint32_t per_head = pass.n * pass.per_group;
+  return {h, end, 0, pass.n, 0, pass.per_group, h * per_head, end * per_head};
+}
+
+// visit(q, behind, t, x) for queries of a slice that lie together, q to behind: those of token t, with their floats, which
+// later are their outputs.
+template <class Visit>
+void for_each_row(const AttentionLayer& layer, const Pass& pass, const QuerySlice& slice, Visit visit) {
+  // One token's heads lie together, whatever their group.
+  const std::uint32_t together = pass.n == 1 ? slice.behind - slice.begin : pass.per_group;
+  std::uint32_t head = slice.h * pass.per_group + slice.j_begin;
+  for (std::uint32_t q = slice.begin; q != slice.behind; head += together)
+    for (std::uint32_t t = slice.t_begin; t != slice.t_end; ++t, q += together)
+      visit(q, q + together, t, layer.scratch.query + t * layer.scratch.query_stride + head * layer.config.head_dim);
+}
+
 // Hands the weights of one query to the tap: the sums are known, so each block's weights can be normalised.
-void tap_row(const AttentionLayer& layer, const Pass& pass, std::uint32_t kv_head, std::uint32_t head,
-             std::uint32_t query, std::uint32_t position) {
+void tap_row(const AttentionLayer& layer, const Pass& pass, std::uint32_t query) {
+  const std::uint32_t kv_head = query / (pass.n * pass.per_group);
+  const std::uint32_t head = kv_head * pass.per_group + query % pass.per_group;
+  const std::uint32_t position = pass.first + query / pass.per_group % pass.n;
   const float inverse = 1.0f / layer.scratch.sums.denominators[query];
   std::uint16_t raw[kBlockKeys];
   float weights[kBlockKeys];
@@ -54,126 +65,76 @@ void tap_row(const AttentionLayer& layer, const Pass& pass, std::uint32_t kv_hea
   }
 }
 
-// Queries of one KV head: those of the tokens [t_begin, t_end) in the heads [j_begin, j_end) of its group. All heads of
-// the group, or one token.
-struct QuerySlice {
-  std::uint32_t kv_head, t_begin, t_end, j_begin, j_end;
-};
-
-// They meet the keys in order of position.
-void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlice& slice) {
-  const AttentionConfig& c = layer.config;
-  const Kernels& k = *layer.kernels;
-  const AttentionSums& sums = layer.scratch.sums;
-  const std::uint32_t per_token = slice.j_end - slice.j_begin, first_position = pass.first + slice.t_begin;
-  const std::uint32_t begin = (slice.kv_head * pass.n + slice.t_begin) * pass.per_group + slice.j_begin;
-  const std::uint32_t end = begin + (slice.t_end - slice.t_begin) * per_token;
-  for (std::uint32_t q = begin; q < end; ++q) {
-    sums.denominators[q] = 0.0f;
-    sums.references[q] = kFreshReference;
-  }
-
-  BlockQueries here{pass.queries, begin, end - begin, per_token, 0, kBlockKeys, pass.factor};
-  const std::uint32_t last = pass.first + slice.t_end - 1;
-  for (std::uint32_t b = 0, block_first = 0; block_first <= last; ++b, block_first += kBlockKeys) {
-    std::uint32_t seen = first_position + 1 - block_first;  // by the first token that sees the block
-    if (block_first > first_position) {
-      seen = 1;
-      here.first = begin + (block_first - first_position) * per_token;
-      here.n = end - here.first;
-    }
-    here.visible = seen < kBlockKeys ? seen : kBlockKeys;
-    k.attend_block(sums, here, layer.cache.block(slice.kv_head, b), nullptr, nullptr);
-  }
-  const std::uint32_t first_head = slice.kv_head * pass.per_group + slice.j_begin;
-  for (std::uint32_t t = slice.t_begin, q = begin; t < slice.t_end; ++t) {
-    float* dst = layer.scratch.query + std::size_t{t} * layer.scratch.query_stride + first_head * c.head_dim;
-    for (std::uint32_t j = 0; j < per_token; ++j, ++q, dst += c.head_dim) {
-      if (kBuiltFeatures.pattern_tap && layer.tap.take)
-        tap_row(layer, pass, slice.kv_head, first_head + j, q, pass.first + t);
-      k.attend_finish(dst, sums.numerators + std::size_t{q} * c.head_dim, sums.denominators[q], c.head_dim);
-    }
-  }
-}
-
-// Keys and values of one KV head into the cache, and its queries quantised.
-void store_kv_head(const AttentionLayer& layer, const Pass& pass, std::uint32_t kv_head) {
+// The keys and values of the KV heads of a slice into the cache, and its queries quantised, none of which has met a key yet.
+void store_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlice& slice) {
   const AttentionConfig& c = layer.config;
   const AttentionScratch& s = layer.scratch;
   const Kernels& k = *layer.kernels;
+  const std::uint32_t head_dim = c.head_dim;
+  for (std::uint32_t q = slice.begin; q != slice.behind; ++q) {
+    s.sums.denominators[q] = 0.0f;
+    s.sums.references[q] = kFreshReference;
+  }
+  if (!k.traits.stores_first_sums)
+    for (std::uint32_t i = slice.begin * head_dim; i != slice.behind * head_dim; ++i) s.sums.numerators[i] = 0.0f;
+
   Rotation r{nullptr, static_cast<std::uint16_t>(c.rotary_dims / 2), c.rotary_pairing == RotaryPairing::halves};
-  if (c.rotary_dims) r.cosine_sine = pass.rotation;
+  const auto rotate = [&](std::uint32_t t) {
+    if (c.rotary_dims) r.cosine_sine = pass.rotation + t * c.rotary_dims;
+  };
+  for_each_row(layer, pass, slice, [&](std::uint32_t q, std::uint32_t behind, std::uint32_t t, const float* x) {
+    rotate(t);
+    const auto quantize_query = k.query_s8r_f32;
+    for (; q != behind; ++q, x += head_dim) quantize_query(pass.queries, q, x, r);
+  });
   KeyOffset offset{nullptr, 0};
-  if (kBuiltFeatures.key_offset && layer.weights.key_offsets)
-    offset = {layer.weights.key_offsets + std::size_t{kv_head} * c.head_dim, layer.weights.key_offset_exponents[kv_head]};
-  const float *key = s.key + kv_head * c.head_dim, *value = s.value + kv_head * c.head_dim;
-  const float* query = s.query + kv_head * pass.per_group * c.head_dim;
-  std::uint32_t q = kv_head * pass.n * pass.per_group;
-  for (std::uint32_t t = 0; t < pass.n; ++t) {
+  for (std::uint32_t t = 0; t != pass.n; ++t) {
+    rotate(t);
     const std::uint32_t position = pass.first + t, slot = position % kBlockKeys;
-    const KvBlock block = layer.cache.block(kv_head, position / kBlockKeys);
-    k.store_key(block, slot, key + std::size_t{t} * s.key_stride, r, offset);
-    k.store_value(block, slot, value + std::size_t{t} * s.key_stride);
-    for (std::uint32_t j = 0; j < pass.per_group; ++j)
-      k.query_s8r_f32(pass.queries, q++, query + std::size_t{t} * s.query_stride + j * c.head_dim, r);
-    if (c.rotary_dims) r.cosine_sine += c.rotary_dims;
+    KvBlock block = layer.cache.block(slice.h, position / kBlockKeys);
+    const float* key = s.key + t * s.key_stride + slice.h * head_dim;
+    const float* value = s.value + t * s.key_stride + slice.h * head_dim;
+    for (std::uint32_t h = slice.h; h != slice.end; ++h, key += head_dim, value += head_dim) {
+      if (kBuiltFeatures.key_offset && layer.weights.key_offsets)
+        offset = {layer.weights.key_offsets + h * head_dim, layer.weights.key_offset_exponents[h]};
+      k.store_key(block, slot, key, r, offset);
+      k.store_value(block, slot, value);
+      KvCache::advance(block, layer.cache.head_bytes);
+    }
   }
 }
 
-// store_kv_head and attend_slice for one token and the KV heads [h, end), step by step for all of them, with blocks that are
-// found from each other.
-void step_kv_heads(const AttentionLayer& layer, const Pass& pass, std::uint32_t h, std::uint32_t end) {
-  const AttentionConfig& c = layer.config;
-  const std::uint32_t head_dim = c.head_dim, position = pass.first, per_group = pass.per_group;
-  const std::uint32_t begin = h * per_group, behind = end * per_group;
+// Queries meet the keys in order of position.
+void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlice& slice) {
   const Kernels& k = *layer.kernels;
-  const AttentionSums sums = layer.scratch.sums;
-  const Rotation r{c.rotary_dims ? pass.rotation : nullptr, static_cast<std::uint16_t>(c.rotary_dims / 2),
-                   c.rotary_pairing == RotaryPairing::halves};
-  float* x = layer.scratch.query + std::size_t{begin} * head_dim;
-  for (std::uint32_t q = begin; q != behind; ++q) {
-    sums.denominators[q] = 0.0f;
-    sums.references[q] = kFreshReference;
-  }
-  const auto quantize_query = k.query_s8r_f32;
-  for (std::uint32_t q = begin; q != behind; ++q, x += head_dim) quantize_query(pass.queries, q, x, r);
-
-  const std::size_t head_bytes = layer.cache.head_bytes, block_bytes = layer.cache.block_bytes;
-  const std::uint32_t last = position / kBlockKeys, slot = position % kBlockKeys;
-  const float *key = layer.scratch.key + h * head_dim, *value = layer.scratch.value + h * head_dim;
-  KvBlock last_block = layer.cache.block(h, last), first_block = last_block;
-  if (last) first_block = layer.cache.block(h, 0);
-  BlockQueries here{pass.queries, begin, per_group, per_group, 0, kBlockKeys, pass.factor};
-  KeyOffset offset{nullptr, 0};
-  const std::int16_t* offsets = nullptr;
-  if (kBuiltFeatures.key_offset && layer.weights.key_offsets) offsets = layer.weights.key_offsets + std::size_t{h} * head_dim;
-  for (; h != end; ++h, key += head_dim, value += head_dim, here.first += per_group) {
-    if (kBuiltFeatures.key_offset && offsets) {
-      offset = {offsets, layer.weights.key_offset_exponents[h]};
-      offsets += head_dim;
+  const AttentionSums& sums = layer.scratch.sums;
+  const std::uint32_t per_token = slice.j_end - slice.j_begin, n = (slice.t_end - slice.t_begin) * per_token;
+  const std::uint32_t first = pass.first + slice.t_begin, last = (pass.first + slice.t_end - 1) / kBlockKeys;
+  BlockQueries here{pass.queries, slice.begin, n, per_token, 0, kBlockKeys, pass.factor};
+  for (std::uint32_t h = slice.h, begin = slice.begin; h != slice.end; ++h, begin += n) {
+    here.first = begin;
+    here.n = n;
+    for (std::uint32_t b = 0; b <= last; ++b) {
+      here.visible = first + 1 - b * kBlockKeys;
+      if (b * kBlockKeys > first) {  // the tokens before it do not see it
+        here.visible = 1;
+        here.first = begin + (b * kBlockKeys - first) * per_token;
+        here.n = begin + n - here.first;
+      } else if (here.visible > kBlockKeys) {
+        here.visible = kBlockKeys;
+      }
+      k.attend_block(sums, here, layer.cache.block(h, b), nullptr, nullptr);
     }
-    k.store_key(last_block, slot, key, r, offset);
-    k.store_value(last_block, slot, value);
-    if (last) {
-      here.visible = kBlockKeys;
-      KvBlock block = first_block;
-      for (std::uint32_t b = last; b; --b, KvCache::advance(block, block_bytes))
-        k.attend_block(sums, here, block, nullptr, nullptr);
-      KvCache::advance(first_block, head_bytes);
+  }
+  const std::uint32_t head_dim = layer.config.head_dim;
+  for_each_row(layer, pass, slice, [&](std::uint32_t q, std::uint32_t behind, std::uint32_t, float* x) {
+    const auto finish = k.attend_finish;
+    const float* numerators = sums.numerators + q * head_dim;
+    for (; q != behind; ++q, x += head_dim, numerators += head_dim) {
+      if (kBuiltFeatures.pattern_tap && layer.tap.take) tap_row(layer, pass, q);
+      finish(x, numerators, sums.denominators[q], head_dim);
     }
-    here.visible = slot + 1;
-    k.attend_block(sums, here, last_block, nullptr, nullptr);
-    KvCache::advance(last_block, head_bytes);
-  }
-
-  x = layer.scratch.query + std::size_t{begin} * head_dim;
-  const float* numerators = sums.numerators + std::size_t{begin} * head_dim;
-  const float* denominator = sums.denominators + begin;
-  const auto finish = k.attend_finish;
-  for (std::uint32_t q = begin; q != behind; ++q, x += head_dim, numerators += head_dim) {
-    if (kBuiltFeatures.pattern_tap && layer.tap.take) tap_row(layer, pass, q / per_group, q, q, position);
-    finish(x, numerators, *denominator++, head_dim);
-  }
+  });
 }
 
 // Into how many slices the queries of a KV head are cut: more than one where the KV heads alone would leave threads idle.
@@ -226,7 +187,8 @@ void matmul_parallel(const Kernels& kernels, const Parallel& parallel, const Pro
   std::uint32_t blocks = 0;
   for (std::uint32_t i = 0; i < count; ++i) blocks += whole_rows(products[i]) / block;
   const std::uint64_t work = std::uint64_t{blocks} * block * products->rhs->cols * (n + kWeightWork);
-  std::uint32_t grain = products->rhs->layout != Layout::packed ? 1 : n >= kTileTokens ? kTileBlocks : kStreamBlocks;
+  const KernelTraits& traits = kernels.traits;
+  std::uint32_t grain = n >= traits.product_tokens ? traits.product_blocks : traits.stream_blocks;
   if (blocks / grain < 2 * usable_threads(parallel)) grain = 1;
   for_each_range(parallel, (blocks + grain - 1) / grain, work, [&](std::uint32_t begin, std::uint32_t end) {
     begin *= grain;
@@ -261,32 +223,23 @@ void attention_forward(const AttentionLayer& layer, float* dst, std::uint32_t ds
   const std::uint32_t d_query = c.n_heads * c.head_dim, per_group = c.n_heads / c.n_kv_heads;
   const Pass pass{make_activations(s.queries, k.traits, c.head_dim, 0, n * c.n_heads), rotation, first, n, per_group,
                   c.scale * kLog2E};
-  if (!kOnlyHelium)
-    for (float *x = s.sums.numerators, *const end = x + std::size_t{n} * d_query; x != end; ++x) *x = 0.0f;
   const std::uint64_t head_work = std::uint64_t{n} * per_group * (std::uint64_t{2} * (first + n) + kElementWork) * c.head_dim;
   const std::uint32_t slices = slices_per_head(parallel, c.n_kv_heads, per_group, n, head_work);
   const std::uint64_t store_work = std::uint64_t{n} * (per_group + 2) * kElementWork * c.head_dim;
   const std::uint64_t first_work = (slices == 1 ? head_work : store_work) * c.n_kv_heads;
   for_each_range(parallel, c.n_kv_heads, first_work, [&](std::uint32_t h, std::uint32_t end) {
-    if (n == 1 && slices == 1 && takes_short_steps(k.traits)) return step_kv_heads(layer, pass, h, end);
-    for (; h < end; ++h) {
-      store_kv_head(layer, pass, h);
-      if (slices == 1) attend_slice(layer, pass, {h, 0, n, 0, per_group});
-    }
+    const QuerySlice slice = slice_of(pass, h, end);
+    store_slice(layer, pass, slice);
+    if (slices == 1) attend_slice(layer, pass, slice);
   });
   if (kBuiltFeatures.threads && slices > 1)
     for_each_part(parallel, c.n_kv_heads * slices, [&](std::uint32_t part) {
-      const std::uint32_t i = part % slices;
+      const std::uint32_t h = part / slices, i = part % slices, begin = h * n * per_group;
       const auto cut = [&](std::uint32_t items, std::uint32_t at) { return items * at / slices; };
-      QuerySlice slice{part / slices, 0, n, 0, per_group};
-      if (n > 1) {
-        slice.t_begin = cut(n, i);
-        slice.t_end = cut(n, i + 1);
-      } else {
-        slice.j_begin = cut(per_group, i);
-        slice.j_end = cut(per_group, i + 1);
-      }
-      attend_slice(layer, pass, slice);
+      const std::uint32_t from = cut(n > 1 ? n : per_group, i), to = cut(n > 1 ? n : per_group, i + 1);
+      attend_slice(layer, pass,
+                   n > 1 ? QuerySlice{h, h + 1, from, to, 0, per_group, begin + from * per_group, begin + to * per_group}
+                         : QuerySlice{h, h + 1, 0, 1, from, to, begin + from, begin + to});
     });
 
   const Activations heads = make_activations(activations, k.traits, d_query, layer.weights.w_value_up.group, n);

@@ -28,6 +28,9 @@ struct KernelTraits {
   std::uint8_t alignment;                 // of every buffer in the arena, a power of two
   std::uint16_t slack;                    // bytes that kernels may read behind a buffer, so also behind the last one
   std::uint16_t default_chunk;            // tokens that a prefill takes through the layers together
+  // How many blocks of rows a product takes together, so that threads cut it there: of product_tokens or more, and of fewer.
+  std::uint8_t product_tokens = 1, product_blocks = 1, stream_blocks = 1;
+  bool stores_first_sums = false;         // attend_block reads no numerators of fresh queries, so nobody clears them
 };
 
 // n vectors of quantised activations, [n] each; the content of `values` belongs to the table that wrote it, which may let
