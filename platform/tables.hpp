@@ -8,8 +8,8 @@ namespace heed::traits {
 constexpr std::uint8_t eats(Layout a) { return static_cast<std::uint8_t>(1u << static_cast<unsigned>(a)); }
 inline constexpr std::uint8_t kEatsAll = 15;
 
-// name, layouts, preferred layout, bytes per prepared activation, alignment, slack, tokens per prefill chunk; how a
-// product is cut, and whether first sums are stored
+// name, layouts, preferred layout, bytes per prepared activation, alignment, slack, tokens per prefill chunk; and of hosts
+// tokens and row blocks of a tile, row blocks side by side; whether first sums are stored
 inline constexpr KernelTraits kPortable = {"portable", kEatsAll, Layout::packed, 1, 16, 0, 64};
 inline constexpr KernelTraits kSse2 = {"sse2", eats(Layout::packed), Layout::packed, 1, 16, 16, 64, 8, 3, 8};
 inline constexpr KernelTraits kAvx2 = {"avx2", eats(Layout::packed), Layout::packed, 1, 64, 64, 64, 8, 3, 8};

@@ -187,8 +187,7 @@ void matmul_parallel(const Kernels& kernels, const Parallel& parallel, const Pro
   std::uint32_t blocks = 0;
   for (std::uint32_t i = 0; i < count; ++i) blocks += whole_rows(products[i]) / block;
   const std::uint64_t work = std::uint64_t{blocks} * block * products->rhs->cols * (n + kWeightWork);
-  const KernelTraits& traits = kernels.traits;
-  std::uint32_t grain = n >= traits.product_tokens ? traits.product_blocks : traits.stream_blocks;
+  std::uint32_t grain = kernels.traits.blocks_together(n);
   if (blocks / grain < 2 * usable_threads(parallel)) grain = 1;
   for_each_range(parallel, (blocks + grain - 1) / grain, work, [&](std::uint32_t begin, std::uint32_t end) {
     begin *= grain;

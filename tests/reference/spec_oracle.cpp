@@ -289,6 +289,37 @@ Activation layer_norm(const Floats& x, const Floats* gain, const Floats* bias, f
   return quantise(block_float(with_gain_and_bias(centred, gain, bias)), group);
 }
 
+Floats norm_as_floats(const Floats& x, const Floats* gain, const Floats* bias, float epsilon, bool centred) {
+  Floats y(x.size(), 0.0f);
+  const Block b = block_float(x);
+  if (centred) {
+    const Centred c = centre(x, epsilon);
+    if (c.c.M != 0)
+      y = with_gain_and_bias(c, gain, bias);
+    else if (bias && !is(D::constant_vector_loses_bias))
+      y = *bias;
+  } else if (b.M != 0) {
+    const Activation q = quantise(b, 0);
+    const float f = norm_factor(q, epsilon);
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      const float xi = is(D::float_norm_is_of_q) ? to_float(q.q[i]) * q.scale : x[i];
+      if (!gain)
+        y[i] = xi * f;
+      else if (is(D::float_norm_factor_on_gain))
+        y[i] = xi * ((*gain)[i] * f);
+      else
+        y[i] = (xi * f) * (*gain)[i];
+    }
+  }
+  for (float& v : y) {
+    if (nan(v))
+      v = is(D::float_norm_keeps_nan) ? v : 0.0f;
+    else if (!is(D::float_norm_keeps_small))
+      v = snap(v);
+  }
+  return y;
+}
+
 // ---- 2.5 ----------------------------------------------------------------------------------------------------------
 namespace {
 
@@ -491,7 +522,7 @@ Value make_value(const Floats& x) {
 }
 
 // ---- 2.8 ----------------------------------------------------------------------------------------------------------
-Sums::Sums(std::size_t head_dim) : numerators(head_dim, 0.0f) {
+Sums::Sums(std::size_t value_dim) : numerators(value_dim, 0.0f) {
   reference = is(D::merge_begins_at_zero) ? 0 : -(1 << 24);
 }
 
@@ -499,7 +530,16 @@ namespace {
 
 struct Slope {
   int64_t ref = 0, g = 0, n = 0, z = 0;
+  float best = 0.0f;
 };
+
+void set_reference(Slope& s, float r) {
+  s.best = r;
+  s.ref = is(D::reference_is_floor) ? static_cast<int64_t>(std::floor(r)) + 1 : static_cast<int64_t>(std::ceil(r));
+  const float rest = (to_float(s.ref) - r) * 1024.0f;
+  s.z = (is(D::start_is_cut) ? static_cast<int64_t>(rest) : round_even(rest)) +
+        (is(D::start_has_no_half_step) ? 0 : 2) + 1024;
+}
 
 Slope slope_of(int64_t U, float f) {
   const float y = f * power(25);
@@ -520,19 +560,26 @@ Slope slope_of(int64_t U, float f) {
     if (s.n < 0 && !is(D::steep_slope_is_kept)) s.g = 32767;
     s.n = std::max<int64_t>(0, std::min<int64_t>(s.n, 31));
   }
-  s.ref = is(D::reference_is_floor) ? static_cast<int64_t>(std::floor(r)) + 1 : static_cast<int64_t>(std::ceil(r));
-  const float rest = (to_float(s.ref) - r) * 1024.0f;
-  s.z = (is(D::start_is_cut) ? static_cast<int64_t>(rest) : round_even(rest)) +
-        (is(D::start_has_no_half_step) ? 0 : 2) + 1024;
+  set_reference(s, r);
   return s;
+}
+
+// What lies `depth` below the reference, Q10, weighs this.
+int64_t weight_at(int64_t t) {
+  const int64_t w = std::min<int64_t>(t >> 10, 31);
+  const int64_t T = power_weight(((t + (is(D::power_index_is_rounded) ? 2 : 0)) >> 2) & 255);
+  return (2 * T + (is(D::weight_is_cut) ? 0 : int64_t{1} << (w - 1))) >> w;
 }
 
 int64_t weight_of(int64_t distance, const Slope& s) {
   const int64_t d = std::min<int64_t>(distance >> s.n, 32767);
-  const int64_t t = ((d * s.g + (is(D::distance_is_cut) ? 0 : 1 << 14)) >> 15) + s.z;
-  const int64_t w = std::min<int64_t>(t >> 10, 31);
-  const int64_t T = power_weight(((t + (is(D::power_index_is_rounded) ? 2 : 0)) >> 2) & 255);
-  return (2 * T + (is(D::weight_is_cut) ? 0 : int64_t{1} << (w - 1))) >> w;
+  return weight_at(((d * s.g + (is(D::distance_is_cut) ? 0 : 1 << 14)) >> 15) + s.z);
+}
+
+// e_j of a key with a bias.
+int64_t distance_of(int64_t distance, const Slope& s) {
+  const int64_t most = is(D::biased_distance_is_short) ? 32767 : (1 << 24) - 1;
+  return (std::min(distance >> s.n, most) * s.g + (is(D::biased_distance_is_cut) ? 0 : 1 << 14)) >> 15;
 }
 
 float merge_factor(int64_t e) {
@@ -543,11 +590,12 @@ float merge_factor(int64_t e) {
 }  // namespace
 
 void attend_block(Sums& sums, const Activation& query, const Cache& cache, std::size_t first, std::size_t last,
-                  float attention_scale) {
+                  float attention_scale, const Sight& sight) {
+  const std::size_t from = is(D::hidden_keys_are_weighed) ? first : std::max(first, sight.from);
   int K = std::numeric_limits<int>::min(), V = K;
   for (std::size_t k = is(D::maxima_of_all_blocks) ? 0 : first; k < last; ++k) {
-    K = std::max(K, cache.keys[k].k);
-    V = std::max(V, cache.values[k].v);
+    if (k >= from || !is(D::window_moves_key_maximum)) K = std::max(K, cache.keys[k].k);
+    if (k >= from || !is(D::window_moves_value_maximum)) V = std::max(V, cache.values[k].v);
   }
   Integers u(last - first);
   int64_t U = std::numeric_limits<int64_t>::min();
@@ -555,20 +603,33 @@ void attend_block(Sums& sums, const Activation& query, const Cache& cache, std::
     const Key& key = cache.keys[k];
     int64_t dot = 0;
     for (std::size_t d = 0; d < key.q.size(); ++d) dot += query.q[d] * key.q[d];
-    const int n = std::min(K - key.k, 31);
+    const int n = std::max(0, std::min(K - key.k, 31));
     u[k - first] = is(D::scores_round_to_zero) ? dot * key.m / (int64_t{1} << n) : (dot * key.m) >> n;
-    U = std::max(U, u[k - first]);
+    if (k >= from || is(D::hidden_key_is_best)) U = std::max(U, u[k - first]);
   }
   float factor = query.scale * (attention_scale * kLog2E);
   if (is(D::score_factor_order)) factor = (query.scale * attention_scale) * kLog2E;
   if (is(D::log2e_is_longer))
     factor = static_cast<float>(static_cast<double>(query.scale) * attention_scale * static_cast<double>(kLog2E));
-  const Slope slope = slope_of(U, factor * power(K));
+  Slope slope = slope_of(U, factor * power(K));
+  Integers t(last - first);  // how far each key lies below the best one without a bias, Q10
+  int64_t B = std::numeric_limits<int64_t>::max();
+  const bool biased = !sight.biases.empty();
+  for (std::size_t k = from; k < last && biased; ++k) {
+    const int64_t bias = sight.biases[k];
+    t[k - first] = distance_of(U - u[k - first], slope) - (is(D::score_bias_is_subtracted) ? -bias : bias);
+    B = std::min(B, t[k - first]);
+  }
+  if (biased && !is(D::score_bias_moves_no_reference)) {
+    const float limit = power(is(D::biased_reference_is_not_limited) ? 22 : 20);
+    set_reference(slope, std::max(-limit, std::min(limit, slope.best - to_float(B) * power(-10))));
+  }
   int64_t denominator = 0;
   Integers N(sums.numerators.size(), 0);
-  for (std::size_t k = first; k < last; ++k) {
-    const int64_t e = weight_of(U - u[k - first], slope);
-    const int n = std::min(V - cache.values[k].v, 31);
+  for (std::size_t k = from; k < last; ++k) {
+    const int64_t e = biased ? weight_at(std::min<int64_t>(t[k - first] - B, 32767) + slope.z)
+                             : weight_of(U - u[k - first], slope);
+    const int n = std::max(0, std::min(V - cache.values[k].v, 31));
     const int64_t p = (e + (is(D::fold_is_rounded) && n > 0 ? int64_t{1} << (n - 1) : 0)) >> n;
     denominator += is(D::denominator_is_folded) ? p : e;
     for (std::size_t d = 0; d < N.size(); ++d) N[d] += p * cache.values[k].q[d];

@@ -54,6 +54,8 @@ Activation rms_norm(const Floats& x, const Floats* gain, float epsilon, int grou
 // What layer norm quantises if there is a gain or a bias; empty if no element differs from the mean.
 Floats layer_norm_floats(const Floats& x, const Floats* gain, const Floats* bias, float epsilon);
 Activation layer_norm(const Floats& x, const Floats* gain, const Floats* bias, float epsilon, int group);
+// Either, as floats.
+Floats norm_as_floats(const Floats& x, const Floats* gain, const Floats* bias, float epsilon, bool centred);
 
 // 2.5: activation as in 1.3; up is null without a gate.
 std::int64_t activated(std::int64_t a, int e, int activation);  // a * F(a) of one s16 value: (a_i * f + 2^14) >> 15
@@ -89,7 +91,7 @@ struct Sums {
   Floats numerators;
   float denominator = 0.0f;
   std::int64_t reference = 0;
-  explicit Sums(std::size_t head_dim);
+  explicit Sums(std::size_t value_dim);
 };
 struct Cache {  // of one layer and one KV head
   std::vector<Key> keys;
@@ -97,9 +99,14 @@ struct Cache {  // of one layer and one KV head
 };
 // The blocks of `length` visible keys, in the order in which they are merged: first key, last key + 1.
 std::vector<std::pair<std::size_t, std::size_t>> blocks_of(std::size_t length);
-// Keys first .. last - 1 of the cache as one block.
+// What a query sees: the keys from `from` on, and for each key of the cache a bias of its score (none if empty).
+struct Sight {
+  std::size_t from = 0;
+  Integers biases;
+};
+// Keys first .. last - 1 of the cache as one block, of which one at least is seen.
 void attend_block(Sums& sums, const Activation& query, const Cache& cache, std::size_t first, std::size_t last,
-                  float attention_scale);
+                  float attention_scale, const Sight& sight = {});
 Floats finish(const Sums& sums);
 
 // 1.4 and 2.9
