@@ -19,7 +19,7 @@ struct ConvertOptions {
 struct ConvertReport {
   std::string format;          // of the source: "llama2.c version 0", "heed", "Hugging Face GPT2LMHeadModel"
   std::uint64_t source_bytes = 0, image_bytes = 0, parameters = 0;
-  ModelConfig config;
+  StackConfig config;
   Layout layout = Layout::row;
   double rope_theta = kUsualTheta;
   bool requantised = false;    // false for a .heed source: `quantize` is empty then

@@ -94,6 +94,7 @@ Json to_json(const quant::ConvertReport& report, const Options& options) {
   if (!report.requantised) return json;
   json["matrix_error"] = report.quantize.matrix_error;
   for (int i = 0; i < kSiteCount; ++i) {
+    if (quant::matrices_of(report.config, static_cast<Site>(i)).empty()) continue;
     const quant::SiteReport& site = report.quantize.sites[i];
     json["sites"].push_back({{"site", quant::name_of(static_cast<Site>(i))},
                              {"group", group_name(site.group)},
@@ -124,6 +125,7 @@ void print(const quant::ConvertReport& report, const Options& options) {
   std::printf("output error of what is multiplied, int8 on both sides, over %u positions that the model wrote:\n",
               report.quantize.calibration_tokens);
   for (int i = 0; i < kSiteCount; ++i) {
+    if (quant::matrices_of(report.config, static_cast<Site>(i)).empty()) continue;
     const quant::SiteReport& site = report.quantize.sites[i];
     std::printf("  %-14s %6.3f %%  groups: %s\n", quant::name_of(static_cast<Site>(i)), 100.0 * site.error,
                 group_name(site.group).c_str());

@@ -134,7 +134,7 @@ TEST_CASE("a shorter context is taken, a longer one refused") {
   ImageBytes image = converted(source, options);
   Model model;
   REQUIRE(open(model, {image.data(), image.size()}, kernels_portable) == Status::ok);
-  CHECK(model.config().max_seq == 7);
+  CHECK(model.config().main().max_seq == 7);
   options.context = 17;
   CHECK(refusal(source, options).find("a context of 17 is more than the model's 16") != std::string::npos);
 }
