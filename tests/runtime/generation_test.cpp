@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "platform/select.hpp"
+#include "runtime/classes.hpp"
+#include "runtime/generation.hpp"
 #include "tests/golden/tiny.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/sections.hpp"
@@ -77,6 +79,8 @@ TEST_CASE("a section that is not three counts and their tokens is refused", "[ge
   const auto refused = [&](const std::vector<std::uint32_t>& section, std::size_t left_out = 0) {
     return open(g, bytes_of(section, left_out), 10, 3, 4) == Status::bad_section;
   };
+  const auto odd = words({0, 0, 0, 0});
+  CHECK(open(g, {reinterpret_cast<const std::uint8_t*>(odd.data()) + 1, 12}, 10) == Status::misaligned);
   CHECK(refused(words({0, 0})));
   CHECK(refused(words({0, 0, 1})));
   CHECK(refused(words({0, 0, 0, 1})));
@@ -92,7 +96,7 @@ TEST_CASE("a section that is not three counts and their tokens is refused", "[ge
 }
 
 TEST_CASE("an image has its generation section and the names of its outputs", "[generation]") {
-  const std::string names = "no\n\nyes, always\n";
+  const std::string names = "no\nperhaps\nyes, always\n";
   const auto generation = words({0, 1, 1, 11, 9});
   const Kernels& k = *find_kernels("portable");
   const quant::ImageBytes plain = golden::tiny_image(Layout::row, k);
@@ -102,14 +106,23 @@ TEST_CASE("an image has its generation section and the names of its outputs", "[
   Model model;
   REQUIRE(open(model, {image.data(), image.size()}, k) == Status::ok);
   const auto name = [&](std::uint32_t index) {
-    const Span<const char> line = model.class_name(index);
+    const Span<const char> line = class_name(model.classes(), index);
     return std::string(line.data() ? line.data() : "-", line.data() ? line.size() : 1);
   };
   CHECK(name(0) == "no");
-  CHECK(name(1) == "");
+  CHECK(name(1) == "perhaps");
   CHECK(name(2) == "yes, always");
   CHECK(name(3) == "-");
   CHECK(name(0xFFFFFFFF) == "-");
+  CHECK(check_classes(model.classes(), 3) == Status::ok);
+  for (const std::uint32_t n : {0u, 2u, 4u}) CHECK(check_classes(model.classes(), n) == Status::bad_section);
+  const auto check = [](const std::string& text, std::uint32_t n) {
+    return check_classes({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}, n);
+  };
+  CHECK(check("", 0) == Status::ok);
+  CHECK(check("a\nb", 2) == Status::bad_section);
+  CHECK(check("a\n\n", 2) == Status::bad_section);
+  CHECK(check("\na\n", 2) == Status::bad_section);
   Generation g;
   REQUIRE(open(g, model.generation(), 12) == Status::ok);
   CHECK(list(g.suppressed()) == Tokens{11});
