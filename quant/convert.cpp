@@ -173,7 +173,8 @@ Error convert_image(ImageBytes& image, ConvertReport& report, const SourceFile& 
   report.parameters = parameter_count(config.main());
   report.config = config.main();
   report.metadata = parse_metadata(model.metadata());
-  return relayout_with(image, model, config, options.layout, kernels);
+  report.layout = options.layout.value_or(model.layout());
+  return relayout_with(image, model, config, report.layout, kernels);
 }
 
 }  // namespace
@@ -232,7 +233,7 @@ Error check_output(const std::string& output, const std::string& source, const s
 Error convert(ImageBytes& image, ConvertReport& report, const std::string& source, const std::string& tokenizer,
               const ConvertOptions& options, const Kernels& kernels) {
   report = ConvertReport{};
-  report.layout = options.layout;
+  report.layout = options.layout.value_or(Layout::packed);
   SourceFile file;
   if (!is_folder(source))
     if (Error error = file.open(source)) return error;
@@ -255,7 +256,7 @@ Error convert(ImageBytes& image, ConvertReport& report, const std::string& sourc
   // Elsewhere calibration may use more positions than the image will have.
   if (model.config.position_table) model.config.max_seq = limited.max_seq;
   QuantizedModel quantized;
-  if (Error error = quantize_model(quantized, report.quantize, model, options.layout, options.quantize, kernels))
+  if (Error error = quantize_model(quantized, report.quantize, model, report.layout, options.quantize, kernels))
     return error.about(source);
   quantized.config.max_seq = limited.max_seq;
   report.format = model.format;

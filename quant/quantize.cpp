@@ -235,6 +235,7 @@ Error quantize_model(QuantizedModel& result, QuantizeReport& report, const Float
   if (options.key_offset) c.flags |= kKeyOffset;
   for (int i = 0; i < kSiteCount; ++i) {
     const auto site = static_cast<Site>(i);
+    if (matrices_of(c, site).empty()) continue;
     SiteReport& s = report.sites[i];
     const auto measure = [&](std::uint32_t group, bool fold) {
       return site_error(model, calibration, site, group, fold, kernels);

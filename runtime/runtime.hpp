@@ -3,5 +3,6 @@
 #pragma once
 #include "runtime/digest.hpp"
 #include "runtime/sampler.hpp"
+#include "runtime/sections.hpp"
 #include "runtime/session.hpp"
 #include "runtime/tokenizer.hpp"
