@@ -34,10 +34,9 @@ double yarn_share(std::uint32_t i, std::uint32_t dims, const Rope& rope) {
 
 }  // namespace
 
-double Rope::score_factor() const {
+double Rope::query_key_factor() const {
   if (scaling != RopeScaling::yarn) return 1.0;
-  const double f = attention_factor > 0.0 ? attention_factor : 0.1 * log_double(factor) + 1.0;
-  return f * f;
+  return attention_factor > 0.0 ? attention_factor : 0.1 * log_double(factor) + 1.0;
 }
 
 std::vector<double> rotary_frequencies(std::uint32_t dims, const Rope& rope) {

@@ -16,11 +16,11 @@ struct Rope {
   double factor = 1.0;             // all four; at least 1
   double original_max_seq = 0.0;   // yarn, llama3: positions before the stretching
   double beta_fast = 32.0, beta_slow = 1.0;               // yarn: turns over original_max_seq
-  double attention_factor = 0.0;                          // yarn: of queries and keys; 0 = 0.1 ln factor + 1
+  double attention_factor = 0.0;                          // yarn; 0 = 0.1 ln factor + 1
   double low_freq_factor = 1.0, high_freq_factor = 4.0;   // llama3
 
-  // What the scores are multiplied by: attention_factor^2 of yarn, else 1.
-  double score_factor() const;
+  // What the dimensions that rotate are multiplied by, of queries and of keys: 1 without yarn.
+  double query_key_factor() const;
 };
 
 // Radians per position of pair i < dims / 2. dims is even, with ntk above 2.
