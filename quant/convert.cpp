@@ -6,6 +6,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "quant/image_v1.hpp"
 #include "quant/readers/characters.hpp"
 #include "quant/readers/description.hpp"
 #include "quant/readers/huggingface.hpp"
@@ -206,16 +207,16 @@ Error relayout_with(ImageBytes& image, const Model& model, const ModelConfig& co
                     const Kernels& kernels) {
   TensorSection tensors(config, layout);
   for (const TensorEntry& e : tensors.directory()) {
-    switch (e.type) {
-      case ElementType::s8:
-        tensors.put(e.role, e.layer, first_rows(unpack(model.tensor(e.role, e.layer)), e.rows));
-        break;
-      case ElementType::f32: tensors.put_bytes(e.role, e.layer, model.floats(e.role, e.layer)); break;
-      case ElementType::u32: tensors.put_bytes(e.role, e.layer, model.rotary_phases()); break;
-      case ElementType::s16: tensors.put_bytes(e.role, e.layer, model.key_offset(e.layer, 0).values); break;
-    }
+    if (e.type == ElementType::s8)
+      tensors.put(e.role, e.layer, first_rows(unpack(model.tensor(e.role, e.layer, e.stack)), e.rows), e.stack);
+    else
+      tensors.put_bytes(e.role, e.layer, model.floats(e.role, e.layer, e.stack), e.stack);
   }
-  write_image(image, config, tensors, model.tokenizer(), model.metadata(), kernels);
+  std::vector<OptionalSection> sections;
+  for (const SectionKind kind : {SectionKind::tokenizer, SectionKind::metadata, SectionKind::source_tokenizer,
+                                 SectionKind::classes, SectionKind::generation})
+    sections.push_back({kind, model.section(kind)});
+  write_image(image, config, tensors, sections, kernels);
   Model check;
   return open_verified(check, {image.data(), image.size()}, kernels).about("the written image is refused");
 }
@@ -223,12 +224,20 @@ Error relayout_with(ImageBytes& image, const Model& model, const ModelConfig& co
 Error convert_image(ImageBytes& image, ConvertReport& report, const SourceFile& file, const ConvertOptions& options,
                     const Kernels& kernels) {
   if (options.quantize.group || !options.quantize.key_offset || !options.name.empty() || !options.licence.empty() ||
-      options.read.rope_theta != 0.0)
-    return Error("an image keeps its groups, key offsets, rotation, name and licence; convert the float model again");
+      options.read.rope_theta != 0.0 || !options.read.description.empty() || !options.calibration.empty() ||
+      options.value_map != ValueMapChoice::cheaper)
+    return Error(
+        "an image keeps its groups, key offsets, value maps, rotation, name and licence; convert the float model again");
+  ImageBytes upgraded;
+  Span<const std::uint8_t> bytes = file.bytes();
+  if (is_image_v1(bytes)) {
+    if (Error error = upgrade_image_v1(upgraded, bytes, kernels)) return error;
+    bytes = {upgraded.data(), upgraded.size()};
+  }
   Model model;
-  if (Error error = open_verified(model, file.bytes(), kernels)) return error;
+  if (Error error = open_verified(model, bytes, kernels)) return error;
   ModelConfig config = model.config();
-  if (Error error = set_context(config, options.context)) return error;
+  if (Error error = set_context(config.main(), options.context)) return error;
   report.format = "heed";
   report.parameters = parameter_count(config);
   report.config = config;
@@ -396,7 +405,8 @@ Error convert(ImageBytes& image, ConvertReport& report, const std::string& sourc
     if (Error error = file.open(source)) return error;
   report.source_bytes = file.bytes().size();
   if (is_image(file.bytes())) {
-    if (!tokenizer.empty()) return Error(source + ": an image keeps its tokenizer; convert the float model again");
+    if (!tokenizer.empty() || !options.source_tokenizer.empty())
+      return Error(source + ": an image keeps its tokenizer; convert the float model again");
     Error error = convert_image(image, report, file, options, kernels).about(source);
     report.image_bytes = image.size();
     return error;

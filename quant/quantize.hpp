@@ -13,7 +13,7 @@ namespace heed::quant {
 struct QuantizeOptions {
   std::optional<std::uint32_t> group;  // columns per group at every site, 0 = one scale per row; empty = measured
   bool key_offset = true;
-  std::vector<FloatSequence> inputs;   // what the first stack reads while it is measured; none = made up (calibration.hpp)
+  std::vector<FloatSequence> inputs = {};  // what the first stack reads while it is measured; none = made up (calibration.hpp)
 };
 
 struct TensorReport {

@@ -15,7 +15,7 @@ namespace heed::quant {
 // What somebody may say about a source that does not say it itself, or says it wrongly.
 struct ReadOptions {
   double rope_theta = 0.0;  // 0 = the source's; else 1 < theta <= 1e12, for models with rotary positions only
-  std::string description;  // path of the JSON that a safetensors file needs; empty for formats that say what they are
+  std::string description = {};  // path of the JSON that a safetensors file needs; empty for formats that say what they are
 };
 
 // Where a format does not say another.

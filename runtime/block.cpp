@@ -43,7 +43,7 @@ void first_layer(AttentionWeights& attention, BlockWeights& block, const Model& 
   if (kBuiltFeatures.key_offset && model.has(Role::key_offset)) {
     attention.key_offsets = model.key_offset(0, 0).values;
     attention.key_offset_exponents =
-        reinterpret_cast<const std::int8_t*>(attention.key_offsets + model.config().d_key_value());
+        reinterpret_cast<const std::int8_t*>(attention.key_offsets + model.config().main().d_key());
   }
 }
 
@@ -67,7 +67,7 @@ void advance_layer(AttentionWeights& attention, BlockWeights& block, std::ptrdif
 }
 
 NormWeights norm_weights(const Model& model, Role gain, Role bias, std::uint32_t layer) {
-  const ModelConfig& c = model.config();
+  const StackConfig& c = model.config().main();
   return {model.has(gain) ? model.floats(gain, layer) : nullptr,
           kBuiltFeatures.layer_norm && model.has(bias) ? model.floats(bias, layer) : nullptr,
           c.norm_epsilon, c.norm == Norm::layer};
@@ -84,7 +84,7 @@ const std::uint16_t* activation_factor(Activation a) {
 
 }  // namespace
 
-void block_forward(const ModelConfig& c, const AttentionLayer& attention, const BlockWeights& weights,
+void block_forward(const StackConfig& c, const AttentionLayer& attention, const BlockWeights& weights,
                    const BlockScratch& scratch, std::uint32_t first, std::uint32_t n) {
   const Kernels& k = *attention.kernels;
   const Parallel& parallel = *attention.parallel;

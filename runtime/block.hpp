@@ -23,7 +23,7 @@ struct BlockWeights {
 };
 
 // Moves the embeddings of n positions from `first` through block `attention.index`.
-void block_forward(const ModelConfig& config, const AttentionLayer& attention, const BlockWeights& weights,
+void block_forward(const StackConfig& config, const AttentionLayer& attention, const BlockWeights& weights,
                    const BlockScratch& scratch, std::uint32_t first, std::uint32_t n);
 
 // Gain and bias of a norm, as far as the image has them.

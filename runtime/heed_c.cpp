@@ -79,9 +79,9 @@ bool all_zero(const void* data, std::size_t bytes) {
 
 Span<std::byte> memory(void* data, std::size_t bytes) { return {static_cast<std::byte*>(data), bytes}; }
 
-const ModelConfig& config_of(const heed_model* model) {
-  static constexpr ModelConfig kNone{};  // its sizes are 0
-  return created(model) ? of(model).config() : kNone;
+const StackConfig& config_of(const heed_model* model) {
+  static constexpr StackConfig kNone{};  // its sizes are 0
+  return created(model) ? of(model).config().main() : kNone;
 }
 
 static_assert(HEED_OK == static_cast<int>(Status::ok) && HEED_BAD_ARGUMENT == static_cast<int>(Status::bad_argument) &&
@@ -321,7 +321,7 @@ heed_status heed_sampler_accept(heed_sampler* sampler, const heed_token* tokens,
 heed_status heed_tokenizer_open(heed_tokenizer* tokenizer, const heed_model* model) {
   if (!tokenizer) return HEED_BAD_ARGUMENT;
   if (!created(model)) return finish(tokenizer, Status::bad_argument);
-  return finish(tokenizer, open(of(tokenizer), of(model).tokenizer(), of(model).config().vocab_size));
+  return finish(tokenizer, open(of(tokenizer), of(model).tokenizer(), of(model).config().main().vocab_size));
 }
 
 heed_token heed_tokenizer_bos(const heed_tokenizer* tokenizer) {

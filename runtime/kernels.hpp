@@ -17,7 +17,6 @@ namespace heed {
 inline constexpr std::uint32_t kBlockKeys = 64;
 // A last, shorter block is a multiple of this many.
 inline constexpr std::uint32_t kKeyGranule = 16;
-inline constexpr std::uint32_t kMaxHeadDim = 256;
 
 // Compile-time facts about a table, enough to plan a session for a CPU that is not this one.
 struct KernelTraits {

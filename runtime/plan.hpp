@@ -99,8 +99,9 @@ constexpr std::uint64_t larger(std::uint64_t a, std::uint64_t b) { return a > b 
 // Fills `plan` for running a model of this configuration on a CPU described by `traits`, which need not be this one.
 // Fails with bad_config, feature_not_built, context_too_long or bad_argument (a chunk above 4096); `plan` is
 // unspecified then. An arena that does not fit the address space of the target is the caller's to compare.
-constexpr Status make_plan(Plan& plan, const ModelConfig& c, const KernelTraits& traits, const Limits& limits = {}) {
-  if (const Status s = check_config(c); s != Status::ok) return s;
+constexpr Status make_plan(Plan& plan, const ModelConfig& m, const KernelTraits& traits, const Limits& limits = {}) {
+  if (const Status s = check_config(m); s != Status::ok) return s;
+  const StackConfig& c = m.main();
   if (limits.max_seq > c.max_seq) return Status::context_too_long;
   if (limits.chunk > 4096) return Status::bad_argument;
   plan = Plan{};
@@ -116,7 +117,7 @@ constexpr Status make_plan(Plan& plan, const ModelConfig& c, const KernelTraits&
   block.take(plan.kv_cache, kv.layer_bytes() * c.n_layers);
   s.take(plan.residual, std::uint64_t{4} * plan.chunk * float_row(c.d_model));
   s.take(plan.rotation, std::uint64_t{2} * plan.chunk * c.rotary_dims);
-  s.take(plan.position, c.position == Position::learned ? std::uint64_t{4} * float_row(c.d_model) : 0);
+  s.take(plan.position, c.position_table ? std::uint64_t{4} * float_row(c.d_model) : 0);
   std::uint64_t activations = activations_bytes(traits, c.d_model, c.group(Site::attention_in), plan.chunk);
   activations = larger(activations, activations_bytes(traits, c.d_query(), c.group(Site::value_up_in), plan.chunk));
   activations = larger(activations, activations_bytes(traits, c.d_model, c.group(Site::ffn_in), plan.chunk));

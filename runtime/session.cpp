@@ -70,7 +70,7 @@ Status Session::place(const Model& model, const Plan& plan, const Kernels& kerne
   plan_ = plan;
   parallel_ = Parallel{};
   position_ = 0;
-  const ModelConfig& c = model_.config();
+  const StackConfig& c = model_.config().main();
   const auto at = [&](const Slice& s) { return scratch + static_cast<std::size_t>(s.offset); };
   kv_cache_ = kv_cache;
   logits_ = reinterpret_cast<float*>(logits);
@@ -100,7 +100,7 @@ Status Session::place(const Model& model, const Plan& plan, const Kernels& kerne
 Status Session::check(Span<const Token> tokens) const {
   if (!kv_cache_ || tokens.empty()) return Status::bad_argument;
   for (const Token t : tokens)
-    if (t < 0 || static_cast<std::uint32_t>(t) >= model_.config().vocab_size) return Status::bad_token;
+    if (t < 0 || static_cast<std::uint32_t>(t) >= model_.config().main().vocab_size) return Status::bad_token;
   if (tokens.size() > plan_.max_seq - position_) return Status::context_full;
   return float_mode_is_default() ? Status::ok : Status::rounding_mode;
 }
@@ -109,13 +109,13 @@ void Session::move_to_layer(std::uint32_t layer) {
   const std::ptrdiff_t layers = static_cast<std::ptrdiff_t>(layer) - static_cast<std::ptrdiff_t>(attention_.index);
   if (layers == 0) return;
   advance_layer(attention_.weights, block_, layers * static_cast<std::ptrdiff_t>(model_.layer_bytes()));
-  attention_.cache.base += layers * static_cast<std::ptrdiff_t>(attention_.cache.head_bytes * model_.config().n_kv_heads);
+  attention_.cache.base += layers * static_cast<std::ptrdiff_t>(attention_.cache.head_bytes * model_.config().main().n_kv_heads);
   attention_.index = layer;
 }
 
 // At most plan_.chunk tokens through all blocks.
 void Session::forward(Span<const Token> tokens) {
-  const ModelConfig& c = model_.config();
+  const StackConfig& c = model_.config().main();
   const auto n = static_cast<std::uint32_t>(tokens.size());
   const Tensor embedding = model_.tensor(Role::token_embedding, 0);
   for (std::uint32_t t = 0; t < n; ++t) {
@@ -124,7 +124,7 @@ void Session::forward(Span<const Token> tokens) {
     // Products add to padded rows too; what the arena held there could be a denormal or a signalling NaN.
     for (std::uint32_t c_pad = c.d_model; c_pad < scratch_.residual_stride; ++c_pad) x[c_pad] = 0.0f;
   }
-  if (kBuiltFeatures.learned_positions && c.position == Position::learned) {
+  if (kBuiltFeatures.learned_positions && c.position_table) {
     const Tensor positions = model_.tensor(Role::position_embedding, 0);
     float* const row = position_row_;
     for (std::uint32_t t = 0; t < n; ++t) {
@@ -145,7 +145,7 @@ void Session::forward(Span<const Token> tokens) {
 }
 
 Span<const float> Session::unembed(std::uint32_t token_of_chunk) {
-  const ModelConfig& c = model_.config();
+  const StackConfig& c = model_.config().main();
   const Kernels& k = *attention_.kernels;
   const Activations last = make_activations(scratch_.activations, k.traits, c.d_model, c.group(Site::unembed_in), 1);
   const NormWeights norm = norm_weights(model_, Role::final_gain, Role::final_norm_bias, 0);

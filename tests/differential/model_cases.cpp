@@ -30,8 +30,8 @@ std::uint32_t width(Random& random, bool small) {
   }
 }
 
-ModelConfig random_config(Random& random, bool small) {
-  ModelConfig c;
+StackConfig random_config(Random& random, bool small) {
+  StackConfig c;
   c.norm = random.below(2) ? Norm::layer : Norm::rms;
   c.activation = static_cast<Activation>(random.below(4));
   c.gated = random.below(3) != 0;
@@ -42,23 +42,23 @@ ModelConfig random_config(Random& random, bool small) {
   c.head_dim = kDims[random.below(random.below(8) || small ? 14 : 22)];
   c.n_kv_heads = 1 + random.below(c.head_dim > 40 ? 1 : 3);
   c.n_heads = c.n_kv_heads * (1 + random.below(c.head_dim > 40 ? 2 : 3));
-  c.vocab_size = 1 + random.below(40);
+  c.vocab_size = c.n_outputs = 1 + random.below(40);
   c.max_seq = 1;
   const std::uint32_t position = random.below(5);
-  c.position = position == 0 ? Position::none : position == 1 ? Position::learned : Position::rotary;
+  c.position = position < 2 ? Position::none : Position::rotary;
+  c.position_table = position == 1;
   if (c.head_dim < 2 && c.position == Position::rotary) c.position = Position::none;
   if (c.position == Position::rotary) {
     c.rotary_dims = random.below(2) ? c.head_dim / 2 * 2 : 2 * (1 + random.below(c.head_dim / 2));
     c.rotary_pairing = static_cast<RotaryPairing>(random.below(2));
   }
   c.tied_unembedding = random.below(2) != 0;
-  c.flags = static_cast<std::uint16_t>(random.below(16));
-  c.biases = static_cast<std::uint16_t>(random.below(3) ? random.below(64) : 0);
-  if (c.norm == Norm::rms) c.biases &= static_cast<std::uint16_t>(~kBiasNorm);
-  if (c.tied_unembedding) c.biases &= static_cast<std::uint16_t>(~kBiasHead);
+  c.flags = random.below(8) | (random.below(2) ? kKeyOffset : 0);
+  c.biases = random.below(3) ? random.below(256) : 0;
+  if (c.norm == Norm::rms) c.biases &= ~kBiasNorm;
   constexpr std::uint16_t kGroups[] = {0, 0, 32, 32, 64, 128, 256};
   const bool grouped = random.below(3) != 0;
-  for (std::uint16_t& g : c.groups) g = grouped ? kGroups[random.below(7)] : std::uint16_t{0};
+  for (int site = 0; site < 5; ++site) c.groups[site] = grouped ? kGroups[random.below(7)] : std::uint16_t{0};
   return c;
 }
 
@@ -114,7 +114,7 @@ quant::QuantizedMatrix random_matrix(Random& random, const TensorSlot& slot, con
 }
 
 // Gate and up of biases alone, the product of largest magnitude negative with M = 32767 behind it (2.5).
-void plant_gate(Random& random, const ModelConfig& c, quant::QuantizedMatrix& gate, quant::QuantizedMatrix& up) {
+void plant_gate(Random& random, const StackConfig& c, quant::QuantizedMatrix& gate, quant::QuantizedMatrix& up) {
   const std::uint32_t row = random.below(c.d_ff);
   for (quant::QuantizedMatrix* m : {&gate, &up}) {
     std::fill(m->weights.begin(), m->weights.end(), std::int8_t{0});
@@ -125,7 +125,7 @@ void plant_gate(Random& random, const ModelConfig& c, quant::QuantizedMatrix& ga
                 [&](std::int64_t a, int e) { return spec::activated(a, e, static_cast<int>(c.activation)); });
 }
 
-quant::ImageBytes random_image(Random& random, ModelConfig& c, Layout layout) {
+quant::ImageBytes random_image(Random& random, StackConfig& c, Layout layout) {
   const Manner manner(random);
   c.norm_epsilon = random.below(2) ? 1e-5f : hard_magnitude(random);
   c.attention_scale = random.below(2) ? 1.0f / std::sqrt(static_cast<float>(c.head_dim)) : hard_magnitude(random);
@@ -148,7 +148,7 @@ quant::ImageBytes random_image(Random& random, ModelConfig& c, Layout layout) {
       tensors.put(e.role, e.layer, m);
     } else if (slot.type == ElementType::f32) {
       std::vector<float> x = legal_vector(slot.cols, random);
-      const bool gain = e.role < Role::attention_norm_bias;
+      const bool gain = !is_norm_bias(e.role);
       for (float& v : x)
         if (manner.kind == Manner::ordinary) v = gain ? 1.0f + 0.5f * random.uniform() : 0.25f * random.uniform();
       for (float& v : x)

@@ -17,7 +17,7 @@ struct ModelCase : Case {
   // Small models cost a board less; all: every layout takes its turn.
   explicit ModelCase(std::uint64_t seed, bool small, bool all, Layout layout);
 
-  ModelConfig config;
+  StackConfig config;
   Layout layout;
   quant::ImageBytes image;
   std::vector<Stretch> stretches;

@@ -92,13 +92,13 @@ TEST_CASE("a pair of weights is the int16 256 * odd + even, whatever the two are
 }
 
 TEST_CASE("an image through all layouts and back has the same bytes, and every form of it is accepted") {
-  ModelConfig grouped = test::llama_config(40, 300, 2, 4, 2, 10, 21, 64);
+  StackConfig grouped = test::llama_config(40, 300, 2, 4, 2, 10, 21, 64);
   grouped.tied_unembedding = 0;
   grouped.flags = kKeyOffset | kFfnGainFolded;
-  const std::uint16_t groups[kSiteCount] = {32, 0, 64, 128, 256};
-  for (int i = 0; i < kSiteCount; ++i) grouped.groups[i] = groups[i];
+  const std::uint16_t groups[] = {32, 0, 64, 128, 256};
+  for (int i = 0; i < 5; ++i) grouped.groups[i] = groups[i];
   const std::vector<std::uint8_t> tokenizer(77, 3);
-  for (const ModelConfig& config : {test::llama_config(24, 44, 1, 3, 1, 8, 19, 16), grouped}) {
+  for (const StackConfig& config : {test::llama_config(24, 44, 1, 3, 1, 8, 19, 16), grouped}) {
     const ImageBytes first = test::random_image(config, Layout::row, 5, {tokenizer.data(), tokenizer.size()});
     ImageBytes image = first;
     for (const Layout layout : {Layout::packed, Layout::pair, Layout::block64, Layout::row}) {

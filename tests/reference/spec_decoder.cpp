@@ -73,16 +73,17 @@ Matrix read_matrix(const std::uint8_t* data, int layout, int64_t rows, int64_t c
 }
 
 // 1.3: the bias bit of each role that may have one.
-int bias_bit(int role) {
+int bias_bit(const Config& c, int role) {
   switch (role) {
-    case 3:
-    case 4:
-    case 5: return 1;
-    case 6: return 2;
-    case 9:
-    case 10: return 4;
-    case 11: return 8;
-    case 13: return 16;
+    case 0: return c.tied ? 64 : 0;
+    case 34: return 1;
+    case 35: return 2;
+    case 36: return 4;
+    case 37: return 8;
+    case 50:
+    case 51: return 16;
+    case 52: return 32;
+    case 101: return 64;
     default: return 0;
   }
 }
@@ -112,26 +113,27 @@ Decoder::Decoder(const std::uint8_t* image, std::size_t bytes) {
   require(configuration && directory && tensors, "a section is missing");
   const std::uint8_t* c = configuration;
   const auto word = [c](std::size_t offset) { return static_cast<int64_t>(at<std::uint32_t>(c, offset)); };
-  config_.norm = c[3];
-  config_.activation = c[5];
-  config_.gated = c[6];
-  config_.position = c[7];
-  config_.pairing = c[8];
-  config_.tied = c[10];
-  config_.biases = at<std::uint16_t>(c, 12);
-  config_.flags = at<std::uint16_t>(c, 14);
-  config_.d_model = word(16);
-  config_.d_ff = word(20);
-  config_.n_layers = word(24);
-  config_.n_heads = word(32);
-  config_.n_kv_heads = word(36);
-  config_.head_dim = word(40);
-  config_.vocab_size = word(44);
-  config_.max_seq = word(48);
-  config_.rotary_dims = word(64);
-  config_.epsilon = at<float>(c, 68);
-  config_.attention_scale = at<float>(c, 72);
-  for (std::size_t i = 0; i < 5; ++i) config_.groups[i] = at<std::uint16_t>(c, 80 + 2 * i);
+  config_.norm = c[4];
+  config_.position_table = c[9];
+  config_.position = c[10];
+  config_.pairing = c[11];
+  config_.gated = c[14];
+  config_.activation = c[15];
+  config_.tied = c[21];
+  config_.biases = at<int>(c, 32);
+  config_.flags = at<int>(c, 36);
+  config_.d_model = word(40);
+  config_.d_ff = word(44);
+  config_.n_layers = word(48);
+  config_.n_heads = word(52);
+  config_.n_kv_heads = word(56);
+  config_.head_dim = word(60);
+  config_.vocab_size = word(64);
+  config_.max_seq = word(72);
+  config_.rotary_dims = word(92);
+  config_.epsilon = at<float>(c, 124);
+  config_.attention_scale = at<float>(c, 128);
+  for (std::size_t i = 0; i < 5; ++i) config_.groups[i] = at<std::uint16_t>(c, 140 + 2 * i);
   read_tensors(directory, tensors, directory_bytes);
   caches_.resize(static_cast<std::size_t>(config_.n_layers * config_.n_kv_heads));
 }
@@ -144,7 +146,7 @@ void Decoder::read_tensors(const std::uint8_t* directory, const std::uint8_t* se
     const std::uint8_t* data = section + std::size_t{64} * at<std::uint32_t>(e, 16);
     Tensor& t = tensors_[{role, at<std::uint16_t>(e, 4)}];
     if (type == 0)
-      t.matrix = read_matrix(data, e[2], rows, cols, at<std::uint16_t>(e, 6), (config_.biases & bias_bit(role)) != 0);
+      t.matrix = read_matrix(data, e[2], rows, cols, at<std::uint16_t>(e, 6), (config_.biases & bias_bit(config_, role)) != 0);
     if (type == 1)
       for (std::size_t i = 0; i < cols; ++i) t.floats.push_back(at<float>(data, 4 * i));
     if (type == 2)
@@ -178,8 +180,8 @@ Activation Decoder::norm(const Floats& x, int gain_role, int bias_role, int64_t 
 }
 
 Floats Decoder::attend(int64_t layer, const Activation& h, const Rotation& rotation) {
-  const Floats query = product(matrix(3, layer), h), key = product(matrix(4, layer), h),
-               value = product(matrix(5, layer), h);
+  const Floats query = product(matrix(34, layer), h), key = product(matrix(35, layer), h),
+               value = product(matrix(36, layer), h);
   const auto dim = static_cast<std::size_t>(config_.head_dim), heads = static_cast<std::size_t>(config_.n_heads),
              kv_heads = static_cast<std::size_t>(config_.n_kv_heads);
   const auto head_of = [&](const Floats& all, std::size_t head) {
@@ -187,7 +189,7 @@ Floats Decoder::attend(int64_t layer, const Activation& h, const Rotation& rotat
     return Floats(first, first + static_cast<std::ptrdiff_t>(dim));
   };
   Cache* caches = &caches_[static_cast<std::size_t>(layer) * kv_heads];
-  const Tensor* offsets = find(7, layer);
+  const Tensor* offsets = find(38, layer);
   for (std::size_t head = 0; head < kv_heads; ++head) {
     Cache& cache = caches[head];
     cache.keys.resize(position_);
@@ -214,34 +216,34 @@ Floats Decoder::step(std::int32_t token) {
   const Config& c = config_;
   const bool ungated = !c.gated;
   Floats x = embedding(matrix(0), static_cast<std::size_t>(token));
-  if (c.position == 1 && !is(D::learned_position_is_left_out)) {
+  if (c.position_table && !is(D::learned_position_is_left_out)) {
     std::size_t row = position_;
     if (is(D::learned_position_is_next) && static_cast<int64_t>(row) + 1 < c.max_seq) ++row;
-    const Floats p = embedding(matrix(14), row);
+    const Floats p = embedding(matrix(1), row);
     for (std::size_t i = 0; i < x.size(); ++i) x[i] = x[i] + p[i];
   }
   Rotation rotation;
   rotation.pairing = c.pairing;
-  if (c.position == 3)
-    for (const std::uint32_t turn : find(1)->phases) {
+  if (c.position == 1)
+    for (const std::uint32_t turn : find(9)->phases) {
       const std::uint32_t phase =
           turn * static_cast<std::uint32_t>(position_ + (is(D::position_starts_at_one) ? 1 : 0));
       rotation.cosine_sine.push_back({cosine(phase), sine(phase)});
     }
   for (int64_t n = 0; n < c.n_layers; ++n) {
     const Floats before = x;
-    const Floats heads = attend(n, norm(x, 2, 15, n, kAttentionInput), rotation);
-    add_product(x, matrix(6, n), quantise(block_float(heads), c.groups[kValueUpInput]));
+    const Floats heads = attend(n, norm(x, 32, 33, n, kAttentionInput), rotation);
+    add_product(x, matrix(37, n), quantise(block_float(heads), c.groups[kValueUpInput]));
     const int site = is(D::sites_share_groups) && c.groups[kFfnInput] ? kAttentionInput : kFfnInput;
-    const Activation h = norm(is(D::attention_is_parallel) ? before : x, 8, 16, n, site);
-    const Floats up = product(matrix(10, n), h), gate = ungated ? up : product(matrix(9, n), h);
+    const Activation h = norm(is(D::attention_is_parallel) ? before : x, 48, 49, n, site);
+    const Floats up = product(matrix(51, n), h), gate = ungated ? up : product(matrix(50, n), h);
     if (is(D::residual_is_left_out)) x.assign(x.size(), 0.0f);
-    add_product(x, matrix(11, n), gated(gate, ungated ? nullptr : &up, c.activation, c.groups[kDownInput]));
+    add_product(x, matrix(52, n), gated(gate, ungated ? nullptr : &up, c.activation, c.groups[kDownInput]));
   }
   ++position_;
   const Activation last = is(D::final_norm_is_left_out) ? quantise(block_float(x), c.groups[kUnembeddingInput])
-                                                        : norm(x, 12, 17, 0, kUnembeddingInput);
-  return product(matrix(c.tied ? 0 : 13), last);
+                                                        : norm(x, 96, 97, 0, kUnembeddingInput);
+  return product(matrix(c.tied ? 0 : 101), last);
 }
 
 void Decoder::rewind(std::size_t position) { position_ = position; }

@@ -120,7 +120,7 @@ std::uint32_t sample_weight(float logit, float largest, float inverse_temperatur
 
 // 1.3
 struct Config {
-  int norm, activation, gated, position, pairing, tied, biases, flags;
+  int norm, activation, gated, position_table, position, pairing, tied, biases, flags;
   std::int64_t d_model, d_ff, n_layers, n_heads, n_kv_heads, head_dim, vocab_size, max_seq, rotary_dims;
   float epsilon, attention_scale;
   int groups[5];

@@ -13,7 +13,7 @@ namespace {
 // Gate and up come from their biases alone. In row 3 they are 30000 and -17896 as s16: with ReLU the product is
 // -29999 * 17896, the largest of all, which 14 places leave as M = 32767 and s = -32768 (SPEC.md 2.5).
 quant::ImageBytes lopsided_image(Layout layout) {
-  ModelConfig c = llama_config(16, 40, 1, 2, 1, 8, 11, 20);
+  StackConfig c = llama_config(16, 40, 1, 2, 1, 8, 11, 20);
   c.activation = Activation::relu;
   c.biases = kBiasFfnIn;
   c.flags = kAttentionGainFolded | kFfnGainFolded | kFinalGainFolded;

@@ -39,7 +39,7 @@ std::string run(const Case& c, Span<const std::uint8_t> image, const Kernels& k)
   if (created != Status::ok) return to_string(created);
   std::vector<Token> tokens;
   for (std::uint32_t i = 0; i < kTokens; ++i)
-    tokens.push_back(static_cast<Token>((7 * i + 3) % model.config().vocab_size));
+    tokens.push_back(static_cast<Token>((7 * i + 3) % model.config().main().vocab_size));
   struct Seen {
     const Kernels& kernels;
     std::uint32_t crc[kTokens];

@@ -452,7 +452,7 @@ struct Opened {
     const std::string path = HEED_SOURCE_DIR "/tests/golden/" + name;
     if (const char* error = file.open(path.c_str())) broken(path + ": " + error);
     if (open(model, file.bytes(), kernels_portable) != Status::ok || verify(model, kernels_portable) != Status::ok ||
-        open(tokenizer, model.tokenizer(), model.config().vocab_size) != Status::ok)
+        open(tokenizer, model.tokenizer(), model.config().main().vocab_size) != Status::ok)
       broken(path + " is refused");
   }
   std::vector<Token> encode(const std::string& text) const {
@@ -569,7 +569,7 @@ void digest(Vector& v) {
 void answer(Vector& v) {
   const std::string& name = v.words("image").at(0);
   const Opened image(name);
-  const std::uint32_t vocab_size = image.model.config().vocab_size, count = v.integer<std::uint32_t>("n");
+  const std::uint32_t vocab_size = image.model.config().main().vocab_size, count = v.integer<std::uint32_t>("n");
   const std::vector<Token> prompt = image.encode(v.text("text"));
   v.are("prompt", prompt);
   int tables = 0;
