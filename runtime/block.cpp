@@ -38,7 +38,7 @@ void first_layer(AttentionWeights& attention, BlockWeights& block, const Model& 
   });
   block.attention_norm = norm_weights(model, Role::attention_gain, Role::attention_norm_bias, 0);
   block.ffn_norm = norm_weights(model, Role::ffn_gain, Role::ffn_norm_bias, 0);
-  attention.rotary_phases = model.has(Role::rotary_phases) ? model.rotary_phases() : nullptr;
+  attention.rotary_phases = model.rotary_phases();
   attention.key_offsets = nullptr;
   if (kBuiltFeatures.key_offset && model.has(Role::key_offset)) {
     attention.key_offsets = model.key_offset(0, 0).values;
@@ -68,8 +68,7 @@ void advance_layer(AttentionWeights& attention, BlockWeights& block, std::ptrdif
 
 NormWeights norm_weights(const Model& model, Role gain, Role bias, std::uint32_t layer) {
   const StackConfig& c = model.config().main();
-  return {model.has(gain) ? model.floats(gain, layer) : nullptr,
-          kBuiltFeatures.layer_norm && model.has(bias) ? model.floats(bias, layer) : nullptr,
+  return {model.floats(gain, layer), kBuiltFeatures.layer_norm ? model.floats(bias, layer) : nullptr,
           c.norm_epsilon, c.norm == Norm::layer};
 }
 

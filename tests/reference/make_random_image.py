@@ -18,14 +18,22 @@ import sys
 
 import numpy as np
 
-from spec_image import (BLOCK64, CONFIG_FORMAT, CONFIG, DIRECTORY, F32, METADATA, NORM_BIAS, PACKED, PADDING, PAIR, ROW,
-                        S8, S16, TENSORS, UNEMBEDDING_BIAS, Config, Image, crc32c, tensor_list, up)
+from spec_image import (BLOCK64, DIRECTORY, F32, METADATA, NORM_BIAS, PACKED, PADDING, PAIR, ROLES, ROTARY, ROW, S8, S16,
+                        STACK_FIELDS, STACK_FORMAT, STACKS, TENSORS, UNEMBEDDING_BIAS, Image, Stack, crc32c, tensor_list,
+                        up)
 
 N_TOKENS = 70
 POSITIONS = (0, 1, 63, 64, 69)
 SEEDS = [*range(12), *range(100, 120), *range(1000, 1008), *range(1100, 1116)]
 LAYOUT_NAMES = {ROW: "row", PACKED: "packed", PAIR: "pair", BLOCK64: "block64"}
 MASK = 2 ** 64 - 1
+# The order in which a model's tensors take their random numbers: before the layers, of each layer, behind them.
+DRAWN = [[ROLES[name] for name in names.split()] for names in (
+    "token_embedding rotary_phases position_embedding",
+    "attention_gain w_query w_key w_value_down w_value_up key_offset ffn_gain w_gate w_up w_down attention_norm_bias "
+    "ffn_norm_bias", "final_gain unembedding final_norm_bias")]
+RESIDUAL = [ROLES[name] for name in ("token_embedding", "w_value_up", "w_down", "position_embedding")]
+NORM_BIASES = [ROLES[name] for name in ("attention_norm_bias", "ffn_norm_bias", "final_norm_bias")]
 HEADER = f"# seed, CRC-32C of the image, CRC-32C of the logits' bits at positions {POSITIONS}; make_random_image.py\n"
 
 
@@ -70,13 +78,16 @@ def random_config(random, seed):
     kv_heads, per_kv = random.integer(1, 3), random.choice(1, 1, 2, 3)
     rotary = 2 * random.integer(1, head_dim // 2) if random.integer(0, 1) else head_dim // 2 * 2
     d_ff = 1300 if seed == 5 else random.choice(random.integer(5, 150), random.integer(129, 400))
-    values = dict(architecture=0, input=0, output=0, norm=0, norm_placement=0, activation=3, gated=1, position=3,
-                  rotary_pairing=random.integer(0, 1), mask=0, tied_unembedding=random.integer(0, 1), reserved=0,
-                  biases=0, flags=random.integer(0, 15), d_model=random.choice(random.integer(3, 70), 64, 96, 130),
-                  d_ff=d_ff, n_layers=random.integer(1, 3), n_encoder_layers=0, n_heads=kv_heads * per_kv,
-                  n_kv_heads=kv_heads, head_dim=head_dim, vocab_size=random.integer(11, 80), max_seq=128, window=0,
-                  n_sinks=0, d_input=0, rotary_dims=rotary, norm_epsilon=np.float32(1) / np.float32(100000),
-                  attention_scale=ratio_root(head_dim), embedding_scale=1)
+    values = dict.fromkeys(STACK_FIELDS, 0)
+    values.update(final_norm=1, activation=3, gated=1, position=ROTARY, dense_activation=6, n_output_heads=1,
+                  rotary_pairing=random.integer(0, 1), tied_unembedding=random.integer(0, 1))
+    flags = random.integer(0, 15)
+    values.update(flags=flags & 7 | (flags & 8) << 1, d_model=random.choice(random.integer(3, 70), 64, 96, 130), d_ff=d_ff,
+                  n_layers=random.integer(1, 3), n_heads=kv_heads * per_kv, n_kv_heads=kv_heads, head_dim=head_dim,
+                  vocab_size=random.integer(11, 80), max_seq=128, rotary_dims=rotary,
+                  norm_epsilon=np.float32(1) / np.float32(100000), attention_scale=ratio_root(head_dim),
+                  embedding_scale=1)
+    values["n_outputs"] = values["vocab_size"]
     if rough:
         values["norm_epsilon"] = random.floats(1, *random.choice((-40, -39), (-20, 0), (30, 39)))[0]
         values["attention_scale"] = random.floats(1, *random.choice((-40, -38), (4, 8), (37, 39)))[0]
@@ -85,22 +96,25 @@ def random_config(random, seed):
     groups = [random.choice(0, 32, 32, 64, 128, 256) for _ in range(5)]
     if seed == 5:
         groups[3] = 128
-    return Config(struct.pack(CONFIG_FORMAT, *values.values(), *groups, *[0] * 10))
+    return Stack(struct.pack(STACK_FORMAT, *values.values(), *groups, *[0] * 7))
 
 
 def add_features(random, seed, values):
-    """Anything that C12 lets through. The first seeds are GPT-2's own choice with each activation."""
+    """What decoders of one stack have. The first seeds are GPT-2's own choice with each activation."""
     k = seed % 100
-    values.update(norm=random.integer(0, 3) > 0, activation=k % 4, gated=random.integer(0, 2) == 0,
-                  position=random.choice(0, 1, 1, 3), biases=random.integer(0, 63))
+    values.update(norm=random.integer(0, 3) > 0, activation=k % 4, gated=random.integer(0, 2) == 0)
+    position, biases = random.choice(0, 1, 1, 3), random.integer(0, 63)  # 1: a table
     if k < 4:
-        values.update(norm=1, gated=0, position=1, biases=63)
+        values.update(norm=1, gated=0)
+        position, biases = 1, 63
+    biases = (7 if biases & 1 else 0) | (biases >> 1) << 3  # those of query, key and value come together
     if not values["norm"]:
-        values["biases"] &= ~NORM_BIAS
+        biases &= ~NORM_BIAS
     if values["tied_unembedding"]:
-        values["biases"] &= ~UNEMBEDDING_BIAS
-    if values["position"] != 3:
-        values["rotary_dims"] = 0
+        biases &= ~UNEMBEDDING_BIAS
+    values.update(biases=biases, position_table=position == 1)
+    if position != 3:
+        values.update(position=0, rotary_dims=0, rotary_pairing=0)
 
 
 def encode_weights(w, layout):
@@ -165,12 +179,12 @@ def random_matrix(random, rows, cols, group, has_bias, layout, rough, residual):
 def random_tensor(random, entry, layout, rough):
     role, _, kind, rows, cols, group, has_bias = entry
     if kind == S8:
-        return random_matrix(random, rows, cols, group, has_bias, layout, rough, role in (0, 6, 11, 14))
+        return random_matrix(random, rows, cols, group, has_bias, layout, rough, role in RESIDUAL)
     if kind == S16:
         values = random.integers(rows * cols, -32767, 32767).astype("<i2").tobytes()
         low, high = (-39, 41) if rough else (-3, 2)
         return aligned(values + random.integers(rows, low, high).astype(np.int8).tobytes())
-    if role >= 15:
+    if role in NORM_BIASES:
         return aligned(random_biases(random, cols, rough).tobytes())
     if kind == F32:
         low, high = random.choice((-20, 20), (-40, -38), (30, 39)) if rough else (-1, 0)
@@ -184,20 +198,27 @@ def make_image(seed):
     random = Random(seed)
     config, layout = random_config(random, seed), seed % 4
     metadata = f"name=random image {seed}\n".encode() if random.integer(0, 1) else b""
+    entries = tensor_list(config)
+
+    def drawn(entry):
+        part = next(n for n, roles in enumerate(DRAWN) if entry[0] in roles)
+        return part, entry[1], DRAWN[part].index(entry[0])
+
+    data = {entry[:2]: random_tensor(random, entry, layout, seed >= 1000) for entry in sorted(entries, key=drawn)}
     directory, tensors = b"", b""
-    for entry in tensor_list(config):
-        role, layer, kind, rows, cols, group, _ = entry
-        directory += struct.pack("<4BHHIII12x", role, kind, layout if kind == S8 else 0, 0, layer, group, rows, cols,
-                                 len(tensors) // 64)
-        tensors += random_tensor(random, entry, layout, seed >= 1000)
-    sections = [(CONFIG, config.data), (DIRECTORY, directory), (METADATA, metadata), (TENSORS, tensors)]
+    for role, layer, kind, rows, cols, group, _ in entries:
+        tensor = data[role, layer]
+        directory += struct.pack("<4BHHIIII8x", role, kind, layout if kind == S8 else 0, 0, layer, group, rows, cols,
+                                 len(tensors) // 64, len(tensor) // 64)
+        tensors += tensor
+    sections = [(STACKS, config.data), (DIRECTORY, directory), (METADATA, metadata), (TENSORS, tensors)]
     sections = [(kind, data) for kind, data in sections if data]
     table, body, start = b"", b"", 64 + 32 * len(sections)
     for kind, data in sections:
         body += bytes(up(start + len(body), 64) - start - len(body))
         table += struct.pack("<IIQQQ", kind, crc32c(data), start + len(body), len(data), 0)
         body += data
-    head = bytes.fromhex("686565640D0A1A0A") + struct.pack("<IIQ", 1, len(sections), start + len(body))
+    head = bytes.fromhex("686565640D0A1A0A") + struct.pack("<IIQ", 2, len(sections), start + len(body))
     crc = crc32c(head + bytes(40) + table)
     return head + struct.pack("<I36x", crc) + table + body
 
@@ -205,7 +226,9 @@ def make_image(seed):
 def describe(image):
     c = image.config
     halves = "halves" if c.rotary_pairing else "adjacent"
-    position = {0: "no positions", 1: "learned positions", 3: f"rotary {c.rotary_dims} {halves}"}[c.position]
+    position = f"rotary {c.rotary_dims} {halves}" if c.position == ROTARY else "no positions"
+    if c.position_table:
+        position = "learned positions"
     activation = ("relu", "gelu_tanh", "gelu_erf", "silu")[c.activation] + (" gated" if c.gated else "")
     return (f"{LAYOUT_NAMES[image.layout]}, d {c.d_model}/{c.d_ff}, {c.n_layers} layers, {c.n_heads}/{c.n_kv_heads} "
             f"heads of {c.head_dim}, {'layer' if c.norm else 'rms'} norm, {activation}, {position}, "

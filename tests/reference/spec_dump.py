@@ -12,9 +12,9 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BEGIN = "<!-- dump begins -->"
 END = "<!-- dump ends -->"
-SECTIONS = {1: "config", 2: "directory", 3: "tokenizer", 4: "metadata", 5: "tensors"}
-ROLES = ["token_embedding", "rotary_phases", "attention_gain", "w_query", "w_key", "w_value_down", "w_value_up",
-         "key_offset", "ffn_gain", "w_gate", "w_up", "w_down", "final_gain", "unembedding"]
+SECTIONS = {1: "stacks", 2: "directory", 3: "tokenizer", 4: "metadata", 5: "tensors"}
+ROLES = {0: "token_embedding", 9: "rotary_phases", 34: "w_query", 35: "w_key", 36: "w_value_down", 37: "w_value_up",
+         38: "key_offset", 50: "w_gate", 51: "w_up", 52: "w_down", 96: "final_gain"}
 
 
 def headings(image):

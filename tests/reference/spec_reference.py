@@ -16,7 +16,7 @@ import sys
 
 import numpy as np
 
-from spec_image import (ATTENTION_INPUT, DOWN_INPUT, FFN_INPUT, UNEMBEDDING_INPUT, VALUE_UP_INPUT, BadImage, Image,
+from spec_image import (ATTENTION_INPUT, DOWN_INPUT, FFN_INPUT, ROTARY, UNEMBEDDING_INPUT, VALUE_UP_INPUT, BadImage, Image,
                         crc32c)
 
 np.seterr(all="ignore")
@@ -326,8 +326,8 @@ class Decoder:
         c = image.config
         self.image, self.config, self.position, self.trace = image, c, 0, trace
         self.epsilon, self.attention_scale = F(c.norm_epsilon), F(c.attention_scale)
-        self.phases = image.tensor(1).astype(np.int64) if c.position == 3 else None
-        self.unembedding = image.tensor(0 if c.tied_unembedding else 13)
+        self.phases = image.tensor("rotary_phases").astype(np.int64) if c.position == ROTARY else None
+        self.unembedding = image.tensor("token_embedding" if c.tied_unembedding else "unembedding")
         self.caches = [[Cache(positions, c.head_dim) for _ in range(c.n_kv_heads)] for _ in range(c.n_layers)]
 
     def told(self, name, value):
@@ -353,7 +353,7 @@ class Decoder:
         block = block_float(key)
         was_zero = block.M == 0
         block = self.turned(block)
-        offset = self.image.tensor(7, layer)
+        offset = self.image.tensor("key_offset", layer)
         if offset:
             block = subtract_offset(block, was_zero, offset[0][head], int(offset[1][head]))
         cache, p = self.caches[layer][head], self.position
@@ -362,7 +362,8 @@ class Decoder:
 
     def attention(self, layer, y):
         c, tensor = self.config, self.image.tensor
-        query, key, value = (product(tensor(role, layer), y).reshape(-1, c.head_dim) for role in (3, 4, 5))
+        query, key, value = (product(tensor(role, layer), y).reshape(-1, c.head_dim) for role in
+                             ("w_query", "w_key", "w_value_down"))
         for head in range(c.n_kv_heads):
             self.store(layer, head, key[head], value[head])
         outputs = []
@@ -375,22 +376,22 @@ class Decoder:
     def step(self, token):
         """The logits behind one more token."""
         c, tensor = self.config, self.image.tensor
-        x = embedding(tensor(0), token)
-        if c.position == 1:
-            x = x + embedding(tensor(14), self.position)
+        x = embedding(tensor("token_embedding"), token)
+        if c.position_table:
+            x = x + embedding(tensor("position_embedding"), self.position)
         self.trace("x", x)
         for n in range(c.n_layers):
-            heads = self.attention(n, self.norm(x, tensor(2, n), tensor(15, n), ATTENTION_INPUT))
+            heads = self.attention(n, self.norm(x, tensor("attention_gain", n), tensor("attention_norm_bias", n), ATTENTION_INPUT))
             side_by_side = self.told("site 1", quantise(block_float(heads), c.groups[VALUE_UP_INPUT]))
-            x = self.told("x", x + product(tensor(6, n), side_by_side))
-            y = self.norm(x, tensor(8, n), tensor(16, n), FFN_INPUT)
-            gate, up = product(tensor(10, n), y), None
+            x = self.told("x", x + product(tensor("w_value_up", n), side_by_side))
+            y = self.norm(x, tensor("ffn_gain", n), tensor("ffn_norm_bias", n), FFN_INPUT)
+            gate, up = product(tensor("w_up", n), y), None
             if c.gated:
-                gate, up = product(tensor(9, n), y), gate
+                gate, up = product(tensor("w_gate", n), y), gate
             h = self.told("site 3", gated(gate, up, c.activation, c.groups[DOWN_INPUT]))
-            x = self.told("x", x + product(tensor(11, n), h))
+            x = self.told("x", x + product(tensor("w_down", n), h))
         self.position += 1
-        return self.told("logits", product(self.unembedding, self.norm(x, tensor(12), tensor(17), UNEMBEDDING_INPUT)))
+        return self.told("logits", product(self.unembedding, self.norm(x, tensor("final_gain"), tensor("final_norm_bias"), UNEMBEDDING_INPUT)))
 
 
 def logits_bytes(logits):
