@@ -313,6 +313,7 @@ __attribute__((noinline)) inline void attend_many(FourQueries& four, const Atten
   ScoreJob job = score_job(block, stride);
   const ScorePairs same_pairs = score_pairs_of<true>(block.head_dim), next_pairs = score_pairs_of<false>(block.head_dim);
   const std::int8_t* x = q.queries.values + std::size_t{q.first} * stride;
+  const bool all_are_plain = portable::all_are_plain(q);
   for (std::uint32_t index = q.first, n; index != end; index += n, x += 4 * stride) {
     n = end - index < 4 ? end - index : 4;
     const std::int8_t *const key_exponents = block.key_exponent_maxima - 1, *const value_exponents = block.value_exponent_maxima - 1;
@@ -341,7 +342,7 @@ __attribute__((noinline)) inline void attend_many(FourQueries& four, const Atten
     }
     score_queries<false>(four, job, same_pairs, next_pairs, x, n, block);
     set_scales(four, q.queries.scales + index, n, q.factor);
-    if (!portable::all_are_plain(q)) set_distances(four, q, index, n);
+    if (!all_are_plain) set_distances(four, q, index, n);
     weigh_keys(four, n, block.value_exponents);
     weigh_values<false>(four, sums, index, n, block, 0);
   }
