@@ -73,17 +73,6 @@ NormWeights norm_weights(const Model& model, Role gain, Role bias, std::uint32_t
           c.norm_epsilon, c.norm == Norm::layer};
 }
 
-namespace {
-
-const std::uint16_t* activation_factor(Activation a) {
-  if (kBuiltFeatures.gelu && a == Activation::gelu_tanh) return kGeluTanh;
-  if (kBuiltFeatures.gelu && a == Activation::gelu_erf) return kGeluErf;
-  if (kBuiltFeatures.relu && a == Activation::relu) return kStep;
-  return kSigmoid;
-}
-
-}  // namespace
-
 void block_forward(const ModelConfig& c, const AttentionLayer& attention, const BlockWeights& weights,
                    const BlockScratch& scratch, std::uint32_t first, std::uint32_t n) {
   const Kernels& k = *attention.kernels;

@@ -2,6 +2,7 @@
 // config.hpp: one description for every transformer that an image can hold: one or two stacks of alike blocks; the 256
 // bytes of a stack are those of the image (SPEC.md 1.3).
 #pragma once
+#include "runtime/activation.hpp"
 #include "runtime/bits.hpp"
 #include "runtime/features.hpp"
 #include "runtime/status.hpp"
@@ -44,7 +45,6 @@ enum class ValueMap : std::uint8_t {
   factors = 0,   // w_value_down, w_value_up
   undivided = 1  // per KV head one d_model x d_model map, in w_value_down; no w_value_up
 };
-enum class Activation : std::uint8_t { relu = 0, gelu_tanh = 1, gelu_erf = 2, silu = 3, gelu_quick = 4, tanh = 5, none = 6 };
 enum class Pooling : std::uint8_t { every = 0, first = 1, mean = 2, last = 3 };  // every: an output per position
 enum class Output : std::uint8_t { logits = 0, vectors = 1 };
 
