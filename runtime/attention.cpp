@@ -11,9 +11,6 @@ namespace {
 
 constexpr float kLog2E = 1.44269504f;
 
-// Blocks of packed rows that host tables take together: in a tile of many tokens, or side by side for one.
-constexpr std::uint32_t kTileTokens = 8, kTileBlocks = 3, kStreamBlocks = 8;
-
 // Whether the build's only table is M55's. It stores the first block of a query instead of merging it with zeros, and its
 // kernels are short enough for what is between them to count.
 constexpr bool kOnlyHelium = known_layout(Layout::row) == Layout::block64;
@@ -226,7 +223,7 @@ void matmul_parallel(const Kernels& kernels, const Parallel& parallel, const Pro
   std::uint32_t blocks = 0;
   for (std::uint32_t i = 0; i < count; ++i) blocks += whole_rows(products[i]) / block;
   const std::uint64_t work = std::uint64_t{blocks} * block * products->rhs->cols * (n + kWeightWork);
-  std::uint32_t grain = products->rhs->layout != Layout::packed ? 1 : n >= kTileTokens ? kTileBlocks : kStreamBlocks;
+  std::uint32_t grain = kernels.traits.blocks_together(n);
   if (blocks / grain < 2 * usable_threads(parallel)) grain = 1;
   for_each_range(parallel, (blocks + grain - 1) / grain, work, [&](std::uint32_t begin, std::uint32_t end) {
     begin *= grain;

@@ -24,13 +24,18 @@ struct Features {
   // What a sampler may do beside temperature, top-k and top-p; no image needs these two.
   bool repeat_penalty = true;
   bool min_p = true;
+  // Parts of attention and of the norms that some descriptions have.
+  bool windows = true;         // keys that a later position no longer sees
+  bool score_bias = true;      // of attention scores: ALiBi, relative buckets
+  bool norm_after = true;      // of a sublayer's output, or of the sum
+  bool query_key_norm = true;  // of each head's query and key
 };
 
 // A member by name, so that a set can be written as kLlamaFeatures+Feature::groups or kAllFeatures-Feature::threads: no
 // character of it means anything to a shell, to CMake or to make.
 enum class Feature : std::uint8_t {
   groups, biases, ungated, key_offset, pattern_tap, layer_norm, learned_positions, gelu, relu, threads, sampling, speed,
-  unrolled, repeat_penalty, min_p
+  unrolled, repeat_penalty, min_p, windows, score_bias, norm_after, query_key_norm
 };
 
 // In the order of `Feature`.
@@ -46,8 +51,10 @@ inline constexpr NamedFeature kFeatureTable[] = {
     {"relu", &Features::relu},             {"threads", &Features::threads},
     {"sampling", &Features::sampling},     {"speed", &Features::speed},
     {"unrolled", &Features::unrolled},     {"repeat_penalty", &Features::repeat_penalty},
-    {"min_p", &Features::min_p}};
-inline constexpr int kFeatureCount = static_cast<int>(Feature::min_p) + 1;
+    {"min_p", &Features::min_p},           {"windows", &Features::windows},
+    {"score_bias", &Features::score_bias}, {"norm_after", &Features::norm_after},
+    {"query_key_norm", &Features::query_key_norm}};
+inline constexpr int kFeatureCount = static_cast<int>(Feature::query_key_norm) + 1;
 static_assert(sizeof kFeatureTable == kFeatureCount * sizeof(NamedFeature) && sizeof(Features) == kFeatureCount,
               "a member of Features is a Feature and has a row in kFeatureTable");
 
@@ -92,6 +99,7 @@ inline constexpr Features kLlamaFeatures = [] {
   Features f;
   f.groups = f.biases = f.ungated = f.pattern_tap = f.layer_norm = f.learned_positions = false;
   f.gelu = f.relu = f.threads = f.unrolled = f.repeat_penalty = f.min_p = false;
+  f.windows = f.score_bias = f.norm_after = f.query_key_norm = false;
   return f;
 }();
 // The same of the GPT-2 family: layer norm, biases, learned positions, GELU without a gate.

@@ -128,6 +128,10 @@ HEED_CHECKED heed_status heed_model_open(heed_model* model, const void* image, s
 #define HEED_FEATURE_UNROLLED 4096u
 #define HEED_FEATURE_REPEAT_PENALTY 8192u
 #define HEED_FEATURE_MIN_P 16384u
+#define HEED_FEATURE_WINDOWS 32768u
+#define HEED_FEATURE_SCORE_BIAS 65536u
+#define HEED_FEATURE_NORM_AFTER 131072u
+#define HEED_FEATURE_QUERY_KEY_NORM 262144u
 // No build of this version carries it: an encoder, a sliding window and the like.
 #define HEED_FEATURE_NONE_HAS 0x80000000u
 

@@ -14,11 +14,11 @@ struct KvShape {
     const std::uint32_t left = max_seq - block * kBlockKeys;
     return left >= kBlockKeys ? kBlockKeys : round_up(left, kKeyGranule);
   }
-  constexpr std::uint32_t full_block_bytes() const { return round_up(kv_block_bytes(kBlockKeys, head_dim), align); }
+  constexpr std::uint32_t full_block_bytes() const { return round_up(kv_block_bytes(kBlockKeys, head_dim, head_dim), align); }
   // All blocks of one head, then of the next head.
   constexpr std::uint64_t head_bytes() const {
     return std::uint64_t{blocks() - 1} * full_block_bytes() +
-           round_up(kv_block_bytes(capacity(blocks() - 1), head_dim), align);
+           round_up(kv_block_bytes(capacity(blocks() - 1), head_dim, head_dim), align);
   }
   constexpr std::uint64_t layer_bytes() const { return head_bytes() * n_kv_heads; }
 };
@@ -34,19 +34,8 @@ struct KvCache {
       : shape(s), base(memory), head_bytes(static_cast<std::size_t>(s.head_bytes())), block_bytes(s.full_block_bytes()) {}
 
   KvBlock block(std::uint32_t kv_head, std::uint32_t index) const {
-    const std::uint32_t n = shape.capacity(index), d = shape.head_dim;
-    auto* p = reinterpret_cast<std::int8_t*>(base + head_bytes * kv_head + block_bytes * index);
-    KvBlock b;
-    b.keys = p;
-    b.values = b.keys + std::size_t{n} * round_up(d, 4);
-    b.key_mantissas = reinterpret_cast<std::uint8_t*>(b.values + std::size_t{n} * d);
-    b.key_exponents = reinterpret_cast<std::int8_t*>(b.key_mantissas + n);
-    b.key_exponent_maxima = b.key_exponents + n;
-    b.value_exponents = b.key_exponent_maxima + n;
-    b.value_exponent_maxima = b.value_exponents + n;
-    b.capacity = n;
-    b.head_dim = d;
-    return b;
+    return make_kv_block(base + head_bytes * kv_head + block_bytes * index, shape.capacity(index), shape.head_dim,
+                         shape.head_dim);
   }
 
   // To the block as many bytes further on, of equal capacity: the same one of the next head, or the next full one.

@@ -466,17 +466,8 @@ struct Attention : Case {
       const bool is_last = begin + in_block == keys;
       const std::uint32_t capacity =
           round_up(in_block + (how.below(2) ? 0 : how.below(kBlockKeys - in_block + 1)), kKeyGranule);
-      Memory<std::int8_t> memory(kv_block_bytes(capacity, dim));
-      KvBlock b;
-      b.keys = memory.data();
-      b.values = b.keys + std::size_t{capacity} * round_up(dim, 4);
-      b.key_mantissas = reinterpret_cast<std::uint8_t*>(b.values + std::size_t{capacity} * dim);
-      b.key_exponents = reinterpret_cast<std::int8_t*>(b.key_mantissas + capacity);
-      b.key_exponent_maxima = b.key_exponents + capacity;
-      b.value_exponents = b.key_exponent_maxima + capacity;
-      b.value_exponent_maxima = b.value_exponents + capacity;
-      b.capacity = capacity;
-      b.head_dim = dim;
+      Memory<std::int8_t> memory(kv_block_bytes(capacity, dim, dim));
+      const KvBlock b = make_kv_block(memory.data(), capacity, dim, dim);
       for (std::uint32_t slot = 0; slot < in_block; ++slot) {
         k.store_key(b, slot, Memory<float>(key[begin + slot]).data(), rotation, key_offset);
         k.store_value(b, slot, Memory<float>(value[begin + slot]).data());

@@ -319,22 +319,12 @@ TEST_CASE("a weight row is read back as portable does", "[cortex_m]") {
 
 namespace {
 
-constexpr std::uint32_t kMaxBlockBytes = kv_block_bytes(kBlockKeys, kMaxHeadDim) + 16;
+constexpr std::uint32_t kMaxBlockBytes = kv_block_bytes(kBlockKeys, kMaxHeadDim, kMaxHeadDim) + 16;
 alignas(16) std::int8_t portable_block[kMaxBlockBytes], table_block[kMaxBlockBytes];
 
 KvBlock lay_out(std::int8_t* memory, std::uint32_t capacity, std::uint32_t head_dim) {
-  KvBlock b{};
   for (std::uint32_t i = 0; i < kMaxBlockBytes; ++i) memory[i] = static_cast<std::int8_t>(random_bits() >> 24);
-  b.capacity = capacity;
-  b.head_dim = head_dim;
-  b.keys = memory;
-  b.values = b.keys + capacity * round_up(head_dim, 4);
-  b.key_mantissas = reinterpret_cast<std::uint8_t*>(b.values + capacity * head_dim);
-  b.key_exponents = b.values + capacity * (head_dim + 1);
-  b.key_exponent_maxima = b.key_exponents + capacity;
-  b.value_exponents = b.key_exponent_maxima + capacity;
-  b.value_exponent_maxima = b.value_exponents + capacity;
-  return b;
+  return make_kv_block(memory, capacity, head_dim, head_dim);
 }
 
 constexpr std::uint32_t kMaxQueries = 6;

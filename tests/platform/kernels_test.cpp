@@ -563,7 +563,7 @@ struct Block {
       for (std::size_t i = 0; i < b->size(); ++i) (*b)[i] = static_cast<std::int8_t>(i * 37 + 128);
     for (std::size_t i = 0; i < mantissas.size(); ++i) mantissas[i] = static_cast<std::uint8_t>(255 - i);
     block = {keys.data(),          values.data(),     mantissas.data(), key_exponents.data(), key_maxima.data(),
-             value_exponents.data(), value_maxima.data(), capacity,     head_dim};
+             value_exponents.data(), value_maxima.data(), capacity,     head_dim,             head_dim};
   }
   bool guards_hold() const {
     for (const auto* b : {&keys, &values, &key_exponents, &key_maxima, &value_exponents, &value_maxima})

@@ -308,6 +308,7 @@ struct Block {
               exponents.data() + 2 * kCapacity,
               exponents.data() + 3 * kCapacity,
               kCapacity,
+              static_cast<std::uint32_t>(head_dim),
               static_cast<std::uint32_t>(head_dim)} {}
 };
 

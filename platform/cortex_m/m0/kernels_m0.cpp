@@ -297,6 +297,7 @@ const Kernels kernels_cortex_m0 = {
     portable::embed_from<Layout::row>,
     quantize_s8r_f32,
     norm_s8r_f32,
+    kNormsToFloats ? portable::norm_f32_f32 : nullptr,
     gate_s8r_f32,
     matmul_f32_s8r_s8c,
     query_s8r_f32,

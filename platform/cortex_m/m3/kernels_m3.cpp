@@ -382,6 +382,7 @@ const Kernels kernels_cortex_m3 = {
     portable::embed_from<Layout::row>,
     Rows::quantize_s8r_f32,
     Rows::norm_s8r_f32,
+    kNormsToFloats ? portable::norm_f32_f32 : nullptr,
     Rows::gate_s8r_f32,
     matmul_f32_s8r_s8c,
     Rows::query_s8r_f32,
