@@ -82,9 +82,10 @@ void quantize_layer(const Options& options) {
   layer.rope_theta = options.rope_theta;
   layer.rotary_dims = options.rotary_dims;
   if ((options.rope_theta != 0.0) != (options.rotary_dims != 0) || options.rotary_dims % 2 != 0)
-    refuse("", "rotary positions take --rope-theta and an even --rotary-dims together");
+    refuse("", "rotary phases take --rope-theta and an even --rotary-dims together");
   if (const quant::Error error = quant::check_writable(options.output)) refuse("", error.sentence());
-  if (quant::is_same_file(options.output, options.source)) refuse(options.output, "is the source itself");
+  if (quant::is_same_file(options.output, options.source))
+    refuse(options.output, "cannot be written: it is " + options.source + ", which is read");
 
   quant::SourceFile file;
   if (const quant::Error error = file.open(options.source)) refuse("", error.sentence());
