@@ -8,10 +8,9 @@
 
 #include "platform/linux/thread_pool.hpp"
 #include "platform/tables.hpp"
-#include "quant/file.hpp"
-#include "quant/pack.hpp"
 #include "tests/reference/spec_oracle.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/matrix.hpp"
 #include "tests/support/run.hpp"
 
 namespace {
@@ -30,30 +29,13 @@ const float* odd(const float* x) { return reinterpret_cast<const float*>(reinter
 
 // ---- A matrix, for the runtime and for the oracle -----------------------------------------------------------------
 
-struct Matrix {
+struct Matrix : RandomMatrix {
   spec::Matrix plain;
-  quant::QuantizedMatrix quantized;
-  quant::ImageBytes packed;
-  Tensor tensor;
 
   Matrix() = default;
-  Matrix(std::uint32_t rows, std::uint32_t cols, std::uint32_t group, bool with_bias, Layout layout, std::uint64_t seed) {
-    Random random(seed);
-    quantized.rows = rows;
-    quantized.cols = cols;
-    quantized.group = group;
-    for (std::uint32_t i = 0; i < rows * cols; ++i)
-      quantized.weights.push_back(static_cast<std::int8_t>(random.between(-127, 127)));
-    for (std::uint32_t i = 0; i < rows * group_count(cols, group); ++i)
-      quantized.multipliers.push_back(static_cast<std::uint8_t>(random.between(1, 15)));
-    for (std::uint32_t i = 0; i < rows; ++i)
-      quantized.scales.push_back((1.0f + 0.5f * random.uniform()) / (40.0f * std::sqrt(static_cast<float>(cols))));
-    for (std::uint32_t i = 0; with_bias && i < rows; ++i) quantized.bias.push_back(random.normal());
-    plain = {rows, cols, static_cast<int>(group), quantized.weights, quantized.multipliers, quantized.scales, quantized.bias};
-    packed.resize(static_cast<std::size_t>(tensor_bytes(layout, rows, cols, group, with_bias).total));
-    quant::pack(packed.data(), quantized, layout);
-    tensor = quant::view(packed.data(), quantized, layout);
-  }
+  Matrix(std::uint32_t rows, std::uint32_t cols, std::uint32_t group, bool with_bias, Layout layout, std::uint64_t seed)
+      : RandomMatrix(rows, cols, group, with_bias, layout, seed),
+        plain{rows, cols, static_cast<int>(group), quantized.weights, quantized.multipliers, quantized.scales, quantized.bias} {}
 };
 
 spec::Activation quantised(const spec::Floats& x, std::uint32_t group) {
