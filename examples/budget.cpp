@@ -10,15 +10,15 @@
 namespace {
 
 // stories260K, as its checkpoint says.
-constexpr heed::ModelConfig make_config() {
-  heed::ModelConfig c;
+constexpr heed::StackConfig make_config() {
+  heed::StackConfig c;
   c.d_model = 64;
   c.d_ff = 172;
   c.n_layers = 5;
   c.n_heads = 8;
   c.n_kv_heads = 4;
   c.head_dim = 8;
-  c.vocab_size = 512;
+  c.vocab_size = c.n_outputs = 512;
   c.max_seq = 512;
   c.rotary_dims = 8;
   c.attention_scale = 0.35355339f;

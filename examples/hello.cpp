@@ -22,7 +22,7 @@ int main(int argc, char** argv) {
   heed::Tokenizer tokenizer;
   heed::Sampler sampler;
   require(heed::open(model, file.bytes(), kernels));                     // nothing is believed before it is checked
-  require(heed::open(tokenizer, model.tokenizer(), model.config().vocab_size));
+  require(heed::open(tokenizer, model.tokenizer(), model.config().main().vocab_size));
   require(heed::make_plan(plan, model.config(), kernels.traits));        // integer arithmetic, no memory touched
   const heed::Status created = heed::create(session, model, plan, kernels, arena);
   if (created == heed::Status::layout_unsupported) {                     // made for other kernels than this CPU's
@@ -32,7 +32,7 @@ int main(int argc, char** argv) {
   }
   require(created);                                                      // the last moment anything can be too small
   require(heed::create(sampler, {/*temperature=*/0.8f, /*top_k=*/0, /*top_p=*/0.9f, /*seed=*/1},
-                       model.config().vocab_size, kernels, sampler_memory));
+                       model.config().main().vocab_size, kernels, sampler_memory));
 
   heed::Token prompt[64];
   std::uint32_t n_prompt = 0;

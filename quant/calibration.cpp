@@ -37,7 +37,7 @@ std::uint32_t pick(const std::vector<double>& p, double u) {
 }  // namespace
 
 Calibration calibrate(const FloatModel& model) {
-  const ModelConfig& c = model.config;
+  const StackConfig& c = model.config;
   const bool large = parameter_count(c) > kLargeModel, has_bos = model.bos < c.vocab_size;
   const std::uint32_t wanted = large ? 64 : 256, positions = c.max_seq < wanted ? c.max_seq : wanted;
   std::uint32_t texts = has_bos ? 1 : (wanted + positions - 1) / positions;
@@ -57,7 +57,7 @@ Calibration calibrate(const FloatModel& model) {
 
   Generator generator;
   std::vector<double> p, log_p;
-  result.key_means.assign(std::size_t{c.n_layers} * c.d_key_value(), 0.0);
+  result.key_means.assign(std::size_t{c.n_layers} * c.d_key(), 0.0);
   for (std::uint32_t text = 0; text < texts; ++text) {
     reference.restart();
     auto token = has_bos ? model.bos : static_cast<std::uint32_t>(std::uint64_t{text} * c.vocab_size / texts);

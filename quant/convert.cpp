@@ -6,6 +6,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "quant/image_v1.hpp"
 #include "quant/readers/characters.hpp"
 #include "quant/readers/huggingface.hpp"
 #include "quant/readers/llama2c.hpp"
@@ -45,7 +46,7 @@ std::string plain_number(double value) {
 }
 
 // Refuses what the source's context cannot hold.
-Error set_context(ModelConfig& config, std::uint32_t context) {
+Error set_context(StackConfig& config, std::uint32_t context) {
   if (context > config.max_seq)
     return Error("a context of " + std::to_string(context) + " is more than the model's " +
                  std::to_string(config.max_seq));
@@ -89,12 +90,13 @@ Metadata describe_model(const FloatModel& model, const QuantizeReport& report, c
   if (model.rope_theta != kUsualTheta) m.emplace_back("rope_theta", plain_number(model.rope_theta));
   std::string groups;
   for (int i = 0; i < kSiteCount; ++i) {
+    if (matrices_of(quantized.config, static_cast<Site>(i)).empty()) continue;
     const std::uint32_t group = report.sites[i].group;
     groups += std::string(i ? " " : "") + name_of(static_cast<Site>(i)) + ":" + (group ? std::to_string(group) : "row");
   }
   m.emplace_back("quantisation", "int8 " + groups);
   std::string folded;
-  const std::uint16_t flags = quantized.config.flags;
+  const std::uint32_t flags = quantized.config.flags;
   if (flags & kAttentionGainFolded) folded += " attention_gain";
   if (flags & kFfnGainFolded) folded += " ffn_gain";
   if (flags & kFinalGainFolded) folded += " final_gain";
@@ -104,7 +106,8 @@ Metadata describe_model(const FloatModel& model, const QuantizeReport& report, c
                                                   : "none");
   m.emplace_back("weight_error", number(report.matrix_error));
   for (int i = 0; i < kSiteCount; ++i)
-    m.emplace_back(std::string("output_error_") + name_of(static_cast<Site>(i)), number(report.sites[i].error));
+    if (!matrices_of(quantized.config, static_cast<Site>(i)).empty())
+      m.emplace_back(std::string("output_error_") + name_of(static_cast<Site>(i)), number(report.sites[i].error));
   return m;
 }
 
@@ -137,16 +140,16 @@ Error relayout_with(ImageBytes& image, const Model& model, const ModelConfig& co
                     const Kernels& kernels) {
   TensorSection tensors(config, layout);
   for (const TensorEntry& e : tensors.directory()) {
-    switch (e.type) {
-      case ElementType::s8:
-        tensors.put(e.role, e.layer, first_rows(unpack(model.tensor(e.role, e.layer)), e.rows));
-        break;
-      case ElementType::f32: tensors.put_bytes(e.role, e.layer, model.floats(e.role, e.layer)); break;
-      case ElementType::u32: tensors.put_bytes(e.role, e.layer, model.rotary_phases()); break;
-      case ElementType::s16: tensors.put_bytes(e.role, e.layer, model.key_offset(e.layer, 0).values); break;
-    }
+    if (e.type == ElementType::s8)
+      tensors.put(e.role, e.layer, first_rows(unpack(model.tensor(e.role, e.layer, e.stack)), e.rows), e.stack);
+    else
+      tensors.put_bytes(e.role, e.layer, model.floats(e.role, e.layer, e.stack), e.stack);
   }
-  write_image(image, config, tensors, model.tokenizer(), model.metadata(), kernels);
+  std::vector<OptionalSection> sections;
+  for (const SectionKind kind : {SectionKind::tokenizer, SectionKind::metadata, SectionKind::source_tokenizer,
+                                 SectionKind::classes, SectionKind::generation})
+    sections.push_back({kind, model.section(kind)});
+  write_image(image, config, tensors, sections, kernels);
   Model check;
   return open_verified(check, {image.data(), image.size()}, kernels).about("the written image is refused");
 }
@@ -156,15 +159,22 @@ Error convert_image(ImageBytes& image, ConvertReport& report, const SourceFile& 
   if (options.quantize.group || !options.quantize.key_offset || !options.name.empty() || !options.licence.empty() ||
       options.read.rope_theta != 0.0)
     return Error("an image keeps its groups, key offsets, rotation, name and licence; convert the float model again");
+  ImageBytes upgraded;
+  Span<const std::uint8_t> bytes = file.bytes();
+  if (is_image_v1(bytes)) {
+    if (Error error = upgrade_image_v1(upgraded, bytes, kernels)) return error;
+    bytes = {upgraded.data(), upgraded.size()};
+  }
   Model model;
-  if (Error error = open_verified(model, file.bytes(), kernels)) return error;
+  if (Error error = open_verified(model, bytes, kernels)) return error;
   ModelConfig config = model.config();
-  if (Error error = set_context(config, options.context)) return error;
+  if (Error error = set_context(config.main(), options.context)) return error;
   report.format = "heed";
-  report.parameters = parameter_count(config);
-  report.config = config;
+  report.parameters = parameter_count(config.main());
+  report.config = config.main();
   report.metadata = parse_metadata(model.metadata());
-  return relayout_with(image, model, config, options.layout, kernels);
+  report.layout = options.layout.value_or(model.layout());
+  return relayout_with(image, model, config, report.layout, kernels);
 }
 
 }  // namespace
@@ -223,7 +233,7 @@ Error check_output(const std::string& output, const std::string& source, const s
 Error convert(ImageBytes& image, ConvertReport& report, const std::string& source, const std::string& tokenizer,
               const ConvertOptions& options, const Kernels& kernels) {
   report = ConvertReport{};
-  report.layout = options.layout;
+  report.layout = options.layout.value_or(Layout::packed);
   SourceFile file;
   if (!is_folder(source))
     if (Error error = file.open(source)) return error;
@@ -241,12 +251,12 @@ Error convert(ImageBytes& image, ConvertReport& report, const std::string& sourc
   std::vector<std::uint8_t> section;
   if (!tokenizer.empty())
     if (Error error = build_tokenizer(section, model, tokenizer)) return error;
-  ModelConfig limited = model.config;
+  StackConfig limited = model.config;
   if (Error error = set_context(limited, options.context)) return error.about(source);
   // Elsewhere calibration may use more positions than the image will have.
-  if (model.config.position == Position::learned) model.config.max_seq = limited.max_seq;
+  if (model.config.position_table) model.config.max_seq = limited.max_seq;
   QuantizedModel quantized;
-  if (Error error = quantize_model(quantized, report.quantize, model, options.layout, options.quantize, kernels))
+  if (Error error = quantize_model(quantized, report.quantize, model, report.layout, options.quantize, kernels))
     return error.about(source);
   quantized.config.max_seq = limited.max_seq;
   report.format = model.format;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // convert.hpp: from the files that people have to the bytes of an image, in one call.
 #pragma once
+#include <optional>
 #include <string>
 
 #include "quant/quantize.hpp"
@@ -8,7 +9,7 @@
 namespace heed::quant {
 
 struct ConvertOptions {
-  Layout layout = Layout::packed;
+  std::optional<Layout> layout;  // empty = an image's own, of a float model packed
   QuantizeOptions quantize;   // not for a .heed source, which keeps its numbers
   ReadOptions read;           // the same
   std::uint32_t context = 0;  // positions, at most the source's; 0 = the source's
@@ -19,7 +20,7 @@ struct ConvertOptions {
 struct ConvertReport {
   std::string format;          // of the source: "llama2.c version 0", "heed", "Hugging Face GPT2LMHeadModel"
   std::uint64_t source_bytes = 0, image_bytes = 0, parameters = 0;
-  ModelConfig config;
+  StackConfig config;
   Layout layout = Layout::row;
   double rope_theta = kUsualTheta;
   bool requantised = false;    // false for a .heed source: `quantize` is empty then

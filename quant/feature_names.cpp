@@ -2,8 +2,6 @@
 // feature_names.cpp: features as words.
 #include "quant/feature_names.hpp"
 
-#include <utility>
-
 namespace heed::quant {
 namespace {
 
@@ -67,26 +65,7 @@ bool parse_features(Features& set, const std::string& text) {
 }
 
 std::string missing_for(const ModelConfig& c) {
-  std::vector<std::string> parts;
-  const std::pair<bool, const char*> others[] = {
-      {c.architecture == Architecture::encoder || c.n_encoder_layers != 0, "an encoder"},
-      {c.architecture == Architecture::encoder_decoder, "an encoder beside the decoder"},
-      {c.input != Input::tokens, "feature vectors as input"},
-      {c.output == Output::pooled_class, "a pooled class as output"},
-      {c.output == Output::hidden_states, "hidden states as output"},
-      {c.norm_placement != NormPlacement::before, "norms behind the layers"},
-      {c.mask != Mask::causal, "a mask that is not causal"},
-      {c.window != 0, "a sliding window"},
-      {c.n_sinks != 0, "sinks"},
-      {(c.flags & kQueryKeyNorm) != 0, "a norm of queries and keys"},
-      {bits_of(c.embedding_scale) != bits_of(1.0f), "a scaled embedding"},
-      {c.tied_unembedding && (c.biases & kBiasHead), "a bias of a tied unembedding"},
-      {c.position == Position::sinusoidal, "sinusoidal positions"},
-      {c.position == Position::alibi, "ALiBi positions"},
-      {c.position == Position::relative, "relative positions"}};
-  for (const auto& [needed, what] : others)
-    if (needed) parts.push_back(what);
-  if (!parts.empty()) return joined(parts) + ", which this version does not carry";
+  if (!is_carried(c)) return "sinks, which this version does not carry";
   const Features needed = required_features(c), missing = needed - kBuiltFeatures;
   if (is_empty(missing)) return {};
   return joined(names_of(missing)) + ", which this build leaves out (-DHEED_FEATURES=" + define_for(needed) + ")";

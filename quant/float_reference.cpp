@@ -40,9 +40,9 @@ float dot(const float* a, const float* b, std::uint32_t n) {
 
 FloatReference::FloatReference(const FloatModel& model, std::uint32_t positions)
     : model_(model), positions_(positions), stride_(round_up(positions, kLanes)) {
-  const ModelConfig& c = model.config;
-  if (c.position == Position::learned && positions_ > c.max_seq) positions_ = c.max_seq;
-  const std::size_t cache = std::size_t{c.n_layers} * c.d_key_value() * stride_;
+  const StackConfig& c = model.config;
+  if (c.position_table && positions_ > c.max_seq) positions_ = c.max_seq;
+  const std::size_t cache = std::size_t{c.n_layers} * c.d_key() * stride_;
   keys_.resize(cache);
   values_.resize(cache);
   cosines_.resize(c.rotary_dims / 2);
@@ -52,8 +52,8 @@ FloatReference::FloatReference(const FloatModel& model, std::uint32_t positions)
   change_.resize(c.d_model);
   query_.resize(c.d_query());
   gathered_.resize(c.d_query());
-  key_.resize(c.d_key_value());
-  value_.resize(c.d_key_value());
+  key_.resize(c.d_key());
+  value_.resize(c.d_key());
   scores_.resize(stride_);
   gate_.resize(c.d_ff);
   up_.resize(c.d_ff);
@@ -61,7 +61,7 @@ FloatReference::FloatReference(const FloatModel& model, std::uint32_t positions)
 }
 
 Span<const float> FloatReference::step(std::uint32_t token) {
-  const ModelConfig& c = model_.config;
+  const StackConfig& c = model_.config;
   if (token >= c.vocab_size || position_ >= positions_) return {};
   for (std::size_t i = 0; i < cosines_.size(); ++i) {
     const SinCosDouble turned = sin_cos_double(position_ * model_.rotary_phases[i]);
@@ -105,14 +105,14 @@ void FloatReference::add_product(Stage change, Stage after, Role role, std::uint
 }
 
 void FloatReference::embed(std::uint32_t token) {
-  const ModelConfig& c = model_.config;
+  const StackConfig& c = model_.config;
   const auto row = [&](Role role, std::uint32_t r) {
     const float* first = model_.floats(role, 0) + std::size_t{r} * c.d_model;
     return std::vector<float>(first, first + c.d_model);
   };
   x_ = row(Role::token_embedding, token);
   show(Stage::token_embedding, 0, x_);
-  if (c.position == Position::learned) {
+  if (c.position_table) {
     const std::vector<float> position = row(Role::position_embedding, position_);
     show(Stage::position_embedding, 0, position);
     for (std::size_t i = 0; i < x_.size(); ++i) x_[i] += position[i];
@@ -150,7 +150,7 @@ void FloatReference::rotate(float* head) const {
 }
 
 void FloatReference::attention(std::uint32_t layer) {
-  const ModelConfig& c = model_.config;
+  const StackConfig& c = model_.config;
   multiply(query_, Role::w_query, layer, normed_);
   multiply(key_, Role::w_key, layer, normed_);
   multiply(value_, Role::w_value_down, layer, normed_);
@@ -172,7 +172,7 @@ void FloatReference::attention(std::uint32_t layer) {
 }
 
 void FloatReference::attend(std::uint32_t layer, std::uint32_t head) {
-  const ModelConfig& c = model_.config;
+  const StackConfig& c = model_.config;
   const std::uint32_t n = position_ + 1, padded = round_up(n, kLanes);
   const std::uint32_t kv_head = head / (c.n_heads / c.n_kv_heads);
   for (std::uint32_t p = 0; p < padded; ++p) scores_[p] = 0.0f;
@@ -211,7 +211,7 @@ float FloatReference::activate(float v) const {
       return static_cast<float>(0.5 * x * (1.0 + tanh_double(kSqrt2OverPi * (x + 0.044715 * x * x * x))));
     }
     case Activation::gelu_erf: return static_cast<float>(0.5 * x * (1.0 + erf_double(x * 0.7071067811865476)));
-    case Activation::silu: break;
+    default: break;  // SiLU
   }
   return static_cast<float>(x / (1.0 + exp_double(-x)));
 }

@@ -63,7 +63,7 @@ class FloatReference {
 
  private:
   std::size_t cache_row(std::uint32_t layer, std::uint32_t kv_head, std::uint32_t d) const {
-    const ModelConfig& c = model_.config;
+    const StackConfig& c = model_.config;
     return ((std::size_t{layer} * c.n_kv_heads + kv_head) * c.head_dim + d) * stride_;
   }
   void embed(std::uint32_t token);

@@ -2,6 +2,7 @@
 // image_writer.cpp: lays sections behind each other and signs them.
 #include "quant/image_writer.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 namespace heed::quant {
@@ -13,59 +14,60 @@ std::size_t round_up_64(std::size_t n) { return (n + 63) & ~std::size_t{63}; }
 
 TensorSection::TensorSection(const ModelConfig& config, Layout layout) : config_(config), layout_(layout) {
   std::uint64_t at = 0;
-  const auto add = [&](Role role, std::uint32_t layer) {
-    const TensorSlot slot = tensor_slot(config, role, layer);
-    TensorEntry e{};
-    e.role = slot.role;
-    e.type = slot.type;
-    e.layout = slot.type == ElementType::s8 ? layout : Layout::row;
-    e.layer = slot.layer;
-    e.group = static_cast<std::uint16_t>(slot.group);
-    e.rows = slot.rows;
-    e.cols = slot.cols;
-    e.offset64 = static_cast<std::uint32_t>(at / 64);
-    directory_.push_back(e);
-    at += slot_bytes(slot, layout);
-  };
-  const auto add_all = [&](std::uint32_t roles, std::uint32_t layer) {
-    for (std::uint32_t role = 0; role < kRoleCount; ++role)
-      if ((roles >> role) & 1u) add(static_cast<Role>(role), layer);
-  };
-  add_all(global_roles(config) & kRolesBeforeLayers, 0);
-  for (std::uint32_t layer = 0; layer < config.n_layers; ++layer) add_all(layer_roles(config), layer);
-  add_all(global_roles(config) & ~kRolesBeforeLayers, 0);
+  for (std::uint32_t stack = 0; stack < config.n_stacks; ++stack) {
+    tensors_of_[stack] = StackTensors(config.stacks[stack], static_cast<std::uint32_t>(directory_.size()));
+    for_each_slot(config.stacks[stack], [&](const TensorSlot& slot) {
+      TensorEntry e{};
+      e.role = slot.role;
+      e.type = slot.type;
+      e.layout = slot.type == ElementType::s8 ? layout : Layout::row;
+      e.stack = static_cast<std::uint8_t>(stack);
+      e.layer = slot.layer;
+      e.group = static_cast<std::uint16_t>(slot.group);
+      e.rows = slot.rows;
+      e.cols = slot.cols;
+      e.offset64 = static_cast<std::uint32_t>(at / 64);
+      e.bytes64 = static_cast<std::uint32_t>(slot_bytes(slot, layout) / 64);
+      directory_.push_back(e);
+      at += slot_bytes(slot, layout);
+    });
+  }
   bytes_.resize(static_cast<std::size_t>(at));
 }
 
-std::uint8_t* TensorSection::data(Role role, std::uint32_t layer) {
-  return bytes_.data() + std::size_t{directory_[tensor_index(config_, role, layer)].offset64} * 64;
+std::uint8_t* TensorSection::data(Role role, std::uint32_t layer, std::uint32_t stack) {
+  return bytes_.data() + std::size_t{directory_[tensors_of_[stack].index(role, layer)].offset64} * 64;
 }
 
-std::uint64_t TensorSection::bytes_of(Role role, std::uint32_t layer) const {
-  return slot_bytes(tensor_slot(config_, role, layer), layout_);
+std::uint64_t TensorSection::bytes_of(Role role, std::uint32_t layer, std::uint32_t stack) const {
+  return slot_bytes(slot(role, layer, stack), layout_);
 }
 
-void TensorSection::put(Role role, std::uint32_t layer, const QuantizedMatrix& matrix) {
-  pack(data(role, layer), matrix, layout_);
+void TensorSection::put(Role role, std::uint32_t layer, const QuantizedMatrix& matrix, std::uint32_t stack) {
+  pack(data(role, layer, stack), matrix, layout_);
 }
 
-void TensorSection::put_floats(Role role, std::uint32_t layer, const float* x) {
-  std::memcpy(data(role, layer), x, 4 * std::size_t{tensor_slot(config_, role, layer).cols});
+void TensorSection::put_floats(Role role, std::uint32_t layer, const float* x, std::uint32_t stack) {
+  std::memcpy(data(role, layer, stack), x, 4 * std::size_t{slot(role, layer, stack).cols});
 }
 
-void TensorSection::put_phases(const std::vector<std::uint32_t>& phases) {
-  std::memcpy(data(Role::rotary_phases, 0), phases.data(), 4 * phases.size());
+void TensorSection::put_phases(const std::vector<std::uint32_t>& phases, Role role, std::uint32_t stack) {
+  std::memcpy(data(role, 0, stack), phases.data(), 4 * phases.size());
+}
+
+void TensorSection::put_score_bias(const std::vector<std::int32_t>& bias, std::uint32_t stack) {
+  std::memcpy(data(Role::score_bias, 0, stack), bias.data(), 4 * bias.size());
 }
 
 void TensorSection::put_key_offset(std::uint32_t layer, const std::vector<std::int16_t>& values,
-                                   const std::vector<std::int8_t>& exponents) {
-  std::uint8_t* at = data(Role::key_offset, layer);
+                                   const std::vector<std::int8_t>& exponents, Role role, std::uint32_t stack) {
+  std::uint8_t* at = data(role, layer, stack);
   std::memcpy(at, values.data(), 2 * values.size());
   std::memcpy(at + 2 * values.size(), exponents.data(), exponents.size());
 }
 
-void TensorSection::put_bytes(Role role, std::uint32_t layer, const void* bytes) {
-  std::memcpy(data(role, layer), bytes, static_cast<std::size_t>(bytes_of(role, layer)));
+void TensorSection::put_bytes(Role role, std::uint32_t layer, const void* bytes, std::uint32_t stack) {
+  std::memcpy(data(role, layer, stack), bytes, static_cast<std::size_t>(bytes_of(role, layer, stack)));
 }
 
 std::string metadata_text(const Metadata& metadata) {
@@ -90,30 +92,21 @@ std::string metadata_value(Span<const std::uint8_t> section, const std::string& 
   return {};
 }
 
-void write_image(ImageBytes& image, const ModelConfig& config, const TensorSection& tensors,
-                 Span<const std::uint8_t> tokenizer, Span<const std::uint8_t> metadata, const Kernels& kernels) {
-  struct Part {
-    SectionKind kind;
-    const void* data;
-    std::size_t bytes;
-  };
-  std::vector<Part> parts;
-  parts.push_back({SectionKind::config, &config, sizeof config});
-  parts.push_back(
-      {SectionKind::directory, tensors.directory().data(), tensors.directory().size() * sizeof(TensorEntry)});
-  if (!tokenizer.empty()) parts.push_back({SectionKind::tokenizer, tokenizer.data(), tokenizer.size()});
-  if (!metadata.empty()) parts.push_back({SectionKind::metadata, metadata.data(), metadata.size()});
-  parts.push_back({SectionKind::tensors, tensors.bytes().data(), tensors.bytes().size()});
+void write_sections(ImageBytes& image, std::vector<OptionalSection> parts, const Kernels& kernels) {
+  parts.erase(std::remove_if(parts.begin(), parts.end(), [](const OptionalSection& s) { return s.bytes.empty(); }),
+              parts.end());
+  std::sort(parts.begin(), parts.end(),
+            [](const OptionalSection& a, const OptionalSection& b) { return a.kind < b.kind; });
 
   std::vector<SectionEntry> table;
   std::size_t end = sizeof(ImageHeader) + parts.size() * sizeof(SectionEntry);
-  for (const Part& part : parts) {
+  for (const OptionalSection& part : parts) {
     SectionEntry s{};
     s.kind = static_cast<std::uint32_t>(part.kind);
     s.offset = round_up_64(end);
-    s.bytes = part.bytes;
+    s.bytes = part.bytes.size();
     table.push_back(s);
-    end = static_cast<std::size_t>(s.offset) + part.bytes;
+    end = static_cast<std::size_t>(s.offset) + part.bytes.size();
   }
   ImageHeader header{};
   std::memcpy(header.magic, kMagic, sizeof kMagic);
@@ -125,8 +118,26 @@ void write_image(ImageBytes& image, const ModelConfig& config, const TensorSecti
   std::memcpy(image.data(), &header, sizeof header);
   std::memcpy(image.data() + sizeof header, table.data(), table.size() * sizeof(SectionEntry));
   for (std::size_t i = 0; i < parts.size(); ++i)
-    std::memcpy(image.data() + table[i].offset, parts[i].data, parts[i].bytes);
+    std::memcpy(image.data() + table[i].offset, parts[i].bytes.data(), parts[i].bytes.size());
   refresh_checksums({image.data(), image.size()}, kernels);
+}
+
+void write_image(ImageBytes& image, const ModelConfig& config, const TensorSection& tensors,
+                 const std::vector<OptionalSection>& sections, const Kernels& kernels) {
+  const auto bytes_of = [](const void* data, std::size_t bytes) {
+    return Span<const std::uint8_t>(static_cast<const std::uint8_t*>(data), bytes);
+  };
+  std::vector<OptionalSection> parts = sections;
+  parts.push_back({SectionKind::stacks, bytes_of(config.stacks, config.n_stacks * sizeof(StackConfig))});
+  parts.push_back({SectionKind::directory,
+                   bytes_of(tensors.directory().data(), tensors.directory().size() * sizeof(TensorEntry))});
+  parts.push_back({SectionKind::tensors, bytes_of(tensors.bytes().data(), tensors.bytes().size())});
+  write_sections(image, std::move(parts), kernels);
+}
+
+void write_image(ImageBytes& image, const ModelConfig& config, const TensorSection& tensors,
+                 Span<const std::uint8_t> tokenizer, Span<const std::uint8_t> metadata, const Kernels& kernels) {
+  write_image(image, config, tensors, {{SectionKind::tokenizer, tokenizer}, {SectionKind::metadata, metadata}}, kernels);
 }
 
 void refresh_checksums(Span<std::uint8_t> image, const Kernels& kernels) {

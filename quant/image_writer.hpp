@@ -20,23 +20,29 @@ class TensorSection {
 
   Layout layout() const { return layout_; }
   // Shapes must be those of tensor_slot().
-  void put(Role role, std::uint32_t layer, const QuantizedMatrix& matrix);
-  void put_floats(Role role, std::uint32_t layer, const float* x);
-  void put_phases(const std::vector<std::uint32_t>& phases);
+  void put(Role role, std::uint32_t layer, const QuantizedMatrix& matrix, std::uint32_t stack = 0);
+  void put_floats(Role role, std::uint32_t layer, const float* x, std::uint32_t stack = 0);
+  void put_phases(const std::vector<std::uint32_t>& phases, Role role = Role::rotary_phases, std::uint32_t stack = 0);
+  // ALiBi slopes [n_heads], or biases for each distance [n_heads, n_distances].
+  void put_score_bias(const std::vector<std::int32_t>& bias, std::uint32_t stack = 0);
   // values [n_kv_heads, head_dim], exponents [n_kv_heads].
   void put_key_offset(std::uint32_t layer, const std::vector<std::int16_t>& values,
-                      const std::vector<std::int8_t>& exponents);
-  // The bytes of a tensor that is not a matrix, as another image holds them.
-  void put_bytes(Role role, std::uint32_t layer, const void* bytes);
+                      const std::vector<std::int8_t>& exponents, Role role = Role::key_offset, std::uint32_t stack = 0);
+  // The bytes of a tensor, as another image of the same layout holds them.
+  void put_bytes(Role role, std::uint32_t layer, const void* bytes, std::uint32_t stack = 0);
 
-  std::uint64_t bytes_of(Role role, std::uint32_t layer) const;
+  TensorSlot slot(Role role, std::uint32_t layer, std::uint32_t stack = 0) const {
+    return tensor_slot(config_.stacks[stack], role, layer);
+  }
+  std::uint64_t bytes_of(Role role, std::uint32_t layer, std::uint32_t stack = 0) const;
   const std::vector<TensorEntry>& directory() const { return directory_; }
   const ImageBytes& bytes() const { return bytes_; }
 
  private:
-  std::uint8_t* data(Role role, std::uint32_t layer);
+  std::uint8_t* data(Role role, std::uint32_t layer, std::uint32_t stack);
 
   ModelConfig config_;
+  StackTensors tensors_of_[kMaxStacks];
   Layout layout_;
   std::vector<TensorEntry> directory_;
   ImageBytes bytes_;
@@ -50,8 +56,20 @@ std::string metadata_text(const Metadata& metadata);
 // The value of a key in a metadata section, or empty.
 std::string metadata_value(Span<const std::uint8_t> section, const std::string& key);
 
-// The whole image; the same parts give the same bytes. An empty tokenizer or metadata gives no such section.
-// `kernels` serves for the CRCs.
+// A section that an image may have or not, by its kind (SPEC.md 1.2).
+struct OptionalSection {
+  SectionKind kind;
+  Span<const std::uint8_t> bytes;  // empty = no such section
+};
+
+// An image of these sections, in any order, each kind at most once, empty ones left out. `kernels` serves for the CRCs.
+void write_sections(ImageBytes& image, std::vector<OptionalSection> parts, const Kernels& kernels);
+
+// The whole image; the same parts give the same bytes. Sections come in any order, each kind at most once; `kernels`
+// serves for the CRCs.
+void write_image(ImageBytes& image, const ModelConfig& config, const TensorSection& tensors,
+                 const std::vector<OptionalSection>& sections, const Kernels& kernels);
+// With nothing but a tokenizer and metadata.
 void write_image(ImageBytes& image, const ModelConfig& config, const TensorSection& tensors,
                  Span<const std::uint8_t> tokenizer, Span<const std::uint8_t> metadata, const Kernels& kernels);
 

@@ -30,10 +30,10 @@ Role norm_bias_of(Site site) {
                                     : Role::final_norm_bias;
 }
 // The bias of the matrices behind a norm, which a folded norm bias becomes a part of.
-std::uint16_t matrix_bias(Site site) {
-  return site == Site::attention_in ? kBiasQueryKeyValue : site == Site::ffn_in ? kBiasFfnIn : kBiasHead;
+std::uint32_t matrix_bias(Site site) {
+  return site == Site::attention_in ? (kBiasQuery | kBiasKey | kBiasValueDown) : site == Site::ffn_in ? kBiasFfnIn : kBiasUnembedding;
 }
-std::uint16_t folded_flag(Site site) {
+std::uint32_t folded_flag(Site site) {
   return site == Site::attention_in ? kAttentionGainFolded : site == Site::ffn_in ? kFfnGainFolded : kFinalGainFolded;
 }
 
@@ -60,7 +60,7 @@ std::vector<double> shifted_by(const float* weights, const float* norm_bias, std
 // exact on both sides and left out.
 double site_error(const FloatModel& model, const Calibration& calibration, Site site, std::uint32_t group, bool fold,
                   const Kernels& kernels) {
-  const ModelConfig& c = model.config;
+  const StackConfig& c = model.config;
   const bool per_layer = site != Site::unembed_in;
   const std::uint32_t n = calibration.samples, layers = per_layer ? c.n_layers : 1;
   SquaredError sum;
@@ -133,8 +133,8 @@ Error check_numbers(const QuantizedMatrix& matrix, Role role, std::uint32_t laye
   return good ? Error() : Error(describe(role, layer) + ": its numbers are too large for an image");
 }
 
-void put_key_offsets(TensorSection& tensors, const ModelConfig& c, const Calibration& calibration) {
-  std::vector<std::int16_t> values(c.d_key_value());
+void put_key_offsets(TensorSection& tensors, const StackConfig& c, const Calibration& calibration) {
+  std::vector<std::int16_t> values(c.d_key());
   std::vector<std::int8_t> exponents(c.n_kv_heads);
   for (std::uint32_t layer = 0; layer < c.n_layers; ++layer) {
     for (std::uint32_t head = 0; head < c.n_kv_heads; ++head) {
@@ -226,15 +226,16 @@ std::int8_t encode_key_offset(std::int16_t* values, const double* means, std::ui
 
 Error quantize_model(QuantizedModel& result, QuantizeReport& report, const FloatModel& model, Layout layout,
                      const QuantizeOptions& options, const Kernels& kernels) {
-  const ModelConfig& float_config = model.config;
+  const StackConfig& float_config = model.config;
   const Calibration calibration = calibrate(model);
   report = QuantizeReport{};
   report.calibration_tokens = static_cast<std::uint32_t>(calibration.tokens.size());
 
-  ModelConfig c = float_config;
+  StackConfig c = float_config;
   if (options.key_offset) c.flags |= kKeyOffset;
   for (int i = 0; i < kSiteCount; ++i) {
     const auto site = static_cast<Site>(i);
+    if (matrices_of(c, site).empty()) continue;
     SiteReport& s = report.sites[i];
     const auto measure = [&](std::uint32_t group, bool fold) {
       return site_error(model, calibration, site, group, fold, kernels);

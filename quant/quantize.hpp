@@ -63,7 +63,7 @@ std::int8_t encode_key_offset(std::int16_t* values, const double* means, std::ui
 // A quantised model, ready for write_image.
 struct QuantizedModel {
   // With groups, flags and biases as decided: folding a norm's bias gives the matrices behind it one.
-  ModelConfig config;
+  StackConfig config;
   std::optional<TensorSection> tensors;
 };
 

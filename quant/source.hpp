@@ -31,7 +31,7 @@ class FloatModel {
   FloatModel(FloatModel&&) = default;
   FloatModel& operator=(FloatModel&&) = default;
 
-  ModelConfig config;                        // nothing folded, no key offset, no groups
+  StackConfig config;                        // nothing folded, no key offset, no groups
   std::vector<std::uint32_t> rotary_phases;  // [rotary_dims / 2], with rotary positions
   double rope_theta = kUsualTheta;           // that they come from
   std::string format;                        // what was read, e.g. "llama2.c version 0"
@@ -49,10 +49,10 @@ class FloatModel {
   const float* bias(Role role, std::uint32_t layer) const { return find(biases_, role, layer); }
 
  private:
-  using Table = std::vector<const float*>;   // [n_layers, kRoleCount], globals as layer 0
+  using Table = std::vector<const float*>;   // [n_layers, kOptionalRoles], globals as layer 0
   static const float*& slot(Table& table, Role role, std::uint32_t layer);
   static const float* find(const Table& table, Role role, std::uint32_t layer) {
-    const std::size_t i = std::size_t{layer} * kRoleCount + static_cast<std::size_t>(role);
+    const std::size_t i = std::size_t{layer} * kOptionalRoles + static_cast<std::size_t>(role);
     return i < table.size() ? table[i] : nullptr;
   }
 
@@ -67,10 +67,10 @@ const char* name_of(Layout layout);
 std::string describe(Role role, std::uint32_t layer);
 
 // The matrices that a site feeds; the unembedding of a tied model is its token_embedding.
-std::vector<Role> matrices_of(const ModelConfig& config, Site site);
+std::vector<Role> matrices_of(const StackConfig& config, Site site);
 
 // Number of weights, gains and biases included, key offsets not. An image may have gained biases by folding.
-std::uint64_t parameter_count(const ModelConfig& config);
+std::uint64_t parameter_count(const StackConfig& config);
 
 // Readers call it last: the configuration is one that the runtime can express, every tensor is there, and every
 // number is finite and below 2^40.

@@ -24,18 +24,28 @@ struct Features {
   // What a sampler may do beside temperature, top-k and top-p; no image needs these two.
   bool repeat_penalty = true;
   bool min_p = true;
-  // Parts of attention and of the norms that some descriptions have.
-  bool windows = true;         // keys that a later position no longer sees
-  bool score_bias = true;      // of attention scores: ALiBi, relative buckets
-  bool norm_after = true;      // of a sublayer's output, or of the sum
-  bool query_key_norm = true;  // of each head's query and key
+  // What models take beyond a decoder of the Llama or GPT-2 family.
+  bool windows = true;           // keys that lie too far away to be seen
+  bool score_bias = true;        // ALiBi and relative positions
+  bool norm_after = true;        // norms behind the sublayers, or none behind the last block
+  bool query_key_norm = true;    // of each head
+  bool encode = true;            // whole sequences at once, both ways, and vectors as output
+  bool cross_attention = true;   // a second stack that attends to the first one's output
+  bool vector_input = true;      // feature vectors in the place of tokens
+  bool convolutions = true;      // in front of them
+  bool embedding_extras = true;  // a scale of embeddings, token types, class vectors, a norm behind the sum
+  bool side_by_side = true;      // attention and feed-forward layer on the same input
+  bool pooling = true;           // one output for a sequence, several output heads, vectors of length 1
+  bool dense = true;             // a matrix and an activation in front of the output
+  bool undivided_values = true;  // value maps that are not two factors
 };
 
 // A member by name, so that a set can be written as kLlamaFeatures+Feature::groups or kAllFeatures-Feature::threads: no
 // character of it means anything to a shell, to CMake or to make.
 enum class Feature : std::uint8_t {
   groups, biases, ungated, key_offset, pattern_tap, layer_norm, learned_positions, gelu, relu, threads, sampling, speed,
-  unrolled, repeat_penalty, min_p, windows, score_bias, norm_after, query_key_norm
+  unrolled, repeat_penalty, min_p, windows, score_bias, norm_after, query_key_norm, encode, cross_attention, vector_input,
+  convolutions, embedding_extras, side_by_side, pooling, dense, undivided_values
 };
 
 // In the order of `Feature`.
@@ -51,10 +61,21 @@ inline constexpr NamedFeature kFeatureTable[] = {
     {"relu", &Features::relu},             {"threads", &Features::threads},
     {"sampling", &Features::sampling},     {"speed", &Features::speed},
     {"unrolled", &Features::unrolled},     {"repeat_penalty", &Features::repeat_penalty},
-    {"min_p", &Features::min_p},           {"windows", &Features::windows},
-    {"score_bias", &Features::score_bias}, {"norm_after", &Features::norm_after},
-    {"query_key_norm", &Features::query_key_norm}};
-inline constexpr int kFeatureCount = static_cast<int>(Feature::query_key_norm) + 1;
+    {"min_p", &Features::min_p},
+    {"windows", &Features::windows},
+    {"score_bias", &Features::score_bias},
+    {"norm_after", &Features::norm_after},
+    {"query_key_norm", &Features::query_key_norm},
+    {"encode", &Features::encode},
+    {"cross_attention", &Features::cross_attention},
+    {"vector_input", &Features::vector_input},
+    {"convolutions", &Features::convolutions},
+    {"embedding_extras", &Features::embedding_extras},
+    {"side_by_side", &Features::side_by_side},
+    {"pooling", &Features::pooling},
+    {"dense", &Features::dense},
+    {"undivided_values", &Features::undivided_values}};
+inline constexpr int kFeatureCount = static_cast<int>(Feature::undivided_values) + 1;
 static_assert(sizeof kFeatureTable == kFeatureCount * sizeof(NamedFeature) && sizeof(Features) == kFeatureCount,
               "a member of Features is a Feature and has a row in kFeatureTable");
 
@@ -95,22 +116,12 @@ constexpr std::uint32_t feature_bits(const Features& set) {
 inline constexpr Features kAllFeatures{};
 inline constexpr Features kNoFeatures = kAllFeatures - kAllFeatures;
 // What a decoder of the Llama family with one scale per row takes on one core, as `heed quantize` writes it.
-inline constexpr Features kLlamaFeatures = [] {
-  Features f;
-  f.groups = f.biases = f.ungated = f.pattern_tap = f.layer_norm = f.learned_positions = false;
-  f.gelu = f.relu = f.threads = f.unrolled = f.repeat_penalty = f.min_p = false;
-  f.windows = f.score_bias = f.norm_after = f.query_key_norm = false;
-  return f;
-}();
+inline constexpr Features kLlamaFeatures = kNoFeatures + Feature::key_offset + Feature::sampling + Feature::speed;
 // The same of the GPT-2 family: layer norm, biases, learned positions, GELU without a gate.
 inline constexpr Features kGpt2Features = kLlamaFeatures + Feature::biases + Feature::ungated + Feature::layer_norm +
                                           Feature::learned_positions + Feature::gelu;
 // The smallest: the program picks its tokens itself.
-inline constexpr Features kDecoderFeatures = [] {
-  Features f = kLlamaFeatures;
-  f.sampling = f.speed = false;
-  return f;
-}();
+inline constexpr Features kDecoderFeatures = kLlamaFeatures - Feature::sampling - Feature::speed;
 
 // A firmware that carries less says so once for its whole program, e.g. -DHEED_FEATURES=kLlamaFeatures or
 // -DHEED_FEATURES=kLlamaFeatures+Feature::groups.

@@ -101,7 +101,7 @@ const char* heed_kernels_name(const heed_kernels* kernels);
 
 // A checked view of an image, which must outlive it and stay unchanged.
 typedef struct heed_model {
-  uint64_t storage[40];
+  uint64_t storage[96];
 } heed_model;
 
 // Checks the structure of `image` [image_bytes] and every number that is trusted later, but reads no weight; takes
@@ -128,10 +128,19 @@ HEED_CHECKED heed_status heed_model_open(heed_model* model, const void* image, s
 #define HEED_FEATURE_UNROLLED 4096u
 #define HEED_FEATURE_REPEAT_PENALTY 8192u
 #define HEED_FEATURE_MIN_P 16384u
-#define HEED_FEATURE_WINDOWS 32768u
-#define HEED_FEATURE_SCORE_BIAS 65536u
-#define HEED_FEATURE_NORM_AFTER 131072u
-#define HEED_FEATURE_QUERY_KEY_NORM 262144u
+#define HEED_FEATURE_WINDOWS 0x8000u
+#define HEED_FEATURE_SCORE_BIAS 0x10000u
+#define HEED_FEATURE_NORM_AFTER 0x20000u
+#define HEED_FEATURE_QUERY_KEY_NORM 0x40000u
+#define HEED_FEATURE_ENCODE 0x80000u
+#define HEED_FEATURE_CROSS_ATTENTION 0x100000u
+#define HEED_FEATURE_VECTOR_INPUT 0x200000u
+#define HEED_FEATURE_CONVOLUTIONS 0x400000u
+#define HEED_FEATURE_EMBEDDING_EXTRAS 0x800000u
+#define HEED_FEATURE_SIDE_BY_SIDE 0x1000000u
+#define HEED_FEATURE_POOLING 0x2000000u
+#define HEED_FEATURE_DENSE 0x4000000u
+#define HEED_FEATURE_UNDIVIDED_VALUES 0x8000000u
 // No build of this version carries it: an encoder, a sliding window and the like.
 #define HEED_FEATURE_NONE_HAS 0x80000000u
 
@@ -174,7 +183,7 @@ typedef struct heed_limits {
 
 // Where everything in a session's memory will be.
 typedef struct heed_plan {
-  uint64_t storage[64];
+  uint64_t storage[120];
 } heed_plan;
 
 // Integer arithmetic; touches no memory but the plan. `limits` may be null: all defaults.
@@ -204,7 +213,7 @@ uint64_t heed_plan_region_bytes(const heed_plan* plan, int region);
 // A model running in an arena: tokens in, logits out. Not to be copied. Sessions with arenas of their own are
 // independent of each other.
 typedef struct heed_session {
-  uint64_t storage[96 + 12 * sizeof(void*)];
+  uint64_t storage[480 + 12 * sizeof(void*)];
 } heed_session;
 
 // `arena` [arena_bytes]: at least heed_plan_arena_bytes, aligned to heed_plan_arena_align; any content; the session's

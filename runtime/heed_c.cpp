@@ -79,9 +79,9 @@ bool all_zero(const void* data, std::size_t bytes) {
 
 Span<std::byte> memory(void* data, std::size_t bytes) { return {static_cast<std::byte*>(data), bytes}; }
 
-const ModelConfig& config_of(const heed_model* model) {
-  static constexpr ModelConfig kNone{};  // its sizes are 0
-  return created(model) ? of(model).config() : kNone;
+const StackConfig& config_of(const heed_model* model) {
+  static constexpr StackConfig kNone{};  // its sizes are 0
+  return created(model) ? of(model).config().main() : kNone;
 }
 
 static_assert(HEED_OK == static_cast<int>(Status::ok) && HEED_BAD_ARGUMENT == static_cast<int>(Status::bad_argument) &&
@@ -120,7 +120,13 @@ static_assert(HEED_FEATURE_GROUPS == bit(Feature::groups) && HEED_FEATURE_BIASES
               HEED_FEATURE_REPEAT_PENALTY == bit(Feature::repeat_penalty) && HEED_FEATURE_MIN_P == bit(Feature::min_p) &&
               HEED_FEATURE_WINDOWS == bit(Feature::windows) && HEED_FEATURE_SCORE_BIAS == bit(Feature::score_bias) &&
               HEED_FEATURE_NORM_AFTER == bit(Feature::norm_after) &&
-              HEED_FEATURE_QUERY_KEY_NORM == bit(Feature::query_key_norm));
+              HEED_FEATURE_QUERY_KEY_NORM == bit(Feature::query_key_norm) &&
+              HEED_FEATURE_ENCODE == bit(Feature::encode) && HEED_FEATURE_CROSS_ATTENTION == bit(Feature::cross_attention) &&
+              HEED_FEATURE_VECTOR_INPUT == bit(Feature::vector_input) &&
+              HEED_FEATURE_CONVOLUTIONS == bit(Feature::convolutions) &&
+              HEED_FEATURE_EMBEDDING_EXTRAS == bit(Feature::embedding_extras) &&
+              HEED_FEATURE_SIDE_BY_SIDE == bit(Feature::side_by_side) && HEED_FEATURE_POOLING == bit(Feature::pooling) &&
+              HEED_FEATURE_DENSE == bit(Feature::dense) && HEED_FEATURE_UNDIVIDED_VALUES == bit(Feature::undivided_values));
 static_assert(std::is_same_v<heed_token, Token> && HEED_NO_TOKEN == kNoToken);
 static_assert(HEED_DECODE_BYTES == 3 * (kMaxPieceBytes + 1));
 
@@ -324,7 +330,7 @@ heed_status heed_sampler_accept(heed_sampler* sampler, const heed_token* tokens,
 heed_status heed_tokenizer_open(heed_tokenizer* tokenizer, const heed_model* model) {
   if (!tokenizer) return HEED_BAD_ARGUMENT;
   if (!created(model)) return finish(tokenizer, Status::bad_argument);
-  return finish(tokenizer, open(of(tokenizer), of(model).tokenizer(), of(model).config().vocab_size));
+  return finish(tokenizer, open(of(tokenizer), of(model).tokenizer(), of(model).config().main().vocab_size));
 }
 
 heed_token heed_tokenizer_bos(const heed_tokenizer* tokenizer) {

@@ -17,7 +17,6 @@ namespace heed {
 inline constexpr std::uint32_t kBlockKeys = 64;
 // A last, shorter block is a multiple of this many.
 inline constexpr std::uint32_t kKeyGranule = 16;
-inline constexpr std::uint32_t kMaxHeadDim = 256;
 
 // Compile-time facts about a table, enough to plan a session for a CPU that is not this one.
 struct KernelTraits {
@@ -31,6 +30,7 @@ struct KernelTraits {
   // Where a product's rows may be cut without a loss: row blocks that lie in one tile of at least `tile_tokens` vectors,
   // and those that are taken side by side for fewer.
   std::uint8_t tile_tokens = 1, tile_blocks = 1, stream_blocks = 1;
+  bool stores_first_sums = false;         // attend_block reads no numerators of fresh queries, so nobody clears them
 
   constexpr std::uint32_t blocks_together(std::uint32_t n) const { return n >= tile_tokens ? tile_blocks : stream_blocks; }
 };
@@ -108,6 +108,9 @@ struct AttentionSums {
   std::int32_t* references;   // [n]
 };
 
+// So far below 0 that no run of a call comes to hide a key.
+inline constexpr std::int32_t kNoneHidden = -(1 << 30);
+
 // Queries that meet one key block together: `n` vectors, in runs of `per_position` that see the same keys.
 struct BlockQueries {
   Activations queries;             // cols = head_dim
@@ -117,9 +120,9 @@ struct BlockQueries {
                                    // up to `visible_limit`
   std::uint32_t visible_limit;     // at most capacity; `visible` if all runs see the same keys
   float factor;                    // log2(e) * attention scale
-  // Feature windows: as many keys at the beginning of the block the first run does not see, each further run one more; 0
-  // and less are none. Every run sees a key.
-  std::int32_t hidden = 0;
+  // Feature windows: as many keys at the beginning of the block the first run does not see, each further run one more, if
+  // that is above 0. Every run sees a key.
+  std::int32_t hidden = kNoneHidden;
   // Feature score_bias: what is added to scores, in powers of two, Q10, at most 2^23 in magnitude; or null. That of key k
   // for head j of run r lies at bias[j * bias_stride + r - k], so in front of `bias` too.
   const std::int32_t* bias = nullptr;

@@ -39,8 +39,8 @@ bool all_in_range(const float* x, std::uint32_t n, bool may_be_zero_or_negative)
   return true;
 }
 
-// V1 to V4: the numbers of one tensor that the runtime trusts.
-Status check_values(const TensorSlot& slot, Layout layout, const std::uint8_t* data) {
+// V1 to V4, V6, V7: the numbers of one tensor that the runtime trusts.
+Status check_values(const StackConfig& c, const TensorSlot& slot, Layout layout, const std::uint8_t* data) {
   if (slot.type == ElementType::f32)
     return all_in_range(reinterpret_cast<const float*>(data), slot.cols, true) ? Status::ok : Status::bad_value;
   if (slot.type == ElementType::s16) {
@@ -50,6 +50,15 @@ Status check_values(const TensorSlot& slot, Layout layout, const std::uint8_t* d
       if (exponents[i] < -39 || exponents[i] > 41) return Status::bad_value;
     for (std::size_t i = 0; i < std::size_t{slot.rows} * slot.cols; ++i)
       if (values[i] == -32768) return Status::bad_value;
+    return Status::ok;
+  }
+  if (kBuiltFeatures.score_bias && slot.type == ElementType::s32) {
+    // Slopes are not negative; a bias for each distance is either sign.
+    const auto* bias = reinterpret_cast<const std::int32_t*>(data);
+    const std::size_t n = std::size_t{slot.rows} * slot.cols;
+    for (std::size_t i = 0; i < n; ++i)
+      if (c.position == Position::alibi ? bias[i] < 0 : bias[i] < -kMaxScoreBias || bias[i] > kMaxScoreBias)
+        return Status::bad_value;
     return Status::ok;
   }
   if (slot.type != ElementType::s8) return Status::ok;
@@ -66,43 +75,80 @@ Status check_values(const TensorSlot& slot, Layout layout, const std::uint8_t* d
 
 }  // namespace
 
-TensorSlot tensor_slot(const ModelConfig& c, Role role, std::uint32_t layer) {
+TensorSlot tensor_slot(const StackConfig& c, Role role, std::uint32_t layer) {
   TensorSlot s{role, ElementType::s8, static_cast<std::uint16_t>(layer), 1, c.d_model, 0, false};
-  const auto matrix = [&](std::uint32_t rows, std::uint32_t cols, Site site, std::uint16_t bias) {
+  const auto matrix = [&](std::uint32_t rows, std::uint32_t cols, Site site, std::uint32_t bias) {
     s.rows = rows;
     s.cols = cols;
     s.group = c.group(site);
     s.bias = kBuiltFeatures.biases && (c.biases & bias) != 0;
   };
-  switch (role) {
-    case Role::token_embedding:
-      matrix(c.vocab_size, c.d_model, Site::unembed_in, 0);
-      if (!c.tied_unembedding) s.group = 0;
+  const auto embeddings = [&](std::uint32_t rows) { s.rows = rows; };
+  const auto vector = [&](ElementType type, std::uint32_t n) {
+    s.type = type;
+    s.cols = n;
+  };
+  switch (part_of(role)) {
+    case Part::input:
+      switch (role) {
+        case Role::token_embedding:
+          if (c.tied_unembedding)
+            matrix(c.vocab_size, c.d_model, Site::unembed_in, kBiasUnembedding);
+          else
+            embeddings(c.vocab_size);
+          break;
+        case Role::position_embedding: embeddings(c.max_seq); break;
+        case Role::token_type_embedding: embeddings(c.n_token_types); break;
+        case Role::class_vectors: embeddings(c.n_class_vectors); break;
+        case Role::input_projection: matrix(c.d_model, c.d_input, Site::input_in, kBiasInput); break;
+        case Role::convolution_1: matrix(c.d_model, 3 * c.d_input, Site::input_in, kBiasInput); break;
+        case Role::convolution_2: matrix(c.d_model, 3 * c.d_model, Site::convolution_in, kBiasInput); break;
+        case Role::rotary_phases:
+        case Role::local_rotary_phases: vector(ElementType::u32, c.rotary_dims / 2); break;
+        case Role::score_bias:
+          vector(ElementType::s32, c.position == Position::alibi ? 1 : c.n_distances);
+          s.rows = c.n_heads;
+          break;
+        default: s.type = ElementType::f32; break;
+      }
       break;
-    case Role::position_embedding: s.rows = c.max_seq; break;
-    case Role::unembedding: matrix(c.vocab_size, c.d_model, Site::unembed_in, kBiasHead); break;
-    case Role::rotary_phases:
-      s.type = ElementType::u32;
-      s.cols = c.rotary_dims / 2;
+    case Part::output:
+      switch (role) {
+        case Role::dense: matrix(c.d_dense, c.d_model, Site::dense_in, kBiasDense); break;
+        case Role::dense_gain:
+        case Role::dense_norm_bias: vector(ElementType::f32, c.d_dense); break;
+        case Role::unembedding:
+          matrix(c.n_output_heads * c.n_outputs, c.d_output(), Site::unembed_in, kBiasUnembedding);
+          break;
+        default: s.type = ElementType::f32; break;
+      }
       break;
-    case Role::w_query: matrix(c.d_query(), c.d_model, Site::attention_in, kBiasQueryKeyValue); break;
-    case Role::w_key:
-    case Role::w_value_down: matrix(c.d_key_value(), c.d_model, Site::attention_in, kBiasQueryKeyValue); break;
-    case Role::w_value_up: matrix(c.d_model, c.d_query(), Site::value_up_in, kBiasValueUp); break;
-    case Role::key_offset:
-      s.type = ElementType::s16;
-      s.rows = c.n_kv_heads;
-      s.cols = c.head_dim;
-      break;
-    case Role::w_gate:
-    case Role::w_up: matrix(c.d_ff, c.d_model, Site::ffn_in, kBiasFfnIn); break;
-    case Role::w_down: matrix(c.d_model, c.d_ff, Site::down_in, kBiasDown); break;
-    case Role::attention_gain:
-    case Role::ffn_gain:
-    case Role::final_gain:
-    case Role::attention_norm_bias:
-    case Role::ffn_norm_bias:
-    case Role::final_norm_bias: s.type = ElementType::f32; break;
+    default: {
+      // Cross-attention is self-attention but for where keys and values come from.
+      const bool cross = kBuiltFeatures.cross_attention && part_of(role) == Part::cross;
+      const std::uint32_t d_source = cross ? c.d_source : c.d_model, shift = cross ? kCrossBiasShift : 0;
+      const Site query_in = cross ? Site::cross_in : Site::attention_in, source_in = cross ? Site::source_in : Site::attention_in;
+      switch (role_of(Part::layer, index_of(role))) {
+        case Role::w_query: matrix(c.d_query(), c.d_model, query_in, kBiasQuery << shift); break;
+        case Role::w_key: matrix(c.d_key(), d_source, source_in, kBiasKey << shift); break;
+        case Role::w_value_down: matrix(c.d_value(), d_source, source_in, kBiasValueDown << shift); break;
+        case Role::w_value_up:
+          matrix(c.d_model, c.d_heads(), cross ? Site::cross_value_up_in : Site::value_up_in, kBiasValueUp << shift);
+          break;
+        case Role::key_offset:
+          vector(ElementType::s16, c.head_dim);
+          s.rows = c.n_kv_heads;
+          break;
+        case Role::query_gain:
+        case Role::query_norm_bias:
+        case Role::key_gain:
+        case Role::key_norm_bias: vector(ElementType::f32, c.head_dim); break;
+        case Role::w_gate:
+        case Role::w_up: matrix(c.d_ff, c.d_model, Site::ffn_in, kBiasFfnIn); break;
+        case Role::w_down: matrix(c.d_model, c.d_ff, Site::down_in, kBiasDown); break;
+        default: s.type = ElementType::f32; break;
+      }
+    }
   }
   return s;
 }
@@ -116,7 +162,7 @@ std::uint64_t slot_bytes(const TensorSlot& s, Layout layout) {
       return weights > SIZE_MAX / 2 ? weights : tensor_bytes(layout, s.rows, s.cols, s.group, s.bias).total;
     }
     case ElementType::s16: return round_up_64(2 * n + s.rows);
-    default: return round_up_64(4 * n);
+    default: return round_up_64(4 * n);  // f32, u32, s32
   }
 }
 
@@ -130,7 +176,7 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
   if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) return Status::not_an_image;
   if (header.version != kFormatVersion) return Status::version_unsupported;
   if (header.total_bytes > image.size()) return Status::truncated;
-  if (header.n_sections < 3 || header.n_sections > 16) return Status::bad_section;
+  if (header.n_sections < 3 || header.n_sections > kMaxSections) return Status::bad_section;
   const auto total = static_cast<std::size_t>(header.total_bytes);
   std::size_t end = sizeof(ImageHeader) + header.n_sections * sizeof(SectionEntry);
   if (end > total) return Status::truncated;
@@ -139,78 +185,82 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
     if (r) return Status::bad_section;
 
   // S1 to S5: sections in ascending order of kind, behind each other with zeros between, to the last byte.
-  model.tokenizer_ = model.metadata_ = {};
   model.image_ = image.subspan(0, total);
   model.sections_ = reinterpret_cast<const SectionEntry*>(base + sizeof(ImageHeader));
   model.n_sections_ = header.n_sections;
-  Span<const std::uint8_t> config, directory, tensors;
   std::uint32_t kind_before = 0;
   for (std::uint32_t i = 0; i < header.n_sections; ++i) {
     const SectionEntry& s = model.sections_[i];
-    if (s.kind <= kind_before || s.kind > static_cast<std::uint32_t>(SectionKind::tensors) || s.reserved)
+    if (s.kind <= kind_before || (s.kind > kLastSectionKind && s.kind < kOptionalSection) || s.reserved)
       return Status::bad_section;
     if (s.offset != round_up_64(end) || s.bytes == 0 || s.offset > total || s.bytes > total - s.offset)
       return Status::bad_section;
-    const auto bytes = image.subspan(static_cast<std::size_t>(s.offset), static_cast<std::size_t>(s.bytes));
-    for (; base + end != bytes.data(); ++end)
+    for (; end != s.offset; ++end)
       if (base[end]) return Status::bad_section;
-    end += bytes.size();
+    end += static_cast<std::size_t>(s.bytes);
     kind_before = s.kind;
-    switch (static_cast<SectionKind>(s.kind)) {
-      case SectionKind::config: config = bytes; break;
-      case SectionKind::directory: directory = bytes; break;
-      case SectionKind::tokenizer: model.tokenizer_ = bytes; break;
-      case SectionKind::metadata: model.metadata_ = bytes; break;
-      case SectionKind::tensors: tensors = bytes; break;
-    }
   }
   if (end != total) return Status::bad_section;
-  if (config.empty() || directory.empty() || tensors.empty()) return Status::bad_section;
+  const auto stacks = model.section(SectionKind::stacks), directory = model.section(SectionKind::directory),
+             tensors = model.section(SectionKind::tensors);
+  if (stacks.empty() || directory.empty() || tensors.empty()) return Status::bad_section;
 
-  // C1 to C12: the configuration.
-  if (config.size() != sizeof(ModelConfig)) return Status::bad_section;
-  std::memcpy(&model.config_, config.data(), sizeof(ModelConfig));
+  // C1 to C19: the description. A build without cross-attention keeps the main stack of two, which asks for it.
+  const bool two = stacks.size() == 2 * sizeof(StackConfig);
+  if (!two && stacks.size() != sizeof(StackConfig)) return Status::bad_section;
+  model.config_.n_stacks = two && kMaxStacks == 2 ? 2 : 1;
   const ModelConfig& c = model.config_;
+  const std::size_t config_bytes = c.count() * sizeof(StackConfig);
+  std::memcpy(model.config_.stacks, stacks.end() - config_bytes, config_bytes);
   if (const Status s = check_config(c); s != Status::ok) return s;
 
-  // D1 to D6: the directory is exactly what the configuration implies.
-  const std::uint32_t globals = global_roles(c), layers = layer_roles(c);
-  model.roles_ = globals | layers;
-  model.entries_per_layer_ = count_bits(layers);
-  if (directory.size() != (count_bits(globals) + c.n_layers * model.entries_per_layer_) * sizeof(TensorEntry))
-    return Status::bad_tensor;
+  // D1 to D7: the directory is what the description implies, then tensors that nobody needs.
   model.directory_ = reinterpret_cast<const TensorEntry*>(directory.data());
+  model.n_entries_ = static_cast<std::uint32_t>(directory.size() / sizeof(TensorEntry));
   model.tensors_ = tensors.data();
+  if (directory.size() % sizeof(TensorEntry)) return Status::bad_tensor;
   std::size_t at = 0;
   std::uint32_t index = 0;
   bool first_matrix = true;
-  // Walks roles in directory order: globals before the layers, the layers, globals behind.
-  for (std::uint32_t pass = 0; pass < c.n_layers + 2; ++pass) {
-    const bool inside = pass >= 1 && pass <= c.n_layers;
-    const std::uint32_t roles = pass == 0   ? globals & kRolesBeforeLayers
-                                : inside    ? layers
-                                            : globals & ~kRolesBeforeLayers;
-    for (std::uint32_t role = 0; role < kRoleCount; ++role) {
-      if (!((roles >> role) & 1u)) continue;
-      if (pass <= 1 || !inside) model.first_[role] = static_cast<std::uint16_t>(index);
-      const TensorEntry& e = model.directory_[index++];
-      const TensorSlot slot = tensor_slot(c, static_cast<Role>(role), inside ? pass - 1 : 0);
-      Layout layout = Layout::row;
-      if (slot.type == ElementType::s8) {
-        if (first_matrix) model.layout_ = e.layout;  // that of all
-        first_matrix = false;
-        layout = model.layout_;
+  for (std::uint32_t stack = 0; stack < c.count(); ++stack) {
+    const StackConfig& sc = c.stacks[stack];
+    // Pass 0 is the part before the layers; then come the layers, their parts in turn, and the part behind.
+    constexpr std::uint32_t kParts = kBuiltFeatures.cross_attention ? 2 : 1;
+    for (std::uint32_t pass = 0; pass < kParts * sc.n_layers + 2; ++pass) {
+      const bool inside = pass != 0 && pass <= kParts * sc.n_layers;
+      const Part part = pass == 0                      ? Part::input
+                        : !inside                      ? Part::output
+                        : kParts == 2 && pass % 2 == 0 ? Part::cross
+                                                       : Part::layer;
+      for (std::uint32_t roles = roles_of(sc, part), i = 0; roles; roles >>= 1, ++i) {
+        if (!(roles & 1u)) continue;
+        if (index == model.n_entries_) return Status::bad_tensor;
+        const TensorEntry& e = model.directory_[index++];
+        const TensorSlot slot = tensor_slot(sc, role_of(part, i), inside ? (pass - 1) / kParts : 0);
+        Layout layout = Layout::row;
+        if (slot.type == ElementType::s8) {
+          if (first_matrix) model.layout_ = e.layout;  // that of all
+          first_matrix = false;
+          layout = model.layout_;
+        }
+        const std::uint64_t bytes = slot_bytes(slot, layout);
+        if (slot.type == ElementType::s8 && e.type == ElementType::s4) return Status::feature_not_built;
+        const TensorEntry expected{slot.role, slot.type, layout, static_cast<std::uint8_t>(stack), slot.layer,
+                             static_cast<std::uint16_t>(slot.group), slot.rows, slot.cols,
+                             static_cast<std::uint32_t>(at / 64), static_cast<std::uint32_t>(bytes / 64), {}};
+        if (std::memcmp(&e, &expected, sizeof e) != 0 || static_cast<int>(layout) >= kLayoutCount) return Status::bad_tensor;
+        if (slot.type == ElementType::s8 && layout != known_layout(layout)) return Status::layout_unsupported;
+        if (bytes > tensors.size() - at) return Status::bad_tensor;
+        if (const Status s = check_values(sc, slot, layout, tensors.data() + at); s != Status::ok) return s;
+        at += static_cast<std::size_t>(bytes);
       }
-      const TensorEntry expected{slot.role, slot.type, layout,     0, slot.layer, static_cast<std::uint16_t>(slot.group),
-                                 slot.rows, slot.cols, e.offset64, {}};
-      if (std::memcmp(&e, &expected, sizeof e) != 0 || static_cast<int>(layout) >= kLayoutCount || e.offset64 != at / 64)
-        return Status::bad_tensor;
-      if (slot.type == ElementType::s8 && layout != known_layout(layout)) return Status::layout_unsupported;
-      const std::uint64_t bytes = slot_bytes(slot, layout);
-      if (bytes > tensors.size() - at) return Status::bad_tensor;
-      if (const Status s = check_values(slot, layout, tensors.data() + at); s != Status::ok) return s;
-      at += static_cast<std::size_t>(bytes);
     }
+  }
+  for (; index < model.n_entries_; ++index) {
+    const TensorEntry& e = model.directory_[index];
+    if (static_cast<std::uint8_t>(e.role) < kOptionalRoles || e.offset64 != at / 64 || e.bytes64 > (tensors.size() - at) / 64)
+      return Status::bad_tensor;
+    at += std::size_t{e.bytes64} * 64;
   }
   return at == tensors.size() ? Status::ok : Status::bad_tensor;
 }
@@ -222,10 +272,9 @@ Status verify(const Model& model, const Kernels& kernels) {
     const std::uint8_t* bytes = model.image_.data() + s.offset;
     if (kernels.crc32c(0, bytes, static_cast<std::size_t>(s.bytes)) != s.crc) return Status::bad_checksum;
   }
-  const std::uint32_t count = tensor_count(model.config_);
-  for (std::uint32_t i = 0; i < count; ++i) {
+  for (std::uint32_t i = 0; i < model.n_entries_; ++i) {
     const TensorEntry& e = model.directory_[i];
-    if (e.type != ElementType::s8) continue;
+    if (e.type != ElementType::s8 || static_cast<std::uint8_t>(e.role) >= kOptionalRoles) continue;
     const std::uint8_t* w = model.tensors_ + std::size_t{e.offset64} * 64;
     const std::size_t n = std::size_t{padded_rows(e.layout, e.rows)} * padded_cols(e.layout, e.cols);
     if (known_layout(e.layout) != Layout::pair) {
@@ -241,10 +290,37 @@ Status verify(const Model& model, const Kernels& kernels) {
   return Status::ok;
 }
 
-Tensor Model::tensor(Role role, std::uint32_t layer) const {
-  const TensorEntry& e = find(role, layer);
-  const std::uint8_t* base = data(e);
-  const bool bias = kBuiltFeatures.biases && config_.biases != 0 && tensor_slot(config_, role, layer).bias;
+Span<const std::uint8_t> Model::section(SectionKind kind) const {
+  for (std::uint32_t i = 0; i < n_sections_; ++i)
+    if (sections_[i].kind == static_cast<std::uint32_t>(kind))
+      return image_.subspan(static_cast<std::size_t>(sections_[i].offset), static_cast<std::size_t>(sections_[i].bytes));
+  return {};
+}
+
+const TensorEntry* Model::find(Role role, std::uint32_t layer, std::uint32_t stack) const {
+  for (const TensorEntry *e = directory_, *end = e + n_entries_; e != end; ++e)
+    if (e->role == role && e->layer == layer && (kMaxStacks == 1 || e->stack == stack)) return e;
+  return nullptr;
+}
+
+Span<const char> Model::class_name(std::uint32_t index) const {
+  const Span<const std::uint8_t> all = classes();
+  const auto* at = reinterpret_cast<const char*>(all.data());
+  const char* const end = at + all.size();
+  for (; at != end; ++at) {
+    const char* const line = at;
+    while (at != end && *at != '\n') ++at;
+    if (index-- == 0) return {line, static_cast<std::size_t>(at - line)};
+    if (at == end) break;
+  }
+  return {};
+}
+
+Tensor Model::tensor(Role role, std::uint32_t layer, std::uint32_t stack) const {
+  const TensorEntry& e = *find(role, layer, stack);
+  const auto* base = static_cast<const std::uint8_t*>(data(&e));
+  const StackConfig& c = config_.stacks[stack];
+  const bool bias = kBuiltFeatures.biases && c.biases != 0 && tensor_slot(c, role, layer).bias;
   const TensorBytes at = tensor_bytes(e.layout, e.rows, e.cols, e.group, bias);
   Tensor t;
   t.weights = reinterpret_cast<const std::int8_t*>(base);
@@ -258,19 +334,12 @@ Tensor Model::tensor(Role role, std::uint32_t layer) const {
   return t;
 }
 
-const float* Model::floats(Role role, std::uint32_t layer) const {
-  return reinterpret_cast<const float*>(data(find(role, layer)));
-}
-
-const std::uint32_t* Model::rotary_phases() const {
-  return reinterpret_cast<const std::uint32_t*>(data(find(Role::rotary_phases, 0)));
-}
-
-KeyOffset Model::key_offset(std::uint32_t layer, std::uint32_t kv_head) const {
-  const std::uint8_t* base = data(find(Role::key_offset, layer));
-  const std::size_t n = std::size_t{config_.n_kv_heads} * config_.head_dim;
-  return {reinterpret_cast<const std::int16_t*>(base) + std::size_t{kv_head} * config_.head_dim,
-          reinterpret_cast<const std::int8_t*>(base)[2 * n + kv_head]};
+KeyOffset Model::key_offset(std::uint32_t layer, std::uint32_t kv_head, std::uint32_t stack, Role role) const {
+  const void* base = data(find(role, layer, stack));
+  const StackConfig& c = config_.stacks[stack];
+  const std::size_t n = std::size_t{c.n_kv_heads} * c.head_dim;
+  return {static_cast<const std::int16_t*>(base) + std::size_t{kv_head} * c.head_dim,
+          static_cast<const std::int8_t*>(base)[2 * n + kv_head]};
 }
 
 }  // namespace heed

@@ -124,5 +124,7 @@ constexpr std::uint32_t multiplier_index(Layout layout, std::uint32_t groups, st
 inline constexpr std::uint32_t kGroupedColsInS32 = 1024;
 // 127 * 127 * cols fits int32.
 inline constexpr std::uint32_t kMaxCols = 131072;
+// Of queries and keys, and of values.
+inline constexpr std::uint32_t kMaxHeadDim = 256;
 
 }  // namespace heed

@@ -95,13 +95,13 @@ Heapless tell(const Kernels& kernels, Span<const std::uint8_t> image, const Para
     Plan plan;
     if (const Status s = make_plan(plan, model.config(), kernels.traits); s != Status::ok) return s;
     Tokenizer tokenizer;
-    if (const Status s = open(tokenizer, model.tokenizer(), model.config().vocab_size); s != Status::ok) return s;
+    if (const Status s = open(tokenizer, model.tokenizer(), model.config().main().vocab_size); s != Status::ok) return s;
     Session session;
     if (const Status s = create(session, model, plan, kernels, arena); s != Status::ok) return s;
     session.set_parallel(parallel);
     Sampler sampler;
     const SamplerConfig warm = warm_sampler();
-    if (const Status s = create(sampler, warm, model.config().vocab_size, kernels, sampler_scratch); s != Status::ok)
+    if (const Status s = create(sampler, warm, model.config().main().vocab_size, kernels, sampler_scratch); s != Status::ok)
       return s;
     std::uint32_t n_prompt = 0;
     const char text[] = "the rain in Spain stays mainly in the plain";
@@ -142,7 +142,7 @@ void check_no_heap(const quant::ImageBytes& image) {
       REQUIRE(open(model, bytes(image), *k) == Status::ok);
       REQUIRE(make_plan(plan, model.config(), k->traits) == Status::ok);
       GuardedArena arena(plan.arena_bytes, plan.arena_align);
-      std::vector<std::uint32_t> sampler_scratch(model.config().vocab_size), tokenizer_scratch(1000);
+      std::vector<std::uint32_t> sampler_scratch(model.config().main().vocab_size), tokenizer_scratch(1000);
       std::vector<Token> prompt(100);
       std::vector<char> out(3 * 256);
       ThreadPool pool;
@@ -185,8 +185,8 @@ TEST_CASE("the heap is being watched", "[heap]") {
 }
 
 TEST_CASE("a random image runs without the heap", "[heap]") {
-  ModelConfig c = edge_configs()[0].config;
-  c.vocab_size = 300;
+  StackConfig c = edge_configs()[0].config;
+  c.vocab_size = c.n_outputs = 300;
   check_no_heap(random_image(c, Layout::packed, 91, bytes(small_tokenizer(300))));
 }
 

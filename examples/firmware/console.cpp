@@ -180,13 +180,13 @@ int main() {
   put(kernels.traits.name);
   put("\r\n");
   bool fits = is_ok(heed::open(model, {heed_model_image, image_bytes}, kernels)) &&
-              is_ok(heed::open(tokenizer, model.tokenizer(), model.config().vocab_size));
+              is_ok(heed::open(tokenizer, model.tokenizer(), model.config().main().vocab_size));
 #ifdef HEED_MAX_SEQ
-  limits.max_seq = model.config().max_seq < HEED_MAX_SEQ ? model.config().max_seq : HEED_MAX_SEQ;
+  limits.max_seq = model.config().main().max_seq < HEED_MAX_SEQ ? model.config().main().max_seq : HEED_MAX_SEQ;
 #endif
   fits = fits && is_ok(heed::make_plan(plan, model.config(), kernels.traits, limits)) &&
          is_ok(heed::create(session, model, plan, kernels, g_arena)) &&
-         (model.config().vocab_size <= kMaxVocabSize || is_ok(heed::Status::no_room));
+         (model.config().main().vocab_size <= kMaxVocabSize || is_ok(heed::Status::no_room));
   if (!fits) return 1;
   Story story{kernels, session, tokenizer, {}};
   for (std::uint32_t seed = 1;;) {

@@ -40,7 +40,7 @@ int main() {
   require(heed::open(model, {heed_model_image, static_cast<std::size_t>(heed_model_image_end - heed_model_image)}, kernels));
   heed::Limits limits;
 #ifdef HEED_MAX_SEQ
-  limits.max_seq = model.config().max_seq < HEED_MAX_SEQ ? model.config().max_seq : HEED_MAX_SEQ;
+  limits.max_seq = model.config().main().max_seq < HEED_MAX_SEQ ? model.config().main().max_seq : HEED_MAX_SEQ;
 #endif
   require(heed::make_plan(plan, model.config(), kernels.traits, limits));
   require(heed::create(session, model, plan, kernels, g_arena));
@@ -49,7 +49,7 @@ int main() {
   for (std::uint32_t i = 0; i < kTokens && session.position() < session.max_seq(); ++i) {
     heed::Span<const float> logits;
     require(session.step(logits, token));
-    token = static_cast<heed::Token>(kernels.argmax(logits.data(), model.config().vocab_size));
+    token = static_cast<heed::Token>(kernels.argmax(logits.data(), model.config().main().vocab_size));
     digest.add(kernels, token, logits);
     io::put_decimal(static_cast<std::uint32_t>(token));
     io::put_text(" ");

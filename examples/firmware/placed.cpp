@@ -91,7 +91,7 @@ int main() {
   require(is_ok(created()), "create");
 
   heed::Token token = 1;
-  const bool has_text = is_ok(heed::open(tokenizer, model.tokenizer(), model.config().vocab_size));
+  const bool has_text = is_ok(heed::open(tokenizer, model.tokenizer(), model.config().main().vocab_size));
   if (has_text && tokenizer.bos() != heed::kNoToken) token = tokenizer.bos();
   heed::Span<const float> logits;
   heed::Digest digest;
@@ -99,7 +99,7 @@ int main() {
   bool goes_on = true;
   while (session.position() < 200 && session.position() < session.max_seq()) {
     require(is_ok(session.step(logits, token)), "step");
-    token = static_cast<heed::Token>(kernels.argmax(logits.data(), model.config().vocab_size));
+    token = static_cast<heed::Token>(kernels.argmax(logits.data(), model.config().main().vocab_size));
     if (!goes_on) continue;  // the text is complete; the memories are tried on
     digest.add(kernels, token, logits);
     ++generated;

@@ -111,17 +111,17 @@ int main() {
   heed::Sampler sampler;
   const auto image_bytes = static_cast<std::size_t>(heed_model_image_end - heed_model_image);
   require(heed::open(model, {heed_model_image, image_bytes}, kernels), "open");
-  require(heed::open(tokenizer, model.tokenizer(), model.config().vocab_size), "tokenizer");
+  require(heed::open(tokenizer, model.tokenizer(), model.config().main().vocab_size), "tokenizer");
   heed::Limits limits;
 #ifdef HEED_MAX_SEQ
-  limits.max_seq = model.config().max_seq < HEED_MAX_SEQ ? model.config().max_seq : HEED_MAX_SEQ;
+  limits.max_seq = model.config().main().max_seq < HEED_MAX_SEQ ? model.config().main().max_seq : HEED_MAX_SEQ;
 #endif
   require(heed::make_plan(plan, model.config(), kernels.traits, limits), "plan");
   require(heed::create(session, model, plan, kernels, g_arena), "create");
   heed::SamplerConfig sampling;
   sampling.temperature = static_cast<float>(arguments.hundredths) / 100.0f;
   sampling.seed = arguments.seed;
-  require(heed::create(sampler, sampling, model.config().vocab_size, kernels,
+  require(heed::create(sampler, sampling, model.config().main().vocab_size, kernels,
                        {reinterpret_cast<std::byte*>(g_scratch.words), sizeof g_scratch.words}),
           "sampler");
 

@@ -61,7 +61,7 @@ std::uint32_t tell(const heed::Parallel& parallel) {
     return 0;
   session.set_parallel(parallel);
   heed::Digest digest;
-  const std::uint32_t vocabulary = model.config().vocab_size;
+  const std::uint32_t vocabulary = model.config().main().vocab_size;
   heed::Token prompt[kPrompt], token = 1;
   for (std::uint32_t i = 0; i < kPrompt; ++i) prompt[i] = static_cast<heed::Token>(1 + 37 * i % (vocabulary - 1));
   for (std::uint32_t i = 0; i <= kTokens; ++i) {

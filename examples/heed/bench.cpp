@@ -54,7 +54,7 @@ class Bench {
   Bench(HostSession& host, const LoadedModel& loaded)
       : host_(host),
         path_(loaded.path),
-        config_(loaded.model.config()),
+        config_(loaded.model.config().main()),
         counts_(count(config_)),
         step_bytes_(step_weight_bytes(config_, loaded.model.layout())) {
     const TensorSlot last =
@@ -126,7 +126,7 @@ class Bench {
 
   HostSession& host_;
   std::string path_;
-  ModelConfig config_;
+  StackConfig config_;
   Counts counts_;
   std::uint64_t step_bytes_ = 0, unembedding_bytes_ = 0;
   std::vector<Token> tokens_;
@@ -170,7 +170,7 @@ void print_as_json(const std::vector<Measurement>& rows, const Limits& limits, c
   }
   json["limits"] = {{"int8_macs_per_s", number_or_null(limits.macs_per_s)},
                     {"read_bytes_per_s", number_or_null(limits.bytes_per_s)}};
-  const ModelConfig& c = loaded.model.config();
+  const StackConfig& c = loaded.model.config().main();
   json["parameters"] = quant::parameter_count(c);
   json["macs_per_token"] = count(c).linear_macs;
   json["isa"] = host.kernels.traits.name;
@@ -232,7 +232,7 @@ void bench(const Options& options) {
   Limits limits;
   const Parallel parallel = host->pool.parallel();
   limits.macs_per_s = int8_peak(parallel, host->kernels.traits.name);
-  limits.bytes_per_s = read_bandwidth(parallel, step_weight_bytes(loaded.model.config(), loaded.model.layout()),
+  limits.bytes_per_s = read_bandwidth(parallel, step_weight_bytes(loaded.model.config().main(), loaded.model.layout()),
                                       host->kernels.traits.name);
   Bench bench(*host, loaded);
   std::vector<Measurement> rows;

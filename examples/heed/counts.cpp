@@ -14,32 +14,22 @@ std::uint64_t total_of(const std::vector<ParameterRow>& rows) {
 }
 
 // Gains, biases and positions: little in number, and not part of what one multiplies by.
-std::vector<ParameterRow> other_rows(const ModelConfig& c) {
+std::vector<ParameterRow> other_rows(const StackConfig& c) {
   const std::uint64_t d = c.d_model, layers = c.n_layers, norms = 2 * layers + 1;
-  const auto bias = [&](std::uint16_t bit, std::uint64_t n) { return c.biases & bit ? n : 0; };
+  const auto bias = [&](std::uint32_t bit, std::uint64_t n) { return c.biases & bit ? n : 0; };
   std::vector<ParameterRow> rows;
   const auto add = [&](const char* name, std::uint64_t each, std::uint64_t n) {
     if (each) rows.push_back({name, std::to_string(each), each, n});
   };
-  if (c.position == Position::learned) rows.push_back({"position_embedding", shape(c.max_seq, d), c.max_seq * d, 1});
+  if (c.position_table) rows.push_back({"position_embedding", shape(c.max_seq, d), c.max_seq * d, 1});
   add("norm gains", d, norms);
   add("norm biases", bias(kBiasNorm, d), norms);
   add("biases of a layer",
-      bias(kBiasQueryKeyValue, c.d_query() + 2 * c.d_key_value()) + bias(kBiasValueUp, d) +
+      bias(kBiasQuery, c.d_query()) + bias(kBiasKey, c.d_key()) + bias(kBiasValueDown, c.d_key()) + bias(kBiasValueUp, d) +
           bias(kBiasFfnIn, c.d_ff * (c.gated ? 2ull : 1ull)) + bias(kBiasDown, d),
       layers);
-  add("unembedding bias", bias(kBiasHead, c.vocab_size), 1);
+  add("unembedding bias", bias(kBiasUnembedding, c.vocab_size), 1);
   return rows;
-}
-
-// Calls visit(slot) for each tensor of the image.
-template <class Visit>
-void for_each_slot(const ModelConfig& c, Visit visit) {
-  for (std::uint32_t role = 0; role < kRoleCount; ++role) {
-    if ((global_roles(c) >> role) & 1u) visit(tensor_slot(c, static_cast<Role>(role), 0));
-    if (!((layer_roles(c) >> role) & 1u)) continue;
-    for (std::uint32_t layer = 0; layer < c.n_layers; ++layer) visit(tensor_slot(c, static_cast<Role>(role), layer));
-  }
 }
 
 }  // namespace
@@ -47,7 +37,7 @@ void for_each_slot(const ModelConfig& c, Visit visit) {
 std::uint64_t Counts::matrix_total() const { return total_of(matrices); }
 std::uint64_t Counts::other_total() const { return total_of(others); }
 
-Counts count(const ModelConfig& c) {
+Counts count(const StackConfig& c) {
   Counts counts;
   const std::uint64_t d = c.d_model, layers = c.n_layers, vocab = c.vocab_size;
   const auto per_head = [&](const char* name, std::uint64_t heads, bool up) {
@@ -73,21 +63,21 @@ Counts count(const ModelConfig& c) {
   return counts;
 }
 
-std::uint64_t tensor_section_bytes(const ModelConfig& c, Layout layout) {
+std::uint64_t tensor_section_bytes(const StackConfig& c, Layout layout) {
   std::uint64_t n = 0;
   for_each_slot(c, [&](const TensorSlot& slot) { n += slot_bytes(slot, layout); });
   return n;
 }
 
-std::uint64_t bare_image_bytes(const ModelConfig& c, Layout layout) {
+std::uint64_t bare_image_bytes(const StackConfig& c, Layout layout) {
   const auto aligned = [](std::uint64_t n) { return (n + kImageAlign - 1) / kImageAlign * kImageAlign; };
   std::uint64_t end = aligned(sizeof(ImageHeader) + 3 * sizeof(SectionEntry));
-  end = aligned(end + sizeof(ModelConfig));
-  end = aligned(end + tensor_count(c) * sizeof(TensorEntry));
+  end = aligned(end + sizeof(StackConfig));
+  end = aligned(end + StackTensors(c, 0).count * sizeof(TensorEntry));
   return end + tensor_section_bytes(c, layout);
 }
 
-std::uint64_t step_weight_bytes(const ModelConfig& c, Layout layout) {
+std::uint64_t step_weight_bytes(const StackConfig& c, Layout layout) {
   std::uint64_t n = 0;
   for_each_slot(c, [&](const TensorSlot& slot) {
     const bool looked_up = slot.role == Role::token_embedding && !c.tied_unembedding;

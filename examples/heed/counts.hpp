@@ -30,16 +30,16 @@ struct Counts {
   std::uint64_t matrix_total() const;
   std::uint64_t other_total() const;
 };
-Counts count(const ModelConfig& config);
+Counts count(const StackConfig& config);
 
 // Pairs of a token and a key that it sees in a text of n tokens.
 constexpr std::uint64_t visible_pairs(std::uint64_t n) { return n * (n + 1) / 2; }
 
 // Bytes of the tensor section in a layout, exactly.
-std::uint64_t tensor_section_bytes(const ModelConfig& config, Layout layout);
+std::uint64_t tensor_section_bytes(const StackConfig& config, Layout layout);
 // Bytes of an image without tokenizer and metadata.
-std::uint64_t bare_image_bytes(const ModelConfig& config, Layout layout);
+std::uint64_t bare_image_bytes(const StackConfig& config, Layout layout);
 // Bytes of weights, scales and multipliers that a step reads; of a matrix that is only looked up, one row.
-std::uint64_t step_weight_bytes(const ModelConfig& config, Layout layout);
+std::uint64_t step_weight_bytes(const StackConfig& config, Layout layout);
 
 }  // namespace heed::tool

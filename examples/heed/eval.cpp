@@ -45,7 +45,7 @@ class Reference {
  public:
   Reference(const std::string& path, const Model& model, const quant::ReadOptions& options) {
     if (const quant::Error e = quant::read_model(source_, path, options)) refuse("", e.sentence());
-    const ModelConfig &a = source_.config, &b = model.config();
+    const StackConfig &a = source_.config, &b = model.config().main();
     if (a.vocab_size != b.vocab_size || a.d_model != b.d_model || a.n_layers != b.n_layers || a.n_heads != b.n_heads)
       refuse(path, "not the source of this image: " + std::to_string(a.n_layers) + " layers of " +
                        std::to_string(a.d_model) + " and a vocabulary of " + std::to_string(a.vocab_size) +

@@ -64,7 +64,7 @@ std::string check_isa_name(const std::string& name) {
 // that others use too, far more.
 constexpr std::uint64_t kWorthThreads = 1u << 22;
 
-std::uint32_t default_threads(const ModelConfig& config) {
+std::uint32_t default_threads(const StackConfig& config) {
   if (count(config).linear_macs < kWorthThreads) return 1;
   return std::min(available_cpus(), ThreadPool::kMaxThreads);
 }
@@ -114,7 +114,7 @@ Tokenizer tokenizer_of(const LoadedModel& loaded) {
   if (loaded.model.tokenizer().empty())
     refuse(loaded.path, "the image has no tokenizer; convert its source again, with --tokenizer");
   Tokenizer tokenizer;
-  require(open(tokenizer, loaded.model.tokenizer(), loaded.model.config().vocab_size), loaded.path);
+  require(open(tokenizer, loaded.model.tokenizer(), loaded.model.config().main().vocab_size), loaded.path);
   return tokenizer;
 }
 
@@ -182,7 +182,7 @@ const Kernels& choose_kernels(const LoadedModel& loaded, const std::string& isa)
 
 HostSession::HostSession(const LoadedModel& loaded, const SessionOptions& options)
     : kernels(options.profile ? timed_kernels(choose_kernels(loaded, options.isa)) : choose_kernels(loaded, options.isa)) {
-  const ModelConfig& config = loaded.model.config();
+  const StackConfig& config = loaded.model.config().main();
   if (options.context > config.max_seq)
     refuse(loaded.path, "the model has a context of " + std::to_string(config.max_seq) +
                             " positions, --context asks for " + std::to_string(options.context));

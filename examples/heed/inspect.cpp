@@ -20,17 +20,20 @@ struct Options {
 
 const char* name_of(SectionKind kind) {
   switch (kind) {
-    case SectionKind::config: return "config";
+    case SectionKind::stacks: return "stacks";
     case SectionKind::directory: return "directory";
     case SectionKind::tokenizer: return "tokenizer";
     case SectionKind::metadata: return "metadata";
     case SectionKind::tensors: return "tensors";
+    case SectionKind::source_tokenizer: return "source_tokenizer";
+    case SectionKind::classes: return "classes";
+    case SectionKind::generation: return "generation";
   }
   return "unknown";
 }
 
 const char* name_of(ElementType type) {
-  static constexpr const char* kNames[] = {"s8", "f32", "u32", "s16"};
+  static constexpr const char* kNames[] = {"s8", "f32", "u32", "s16", "s4", "s32"};
   return kNames[static_cast<int>(type)];  // open() has checked it
 }
 
@@ -69,9 +72,9 @@ std::vector<Line> metadata_of(const Model& model) {
   return lines;
 }
 
-Json config_json(const ModelConfig& c) {
-  static constexpr const char* kActivations[] = {"relu", "gelu_tanh", "gelu_erf", "silu"};
-  static constexpr const char* kPositions[] = {"none", "learned", "sinusoidal", "rotary", "alibi", "relative"};
+Json config_json(const StackConfig& c) {
+  static constexpr const char* kActivations[] = {"relu", "gelu_tanh", "gelu_erf", "silu", "gelu_quick"};
+  static constexpr const char* kPositions[] = {"none", "rotary", "alibi", "relative"};
   Json groups;
   for (int i = 0; i < kSiteCount; ++i) groups[quant::name_of(static_cast<Site>(i))] = c.groups[i];
   return {{"d_model", c.d_model},
@@ -86,6 +89,7 @@ Json config_json(const ModelConfig& c) {
           {"activation", kActivations[static_cast<int>(c.activation)]},
           {"gated", c.gated != 0},
           {"biases", c.biases},
+          {"position_table", c.position_table != 0},
           {"position", kPositions[static_cast<int>(c.position)]},
           {"rotary_dims", c.rotary_dims},
           {"rotary_pairing", c.rotary_pairing == RotaryPairing::halves ? "halves" : "adjacent"},
@@ -102,9 +106,9 @@ Json config_json(const ModelConfig& c) {
 // Calls visit(entry, slot bytes) for each tensor.
 template <class Visit>
 void for_each_tensor(const Model& model, Visit visit) {
-  for (std::uint32_t i = 0; i < tensor_count(model.config()); ++i) {
+  for (std::uint32_t i = 0; i < model.n_entries(); ++i) {
     const TensorEntry& e = model.entry(i);
-    visit(e, slot_bytes(tensor_slot(model.config(), e.role, e.layer), e.layout));
+    visit(e, std::uint64_t{e.bytes64} * 64);
   }
 }
 
@@ -114,9 +118,9 @@ void print_as_json(const LoadedModel& loaded) {
   json["image_bytes"] = model.image().size();
   json["version"] = load_at<ImageHeader>(model.image(), 0).version;
   json["header_crc32c"] = hex8(load_at<ImageHeader>(model.image(), 0).header_crc);
-  json["parameters"] = quant::parameter_count(model.config());
+  json["parameters"] = quant::parameter_count(model.config().main());
   json["layout"] = quant::name_of(model.layout());
-  json["config"] = config_json(model.config());
+  json["config"] = config_json(model.config().main());
   const Features needed = required_features(model.config());
   json["features"] = quant::names_of(needed);
   json["heed_features"] = quant::define_for(needed);
@@ -143,7 +147,7 @@ void print_as_json(const LoadedModel& loaded) {
 
 void print_as_text(const LoadedModel& loaded) {
   const Model& model = loaded.model;
-  const ModelConfig& c = model.config();
+  const StackConfig& c = model.config().main();
   std::printf("%s: %s bytes, format version %u, %s parameters, layout %s\n", loaded.path.c_str(),
               grouped(model.image().size()).c_str(), load_at<ImageHeader>(model.image(), 0).version,
               grouped(quant::parameter_count(c)).c_str(), quant::name_of(model.layout()));
@@ -163,7 +167,7 @@ void print_as_text(const LoadedModel& loaded) {
 
   std::puts("\ntensors          layer type     rows x cols    group     bytes");
   for_each_tensor(model, [&](const TensorEntry& e, std::uint64_t bytes) {
-    const bool global = !((layer_roles(c) >> static_cast<unsigned>(e.role)) & 1u);
+    const bool global = !is_per_layer(e.role);
     std::printf("  %-15s %4s %-4s %8u x %-8u %5s %9s\n", quant::name_of(e.role),
                 global ? "" : std::to_string(e.layer).c_str(), name_of(e.type), e.rows, e.cols,
                 e.group ? std::to_string(e.group).c_str() : "", grouped(bytes).c_str());

@@ -31,7 +31,7 @@ struct Options {
 // Everything that is printed, in either form.
 struct Costs {
   std::string subject;  // a path or the name of a preset
-  ModelConfig config;
+  StackConfig config;
   Counts counts;
   const KernelTraits* traits = nullptr;
   Layout layout = Layout::row;  // that the target reads
@@ -66,7 +66,7 @@ void take_image(Costs& costs, const std::string& path) {
   LoadedModel loaded;
   load(loaded, path);
   costs.subject = path;
-  costs.config = loaded.model.config();
+  costs.config = loaded.model.config().main();
   costs.from_image = true;
   costs.layout = loaded.model.layout();
   costs.image_bytes = loaded.model.image().size();
@@ -81,7 +81,7 @@ Costs measure(const Options& options) {
   Costs costs;
   costs.traits = &traits_of(options.target);
   options.preset.empty() ? take_image(costs, options.model) : take_preset(costs, options.preset);
-  const ModelConfig& c = costs.config;
+  const StackConfig& c = costs.config;
   if (options.context > c.max_seq)
     refuse(costs.subject, "the model has a context of " + std::to_string(c.max_seq) +
                               " positions, --context asks for " + std::to_string(options.context));

@@ -8,16 +8,16 @@ namespace heed::tool {
 namespace {
 
 // What the quantiser makes of a Llama: gains folded into the matrices behind them, keys less their mean.
-ModelConfig llama(std::uint32_t d_model, std::uint32_t d_ff, std::uint32_t n_layers, std::uint32_t n_heads,
+StackConfig llama(std::uint32_t d_model, std::uint32_t d_ff, std::uint32_t n_layers, std::uint32_t n_heads,
                   std::uint32_t n_kv_heads, std::uint32_t vocab_size, std::uint32_t max_seq) {
-  ModelConfig c;
+  StackConfig c;
   c.d_model = d_model;
   c.d_ff = d_ff;
   c.n_layers = n_layers;
   c.n_heads = n_heads;
   c.n_kv_heads = n_kv_heads;
   c.head_dim = d_model / n_heads;
-  c.vocab_size = vocab_size;
+  c.vocab_size = c.n_outputs = vocab_size;
   c.max_seq = max_seq;
   c.rotary_dims = c.head_dim;
   c.attention_scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
@@ -26,16 +26,17 @@ ModelConfig llama(std::uint32_t d_model, std::uint32_t d_ff, std::uint32_t n_lay
 }
 
 // Layer norm, learned positions, biases, an ungated feed-forward layer and a matrix of its own for the unembedding.
-ModelConfig gpt(std::uint32_t d_model, std::uint32_t n_layers, std::uint32_t n_heads, std::uint32_t max_seq) {
-  ModelConfig c = llama(d_model, 4 * d_model, n_layers, n_heads, n_heads, 50257, max_seq);
+StackConfig gpt(std::uint32_t d_model, std::uint32_t n_layers, std::uint32_t n_heads, std::uint32_t max_seq) {
+  StackConfig c = llama(d_model, 4 * d_model, n_layers, n_heads, n_heads, 50257, max_seq);
   c.norm = Norm::layer;
   c.activation = Activation::gelu_tanh;
   c.gated = 0;
-  c.position = Position::learned;
+  c.position = Position::none;
+  c.position_table = 1;
   c.rotary_dims = 0;
   c.tied_unembedding = 0;
   c.flags = 0;
-  c.biases = kKnownBiases & ~kBiasHead;
+  c.biases = kBiasQuery | kBiasKey | kBiasValueDown | kBiasValueUp | kBiasFfnIn | kBiasDown | kBiasNorm;
   return c;
 }
 
@@ -43,7 +44,7 @@ ModelConfig gpt(std::uint32_t d_model, std::uint32_t n_layers, std::uint32_t n_h
 
 const std::vector<Preset>& presets() {
   static const std::vector<Preset> kPresets = [] {
-    ModelConfig smollm = llama(576, 1536, 30, 9, 3, 49152, 2048);
+    StackConfig smollm = llama(576, 1536, 30, 9, 3, 49152, 2048);
     smollm.rotary_pairing = RotaryPairing::halves;
     return std::vector<Preset>{
         {"stories260k", llama(64, 172, 5, 8, 4, 512, 512)},

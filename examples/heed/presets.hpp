@@ -10,7 +10,7 @@ namespace heed::tool {
 
 struct Preset {
   const char* name;
-  ModelConfig config;
+  StackConfig config;
   bool matrices_only = false;  // its familiar count leaves gains, biases and positions out
 };
 

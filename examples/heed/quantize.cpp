@@ -62,16 +62,12 @@ void note_tokenizer(const Options& options, const std::string& chosen, bool requ
     std::fprintf(stderr, "heed: note: tokenizer %s\n", one_line(chosen).c_str());
 }
 
-// What the command line says; else an image keeps its own, and a float model gets the default.
-Layout choose_layout(const Options& options) {
+// What the command line says; empty = an image's own.
+std::optional<Layout> choose_layout(const Options& options) {
   if (const KernelTraits* target = traits::find(options.target.c_str())) return target->preferred;
   for (int i = 0; i < kLayoutCount; ++i)
     if (options.layout == quant::name_of(static_cast<Layout>(i))) return static_cast<Layout>(i);
-  quant::SourceFile file;
-  Model model;
-  if (is_image(options.source) && !file.open(options.source) && open(model, file.bytes(), best_kernels()) == Status::ok)
-    return model.layout();
-  return quant::ConvertOptions{}.layout;  // also of an image that convert will refuse
+  return std::nullopt;
 }
 
 std::optional<std::uint32_t> choose_group(const std::string& group) {
@@ -94,6 +90,7 @@ Json to_json(const quant::ConvertReport& report, const Options& options) {
   if (!report.requantised) return json;
   json["matrix_error"] = report.quantize.matrix_error;
   for (int i = 0; i < kSiteCount; ++i) {
+    if (quant::matrices_of(report.config, static_cast<Site>(i)).empty()) continue;
     const quant::SiteReport& site = report.quantize.sites[i];
     json["sites"].push_back({{"site", quant::name_of(static_cast<Site>(i))},
                              {"group", group_name(site.group)},
@@ -124,6 +121,7 @@ void print(const quant::ConvertReport& report, const Options& options) {
   std::printf("output error of what is multiplied, int8 on both sides, over %u positions that the model wrote:\n",
               report.quantize.calibration_tokens);
   for (int i = 0; i < kSiteCount; ++i) {
+    if (quant::matrices_of(report.config, static_cast<Site>(i)).empty()) continue;
     const quant::SiteReport& site = report.quantize.sites[i];
     std::printf("  %-14s %6.3f %%  groups: %s\n", quant::name_of(static_cast<Site>(i)), 100.0 * site.error,
                 group_name(site.group).c_str());

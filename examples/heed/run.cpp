@@ -73,7 +73,7 @@ void prefill(Result& result, Span<const float>& logits, HostSession& host, const
 
 void generate(Result& result, HostSession& host, const Tokenizer& tokenizer, const Options& options,
               const Interrupt& interrupt) {
-  const std::uint32_t vocab_size = host.session.model().config().vocab_size, max_seq = host.session.max_seq();
+  const std::uint32_t vocab_size = host.session.model().config().main().n_outputs, max_seq = host.session.max_seq();
   SamplerConfig config = options.sampler;
   config.repeat_last = std::min(config.repeat_last, max_seq);  // no text is longer
   const std::size_t scratch_bytes =

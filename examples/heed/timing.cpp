@@ -55,25 +55,25 @@ std::uint8_t build_of(const Features& f) {
   return f.unrolled ? kAnyBuild : kSmallBuild;  // nobody unrolls what is small: that was not counted
 }
 
-StepFormula formula_of(const CoreCosts* costs, const ModelConfig& c, Layout layout) {
+StepFormula formula_of(const CoreCosts* costs, const StackConfig& c, Layout layout) {
   StepFormula formula;
   const double layers = c.n_layers, kv = c.n_kv_heads, heads = c.n_heads;
   const double per = heads / kv;
   const auto vector = [&](VectorOperation operation, std::uint32_t n) { return vector_cost(*costs, operation, n); };
-  const auto norm = [&](std::uint16_t folded) {
+  const auto norm = [&](std::uint32_t folded) {
     const bool gain = !(c.flags & folded);
     return vector(c.norm == Norm::layer ? (gain ? kLayerNormGain : kLayerNorm) : (gain ? kNormGain : kNorm), c.d_model);
   };
-  const auto product = [&](std::uint32_t rows, std::uint32_t cols, bool added, std::uint16_t bias) {
+  const auto product = [&](std::uint32_t rows, std::uint32_t cols, bool added, std::uint32_t bias) {
     return product_cost(*costs, rows, cols, layout, added, (c.biases & bias) != 0);
   };
 
-  double n = vector(kEmbed, c.d_model) * (c.position == Position::learned ? 2 : 1) + norm(kFinalGainFolded) +
-             product(c.vocab_size, c.d_model, false, kBiasHead);
+  double n = vector(kEmbed, c.d_model) * (c.position_table ? 2 : 1) + norm(kFinalGainFolded) +
+             product(c.vocab_size, c.d_model, false, kBiasUnembedding);
   if (c.rotary_dims) n += costs->turn[0] + costs->turn[1] * (c.rotary_dims / 2);
   n += layers * (norm(kAttentionGainFolded) + norm(kFfnGainFolded));
-  n += layers * (product(c.d_query(), c.d_model, false, kBiasQueryKeyValue) +
-                 2 * product(c.d_key_value(), c.d_model, false, kBiasQueryKeyValue) +
+  n += layers * (product(c.d_query(), c.d_model, false, kBiasQuery) + product(c.d_key(), c.d_model, false, kBiasKey) +
+                 product(c.d_key(), c.d_model, false, kBiasValueDown) +
                  product(c.d_model, c.d_query(), true, kBiasValueUp) + vector(kQuantise, c.d_query()));
   n += layers * ((c.gated ? 2 : 1) * product(c.d_ff, c.d_model, false, kBiasFfnIn) +
                  product(c.d_model, c.d_ff, true, kBiasDown) + vector(c.gated ? kGate : kGateAlone, c.d_ff));
@@ -114,7 +114,7 @@ bool has_costs(const std::string& core) {
   return false;
 }
 
-bool step_formula(StepFormula& formula, const std::string& core, const Features* features, const ModelConfig& c,
+bool step_formula(StepFormula& formula, const std::string& core, const Features* features, const StackConfig& c,
                   Layout layout) {
   for (const std::uint16_t group : c.groups)
     if (group) return false;

@@ -53,7 +53,7 @@ struct StepFormula {
 bool has_costs(const std::string& core);
 // For a build with these features, or for any build if that is null. False when the model has a part that was not counted:
 // groups along a row.
-bool step_formula(StepFormula& formula, const std::string& core, const Features* features, const ModelConfig& config,
+bool step_formula(StepFormula& formula, const std::string& core, const Features* features, const StackConfig& config,
                   Layout layout);
 
 }  // namespace heed::tool

@@ -69,6 +69,12 @@ struct Sight {
   constexpr bool is_plain() const { return !kKeysDiffer || (hidden == 0 && !bias); }
 };
 
+// Whether it is certain that every query of a call sees all keys alike: there are at most n runs.
+inline bool all_are_plain(const BlockQueries& q) {
+  return (!kBuiltFeatures.windows || q.hidden + static_cast<std::int32_t>(q.n) <= 0) &&
+         (!kBuiltFeatures.score_bias || !q.bias);
+}
+
 // Of head j of a run.
 [[gnu::always_inline]] inline Sight sight_of(const BlockQueries& q, std::uint32_t run, std::uint32_t j, std::uint32_t visible) {
   Sight sight{0, visible, nullptr};
@@ -129,6 +135,19 @@ std::int32_t set_distances(std::int32_t& max, const Sight& sight, const ScoreSca
   return -best;
 }
 
+// The scale of one query's scores, whose largest is `max`, by scale_of(max); if it does not see all keys alike, by and for
+// scores that are changed, and `max` with them. factor() is what scores are multiplied by.
+template <class At, class ScaleOf, class Factor>
+ScoreScale scale_of_seen(std::int32_t& max, const Sight& sight, At at, ScaleOf scale_of, Factor factor) {
+  if (sight.is_plain()) return scale_of(max);
+  max = largest_seen(sight, at);
+  ScoreScale scale = scale_of(max);
+  const std::int32_t largest = max, lower = set_distances(max, sight, scale, at);
+  if (kBuiltFeatures.score_bias && sight.bias) move_reference(scale, largest, factor(), lower);
+  set_distance_scale(scale);
+  return scale;
+}
+
 template <class Core>
 void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBlock& block, std::uint16_t* weights,
                   std::int32_t* reference, const std::uint16_t* exp2) {
@@ -148,15 +167,9 @@ void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBloc
       max = k == 0 || u > max ? u : max;
     }
     const float factor = q.queries.scales[index] * q.factor * pow2(key_exponent);
-    const Sight sight = sight_of(q, run, j, visible);
-    const auto at = [&scores](std::uint32_t k) -> std::int32_t& { return scores[k]; };
-    if (!sight.is_plain()) max = largest_seen(sight, at);
-    ScoreScale scale = score_scale(max, factor);
-    if (!sight.is_plain()) {
-      const std::int32_t largest = max, lower = set_distances(max, sight, scale, at);
-      if (kBuiltFeatures.score_bias && sight.bias) move_reference(scale, largest, factor, lower);
-      set_distance_scale(scale);
-    }
+    const ScoreScale scale = scale_of_seen(
+        max, sight_of(q, run, j, visible), [&scores](std::uint32_t k) -> std::int32_t& { return scores[k]; },
+        [=](std::int32_t largest) { return score_scale(largest, factor); }, [=] { return factor; });
     std::uint32_t denominator = 0;
     for (std::uint32_t k = 0; k < visible; ++k) {
       const std::uint32_t e = key_weight(static_cast<std::uint32_t>(max - scores[k]), scale, exp2);

@@ -12,12 +12,13 @@ constexpr std::uint32_t kUsualEnd = 50256;  // <|endoftext|>, when config.json d
 
 Error read_config(FloatModel& model, const Json& json) {
   ConfigReader in(json);
-  ModelConfig& c = model.config;
-  c = ModelConfig{};
+  StackConfig& c = model.config;
+  c = StackConfig{};
   c.norm = Norm::layer;
-  c.position = Position::learned;
+  c.position = Position::none;
+  c.position_table = 1;
   c.gated = 0;
-  c.biases = kBiasQueryKeyValue | kBiasValueUp | kBiasFfnIn | kBiasDown | kBiasNorm;
+  c.biases = (kBiasQuery | kBiasKey | kBiasValueDown) | kBiasValueUp | kBiasFfnIn | kBiasDown | kBiasNorm;
   const std::string activation = in.text_or("activation_function", "gelu_new");
   if (activation == "gelu_new" || activation == "gelu_pytorch_tanh")
     c.activation = Activation::gelu_tanh;
@@ -39,7 +40,7 @@ Error read_config(FloatModel& model, const Json& json) {
   c.d_ff = in.size_or("n_inner", 4 * c.d_model, 1, kMaxCols);
   if (c.d_ff > kMaxCols) in.refuse("n_embd", "makes a feed-forward layer of more than 131072");
   c.max_seq = in.size("n_positions", 1, 1u << 20);
-  c.vocab_size = in.size("vocab_size", 1, 1u << 20);
+  c.vocab_size = c.n_outputs = in.size("vocab_size", 1, 1u << 20);
   c.norm_epsilon = in.number_or("layer_norm_epsilon", 1e-5f);
   c.tied_unembedding = in.flag_or("tie_word_embeddings", true);
   c.attention_scale =
@@ -106,7 +107,7 @@ class Taker {
   }
 
   // A tensor that nobody took is a part of the model that nobody would run.
-  Error finish(const ModelConfig& c) {
+  Error finish(const StackConfig& c) {
     if (c.tied_unembedding) taken_.insert("lm_head.weight");  // the embedding once more
     for (std::uint32_t layer = 0; layer < c.n_layers; ++layer)
       for (const char* mask : {".attn.bias", ".attn.masked_bias"})
@@ -129,7 +130,7 @@ class Taker {
 
 Error read_gpt2(FloatModel& model, const Json& config, const SafeTensors& tensors) {
   if (Error error = read_config(model, config)) return error.about("config.json");
-  const ModelConfig& c = model.config;
+  const StackConfig& c = model.config;
   const std::size_t d = c.d_model;
   Taker in(model, tensors);
   in.matrix(Role::token_embedding, "wte.weight", c.vocab_size, d);

@@ -26,7 +26,7 @@ T load(const std::uint8_t* p) {
 }
 
 // Sizes that a Llama of this format can have; products of two of them cannot overflow 64 bits.
-Error fill_config(ModelConfig& c, const Header& h, bool tied) {
+Error fill_config(StackConfig& c, const Header& h, bool tied) {
   const auto refuse = [](const char* what, std::int64_t value) {
     return Error("not a usable llama2.c checkpoint: " + std::string(what) + " is " + std::to_string(value));
   };
@@ -40,7 +40,7 @@ Error fill_config(ModelConfig& c, const Header& h, bool tied) {
   if (head_dim % 2 != 0 || head_dim > static_cast<std::int32_t>(kMaxHeadDim)) return refuse("head_dim", head_dim);
   if (h.vocab_size < 1 || h.vocab_size > 1 << 20) return refuse("vocab_size", h.vocab_size);
   if (h.max_seq < 1 || h.max_seq > 1 << 20) return refuse("the context", h.max_seq);
-  c = ModelConfig{};
+  c = StackConfig{};
   c.tied_unembedding = tied;
   c.d_model = static_cast<std::uint32_t>(h.d_model);
   c.d_ff = static_cast<std::uint32_t>(h.d_ff);
@@ -48,14 +48,14 @@ Error fill_config(ModelConfig& c, const Header& h, bool tied) {
   c.n_heads = static_cast<std::uint32_t>(h.n_heads);
   c.n_kv_heads = static_cast<std::uint32_t>(h.n_kv_heads);
   c.head_dim = static_cast<std::uint32_t>(head_dim);
-  c.vocab_size = static_cast<std::uint32_t>(h.vocab_size);
+  c.vocab_size = c.n_outputs = static_cast<std::uint32_t>(h.vocab_size);
   c.max_seq = static_cast<std::uint32_t>(h.max_seq);
   c.rotary_dims = c.head_dim;
   c.attention_scale = 1.0f / square_root(static_cast<float>(c.head_dim));
   return {};
 }
 
-Error read_header(ModelConfig& config, std::string& format, std::size_t& header_bytes,
+Error read_header(StackConfig& config, std::string& format, std::size_t& header_bytes,
                   Span<const std::uint8_t> bytes) {
   if (bytes.size() < kHeaderBytes) return Error("too short for a llama2.c checkpoint");
   if (load<std::uint32_t>(bytes.data()) != kVersionedMagic) {
@@ -88,8 +88,8 @@ struct Run {
   bool is_table;
 };
 
-std::vector<Run> runs_of(const ModelConfig& c, bool versioned) {
-  const std::uint64_t d = c.d_model, ff = c.d_ff, kv = c.d_key_value();
+std::vector<Run> runs_of(const StackConfig& c, bool versioned) {
+  const std::uint64_t d = c.d_model, ff = c.d_ff, kv = c.d_key();
   const Run embedding{Role::token_embedding, 1, c.vocab_size * d, false};
   const Run attention_gain{Role::attention_gain, c.n_layers, d, false}, ffn_gain{Role::ffn_gain, c.n_layers, d, false};
   const Run w_query{Role::w_query, c.n_layers, d * d, false}, w_key{Role::w_key, c.n_layers, kv * d, false},
@@ -113,7 +113,7 @@ std::vector<Run> runs_of(const ModelConfig& c, bool versioned) {
 
 bool is_llama2c(Span<const std::uint8_t> bytes) {
   if (bytes.size() >= 4 && load<std::uint32_t>(bytes.data()) == kVersionedMagic) return true;
-  ModelConfig config;
+  StackConfig config;
   std::string format;
   std::size_t header_bytes = 0;
   return !read_header(config, format, header_bytes, bytes);
@@ -150,7 +150,7 @@ Error read_llama2c(FloatModel& model, Span<const std::uint8_t> bytes, const Read
   }
   model.bos = 1;
   model.eos = 2;
-  const ModelConfig& c = model.config;
+  const StackConfig& c = model.config;
   model.rope_theta = options.rope_theta != 0.0 ? options.rope_theta : kUsualTheta;
   if (tables && options.rope_theta == 0.0) {
     const std::size_t table_bytes = 4 * std::size_t{c.max_seq} * (c.head_dim / 2);

@@ -25,7 +25,7 @@ bool answer(std::uint32_t& digest, heed::Span<const std::uint8_t> image, const h
       !is_ok(heed::make_plan(plan, model.config(), kernels.traits), table))
     return false;
   const auto arena_bytes = static_cast<std::size_t>((plan.arena_bytes + 63) / 64 * 64);
-  const std::uint32_t vocab_size = model.config().vocab_size;
+  const std::uint32_t vocab_size = model.config().main().vocab_size;
   const std::size_t scratch_bytes = (heed::Sampler::scratch_bytes(vocab_size) + 63) / 64 * 64;
   auto* const arena = static_cast<std::byte*>(std::aligned_alloc(64, arena_bytes));
   auto* const scratch = static_cast<std::byte*>(std::aligned_alloc(64, scratch_bytes));

@@ -173,7 +173,7 @@ bool count_tokens() {
     return false;
   Span<const float> logits;
   for (std::uint32_t position = 0; position < session.max_seq() && position <= 256; ++position) {
-    const Token token = static_cast<Token>(1 + position % (model.config().vocab_size - 1));
+    const Token token = static_cast<Token>(1 + position % (model.config().main().vocab_size - 1));
     const bool counted = position % 16 == 0;
     if (counted) {
       put("token", position + 1, 0, 0, position + 1);

@@ -42,7 +42,7 @@ int main() {
   heed::Session session;
   const auto image_bytes = static_cast<std::size_t>(heed_model_image_end - heed_model_image);
   require(heed::open(model, {heed_model_image, image_bytes}, kernels) == heed::Status::ok, "open");
-  require(heed::open(tokenizer, model.tokenizer(), model.config().vocab_size) == heed::Status::ok, "tokenizer");
+  require(heed::open(tokenizer, model.tokenizer(), model.config().main().vocab_size) == heed::Status::ok, "tokenizer");
   require(heed::make_plan(plan, model.config(), kernels.traits) == heed::Status::ok, "plan");
   require(heed::create(session, model, plan, kernels, g_arena) == heed::Status::ok, "create");
   std::uint32_t n = 0;

@@ -177,7 +177,7 @@ bool count_steps(std::uint32_t n, std::uint32_t seed, std::uint32_t last) {
   std::uint32_t next = 0;
   if (last >= session.max_seq()) last = session.max_seq() - 1;
   for (std::uint32_t position = 0; position <= last; ++position) {
-    const auto token = static_cast<Token>(random_bits() % model.config().vocab_size);
+    const auto token = static_cast<Token>(random_bits() % model.config().main().vocab_size);
     Status status = Status::ok;
     if (position != next * last / (n - 1)) {
       status = session.step(logits, token);

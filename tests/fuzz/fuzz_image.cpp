@@ -36,7 +36,7 @@ void mend_header(std::uint8_t* image, std::size_t size, const heed::Kernels& ker
 
 void run(const heed::Model& model, const heed::Kernels& kernels) {
   using namespace heed;
-  const ModelConfig& c = model.config();
+  const StackConfig& c = model.config().main();
   Plan plan;
   require(make_plan(plan, c, kernels.traits, {c.max_seq < 70 ? c.max_seq : 70, 64}) == Status::ok);
   if (plan.arena_bytes > 64u << 20) return;
@@ -74,7 +74,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   require(verified == verify(model, portable));
   if (!model.tokenizer().empty()) {
     Tokenizer tokenizer;
-    (void)open(tokenizer, model.tokenizer(), model.config().vocab_size);
+    (void)open(tokenizer, model.tokenizer(), model.config().main().vocab_size);
   }
   run(model, portable);
   if (&best != &portable) run(model, best);

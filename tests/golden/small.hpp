@@ -7,14 +7,15 @@
 
 namespace heed::golden {
 
-inline ModelConfig small_config() {
-  ModelConfig c;
+inline StackConfig small_config() {
+  StackConfig c;
   c.norm = Norm::layer;
   c.activation = Activation::gelu_tanh;
   c.gated = 0;
-  c.position = Position::learned;
+  c.position = Position::none;
+  c.position_table = 1;
   c.tied_unembedding = 0;
-  c.biases = kKnownBiases;
+  c.biases = 255;  // of everything that there is
   c.flags = kKeyOffset;
   c.d_model = 40;
   c.d_ff = 72;
@@ -22,11 +23,11 @@ inline ModelConfig small_config() {
   c.n_heads = 4;
   c.n_kv_heads = 2;
   c.head_dim = 10;
-  c.vocab_size = 12;
+  c.vocab_size = c.n_outputs = 12;
   c.max_seq = 80;
   c.attention_scale = 0.3125f;
-  const std::uint16_t groups[kSiteCount] = {32, 32, 32, 64, 32};
-  for (int i = 0; i < kSiteCount; ++i) c.groups[i] = groups[i];
+  const std::uint16_t groups[] = {32, 32, 32, 64, 32};
+  for (int i = 0; i < 5; ++i) c.groups[i] = groups[i];
   return c;
 }
 
@@ -46,17 +47,17 @@ inline quant::QuantizedMatrix small_matrix(Numbers& numbers, const TensorSlot& s
   if (slot.bias)
     for (std::uint32_t r = 0; r < m.rows; ++r) m.bias.push_back(0.25f * numbers.next());
   // Tokens that end a text or stand for nothing are never picked, so that a text goes on.
-  if (slot.role == Role::unembedding)
+  if (slot.role == Role::unembedding && slot.bias)
     for (std::uint32_t r = 0; r < 3; ++r) m.bias[r] = -64.0f;
   return m;
 }
 
 // The image in any layout; the file holds Layout::row. Empty if the vocabulary is refused.
 inline quant::ImageBytes small_image(Layout layout, const Kernels& kernels) {
-  const ModelConfig config = small_config();
+  const StackConfig config = small_config();
   Numbers numbers(2);
   quant::TensorSection tensors(config, layout);
-  for (const TensorEntry& e : tensors.directory()) {
+  for (const NumberedTensor& e : numbered_tensors(config)) {
     const TensorSlot slot = tensor_slot(config, e.role, e.layer);
     if (slot.type == ElementType::s8) {
       const float size = e.role == Role::token_embedding      ? 0x1p-7f
@@ -67,7 +68,7 @@ inline quant::ImageBytes small_image(Layout layout, const Kernels& kernels) {
     } else if (slot.type == ElementType::f32) {
       std::vector<float> x(slot.cols);
       for (float& v : x)
-        v = e.role >= Role::attention_norm_bias ? 0.25f * numbers.next() : 1.0f + 0.25f * numbers.next();
+        v = is_norm_bias(e.role) ? 0.25f * numbers.next() : 1.0f + 0.25f * numbers.next();
       tensors.put_floats(e.role, e.layer, x.data());
     } else {
       std::vector<std::int16_t> values(std::size_t{slot.rows} * slot.cols);

@@ -5,6 +5,7 @@
 #include "quant/image_writer.hpp"
 #include "quant/quantize.hpp"
 #include "quant/tokenizer_tables.hpp"
+#include "tests/golden/numbered.hpp"
 
 namespace heed::golden {
 
@@ -22,7 +23,7 @@ class Numbers {
 };
 
 // A float model of these sizes: weights in [-1, 1), gains in [3/4, 5/4).
-inline quant::FloatModel numbered_model(const ModelConfig& config, std::uint32_t seed) {
+inline quant::FloatModel numbered_model(const StackConfig& config, std::uint32_t seed) {
   quant::FloatModel model;
   model.config = config;
   model.format = "numbers";
@@ -33,27 +34,21 @@ inline quant::FloatModel numbered_model(const ModelConfig& config, std::uint32_t
     for (float& v : x) v = slot.type == ElementType::f32 ? 1.0f + 0.25f * numbers.next() : numbers.next();
     model.own(role, layer, std::move(x));
   };
-  const auto fill_all = [&](std::uint32_t roles, std::uint32_t layer) {
-    for (std::uint32_t role = 0; role < kRoleCount; ++role)
-      if (((roles >> role) & 1u) && static_cast<Role>(role) != Role::rotary_phases)
-        fill(static_cast<Role>(role), layer);
-  };
-  fill_all(global_roles(config) & kRolesBeforeLayers, 0);
-  for (std::uint32_t layer = 0; layer < config.n_layers; ++layer) fill_all(layer_roles(config), layer);
-  fill_all(global_roles(config) & ~kRolesBeforeLayers, 0);
+  for (const NumberedTensor& t : numbered_tensors(config))
+    if (t.role != Role::rotary_phases) fill(t.role, t.layer);
   model.rotary_phases = quant::rotary_phases(config.rotary_dims, 10000.0);
   return model;
 }
 
-inline ModelConfig tiny_config() {
-  ModelConfig c;
+inline StackConfig tiny_config() {
+  StackConfig c;
   c.d_model = 8;
   c.d_ff = 12;
   c.n_layers = 1;
   c.n_heads = 2;
   c.n_kv_heads = 1;
   c.head_dim = 4;
-  c.vocab_size = 12;
+  c.vocab_size = c.n_outputs = 12;
   c.max_seq = 128;
   c.rotary_dims = 4;
   c.attention_scale = 0.5f;

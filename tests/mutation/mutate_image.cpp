@@ -84,7 +84,7 @@ void mend(ImageBytes& image) {
 // Prefill of 70 tokens and 4 steps, or as many as the context holds; the digest of all logits seen.
 // 0 when the model is too large to run here, a few seconds being what a mutation is worth.
 std::uint32_t run_model(const Model& model, const Kernels& kernels, std::uint64_t seed, long index) {
-  const ModelConfig& c = model.config();
+  const StackConfig& c = model.config().main();
   Plan plan;
   if (make_plan(plan, c, kernels.traits, {std::min(c.max_seq, 74u), 0}) != Status::ok) fail("no plan", seed, index);
   if (plan.arena_bytes > 256u << 20) return 0;
@@ -121,7 +121,7 @@ void open_and_run(ImageBytes& image, Outcomes& outcomes, std::uint64_t seed, lon
   if (verify(model, portable) != verify(model, best)) fail("tables disagree about verifying", seed, index);
   if (!model.tokenizer().empty()) {
     Tokenizer tokenizer;
-    if (open(tokenizer, model.tokenizer(), model.config().vocab_size) == Status::ok) {
+    if (open(tokenizer, model.tokenizer(), model.config().main().vocab_size) == Status::ok) {
       std::uint32_t n = 0;
       std::vector<Token> tokens(Tokenizer::max_tokens(12));
       std::vector<std::uint32_t> scratch(Tokenizer::scratch_bytes(12) / 4);
@@ -158,15 +158,16 @@ int main(int argc, char** argv) {
       return std::fprintf(stderr, "usage: mutate_image [--full | --count N] [--seed S]\n"), 2;
   }
   // Small ones with everything an image can have.
-  ModelConfig grouped = llama_config(24, 40, 1, 2, 1, 8, 280, 90);
+  StackConfig grouped = llama_config(24, 40, 1, 2, 1, 8, 280, 90);
   grouped.groups[static_cast<int>(Site::down_in)] = 32;
   grouped.flags = kKeyOffset;
   grouped.tied_unembedding = 0;
-  ModelConfig gpt2 = llama_config(20, 24, 1, 2, 2, 10, 13, 84);
+  StackConfig gpt2 = llama_config(20, 24, 1, 2, 2, 10, 13, 84);
   gpt2.norm = Norm::layer;
   gpt2.activation = Activation::gelu_tanh;
   gpt2.gated = 0;
-  gpt2.position = Position::learned;
+  gpt2.position = Position::none;
+  gpt2.position_table = 1;
   gpt2.rotary_dims = 0;
   gpt2.tied_unembedding = 0;
   gpt2.biases = kKnownBiases;

@@ -224,8 +224,8 @@ TEST_CASE("a checkpoint becomes a model of letters, or of bytes", "[characters]"
   for (const std::string& name : {std::string("chars:ABC"), std::string("bytes")}) {
     INFO(name);
     const bool letters = name != "bytes";
-    ModelConfig config = golden::tiny_config();
-    config.vocab_size = letters ? 3 : 256;
+    StackConfig config = golden::tiny_config();
+    config.vocab_size = config.n_outputs = letters ? 3 : 256;
     const std::vector<std::uint8_t> checkpoint = checkpoint_bytes(golden::numbered_model(config, 3), 1);
     const std::string source = letters ? "characters_test_3.bin" : "characters_test_256.bin";
     REQUIRE_FALSE(write_file(source, bytes(checkpoint)));

@@ -11,8 +11,8 @@
 
 namespace heed::test {
 
-inline ModelConfig small_config(bool tied) {
-  ModelConfig c = llama_config(24, 40, 2, 4, 2, 6, 30, 16);
+inline StackConfig small_config(bool tied) {
+  StackConfig c = llama_config(24, 40, 2, 4, 2, 6, 30, 16);
   c.attention_scale = 0.40824828f;  // 1 / sqrt(6)
   c.tied_unembedding = tied;
   return c;
@@ -22,7 +22,7 @@ inline ModelConfig small_config(bool tied) {
 // with positions divided by `scale`, in float32 as PyTorch computes them; theta 0 leaves them 0.
 inline std::vector<std::uint8_t> checkpoint_bytes(const quant::FloatModel& model, int version, double theta = 10000.0,
                                                   float scale = 1.0f) {
-  const ModelConfig& c = model.config;
+  const StackConfig& c = model.config;
   std::vector<std::uint8_t> bytes;
   const auto put = [&bytes](const void* data, std::size_t n) {
     const auto* p = static_cast<const std::uint8_t*>(data);

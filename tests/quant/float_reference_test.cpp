@@ -20,7 +20,7 @@ namespace {
 
 // The same model written down a second time, in double, all positions at once and without a cache.
 std::vector<double> naive_logits(const FloatModel& model, const std::vector<std::uint32_t>& tokens) {
-  const ModelConfig& c = model.config;
+  const StackConfig& c = model.config;
   using Vector = std::vector<double>;
   const auto multiply = [&](Role role, std::uint32_t layer, const Vector& x, std::size_t rows) {
     const float *w = model.floats(role, layer), *bias = model.bias(role, layer);
@@ -46,7 +46,7 @@ std::vector<double> naive_logits(const FloatModel& model, const std::vector<std:
       case Activation::gelu_tanh:
         return 0.5 * v * (1.0 + std::tanh(std::sqrt(2.0 / 3.141592653589793) * (v + 0.044715 * v * v * v)));
       case Activation::gelu_erf: return 0.5 * v * (1.0 + std::erf(v / std::sqrt(2.0)));
-      case Activation::silu: break;
+      default: break;
     }
     return v / (1.0 + std::exp(-v));
   };
@@ -64,8 +64,8 @@ std::vector<double> naive_logits(const FloatModel& model, const std::vector<std:
       const Vector h =
           norm(x[t], model.floats(Role::attention_gain, layer), model.floats(Role::attention_norm_bias, layer));
       q[t] = multiply(Role::w_query, layer, h, c.d_query());
-      k[t] = multiply(Role::w_key, layer, h, c.d_key_value());
-      v[t] = multiply(Role::w_value_down, layer, h, c.d_key_value());
+      k[t] = multiply(Role::w_key, layer, h, c.d_key());
+      v[t] = multiply(Role::w_value_down, layer, h, c.d_key());
       for (Vector* heads : {&q[t], &k[t]}) {
         for (std::size_t i = 0; i < heads->size() && c.position == Position::rotary; i += 2) {
           const double angle = static_cast<double>(t) *
@@ -111,38 +111,34 @@ std::vector<double> naive_logits(const FloatModel& model, const std::vector<std:
 namespace {
 
 // The Llama family, then everything else, mixed.
-std::vector<ModelConfig> configs_to_compare() {
-  std::vector<ModelConfig> list = {test::small_config(true), test::small_config(false)};
+std::vector<StackConfig> configs_to_compare() {
+  std::vector<StackConfig> list = {test::small_config(true), test::small_config(false)};
   for (const Activation activation :
        {Activation::relu, Activation::gelu_tanh, Activation::gelu_erf, Activation::silu}) {
     for (const bool gated : {false, true}) {
-      ModelConfig c = test::small_config(gated);
+      StackConfig c = test::small_config(gated);
       c.activation = activation;
       c.gated = gated;
       c.norm = Norm::layer;
-      c.position = gated ? Position::none : Position::learned;
+      c.position = Position::none;
+      c.position_table = !gated;
       c.rotary_dims = 0;
-      c.biases = gated ? kBiasFfnIn | kBiasNorm : 63;
+      c.biases = gated ? kBiasFfnIn | kBiasNorm : 255u;
       list.push_back(c);
     }
   }
   return list;
 }
 
-FloatModel with_biases(const ModelConfig& config) {
+FloatModel with_biases(const StackConfig& config) {
   FloatModel model = golden::numbered_model(config, 11);
   golden::Numbers numbers(12);
-  for (int r = 0; r < kRoleCount; ++r) {
-    const auto role = static_cast<Role>(r);
-    const bool global = (global_roles(config) & role_bit(role)) != 0;
-    if (!global && !(layer_roles(config) & role_bit(role))) continue;
-    for (std::uint32_t layer = 0; layer < (global ? 1 : config.n_layers); ++layer) {
-      const TensorSlot slot = tensor_slot(config, role, layer);
-      if (!slot.bias) continue;
-      std::vector<float> bias(slot.rows);
-      for (float& b : bias) b = numbers.next();
-      model.own_bias(role, layer, std::move(bias));
-    }
+  for (const golden::NumberedTensor& t : golden::numbered_tensors(config)) {
+    const TensorSlot slot = tensor_slot(config, t.role, t.layer);
+    if (!slot.bias) continue;
+    std::vector<float> bias(slot.rows);
+    for (float& b : bias) b = numbers.next();
+    model.own_bias(t.role, t.layer, std::move(bias));
   }
   return model;
 }
@@ -150,7 +146,7 @@ FloatModel with_biases(const ModelConfig& config) {
 }  // namespace
 
 TEST_CASE("the float reference agrees with the formulas written down twice") {
-  for (const ModelConfig& config : configs_to_compare()) {
+  for (const StackConfig& config : configs_to_compare()) {
     const FloatModel model = with_biases(config);
     REQUIRE_FALSE(check(model));
     const std::vector<std::uint32_t> tokens = {1, 29, 4, 4, 17, 0, 8, 21, 3, 12, 30 - 1, 6, 6, 6, 2, 9};

@@ -357,7 +357,7 @@ class Int8Walk {
   Model model_;
   Plan plan_;
   std::unique_ptr<test::GuardedArena> arena_;
-  const ModelConfig& c_ = model_.config();
+  const StackConfig& c_ = model_.config().main();
   const std::uint32_t n_ = kPositions;
   std::uint32_t b_ = 0;
   Numbers x_;  // [n, padded d_model], the residual stream
@@ -501,22 +501,23 @@ TEST_CASE("gpt_sort: of 729 answers at least 726 are the float model's, on every
 
 namespace {
 
-ModelConfig family_config(bool tied) {
-  ModelConfig c = test::llama_config(48, 80, 2, 4, 2, 12, 30, 40);
+StackConfig family_config(bool tied) {
+  StackConfig c = test::llama_config(48, 80, 2, 4, 2, 12, 30, 40);
   c.norm = Norm::layer;
-  c.position = Position::learned;
+  c.position = Position::none;
+  c.position_table = 1;
   c.rotary_dims = 0;
   c.activation = Activation::gelu_tanh;
   c.gated = 0;
   c.attention_scale = 0.28867513f;
   c.tied_unembedding = tied;
-  c.biases = kBiasQueryKeyValue | kBiasValueUp | kBiasFfnIn | kBiasDown | kBiasNorm;
+  c.biases = (kBiasQuery | kBiasKey | kBiasValueDown) | kBiasValueUp | kBiasFfnIn | kBiasDown | kBiasNorm;
   return c;
 }
 
 // numbered_model with weights of a trained model's size and small biases. With `odd_gain` not 1, odd channels of the
 // embeddings are small, though nothing that int8 would lose (a row's step is 1/128), and the gains bring them back.
-FloatModel family_model(const ModelConfig& config, std::uint32_t seed, float odd_gain = 1.0f) {
+FloatModel family_model(const StackConfig& config, std::uint32_t seed, float odd_gain = 1.0f) {
   FloatModel model = golden::numbered_model(config, seed);
   golden::Numbers numbers(seed + 1000);
   const auto visit = [&](Role role, std::uint32_t layer) {
@@ -526,7 +527,7 @@ FloatModel family_model(const ModelConfig& config, std::uint32_t seed, float odd
     for (std::size_t i = 0; i < x.size(); ++i) {
       const bool odd = i % slot.cols % 2 == 1;
       const bool embedding = role == Role::token_embedding || role == Role::position_embedding;
-      if (role >= Role::attention_norm_bias)
+      if (is_norm_bias(role))
         x[i] = 0.3f * numbers.next();
       else if (slot.type == ElementType::f32 && odd)
         x[i] *= odd_gain;
@@ -541,17 +542,12 @@ FloatModel family_model(const ModelConfig& config, std::uint32_t seed, float odd
     for (float& b : bias) b = 0.3f * numbers.next();
     model.own_bias(role, layer, std::move(bias));
   };
-  for (int r = 0; r < kRoleCount; ++r) {
-    const auto role = static_cast<Role>(r);
-    if (global_roles(config) & role_bit(role)) visit(role, 0);
-    for (std::uint32_t layer = 0; layer < config.n_layers && (layer_roles(config) & role_bit(role)); ++layer)
-      visit(role, layer);
-  }
+  for (const golden::NumberedTensor& t : golden::numbered_tensors(config)) visit(t.role, t.layer);
   return model;
 }
 
 // Quantised, opened, and the lowest cosine of the logits over a few positions. `config`: as in the image.
-double lowest_cosine(ModelConfig& config, const FloatModel& model, const QuantizeOptions& options) {
+double lowest_cosine(StackConfig& config, const FloatModel& model, const QuantizeOptions& options) {
   const Error wrong = check(model);
   INFO(wrong.sentence());
   REQUIRE_FALSE(wrong);
@@ -581,32 +577,32 @@ double lowest_cosine(ModelConfig& config, const FloatModel& model, const Quantiz
 }  // namespace
 
 TEST_CASE("GPT-2-like models: norm biases are folded into biases, tied or not, and the logits stay") {
-  constexpr std::uint16_t kInLayers = kAttentionGainFolded | kFfnGainFolded;
+  constexpr std::uint32_t kInLayers = kAttentionGainFolded | kFfnGainFolded;
   for (const bool tied : {true, false}) {
-    ModelConfig c;
+    StackConfig c;
     CHECK(lowest_cosine(c, family_model(family_config(tied), 5), {}) > 0.998);
     CHECK((c.flags & kInLayers) == kInLayers);
     CHECK(((c.flags & kFinalGainFolded) != 0) == !tied);
-    CHECK(((c.biases & kBiasHead) != 0) == !tied);  // the folded norm's, which the float model does not have
+    CHECK(((c.biases & kBiasUnembedding) != 0) == !tied);  // the folded norm's, which the float model does not have
     // No bias of its own to fold into.
-    ModelConfig bare = family_config(tied);
+    StackConfig bare = family_config(tied);
     bare.biases = kBiasNorm;
     CHECK(lowest_cosine(c, family_model(bare, 6), {}) > 0.998);
-    CHECK((c.biases & (kBiasQueryKeyValue | kBiasFfnIn)) == (kBiasQueryKeyValue | kBiasFfnIn));
+    CHECK((c.biases & ((kBiasQuery | kBiasKey | kBiasValueDown) | kBiasFfnIn)) == ((kBiasQuery | kBiasKey | kBiasValueDown) | kBiasFfnIn));
     CHECK((c.biases & (kBiasValueUp | kBiasDown)) == 0);
   }
 }
 
 TEST_CASE("GPT-2-like models: where folding costs accuracy, gain and bias of the norm stay tensors") {
   for (const bool tied : {true, false}) {
-    ModelConfig config = family_config(tied);
+    StackConfig config = family_config(tied);
     config.n_layers = 1;
     config.biases = kBiasNorm;
-    ModelConfig c;
+    StackConfig c;
     CHECK(lowest_cosine(c, family_model(config, 7, 30.0f), {0u, true}) > 0.98);
     CHECK((c.flags & kAttentionGainFolded) == 0);
-    CHECK((c.biases & kBiasQueryKeyValue) == 0);
-    CHECK((layer_roles(c) & role_bit(Role::attention_norm_bias)) != 0);
+    CHECK((c.biases & (kBiasQuery | kBiasKey | kBiasValueDown)) == 0);
+    CHECK(StackTensors(c, 0).has(Role::attention_norm_bias));
   }
 }
 
@@ -614,15 +610,15 @@ TEST_CASE("every activation, gated or not, with groups and without, learned, rot
   for (const Activation activation :
        {Activation::relu, Activation::gelu_tanh, Activation::gelu_erf, Activation::silu}) {
     for (const bool gated : {false, true}) {
-      ModelConfig config = family_config(false);
+      StackConfig config = family_config(false);
       config.activation = activation;
       config.gated = gated;
       config.norm = gated ? Norm::rms : Norm::layer;
-      config.biases = gated ? kBiasFfnIn | kBiasHead : 63;
-      config.position =
-          gated ? (activation == Activation::silu ? Position::none : Position::rotary) : Position::learned;
+      config.biases = gated ? kBiasFfnIn | kBiasUnembedding : 255u;
+      config.position = gated && activation != Activation::silu ? Position::rotary : Position::none;
+      config.position_table = !gated;
       config.rotary_dims = config.position == Position::rotary ? 12 : 0;
-      ModelConfig c;
+      StackConfig c;
       QuantizeOptions options;
       if (activation != Activation::relu) options.group = gated ? 32u : 0u;
       INFO(static_cast<int>(activation) << " gated " << gated);
@@ -632,7 +628,7 @@ TEST_CASE("every activation, gated or not, with groups and without, learned, rot
 }
 
 TEST_CASE("a model without BOS calibrates on several texts that begin with tokens spread over its vocabulary") {
-  ModelConfig config = family_config(false);
+  StackConfig config = family_config(false);
   config.max_seq = 11;
   FloatModel model = family_model(config, 9);
   model.bos = kNoSourceToken;

@@ -219,8 +219,8 @@ TEST_CASE("a GPT-2 folder gives the model that was written, matrices turned and 
     const Error error = read_model(model, folder.path);
     INFO(error.sentence());
     REQUIRE_FALSE(error);
-    const ModelConfig& c = model.config;
-    CHECK((c.norm == Norm::layer && c.position == Position::learned && c.activation == Activation::gelu_tanh));
+    const StackConfig& c = model.config;
+    CHECK((c.norm == Norm::layer && c.position_table && c.activation == Activation::gelu_tanh));
     CHECK((c.d_ff == 48 && c.head_dim == 4 && c.max_seq == 9 && c.tied_unembedding == 1 && c.gated == 0));
     CHECK(model.bos == kNoSourceToken);  // 50256 is not among 7 tokens
     CHECK(parameter_count(c) ==

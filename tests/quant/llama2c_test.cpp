@@ -45,7 +45,7 @@ TEST_CASE("llama2.c: versions 0 and 1, tied and untied, aligned or not, give the
         CHECK(got.rotary_phases == model.rotary_phases);
         CHECK(got.format == "llama2.c version " + std::to_string(version));
         for (std::uint32_t layer = 0; layer < 2; ++layer) {
-          for (int r = 0; r < kRoleCount; ++r) {
+          for (int r = 0; r < kOptionalRoles; ++r) {
             const auto role = static_cast<Role>(r);
             const float* expected = model.floats(role, layer);
             REQUIRE((got.floats(role, layer) != nullptr) == (expected != nullptr));

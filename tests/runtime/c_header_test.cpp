@@ -58,7 +58,7 @@ TEST_CASE("a run in C has the digest of the same run in C++, on every table", "[
     Model model;
     REQUIRE(open(model, bytes(image), *k) == Status::ok);
     Tokenizer tokenizer;
-    REQUIRE(open(tokenizer, model.tokenizer(), model.config().vocab_size) == Status::ok);
+    REQUIRE(open(tokenizer, model.tokenizer(), model.config().main().vocab_size) == Status::ok);
     Token prompt[16];
     std::uint32_t n = 0;
     alignas(8) std::byte scratch[256];
@@ -112,7 +112,7 @@ TEST_CASE("the committed golden image runs in C", "[c]") {
 TEST_CASE("getters give what the configuration says", "[c]") {
   const ImageBytes image = tiny();
   CRunning c(image);
-  const ModelConfig config = golden::tiny_config();
+  const StackConfig config = golden::tiny_config();
   CHECK(heed_model_vocab_size(&c.model) == config.vocab_size);
   CHECK(heed_model_max_seq(&c.model) == config.max_seq);
   CHECK(heed_model_d_model(&c.model) == config.d_model);
@@ -259,7 +259,7 @@ TEST_CASE("every status can be met through C, and has a text", "[c]") {
   };
   const auto header = [](ImageBytes& image) { return reinterpret_cast<ImageHeader*>(image.data()); };
   const auto config = [](ImageBytes& image) {
-    return reinterpret_cast<ModelConfig*>(section(image, SectionKind::config));
+    return reinterpret_cast<StackConfig*>(section(image, SectionKind::stacks));
   };
   const auto directory = [](ImageBytes& image) {
     return reinterpret_cast<TensorEntry*>(section(image, SectionKind::directory));
@@ -269,10 +269,10 @@ TEST_CASE("every status can be met through C, and has a text", "[c]") {
   meet(HEED_MISALIGNED, heed_model_open(&model, good.data() + 4, good.size() - 4, k));
   meet(HEED_TRUNCATED, heed_model_open(&model, good.data(), good.size() - 1, k));
   meet(HEED_NOT_AN_IMAGE, open_changed([&](ImageBytes& i) { header(i)->magic[0] = 'H'; }));
-  meet(HEED_VERSION_UNSUPPORTED, open_changed([&](ImageBytes& i) { header(i)->version = 2; }));
+  meet(HEED_VERSION_UNSUPPORTED, open_changed([&](ImageBytes& i) { header(i)->version = 1; }));
   meet(HEED_BAD_SECTION, open_changed([&](ImageBytes& i) { header(i)->n_sections = 2; }));
   meet(HEED_BAD_CONFIG, open_changed([&](ImageBytes& i) { config(i)->d_model = 0; }));
-  meet(HEED_FEATURE_NOT_BUILT, open_changed([&](ImageBytes& i) { config(i)->mask = Mask::bidirectional; }));
+  meet(HEED_FEATURE_NOT_BUILT, open_changed([&](ImageBytes& i) { config(i)->n_sinks = 1; }));
   meet(HEED_BAD_TENSOR, open_changed([&](ImageBytes& i) { directory(i)->rows += 1; }));
   meet(HEED_BAD_VALUE, open_changed([&](ImageBytes& i) {
          // The scales of the first matrix stand behind its weights.
@@ -395,21 +395,21 @@ TEST_CASE("what an image needs and a build carries, in C", "[c]") {
   CHECK(heed_built_features() == feature_bits(kBuiltFeatures));
   const auto needed = [](auto change) {
     ImageBytes image = tiny();
-    change(*reinterpret_cast<ModelConfig*>(section(image, SectionKind::config)), image);
+    change(*reinterpret_cast<StackConfig*>(section(image, SectionKind::stacks)), image);
     return heed_needed_features(image.data(), image.size(), portable());
   };
-  const std::uint32_t as_it_is = needed([](ModelConfig&, ImageBytes&) {});
+  const std::uint32_t as_it_is = needed([](StackConfig&, ImageBytes&) {});
   Model model;
   const ImageBytes good = tiny();
   REQUIRE(open(model, bytes(good), *find_kernels("portable")) == Status::ok);
   CHECK(as_it_is == feature_bits(required_features(model.config())));
-  CHECK(needed([](ModelConfig& c, ImageBytes&) { c.mask = Mask::bidirectional; }) == (as_it_is | HEED_FEATURE_NONE_HAS));
-  CHECK(needed([](ModelConfig& c, ImageBytes&) {
+  CHECK(needed([](StackConfig& c, ImageBytes&) { c.n_sinks = 1; }) == (as_it_is | HEED_FEATURE_NONE_HAS));
+  CHECK(needed([](StackConfig& c, ImageBytes&) {
           c.activation = Activation::relu;
-          c.mask = Mask::bidirectional;  // or the tensors would contradict the rest
+          c.n_sinks = 1;  // or the tensors would contradict the rest
         }) == (as_it_is | HEED_FEATURE_RELU | HEED_FEATURE_NONE_HAS));
-  CHECK(needed([](ModelConfig& c, ImageBytes&) { c.d_model = 0; }) == 0);
-  CHECK(needed([](ModelConfig&, ImageBytes& image) { image[0] = 'x'; }) == 0);
+  CHECK(needed([](StackConfig& c, ImageBytes&) { c.d_model = 0; }) == 0);
+  CHECK(needed([](StackConfig&, ImageBytes& image) { image[0] = 'x'; }) == 0);
   CHECK(heed_needed_features(nullptr, 0, portable()) == 0);
   CHECK(heed_needed_features(good.data(), good.size(), nullptr) == 0);
   CHECK(heed_needed_features(good.data() + 1, good.size() - 1, portable()) == 0);
@@ -559,9 +559,9 @@ TEST_CASE("objects have room to grow before the ABI breaks", "[c]") {
   CHECK(sizeof(Sampler) * 8 <= sizeof(heed_sampler) * 7);
   CHECK(sizeof(Tokenizer) * 8 <= sizeof(heed_tokenizer) * 7);
   // Their sizes are the ABI.
-  CHECK(sizeof(heed_model) == 320);
+  CHECK(sizeof(heed_model) == 768);
   CHECK(sizeof(heed_plan) == 512);
-  CHECK(sizeof(heed_session) == (sizeof(void*) == 8 ? 1536u : 1152u));
+  CHECK(sizeof(heed_session) == (sizeof(void*) == 8 ? 1920u : 1536u));
   CHECK(sizeof(heed_sampler) == 96);
   CHECK(sizeof(heed_tokenizer) == 192);
   CHECK(sizeof(heed_decoder) == 32);

@@ -33,7 +33,7 @@ TEST_CASE("good images open and verify, in every layout, and every table reads t
         Model model;
         REQUIRE(open(model, bytes(image), *k) == Status::ok);
         CHECK(verify(model, *k) == Status::ok);
-        CHECK(std::memcmp(&model.config(), &c.config, sizeof(ModelConfig)) == 0);
+        CHECK(std::memcmp(&model.config().main(), &c.config, sizeof(StackConfig)) == 0);
         CHECK(static_cast<int>(model.layout()) == layout);
         CHECK(model.tokenizer().empty());
         CHECK(std::string(model.metadata().begin(), model.metadata().end()) == "name=random\n");

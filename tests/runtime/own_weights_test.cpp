@@ -181,32 +181,32 @@ TEST_CASE("what is not built is refused", "[own weights]") {
 }
 
 TEST_CASE("a configuration says what it needs", "[own weights]") {
-  ModelConfig c;
+  StackConfig c;
   c.d_model = c.d_ff = 16;
   c.n_layers = c.n_heads = c.n_kv_heads = 1;
   c.head_dim = c.rotary_dims = 16;
-  c.vocab_size = c.max_seq = 16;
+  c.vocab_size = c.n_outputs = c.max_seq = 16;
   c.attention_scale = 0.25f;
   CHECK(is_empty(required_features(c)));
   REQUIRE(check_config(c) == Status::ok);
   const auto needs = [&](Feature f, auto edit) {
-    ModelConfig changed = c;
+    StackConfig changed = c;
     edit(changed);
     const Features expected = kNoFeatures + f;
     return feature_bits(required_features(changed)) == feature_bits(expected) &&
            check_config(changed) == (has(kBuiltFeatures, f) ? Status::ok : Status::feature_not_built);
   };
-  CHECK(needs(Feature::groups, [](ModelConfig& m) { m.groups[3] = 64; }));
-  CHECK(needs(Feature::biases, [](ModelConfig& m) { m.biases = kBiasDown; }));
-  CHECK(needs(Feature::ungated, [](ModelConfig& m) { m.gated = 0; }));
-  CHECK(needs(Feature::key_offset, [](ModelConfig& m) { m.flags = kKeyOffset; }));
-  CHECK(needs(Feature::layer_norm, [](ModelConfig& m) { m.norm = Norm::layer; }));
-  CHECK(needs(Feature::layer_norm, [](ModelConfig& m) { m.norm = Norm::layer, m.biases = kBiasNorm; }));
-  CHECK(needs(Feature::learned_positions, [](ModelConfig& m) { m.position = Position::learned, m.rotary_dims = 0; }));
-  CHECK(needs(Feature::gelu, [](ModelConfig& m) { m.activation = Activation::gelu_tanh; }));
-  CHECK(needs(Feature::gelu, [](ModelConfig& m) { m.activation = Activation::gelu_erf; }));
-  CHECK(needs(Feature::relu, [](ModelConfig& m) { m.activation = Activation::relu; }));
-  c.mask = Mask::bidirectional;
+  CHECK(needs(Feature::groups, [](StackConfig& m) { m.groups[3] = 64; }));
+  CHECK(needs(Feature::biases, [](StackConfig& m) { m.biases = kBiasDown; }));
+  CHECK(needs(Feature::ungated, [](StackConfig& m) { m.gated = 0; }));
+  CHECK(needs(Feature::key_offset, [](StackConfig& m) { m.flags = kKeyOffset; }));
+  CHECK(needs(Feature::layer_norm, [](StackConfig& m) { m.norm = Norm::layer; }));
+  CHECK(needs(Feature::layer_norm, [](StackConfig& m) { m.norm = Norm::layer, m.biases = kBiasNorm; }));
+  CHECK(needs(Feature::learned_positions, [](StackConfig& m) { m.position_table = 1, m.position = Position::none, m.rotary_dims = 0; }));
+  CHECK(needs(Feature::gelu, [](StackConfig& m) { m.activation = Activation::gelu_tanh; }));
+  CHECK(needs(Feature::gelu, [](StackConfig& m) { m.activation = Activation::gelu_erf; }));
+  CHECK(needs(Feature::relu, [](StackConfig& m) { m.activation = Activation::relu; }));
+  c.n_sinks = 1;
   CHECK(!is_carried(c));
   CHECK(check_config(c) == Status::feature_not_built);
 }

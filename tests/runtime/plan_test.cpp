@@ -17,22 +17,22 @@ namespace {
 using namespace heed;
 
 // The configuration of stories260K.
-constexpr ModelConfig stories() {
-  ModelConfig c;
+constexpr StackConfig stories() {
+  StackConfig c;
   c.d_model = 64;
   c.d_ff = 172;
   c.n_layers = 5;
   c.n_heads = 8;
   c.n_kv_heads = 4;
   c.head_dim = 8;
-  c.vocab_size = 512;
+  c.vocab_size = c.n_outputs = 512;
   c.max_seq = 512;
   c.rotary_dims = 8;
   c.attention_scale = 0.35355338f;
   return c;
 }
 
-constexpr Plan planned(const ModelConfig& c, const KernelTraits& traits, const Limits& limits = {}) {
+constexpr Plan planned(const StackConfig& c, const KernelTraits& traits, const Limits& limits = {}) {
   Plan plan;
   return make_plan(plan, c, traits, limits) == Status::ok ? plan : Plan{};
 }
@@ -102,9 +102,9 @@ TEST_CASE("arena bytes of the golden configuration are pinned for every table", 
 }
 
 TEST_CASE("what lives at the same time does not overlap and is aligned", "[plan]") {
-  std::vector<ModelConfig> configs = {stories()};
+  std::vector<StackConfig> configs = {stories()};
   for (const std::uint32_t width : {1u, 15u, 17u, 33u, 100u}) {
-    ModelConfig c = stories();
+    StackConfig c = stories();
     c.d_model = width;
     c.d_ff = width * 3 + 1;
     c.n_heads = 3;
@@ -113,12 +113,12 @@ TEST_CASE("what lives at the same time does not overlap and is aligned", "[plan]
     c.rotary_dims = width > 1 ? 2 : 0;
     if (width == 1) c.head_dim = c.rotary_dims = 2;
     c.max_seq = width * 7;
-    c.vocab_size = width + 2;
+    c.vocab_size = c.n_outputs = width + 2;
     c.groups[static_cast<int>(Site::down_in)] = 32;
     configs.push_back(c);
   }
   for (const KernelTraits* traits : traits::kAll) {
-    for (const ModelConfig& c : configs) {
+    for (const StackConfig& c : configs) {
       for (const Limits& limits : {Limits{}, Limits{1, 1}, Limits{0, 5}}) {
         INFO(traits->name << ", width " << c.d_model << ", chunk " << limits.chunk);
         const Plan p = planned(c, *traits, limits);
@@ -184,20 +184,20 @@ TEST_CASE("limits that cannot be kept are refused", "[plan]") {
   CHECK(make_plan(p, stories(), traits::kPortable, {0, 4097}) == Status::bad_argument);
   CHECK(make_plan(p, stories(), traits::kPortable, {0, 4096}) == Status::ok);
   CHECK(p.chunk == 512);
-  CHECK(make_plan(p, ModelConfig{}, traits::kPortable) == Status::bad_config);
-  ModelConfig c = stories();
-  c.window = 4;
+  CHECK(make_plan(p, StackConfig{}, traits::kPortable) == Status::bad_config);
+  StackConfig c = stories();
+  c.n_sinks = 4;
   CHECK(make_plan(p, c, traits::kPortable) == Status::feature_not_built);
 }
 
 TEST_CASE("the largest configuration overflows nothing", "[plan]") {
-  ModelConfig c = stories();
+  StackConfig c = stories();
   c.d_model = 65536;
   c.d_ff = 131072;
   c.n_layers = 4096;
   c.n_heads = c.n_kv_heads = 512;
   c.head_dim = c.rotary_dims = 256;
-  c.vocab_size = 1u << 20;
+  c.vocab_size = c.n_outputs = 1u << 20;
   c.max_seq = 1u << 20;
   for (const KernelTraits* traits : traits::kAll) {
     INFO(traits->name);

@@ -298,7 +298,7 @@ TEST_CASE("evaluate gives the logits of stepping at every position", "[session]"
 }
 
 TEST_CASE("rewind forgets what came after", "[session]") {
-  const ModelConfig& c = edge_configs()[0].config;
+  const StackConfig& c = edge_configs()[0].config;
   for (const Kernels* k : runnable_kernels()) {
     INFO(k->traits.name);
     const ImageBytes image = random_image(c, k->traits.preferred, 31);
@@ -326,7 +326,7 @@ TEST_CASE("rewind forgets what came after", "[session]") {
 }
 
 TEST_CASE("a refused call leaves the session as it was", "[session]") {
-  const ModelConfig& c = edge_configs()[0].config;
+  const StackConfig& c = edge_configs()[0].config;
   for (const Kernels* k : runnable_kernels()) {
     INFO(k->traits.name);
     const ImageBytes image = random_image(c, k->traits.preferred, 37);
@@ -485,7 +485,7 @@ TEST_CASE("regions that are null, misaligned, short or overlap are refused", "[s
 }
 
 TEST_CASE("two sessions share an image, not a bit of memory", "[session]") {
-  const ModelConfig& c = edge_configs()[0].config;
+  const StackConfig& c = edge_configs()[0].config;
   for (const Kernels* k : runnable_kernels()) {
     const ImageBytes image = random_image(c, k->traits.preferred, 43);
     const std::vector<Token> a = random_prompt(c.vocab_size, 70, 1), b = random_prompt(c.vocab_size, 70, 2);
@@ -556,7 +556,7 @@ TEST_CASE("the pattern's rows sum to one, end at the query and are the same step
 }
 
 TEST_CASE("an altered rounding mode is refused", "[session]") {
-  const ModelConfig& c = edge_configs()[0].config;
+  const StackConfig& c = edge_configs()[0].config;
   const Kernels& k = best_kernels();
   const ImageBytes image = random_image(c, k.traits.preferred, 49);
   Model model;
@@ -576,7 +576,7 @@ TEST_CASE("an altered rounding mode is refused", "[session]") {
 }
 
 TEST_CASE("a rounding mode that changes after creation is refused by every call that computes", "[session]") {
-  const ModelConfig& c = edge_configs()[0].config;
+  const StackConfig& c = edge_configs()[0].config;
   for (const Kernels* k : runnable_kernels()) {
     INFO(k->traits.name);
     const ImageBytes image = random_image(c, k->traits.preferred, 49);

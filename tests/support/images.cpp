@@ -8,6 +8,7 @@
 #include "platform/select.hpp"
 #include "quant/convert.hpp"
 #include "quant/tokenizer_tables.hpp"
+#include "tests/golden/numbered.hpp"
 #include "tests/support/random.hpp"
 #include "tests/support/test_data.hpp"
 
@@ -41,7 +42,7 @@ quant::QuantizedMatrix random_matrix(Random& random, const TensorSlot& slot, flo
   return m;
 }
 
-quant::ImageBytes make_image(ModelConfig config, Layout layout, std::uint64_t seed, Span<const std::uint8_t> tokenizer,
+quant::ImageBytes make_image(StackConfig config, Layout layout, std::uint64_t seed, Span<const std::uint8_t> tokenizer,
                              Kind kind) {
   Random random(seed);
   const bool wild = kind.kind == Kind::wild;
@@ -50,7 +51,7 @@ quant::ImageBytes make_image(ModelConfig config, Layout layout, std::uint64_t se
     config.attention_scale = kind.magnitude(random);
   }
   quant::TensorSection tensors(config, layout);
-  for (const TensorEntry& e : tensors.directory()) {
+  for (const golden::NumberedTensor& e : golden::numbered_tensors(config)) {
     const TensorSlot slot = tensor_slot(config, e.role, e.layer);
     if (slot.type == ElementType::s8) {
       const bool sharp = e.role == Role::w_query || e.role == Role::w_key;
@@ -59,7 +60,7 @@ quant::ImageBytes make_image(ModelConfig config, Layout layout, std::uint64_t se
       std::vector<float> gain;
       for (std::uint32_t i = 0; i < slot.cols; ++i)
         gain.push_back(kind.kind                             ? (random.below(2) ? -1.0f : 1.0f) * kind.magnitude(random)
-                       : e.role >= Role::attention_norm_bias ? 0.25f * random.uniform()
+                       : is_norm_bias(e.role)                  ? 0.25f * random.uniform()
                                                              : 1.0f + 0.5f * random.uniform());
       tensors.put_floats(e.role, e.layer, gain.data());
     } else if (slot.type == ElementType::u32) {
@@ -87,47 +88,48 @@ quant::ImageBytes make_image(ModelConfig config, Layout layout, std::uint64_t se
   return image;
 }
 
-ModelConfig grouped() {
-  ModelConfig c = llama_config(80, 130, 2, 3, 1, 20, 67, 320);
+StackConfig grouped() {
+  StackConfig c = llama_config(80, 130, 2, 3, 1, 20, 67, 320);
   c.rotary_dims = 16;
   c.rotary_pairing = RotaryPairing::halves;
   c.tied_unembedding = 0;
   c.flags = kAttentionGainFolded | kFinalGainFolded | kKeyOffset;
   const std::uint16_t groups[] = {32, 64, 32, 64, 64};
-  for (int i = 0; i < kSiteCount; ++i) c.groups[i] = groups[i];
+  for (int i = 0; i < 5; ++i) c.groups[i] = groups[i];
   return c;
 }
 
-ModelConfig long_rows() {
-  ModelConfig c = llama_config(40, 1300, 1, 2, 2, 20, 35, 140);
+StackConfig long_rows() {
+  StackConfig c = llama_config(40, 1300, 1, 2, 2, 20, 35, 140);
   const std::uint16_t groups[] = {0, 32, 0, 256, 32};
-  for (int i = 0; i < kSiteCount; ++i) c.groups[i] = groups[i];
+  for (int i = 0; i < 5; ++i) c.groups[i] = groups[i];
   return c;
 }
 
-ModelConfig plain_offset() {
-  ModelConfig c = llama_config(48, 100, 2, 4, 2, 12, 61, 400);
+StackConfig plain_offset() {
+  StackConfig c = llama_config(48, 100, 2, 4, 2, 12, 61, 400);
   c.flags = kKeyOffset;
   return c;
 }
 
 // GPT-2's block: layer norm with biases, GELU, learned positions, biases everywhere.
-ModelConfig gpt2() {
-  ModelConfig c = llama_config(48, 100, 2, 3, 3, 16, 37, 150);
+StackConfig gpt2() {
+  StackConfig c = llama_config(48, 100, 2, 3, 3, 16, 37, 150);
   c.norm = Norm::layer;
   c.activation = Activation::gelu_tanh;
   c.gated = 0;
-  c.position = Position::learned;
+  c.position = Position::none;
+  c.position_table = 1;
   c.rotary_dims = 0;
   c.tied_unembedding = 0;
-  c.biases = kKnownBiases;
+  c.biases = 255;
   c.groups[static_cast<int>(Site::down_in)] = 32;
   return c;
 }
 
 // What is left over: no positions, ReLU, layer norm without biases; then erf-GELU, gated.
-ModelConfig relu() {
-  ModelConfig c = llama_config(20, 50, 1, 2, 1, 10, 23, 90);
+StackConfig relu() {
+  StackConfig c = llama_config(20, 50, 1, 2, 1, 10, 23, 90);
   c.norm = Norm::layer;
   c.activation = Activation::relu;
   c.gated = 0;
@@ -135,8 +137,8 @@ ModelConfig relu() {
   c.rotary_dims = 0;
   return c;
 }
-ModelConfig gated_gelu() {
-  ModelConfig c = llama_config(36, 70, 1, 2, 2, 18, 29, 80);
+StackConfig gated_gelu() {
+  StackConfig c = llama_config(36, 70, 1, 2, 2, 18, 29, 80);
   c.norm = Norm::layer;
   c.activation = Activation::gelu_erf;
   c.biases = kBiasNorm | kBiasFfnIn;
@@ -145,8 +147,8 @@ ModelConfig gated_gelu() {
   return c;
 }
 
-ModelConfig tiny_odd() {
-  ModelConfig c = llama_config(33, 7, 1, 1, 1, 5, 19, 77);
+StackConfig tiny_odd() {
+  StackConfig c = llama_config(33, 7, 1, 1, 1, 5, 19, 77);
   c.flags = kAttentionGainFolded | kFfnGainFolded;
   c.tied_unembedding = 0;
   return c;
@@ -169,16 +171,16 @@ Span<const NamedConfig> edge_configs() {
   return configs;
 }
 
-quant::ImageBytes random_image(const ModelConfig& config, Layout layout, std::uint64_t seed,
+quant::ImageBytes random_image(const StackConfig& config, Layout layout, std::uint64_t seed,
                                Span<const std::uint8_t> tokenizer) {
   return make_image(config, layout, seed, tokenizer, {});
 }
 
-quant::ImageBytes wild_image(const ModelConfig& config, Layout layout, std::uint64_t seed) {
+quant::ImageBytes wild_image(const StackConfig& config, Layout layout, std::uint64_t seed) {
   return make_image(config, layout, seed, {}, {Kind::wild, 0});
 }
 
-quant::ImageBytes extreme_image(const ModelConfig& config, Layout layout, int exponent) {
+quant::ImageBytes extreme_image(const StackConfig& config, Layout layout, int exponent) {
   return make_image(config, layout, 1, {}, {Kind::extreme, exponent});
 }
 

@@ -6,17 +6,17 @@
 namespace heed::test {
 
 // A configuration that check_config accepts, with the fields that tests vary left to the caller.
-constexpr ModelConfig llama_config(std::uint32_t d_model, std::uint32_t d_ff, std::uint32_t n_layers,
+constexpr StackConfig llama_config(std::uint32_t d_model, std::uint32_t d_ff, std::uint32_t n_layers,
                                    std::uint32_t n_heads, std::uint32_t n_kv_heads, std::uint32_t head_dim,
                                    std::uint32_t vocab_size, std::uint32_t max_seq) {
-  ModelConfig c;
+  StackConfig c;
   c.d_model = d_model;
   c.d_ff = d_ff;
   c.n_layers = n_layers;
   c.n_heads = n_heads;
   c.n_kv_heads = n_kv_heads;
   c.head_dim = head_dim;
-  c.vocab_size = vocab_size;
+  c.vocab_size = c.n_outputs = vocab_size;
   c.max_seq = max_seq;
   c.rotary_dims = head_dim / 2 * 2;
   c.attention_scale = 0.25f;
@@ -24,29 +24,29 @@ constexpr ModelConfig llama_config(std::uint32_t d_model, std::uint32_t d_ff, st
 }
 
 // The configuration of stories260K.
-constexpr ModelConfig stories_config() {
-  ModelConfig c = llama_config(64, 172, 5, 8, 4, 8, 512, 512);
+constexpr StackConfig stories_config() {
+  StackConfig c = llama_config(64, 172, 5, 8, 4, 8, 512, 512);
   c.attention_scale = 0.35355338f;
   return c;
 }
 
 struct NamedConfig {
   const char* name;
-  ModelConfig config;
+  StackConfig config;
 };
 
 // Shapes that meet the edges: odd widths, groups, one KV head, a head of 256, rows of more than 1,024 columns.
 Span<const NamedConfig> edge_configs();
 
 // Weights over the whole int8 range, scales such that activations stay ordinary and attention is peaked.
-quant::ImageBytes random_image(const ModelConfig& config, Layout layout, std::uint64_t seed,
+quant::ImageBytes random_image(const StackConfig& config, Layout layout, std::uint64_t seed,
                                Span<const std::uint8_t> tokenizer = {});
 
 // The same model with every scale, gain and offset anywhere in its legal range.
-quant::ImageBytes wild_image(const ModelConfig& config, Layout layout, std::uint64_t seed);
+quant::ImageBytes wild_image(const StackConfig& config, Layout layout, std::uint64_t seed);
 
 // The same with everything at 2^exponent, -40 to 40: scales, gains, epsilon, the scale of the scores.
-quant::ImageBytes extreme_image(const ModelConfig& config, Layout layout, int exponent);
+quant::ImageBytes extreme_image(const StackConfig& config, Layout layout, int exponent);
 
 // stories260K from the test data, quantised here; empty (and counted as skipped) without them.
 const quant::ImageBytes& stories_image();

@@ -39,8 +39,8 @@ RunResult run(const Kernels& kernels, Span<const std::uint8_t> image, Span<const
   Running r(kernels, image, options.limits, options.fill);
   if (options.parallel) r.session.set_parallel(*options.parallel);
   Sampler sampler;
-  std::vector<std::uint32_t> scratch(r.model.config().vocab_size);
-  REQUIRE(create(sampler, options.sampler, r.model.config().vocab_size, kernels,
+  std::vector<std::uint32_t> scratch(r.model.config().main().vocab_size);
+  REQUIRE(create(sampler, options.sampler, r.model.config().main().vocab_size, kernels,
                  {reinterpret_cast<std::byte*>(scratch.data()), scratch.size() * 4}) == Status::ok);
   Span<const float> logits;
   const std::size_t piece = options.piece ? options.piece : prompt.size();

@@ -54,7 +54,7 @@ inline std::vector<Token> random_prompt(std::uint32_t vocab_size, std::size_t n,
   return tokens;
 }
 inline std::vector<Token> random_prompt(const Model& model, std::size_t n, std::uint64_t seed) {
-  return random_prompt(model.config().vocab_size, n, seed);
+  return random_prompt(model.config().main().vocab_size, n, seed);
 }
 
 // A 200-token sampled run's settings: temperature 0.8, a fixed seed.
