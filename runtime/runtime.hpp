@@ -5,6 +5,5 @@
 #include "runtime/generation.hpp"
 #include "runtime/layers.hpp"
 #include "runtime/sampler.hpp"
-#include "runtime/sections.hpp"
 #include "runtime/session.hpp"
 #include "runtime/tokenizer.hpp"
