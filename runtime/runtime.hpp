@@ -4,6 +4,7 @@
 #include "runtime/classes.hpp"
 #include "runtime/digest.hpp"
 #include "runtime/generation.hpp"
+#include "runtime/layers.hpp"
 #include "runtime/sampler.hpp"
 #include "runtime/session.hpp"
 #include "runtime/tokenizer.hpp"
