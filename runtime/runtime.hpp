@@ -3,6 +3,5 @@
 #pragma once
 #include "runtime/digest.hpp"
 #include "runtime/sampler.hpp"
-#include "runtime/sections.hpp"
 #include "runtime/session.hpp"
 #include "runtime/tokenizer.hpp"

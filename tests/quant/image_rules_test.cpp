@@ -11,7 +11,6 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/images.hpp"
 #include "runtime/numerics.hpp"
-#include "runtime/sections.hpp"
 
 namespace heed {
 extern const Kernels kernels_portable;
