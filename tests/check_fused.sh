@@ -99,10 +99,10 @@ target() {
       whole_program aarch64 aarch64-linux-gnu-g++ aarch64-linux-gnu-objdump portable/kernels.cpp \
         "-DHEED_SINGLE_TABLE=kernels_portable -DHEED_TABLE_PORTABLE=1 -DHEED_SINGLE_LAYOUT=row" ;;
     aarch64_clang) assembly aarch64_clang "clang++ --target=aarch64-linux-gnu -idirafter /usr/include" "$arm_tables" ;;
-    m4) assembly m4 "arm-none-eabi-g++ $m4" "cortex_m/kernels_m4.cpp"
-      whole_program m4 arm-none-eabi-g++ arm-none-eabi-objdump cortex_m/kernels_m4.cpp "$m4" ;;
-    m55) assembly m55 "arm-none-eabi-g++ $m55" "cortex_m/kernels_m55.cpp"
-      whole_program m55 arm-none-eabi-g++ arm-none-eabi-objdump cortex_m/kernels_m55.cpp "$m55" ;;
+    m4) assembly m4 "arm-none-eabi-g++ $m4" "cortex_m/m4/kernels_m4.cpp"
+      whole_program m4 arm-none-eabi-g++ arm-none-eabi-objdump cortex_m/m4/kernels_m4.cpp "$m4" ;;
+    m55) assembly m55 "arm-none-eabi-g++ $m55" "cortex_m/m55/kernels_m55.cpp"
+      whole_program m55 arm-none-eabi-g++ arm-none-eabi-objdump cortex_m/m55/kernels_m55.cpp "$m55" ;;
     *) echo "check_fused.sh: no target $1" >&2; exit 2 ;;
   esac
 }

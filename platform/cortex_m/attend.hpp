@@ -55,87 +55,6 @@ __attribute__((noinline, optimize("O2"))) portable::ScoreScale score_scale(std::
 // A factor of zero, as an exponent of two: what is multiplied by it lies behind everything else.
 constexpr std::int32_t kNothing = -256;
 
-// The loops over keys. In both an odd first key enters in the middle. Register shifts by 32 and more give 0 or the sign.
-template <int kShift>
-struct Armv7Softmax {
-  // Brings the dot products in `scores` (times 2^kShift) to the block's exponent; returns the largest.
-  __attribute__((noinline)) static std::int32_t scale_scores(std::int32_t* scores, const KvBlock& block, std::uint32_t visible) {
-    const std::int32_t exponent = block.key_exponent_maxima[visible - 1];
-    const std::int8_t* exponents = block.key_exponents;
-    const std::uint8_t* mantissas = block.key_mantissas;
-    const std::int32_t* const end = scores + visible;
-    std::int32_t max = INT32_MIN, u;
-    std::uint32_t t = visible;
-#define HEED_KEY                   \
-    "ldr %[u], [%[s]]\n\t"           \
-    "ldrb %[t], [%[m]], #1\n\t"      \
-    ".if %c[shift]\n\t"              \
-    "asr %[u], %[u], %c[shift]\n\t"  \
-    ".endif\n\t"                     \
-    "mul %[u], %[u], %[t]\n\t"       \
-    "ldrsb %[t], [%[x]], #1\n\t"     \
-    "sub %[t], %[e], %[t]\n\t"       \
-    "asr %[u], %[u], %[t]\n\t"       \
-    "cmp %[u], %[max]\n\t"           \
-    "it gt\n\t"                      \
-    "movgt %[max], %[u]\n\t"         \
-    "str %[u], [%[s]], #4\n\t"
-    __asm__ volatile("lsrs %[t], %[t], #1\n\tbcs 2f\n\t1:\n\t" HEED_KEY "2:\n\t" HEED_KEY "cmp %[s], %[end]\n\tbne 1b"
-                     : [s] "+r"(scores), [m] "+r"(mantissas), [x] "+r"(exponents), [max] "+r"(max), [t] "+r"(t),
-                       [u] "=&r"(u)
-                     : [e] "r"(exponent), [end] "r"(end), [shift] "i"(kShift)
-                     : "cc", "memory");
-#undef HEED_KEY
-    return max;
-  }
-
-  // Weights of the visible keys relative to the block (SPEC.md 2.6), with the value's exponent in it, as s16 in `folded`,
-  // or, where scores lie kStep > 0 apart, in their place; returns the sum of the unfolded ones. A distance is below 2^31
-  // because head_dim is at most kMaxHeadDim. The rounding shift by n, (v + 2^(n-1)) >> n, is a shift that leaves the
-  // rounding in the carry.
-  template <int kStep = 0>
-  __attribute__((noinline)) static std::uint32_t weigh_keys(std::int16_t* folded, std::int32_t* scores,
-                                                            std::int32_t max, const portable::ScoreScale& scale,
-                                                            const std::int8_t* value_exponents,
-                                                            std::int32_t value_exponent, std::uint32_t visible) {
-    // Start and rounding enter with the product, 15 bits higher.
-    const std::int32_t start = (scale.start << 15) + (1 << 14);
-    const std::int8_t* const end = value_exponents + visible;
-    std::uint32_t sum = 0, e, t = visible;
-#define HEED_KEY                            \
-    "subs %[t], %[max], %[t]\n\t"             \
-    "lsr %[t], %[t], %[shift]\n\t"            \
-    "usat %[t], #15, %[t]\n\t"                \
-    "mla %[t], %[t], %[mantissa], %[start]\n\t" \
-    "ubfx %[e], %[t], #17, #8\n\t"            \
-    "lsr %[t], %[t], #25\n\t"                 \
-    "ldrh %[e], [%[exp2], %[e], lsl #1]\n\t"  \
-    "lsrs %[e], %[e], %[t]\n\t"               \
-    "adc %[e], %[e], #0\n\t"                  \
-    "ldrsb %[t], [%[x]], #1\n\t"              \
-    "add %[sum], %[sum], %[e]\n\t"            \
-    "sub %[t], %[ve], %[t]\n\t"               \
-    "lsr %[e], %[e], %[t]\n\t"
-#define HEED_LOOP(load, store)                                                                                   \
-    __asm__ volatile("lsrs %[t], %[t], #1\n\tbcs 2f\n\t1:\n\t" load HEED_KEY store "2:\n\t" load HEED_KEY store   \
-                     "cmp %[x], %[end]\n\tbne 1b"                                                               \
-                     : [u] "+r"(scores), [f] "+r"(folded), [x] "+r"(value_exponents), [sum] "+r"(sum),           \
-                       [t] "+r"(t), [e] "=&r"(e)                                                                 \
-                     : [max] "r"(max), [shift] "r"(scale.shift), [mantissa] "r"(scale.mantissa),                 \
-                       [start] "r"(start), [exp2] "r"(portable::kExp2.values), [ve] "r"(value_exponent),         \
-                       [end] "r"(end), [step] "i"(4 * kStep)                                                     \
-                     : "cc", "memory")
-    if constexpr (kStep == 0) {
-      HEED_LOOP("ldr %[t], [%[u]], #4\n\t", "strh %[e], [%[f]], #2\n\t");
-    } else {
-      HEED_LOOP("ldr %[t], [%[u]]\n\t", "str %[e], [%[u]], %[step]\n\t");
-    }
-#undef HEED_LOOP
-#undef HEED_KEY
-    return sum;
-  }
-};
-
 // What a block's sums are multiplied by, as exponents of two, when they join those of earlier blocks (SPEC.md 2.8).
 struct Join {
   std::int32_t keep, add;  // kNothing for a factor of zero
@@ -163,11 +82,11 @@ constexpr std::uint32_t scratch_words() {
 template <class Core, std::uint32_t kTogether, class Weight>
 inline void join_values(const AttentionSums& sums, std::uint32_t index, Weight* weights, const KvBlock& block,
                         std::uint32_t n, const Join* joins, const std::int32_t* value_exponents, std::int32_t* parts) {
-  for (std::uint32_t d = 0; d < block.head_dim; d += kDims) {
-    const std::uint32_t dims = block.head_dim - d < kDims ? block.head_dim - d : kDims;
+  for (std::uint32_t d = 0; d < block.value_dim; d += kDims) {
+    const std::uint32_t dims = block.value_dim - d < kDims ? block.value_dim - d : kDims;
     Core::template sum_values<kTogether>(parts, weights, block, n, d, dims);
     for (std::uint32_t i = 0; i < kTogether; ++i)
-      Core::template join<kTogether>(sums.numerators + std::size_t{index + i} * block.head_dim + d, parts + i, dims,
+      Core::template join<kTogether>(sums.numerators + std::size_t{index + i} * block.value_dim + d, parts + i, dims,
                                      joins[i], value_exponents[i]);
   }
 }
@@ -201,13 +120,18 @@ __attribute__((noinline)) void attend_together(const AttentionSums& sums, const 
 // Core::sum_values expects zeros behind the last visible key, up to a multiple of Core::kKeyStep.
 template <class Core>
 void attend_one(const AttentionSums& sums, const BlockQueries& q, const KvBlock& block, std::uint32_t index,
-                std::uint32_t visible, std::uint16_t* weights, std::int32_t* reference) {
+                const portable::Sight& sight, std::uint16_t* weights, std::int32_t* reference) {
+  const std::uint32_t visible = sight.visible;
   alignas(8) std::int32_t scores[kBlockKeys];
   alignas(8) std::int16_t folded[kBlockKeys];
   Core::scores(scores, q.queries, index, block, visible);
-  const std::int32_t max = Core::scale_scores(scores, block, visible);
-  const portable::ScoreScale scale =
-      score_scale<Core>(max, q.queries.scales[index] * q.factor, block.key_exponent_maxima[visible - 1]);
+  std::int32_t max = Core::scale_scores(scores, block, visible);
+  const float factor = q.queries.scales[index] * q.factor;
+  const std::int32_t key_exponent = block.key_exponent_maxima[visible - 1];
+  const portable::ScoreScale scale = portable::scale_of_seen(
+      max, sight, [&scores](std::uint32_t k) -> std::int32_t& { return scores[k]; },
+      [=](std::int32_t largest) { return score_scale<Core>(largest, factor, key_exponent); },
+      [=] { return factor * pow2(key_exponent); });
   const std::int32_t value_exponent = block.value_exponent_maxima[visible - 1];
   const std::uint32_t most = round_up(visible, Core::kKeyStep);
   for (std::uint32_t k = visible; k < most; ++k) folded[k] = 0;
@@ -230,16 +154,20 @@ void attend_one(const AttentionSums& sums, const BlockQueries& q, const KvBlock&
 template <class Core>
 void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBlock& block, std::uint16_t* weights,
                   std::int32_t* reference) {
-  std::uint32_t visible = q.visible, left_in_run = q.per_position;
-  const bool together = kBuiltFeatures.speed && !(kBuiltFeatures.pattern_tap && weights);
+  std::uint32_t visible = q.visible, left_in_run = q.per_position, run = 0;
+  const bool together =
+      kBuiltFeatures.speed && !(kBuiltFeatures.pattern_tap && weights) && portable::all_are_plain(q);
   const bool fours = together && q.n > q.per_position, twos = together && Core::kTakesTwo;
   for (std::uint32_t i = 0, n; i < q.n; i += n) {
     n = fours && q.n - i >= 4 ? 4 : twos && q.n - i >= 2 ? 2 : 1;
     std::uint32_t visibles[4];
+    portable::Sight sight;  // of a query that is alone
+    if (n == 1) sight = portable::sight_of(q, run, q.per_position - left_in_run, visible);
     for (std::uint32_t j = 0; j < n; ++j) {
       visibles[j] = visible;
       if (--left_in_run == 0) {
         left_in_run = q.per_position;
+        ++run;
         if (visible < q.visible_limit) ++visible;
       }
     }
@@ -249,7 +177,7 @@ void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBloc
       if constexpr (kBuiltFeatures.speed && Core::kTakesTwo)
         attend_together<Core, 2>(sums, q, block, q.first + i, visibles);
     } else {
-      attend_one<Core>(sums, q, block, q.first + i, visibles[0], weights, reference);
+      attend_one<Core>(sums, q, block, q.first + i, sight, weights, reference);
     }
   }
 }

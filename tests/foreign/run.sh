@@ -61,7 +61,7 @@ vendor() {
 }
 
 # What a build system without CMake compiles: the sources of all tables, with the flags that platform/README.md names.
-sources="$source/runtime/*.cpp $source/platform/select.cpp $source/platform/portable/*.cpp $source/platform/cortex_m/*.cpp"
+sources="$source/runtime/*.cpp $source/platform/select.cpp $source/platform/portable/*.cpp $source/platform/cortex_m/*/*.cpp"
 program="$source/examples/firmware/story.cpp $source/examples/firmware/model.cpp $source/platform/baremetal/startup.cpp"
 
 # plain CASE COMPILER FLAGS BOARD KERNELS: one command line per file, two at a time.
@@ -180,8 +180,8 @@ refuses() {
     fail "$1" "does not say $2"
   fi
 }
-refuses clang_frame_pointer "compile platform/cortex_m with -fomit-frame-pointer" "$m4 -O2" platform/cortex_m/kernels_m4.cpp
-refuses clang_unoptimised "clang needs -O1 or more and -fomit-frame-pointer" "$m55 -O0" platform/cortex_m/kernels_m55.cpp
+refuses clang_frame_pointer "compile platform/cortex_m with -fomit-frame-pointer" "$m4 -O2" platform/cortex_m/m4/kernels_m4.cpp
+refuses clang_unoptimised "clang needs -O1 or more and -fomit-frame-pointer" "$m55 -O0" platform/cortex_m/m55/kernels_m55.cpp
 
 # -- Another instruction set: everything that a board compiles, to objects -------------------------------------------
 # compiles CASE COMPILER FLAGS
