@@ -278,7 +278,7 @@ heed_status heed_model_stack(const heed_model* model, heed_stack* stack, std::ui
 }
 
 const char* heed_model_class_name(const heed_model* model, std::size_t* name_bytes, std::uint32_t index) {
-  const Span<const char> name = created(model) ? class_name(of(model).classes(), index) : Span<const char>();
+  const Span<const char> name = created(model) ? of(model).class_name(index) : Span<const char>();
   if (name_bytes) *name_bytes = name.size();
   return name.data();
 }

@@ -303,6 +303,19 @@ const TensorEntry* Model::find(Role role, std::uint32_t layer, std::uint32_t sta
   return nullptr;
 }
 
+Span<const char> Model::class_name(std::uint32_t index) const {
+  const Span<const std::uint8_t> all = classes();
+  const auto* at = reinterpret_cast<const char*>(all.data());
+  const char* const end = at + all.size();
+  for (; at != end; ++at) {
+    const char* const line = at;
+    while (at != end && *at != '\n') ++at;
+    if (index-- == 0) return {line, static_cast<std::size_t>(at - line)};
+    if (at == end) break;
+  }
+  return {};
+}
+
 Tensor Model::tensor(Role role, std::uint32_t layer, std::uint32_t stack) const {
   const TensorEntry& e = *find(role, layer, stack);
   const auto* base = static_cast<const std::uint8_t*>(data(&e));

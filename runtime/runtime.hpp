@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // runtime.hpp: the only header of runtime/ that an application includes.
 #pragma once
-#include "runtime/classes.hpp"
 #include "runtime/digest.hpp"
 #include "runtime/generation.hpp"
 #include "runtime/layers.hpp"

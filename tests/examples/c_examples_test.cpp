@@ -10,7 +10,6 @@
 #include <cstring>
 #include <string>
 
-#include "runtime/classes.hpp"
 #include "tests/golden/stacks.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/random.hpp"
@@ -78,7 +77,7 @@ std::string line_of(const Model& model, Span<const float> output) {
   std::string line;
   if (model.config().main().output == Output::logits) {
     const auto best = std::max_element(output.begin(), output.end()) - output.begin();
-    const Span<const char> name = class_name(model.classes(), static_cast<std::uint32_t>(best));
+    const Span<const char> name = model.class_name(static_cast<std::uint32_t>(best));
     return name.empty() ? "class " + std::to_string(best) + "\n" : std::string(name.data(), name.size()) + "\n";
   }
   for (const float x : output) {

@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "platform/select.hpp"
-#include "runtime/classes.hpp"
 #include "runtime/generation.hpp"
 #include "tests/golden/tiny.hpp"
 #include "tests/support/catch.hpp"
@@ -106,7 +105,7 @@ TEST_CASE("an image has its generation section and the names of its outputs", "[
   Model model;
   REQUIRE(open(model, {image.data(), image.size()}, k) == Status::ok);
   const auto name = [&](std::uint32_t index) {
-    const Span<const char> line = class_name(model.classes(), index);
+    const Span<const char> line = model.class_name(index);
     return std::string(line.data() ? line.data() : "-", line.data() ? line.size() : 1);
   };
   CHECK(name(0) == "no");
@@ -114,15 +113,6 @@ TEST_CASE("an image has its generation section and the names of its outputs", "[
   CHECK(name(2) == "yes, always");
   CHECK(name(3) == "-");
   CHECK(name(0xFFFFFFFF) == "-");
-  CHECK(check_classes(model.classes(), 3) == Status::ok);
-  for (const std::uint32_t n : {0u, 2u, 4u}) CHECK(check_classes(model.classes(), n) == Status::bad_section);
-  const auto check = [](const std::string& text, std::uint32_t n) {
-    return check_classes({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}, n);
-  };
-  CHECK(check("", 0) == Status::ok);
-  CHECK(check("a\nb", 2) == Status::bad_section);
-  CHECK(check("a\n\n", 2) == Status::bad_section);
-  CHECK(check("\na\n", 2) == Status::bad_section);
   Generation g;
   REQUIRE(open(g, model.generation(), 12) == Status::ok);
   CHECK(list(g.suppressed()) == Tokens{11});
