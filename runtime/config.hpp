@@ -2,6 +2,7 @@
 // config.hpp: one description for every transformer that an image can hold: one or two stacks of alike blocks; the 256
 // bytes of a stack are those of the image (SPEC.md 1.3).
 #pragma once
+#include "runtime/activation.hpp"
 #include "runtime/bits.hpp"
 #include "runtime/features.hpp"
 #include "runtime/status.hpp"
@@ -44,7 +45,6 @@ enum class ValueMap : std::uint8_t {
   factors = 0,   // w_value_down, w_value_up
   undivided = 1  // per KV head one d_model x d_model map, in w_value_down; no w_value_up
 };
-enum class Activation : std::uint8_t { relu = 0, gelu_tanh = 1, gelu_erf = 2, silu = 3, gelu_quick = 4, tanh = 5, none = 6 };
 enum class Pooling : std::uint8_t { every = 0, first = 1, mean = 2, last = 3 };  // every: an output per position
 enum class Output : std::uint8_t { logits = 0, vectors = 1 };
 
@@ -395,7 +395,9 @@ constexpr Status check_stack(const StackConfig& c) {
       (logits ? site(Site::unembed_in) : 0) | (projected || convolved ? site(Site::input_in) : 0) |
       (convolved && c.second_convolution ? site(Site::convolution_in) : 0) | (dense ? site(Site::dense_in) : 0) |
       (cross ? site(Site::cross_in) | site(Site::source_in) | (undivided ? 0 : site(Site::cross_value_up_in)) : 0);
-  if (kHas.groups && (grouped_sites & ~sites)) return Status::bad_config;
+  if (kHas.groups && ((grouped_sites & ~sites) || (side_by_side && c.sublayers == Sublayers::side_by_side &&
+                                                   c.group(Site::ffn_in) != c.group(Site::attention_in))))
+    return Status::bad_config;
   // Floats.
   if (!in_range(c.norm_epsilon) || !in_range(c.attention_scale) || (kHas.embedding_extras && !in_range(c.embedding_scale)))
     return Status::bad_config;

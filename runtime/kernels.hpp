@@ -27,6 +27,12 @@ struct KernelTraits {
   std::uint8_t alignment;                 // of every buffer in the arena, a power of two
   std::uint16_t slack;                    // bytes that kernels may read behind a buffer, so also behind the last one
   std::uint16_t default_chunk;            // tokens that a prefill takes through the layers together
+  // Where a product's rows may be cut without a loss: row blocks that lie in one tile of at least `tile_tokens` vectors,
+  // and those that are taken side by side for fewer.
+  std::uint8_t tile_tokens = 1, tile_blocks = 1, stream_blocks = 1;
+  bool stores_first_sums = false;         // attend_block reads no numerators of fresh queries, so nobody clears them
+
+  constexpr std::uint32_t blocks_together(std::uint32_t n) const { return n >= tile_tokens ? tile_blocks : stream_blocks; }
 };
 
 // n vectors of quantised activations, [n] each; the content of `values` belongs to the table that wrote it, which may let
@@ -56,18 +62,35 @@ struct Rotation {
 // the table.
 struct KvBlock {
   std::int8_t* keys;                     // [capacity, round_up(head_dim, 4)]
-  std::int8_t* values;                   // [capacity, head_dim]
+  std::int8_t* values;                   // [capacity, value_dim]
   std::uint8_t* key_mantissas;           // [capacity], 128..255: key = int8 * mantissa * 2^exponent
   std::int8_t* key_exponents;            // [capacity]
   std::int8_t* key_exponent_maxima;      // [capacity], of the block's keys up to this one
   std::int8_t* value_exponents;          // [capacity]: value = int8 * 2^exponent
   std::int8_t* value_exponent_maxima;    // [capacity]
   std::uint32_t capacity;                // multiple of kKeyGranule, at most kBlockKeys
-  std::uint32_t head_dim;
+  std::uint32_t head_dim;                // of keys and queries, at most kMaxHeadDim
+  std::uint32_t value_dim;               // likewise of values
 };
 
-constexpr std::uint32_t kv_block_bytes(std::uint32_t capacity, std::uint32_t head_dim) {
-  return capacity * (round_up(head_dim, 4) + head_dim + 5);
+constexpr std::uint32_t kv_block_bytes(std::uint32_t capacity, std::uint32_t head_dim, std::uint32_t value_dim) {
+  return capacity * (round_up(head_dim, 4) + value_dim + 5);
+}
+
+// Lays a block out in `memory`, which holds kv_block_bytes() and is aligned to 4.
+inline KvBlock make_kv_block(void* memory, std::uint32_t capacity, std::uint32_t head_dim, std::uint32_t value_dim) {
+  KvBlock b;
+  b.keys = static_cast<std::int8_t*>(memory);
+  b.values = b.keys + std::size_t{capacity} * round_up(head_dim, 4);
+  b.key_mantissas = reinterpret_cast<std::uint8_t*>(b.values + std::size_t{capacity} * value_dim);
+  b.key_exponents = reinterpret_cast<std::int8_t*>(b.key_mantissas + capacity);
+  b.key_exponent_maxima = b.key_exponents + capacity;
+  b.value_exponents = b.key_exponent_maxima + capacity;
+  b.value_exponent_maxima = b.value_exponents + capacity;
+  b.capacity = capacity;
+  b.head_dim = head_dim;
+  b.value_dim = value_dim;
+  return b;
 }
 
 // A constant subtracted from each rotated key: softmax does not see it, int8 does.
@@ -80,10 +103,13 @@ struct KeyOffset {
 // and denominator 0, reference kFreshReference, below every other by so much that it weighs nothing.
 inline constexpr std::int32_t kFreshReference = -(1 << 24);
 struct AttentionSums {
-  float* numerators;          // [n, head_dim]
+  float* numerators;          // [n, value_dim]
   float* denominators;        // [n]
   std::int32_t* references;   // [n]
 };
+
+// So far below 0 that no run of a call comes to hide a key.
+inline constexpr std::int32_t kNoneHidden = -(1 << 30);
 
 // Queries that meet one key block together: `n` vectors, in runs of `per_position` that see the same keys.
 struct BlockQueries {
@@ -92,8 +118,15 @@ struct BlockQueries {
   std::uint32_t per_position;      // query heads per KV head
   std::uint32_t visible;           // keys of the block seen by the first run, 1..capacity; each run sees one more,
                                    // up to `visible_limit`
-  std::uint32_t visible_limit;     // at most capacity
+  std::uint32_t visible_limit;     // at most capacity; `visible` if all runs see the same keys
   float factor;                    // log2(e) * attention scale
+  // Feature windows: as many keys at the beginning of the block the first run does not see, each further run one more, if
+  // that is above 0. Every run sees a key.
+  std::int32_t hidden = kNoneHidden;
+  // Feature score_bias: what is added to scores, in powers of two, Q10, at most 2^23 in magnitude; or null. That of key k
+  // for head j of run r lies at bias[j * bias_stride + r - k], so in front of `bias` too.
+  const std::int32_t* bias = nullptr;
+  std::uint32_t bias_stride = 0;
 };
 
 // Rows [row_begin, row_end) of a product for n tokens; row_begin is a multiple of the row block, row_end too or
@@ -114,6 +147,9 @@ struct NormWeights {
   bool centred;
 };
 
+// Whether anything asks for a norm as floats.
+inline constexpr bool kNormsToFloats = kBuiltFeatures.norm_after || kBuiltFeatures.query_key_norm;
+
 struct Kernels {
   KernelTraits traits;
 
@@ -129,7 +165,10 @@ struct Kernels {
   // The same for the norm of src; `src` is not changed.
   void (*norm_s8r_f32)(const Activations& dst, std::uint32_t index, const float* src, const NormWeights& weights);
 
-  // The same for gate * F(gate) * up, where F is one of numerics.hpp's tables [257], not falling and at most 32767; `gate`
+  // dst[n] = the norm of src[n] as floats; dst may be src. Null without kNormsToFloats.
+  void (*norm_f32_f32)(float* dst, const float* src, std::uint32_t n, const NormWeights& weights);
+
+  // Quantises gate * F(gate) * up, where F is one of numerics.hpp's tables [257], not falling and at most 32767; `gate`
   // is overwritten, up to the next multiple of eight floats, and `up` read as far. up may be null (no factor; feature
   // ungated).
   void (*gate_s8r_f32)(const Activations& dst, std::uint32_t index, float* gate, const float* up,
@@ -157,7 +196,7 @@ struct Kernels {
                        std::uint16_t* weights, std::int32_t* reference);
 
   // dst[d] = numerator / denominator of one query.
-  void (*attend_finish)(float* dst, const float* numerators, float denominator, std::uint32_t head_dim);
+  void (*attend_finish)(float* dst, const float* numerators, float denominator, std::uint32_t value_dim);
 
   // Index of the largest logit, the lowest one of equals; NaN counts as minus infinity.
   std::uint32_t (*argmax)(const float* logits, std::uint32_t n);

@@ -40,7 +40,7 @@ bool all_in_range(const float* x, std::uint32_t n, bool may_be_zero_or_negative)
 }
 
 // V1 to V4, V6, V7: the numbers of one tensor that the runtime trusts.
-Status check_values(const TensorSlot& slot, Layout layout, const std::uint8_t* data) {
+Status check_values(const StackConfig& c, const TensorSlot& slot, Layout layout, const std::uint8_t* data) {
   if (slot.type == ElementType::f32)
     return all_in_range(reinterpret_cast<const float*>(data), slot.cols, true) ? Status::ok : Status::bad_value;
   if (slot.type == ElementType::s16) {
@@ -57,7 +57,8 @@ Status check_values(const TensorSlot& slot, Layout layout, const std::uint8_t* d
     const auto* bias = reinterpret_cast<const std::int32_t*>(data);
     const std::size_t n = std::size_t{slot.rows} * slot.cols;
     for (std::size_t i = 0; i < n; ++i)
-      if (slot.cols == 1 ? bias[i] < 0 : bias[i] < -kMaxScoreBias || bias[i] > kMaxScoreBias) return Status::bad_value;
+      if (c.position == Position::alibi ? bias[i] < 0 : bias[i] < -kMaxScoreBias || bias[i] > kMaxScoreBias)
+        return Status::bad_value;
     return Status::ok;
   }
   if (slot.type != ElementType::s8) return Status::ok;
@@ -250,7 +251,7 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
         if (std::memcmp(&e, &expected, sizeof e) != 0 || static_cast<int>(layout) >= kLayoutCount) return Status::bad_tensor;
         if (slot.type == ElementType::s8 && layout != known_layout(layout)) return Status::layout_unsupported;
         if (bytes > tensors.size() - at) return Status::bad_tensor;
-        if (const Status s = check_values(slot, layout, tensors.data() + at); s != Status::ok) return s;
+        if (const Status s = check_values(sc, slot, layout, tensors.data() + at); s != Status::ok) return s;
         at += static_cast<std::size_t>(bytes);
       }
     }
@@ -300,6 +301,19 @@ const TensorEntry* Model::find(Role role, std::uint32_t layer, std::uint32_t sta
   for (const TensorEntry *e = directory_, *end = e + n_entries_; e != end; ++e)
     if (e->role == role && e->layer == layer && (kMaxStacks == 1 || e->stack == stack)) return e;
   return nullptr;
+}
+
+Span<const char> Model::class_name(std::uint32_t index) const {
+  const Span<const std::uint8_t> all = classes();
+  const auto* at = reinterpret_cast<const char*>(all.data());
+  const char* const end = at + all.size();
+  for (; at != end; ++at) {
+    const char* const line = at;
+    while (at != end && *at != '\n') ++at;
+    if (index-- == 0) return {line, static_cast<std::size_t>(at - line)};
+    if (at == end) break;
+  }
+  return {};
 }
 
 Tensor Model::tensor(Role role, std::uint32_t layer, std::uint32_t stack) const {

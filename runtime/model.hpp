@@ -299,6 +299,9 @@ class Model {
   Span<const std::uint8_t> tokenizer() const { return section(SectionKind::tokenizer); }
   Span<const std::uint8_t> metadata() const { return section(SectionKind::metadata); }
   Span<const std::uint8_t> classes() const { return section(SectionKind::classes); }
+  // The line of `classes` that names output `index`; empty where there is none.
+  Span<const char> class_name(std::uint32_t index) const;
+  Span<const std::uint8_t> generation() const { return section(SectionKind::generation); }
   // Of the first of two stacks: its own, or the one of both.
   Span<const std::uint8_t> source_tokenizer() const {
     const Span<const std::uint8_t> own = section(SectionKind::source_tokenizer);

@@ -47,6 +47,9 @@ Kernels timed_kernels(const Kernels& kernels) {
   k.norm_s8r_f32 = [](const Activations& dst, std::uint32_t index, const float* src, const NormWeights& weights) {
     time(kNorm, timed.norm_s8r_f32, dst, index, src, weights);
   };
+  k.norm_f32_f32 = [](float* dst, const float* src, std::uint32_t n, const NormWeights& weights) {
+    time(kNorm, timed.norm_f32_f32, dst, src, n, weights);
+  };
   k.gate_s8r_f32 = [](const Activations& dst, auto... a) { time(kGate, timed.gate_s8r_f32, dst, a...); };
   k.matmul_f32_s8r_s8c = [](float* dst, const Activations& lhs, const Tensor& rhs, const MatmulRange& range) {
     time(kMatmul, timed.matmul_f32_s8r_s8c, dst, lhs, rhs, range);

@@ -82,11 +82,11 @@ constexpr std::uint32_t scratch_words() {
 template <class Core, std::uint32_t kTogether, class Weight>
 inline void join_values(const AttentionSums& sums, std::uint32_t index, Weight* weights, const KvBlock& block,
                         std::uint32_t n, const Join* joins, const std::int32_t* value_exponents, std::int32_t* parts) {
-  for (std::uint32_t d = 0; d < block.head_dim; d += kDims) {
-    const std::uint32_t dims = block.head_dim - d < kDims ? block.head_dim - d : kDims;
+  for (std::uint32_t d = 0; d < block.value_dim; d += kDims) {
+    const std::uint32_t dims = block.value_dim - d < kDims ? block.value_dim - d : kDims;
     Core::template sum_values<kTogether>(parts, weights, block, n, d, dims);
     for (std::uint32_t i = 0; i < kTogether; ++i)
-      Core::template join<kTogether>(sums.numerators + std::size_t{index + i} * block.head_dim + d, parts + i, dims,
+      Core::template join<kTogether>(sums.numerators + std::size_t{index + i} * block.value_dim + d, parts + i, dims,
                                      joins[i], value_exponents[i]);
   }
 }
@@ -120,13 +120,18 @@ __attribute__((noinline)) void attend_together(const AttentionSums& sums, const 
 // Core::sum_values expects zeros behind the last visible key, up to a multiple of Core::kKeyStep.
 template <class Core>
 void attend_one(const AttentionSums& sums, const BlockQueries& q, const KvBlock& block, std::uint32_t index,
-                std::uint32_t visible, std::uint16_t* weights, std::int32_t* reference) {
+                const portable::Sight& sight, std::uint16_t* weights, std::int32_t* reference) {
+  const std::uint32_t visible = sight.visible;
   alignas(8) std::int32_t scores[kBlockKeys];
   alignas(8) std::int16_t folded[kBlockKeys];
   Core::scores(scores, q.queries, index, block, visible);
-  const std::int32_t max = Core::scale_scores(scores, block, visible);
-  const portable::ScoreScale scale =
-      score_scale<Core>(max, q.queries.scales[index] * q.factor, block.key_exponent_maxima[visible - 1]);
+  std::int32_t max = Core::scale_scores(scores, block, visible);
+  const float factor = q.queries.scales[index] * q.factor;
+  const std::int32_t key_exponent = block.key_exponent_maxima[visible - 1];
+  const portable::ScoreScale scale = portable::scale_of_seen(
+      max, sight, [&scores](std::uint32_t k) -> std::int32_t& { return scores[k]; },
+      [=](std::int32_t largest) { return score_scale<Core>(largest, factor, key_exponent); },
+      [=] { return factor * pow2(key_exponent); });
   const std::int32_t value_exponent = block.value_exponent_maxima[visible - 1];
   const std::uint32_t most = round_up(visible, Core::kKeyStep);
   for (std::uint32_t k = visible; k < most; ++k) folded[k] = 0;
@@ -149,16 +154,20 @@ void attend_one(const AttentionSums& sums, const BlockQueries& q, const KvBlock&
 template <class Core>
 void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBlock& block, std::uint16_t* weights,
                   std::int32_t* reference) {
-  std::uint32_t visible = q.visible, left_in_run = q.per_position;
-  const bool together = kBuiltFeatures.speed && !(kBuiltFeatures.pattern_tap && weights);
+  std::uint32_t visible = q.visible, left_in_run = q.per_position, run = 0;
+  const bool together =
+      kBuiltFeatures.speed && !(kBuiltFeatures.pattern_tap && weights) && portable::all_are_plain(q);
   const bool fours = together && q.n > q.per_position, twos = together && Core::kTakesTwo;
   for (std::uint32_t i = 0, n; i < q.n; i += n) {
     n = fours && q.n - i >= 4 ? 4 : twos && q.n - i >= 2 ? 2 : 1;
     std::uint32_t visibles[4];
+    portable::Sight sight;  // of a query that is alone
+    if (n == 1) sight = portable::sight_of(q, run, q.per_position - left_in_run, visible);
     for (std::uint32_t j = 0; j < n; ++j) {
       visibles[j] = visible;
       if (--left_in_run == 0) {
         left_in_run = q.per_position;
+        ++run;
         if (visible < q.visible_limit) ++visible;
       }
     }
@@ -168,7 +177,7 @@ void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBloc
       if constexpr (kBuiltFeatures.speed && Core::kTakesTwo)
         attend_together<Core, 2>(sums, q, block, q.first + i, visibles);
     } else {
-      attend_one<Core>(sums, q, block, q.first + i, visibles[0], weights, reference);
+      attend_one<Core>(sums, q, block, q.first + i, sight, weights, reference);
     }
   }
 }

@@ -325,9 +325,9 @@ struct Rows {
 
   template <class Store>
   static void store_value(const KvBlock& dst, std::uint32_t slot, const float* src, Store store) {
-    const BlockFloat b = block_of_max(Core::max_bits(src, nullptr, dst.head_dim));
+    const BlockFloat b = block_of_max(Core::max_bits(src, nullptr, dst.value_dim));
     const int shift = ((b.max + 128) >> 8) <= 127 ? 8 : 9;
-    for (std::uint32_t i = 0; i < dst.head_dim; ++i)
+    for (std::uint32_t i = 0; i < dst.value_dim; ++i)
       store(i, b.zero ? 0 : (Core::to_s16(src[i], b) + (1 << (shift - 1))) >> shift);
     store_exponent(dst.value_exponents, dst.value_exponent_maxima, slot,
                    static_cast<std::int8_t>(b.zero ? -46 : b.exponent - 15 + shift));

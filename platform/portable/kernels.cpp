@@ -17,7 +17,7 @@ namespace {
 
 using portable::PlainActivations;
 
-// The cache as rows: keys [slot, round_up(head_dim, 4)], values transposed [head_dim, capacity].
+// The cache as rows: keys [slot, round_up(head_dim, 4)], values transposed [value_dim, capacity].
 struct PortableCore {
   static void scores(std::int32_t* dst, const Activations& queries, std::uint32_t index, const KvBlock& block,
                      std::uint32_t visible) {
@@ -32,7 +32,7 @@ struct PortableCore {
   }
   static void weigh(float* numerators, const std::int16_t* folded, const KvBlock& block, std::uint32_t visible,
                     float keep, float add) {
-    for (std::uint32_t d = 0; d < block.head_dim; ++d) {
+    for (std::uint32_t d = 0; d < block.value_dim; ++d) {
       const std::int8_t* v = block.values + std::size_t{d} * block.capacity;
       std::int32_t sum = 0;
       for (std::uint32_t k = 0; k < visible; ++k) sum += folded[k] * v[k];
@@ -71,6 +71,7 @@ const Kernels kernels_portable = {
     portable::embed_f32_s8c,
     portable::quantize_s8r_f32<PlainActivations>,
     portable::norm_s8r_f32<PlainActivations>,
+    kNormsToFloats ? portable::norm_f32_f32 : nullptr,
     portable::gate_s8r_f32<PlainActivations>,
     portable::matmul_f32_s8r_s8c,
     portable::query_s8r_f32<PlainActivations>,

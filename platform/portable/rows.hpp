@@ -238,6 +238,52 @@ void norm_s8r_f32(const Activations& dst, std::uint32_t index, const float* src,
   Prepare::finish(dst, index);
 }
 
+// snap, with 0 for a NaN as well: a number that may stay in the residual stream.
+inline float number(float x) {
+  const std::uint32_t u = bits_of(x) & 0x7FFFFFFFu;
+  return u < 0x2B800000u || u > 0x7F800000u ? 0.0f : x;
+}
+
+// The sum of squares of the int8 values of a vector with largest magnitude `max`.
+template <class Source>
+std::int32_t sum_of_squares(std::uint32_t n, std::int32_t max, const Source& source) {
+  const std::int32_t r = reciprocal_127(max);
+  std::int32_t squares = 0;
+  for (std::uint32_t i = 0; i < n; ++i) {
+    const std::int32_t v = quantize_s16(source.at(i), r);
+    squares += v * v;
+  }
+  return squares;
+}
+
+// The norm as floats; SPEC.md 2.4. dst may be src.
+inline void norm_f32_f32(float* dst, const float* src, std::uint32_t n, const NormWeights& weights) {
+  const BlockFloat b = block_float(max_magnitude_bits(src, n));
+  CentredSource source{{src, nullptr, b.to_s16_scale, nullptr}, {0, 0, 0, 0.0f}, weights.gain, weights.bias, 0.0f};
+  const bool centred = kBuiltFeatures.layer_norm && weights.centred;
+  float factor = 0.0f;
+  if (!b.zero && !centred) {
+    const std::int32_t squares = sum_of_squares(n, b.max, source.x);
+    factor = norm_factor(row_scale(b.max, b.exponent, false), squares, n, weights.epsilon);
+  }
+  if (!b.zero && centred) {
+    std::int32_t max;
+    source.centred = centre(max, n, [&](std::uint32_t i) { return source.x.at(i); });
+    if (max != 0) {
+      const CentredSource plain{source.x, source.centred, nullptr, nullptr, 0.0f};
+      const int exponent = b.exponent - source.centred.left + source.centred.right;
+      const std::int32_t squares = sum_of_squares(n, max, plain);
+      source.centred.unit =
+          pow2(exponent - 15) * norm_factor(row_scale(max, exponent, false), squares, n, weights.epsilon);
+    }
+  }
+  for (std::uint32_t i = 0; i < n; ++i) {
+    float y = centred ? source.normed_at(i) : b.zero ? 0.0f : src[i] * factor;
+    if (!centred && weights.gain) y = y * weights.gain[i];
+    dst[i] = number(y);
+  }
+}
+
 // F(a) of a gate value g = s16 * 2^(exponent - 15), Q15; SPEC.md 2.5.
 inline std::int32_t gate_factor(std::int32_t g, int exponent, const std::uint16_t* factor) {
   const auto a = static_cast<std::uint32_t>(magnitude(g));
@@ -392,9 +438,9 @@ void store_key_with(const KvBlock& dst, std::uint32_t slot, const float* src, co
 // The same for a value, whose scale is a power of two; SPEC.md 2.7.
 template <class Store>
 void store_value_with(const KvBlock& dst, std::uint32_t slot, const float* src, Store store) {
-  const BlockFloat b = block_float(max_magnitude_bits(src, dst.head_dim));
+  const BlockFloat b = block_float(max_magnitude_bits(src, dst.value_dim));
   const int shift = ((b.max + 128) >> 8) <= 127 ? 8 : 9;
-  for (std::uint32_t i = 0; i < dst.head_dim; ++i)
+  for (std::uint32_t i = 0; i < dst.value_dim; ++i)
     store(i, b.zero ? std::int8_t{0}
                     : static_cast<std::int8_t>((to_s16(src[i], b.to_s16_scale) + (1 << (shift - 1))) >> shift));
   const auto exponent = static_cast<std::int8_t>(b.zero ? -46 : b.exponent - 15 + shift);

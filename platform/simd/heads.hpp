@@ -152,7 +152,7 @@ struct Heads : Rows<Arch, Dot> {
   }
 
   static void store_value(const KvBlock& dst, std::uint32_t slot, const float* src) {
-    const std::uint32_t n = dst.head_dim;
+    const std::uint32_t n = dst.value_dim;
     const BlockFloat b = Base::range_of(src, n).block;
     const int shift = ((b.max + 128) >> 8) <= 127 ? 8 : 9;
     const auto load = Base::loader(src);

@@ -63,6 +63,15 @@ struct LayerNorm : Rows<Arch, Dot> {
     return c;
   }
 
+  // What reads c * unit * gain + bias.
+  HEED_INLINE static auto normed_by(const Centred& centred, float unit, const NormWeights& weights) {
+    return [=, gain = weights.gain, bias = weights.bias](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
+      F y = F(W::to_float(centred.words(i, left))) * F(unit);
+      if (gain) y = y * Base::load(gain + i, left);
+      return bias ? F(y + Base::load(bias + i, left)) : y;
+    };
+  }
+
   static void layer_norm(const Activations& dst, std::uint32_t index, const float* src, const NormWeights& weights) {
     const std::uint32_t n = dst.cols;
     const BlockFloat block = Base::range_of(src, n).block;
@@ -73,18 +82,13 @@ struct LayerNorm : Rows<Arch, Dot> {
     if (centred.max != 0) {
       const int exponent = block.exponent - centred.left + centred.right;
       const std::int32_t squares = Base::quantize_plain(Base::vector(dst, index), n, centred.max, centred);
-      const float s = portable::row_scale(centred.max, exponent, false);
-      const float mean = s * s * static_cast<float>(squares) * (1.0f / static_cast<float>(n));
-      const float factor = 1.0f / square_root(mean + weights.epsilon);
+      const float factor =
+          Base::norm_factor(portable::row_scale(centred.max, exponent, false), squares, n, weights.epsilon);
       unit = pow2(exponent - 15) * factor;
       scale = portable::row_scale(centred.max, exponent, dst.groups != 0) * factor;
     }
     if (weights.gain || weights.bias) {
-      const auto normed = [=, gain = weights.gain, bias = weights.bias](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
-        F y = F(W::to_float(centred.words(i, left))) * F(unit);
-        if (gain) y = y * Base::load(gain + i, left);
-        return bias ? F(y + Base::load(bias + i, left)) : y;
-      };
+      const auto normed = normed_by(centred, unit, weights);
       const typename Base::Range range = Base::range_of(n, normed);
       if (range.block.zero) return Base::store_zero(dst, index);
       Base::quantize_floats(dst, index, range, normed);
@@ -95,6 +99,28 @@ struct LayerNorm : Rows<Arch, Dot> {
       Base::finish(dst, index);
     }
     dst.scales[index] = activation_scale(scale);
+  }
+
+  // Floats of layer norm.
+  static void layer_norm(float* dst, const float* src, std::uint32_t n, const NormWeights& weights) {
+    const BlockFloat block = Base::range_of(src, n).block;
+    Centred centred = {src, block.to_s16_scale, 0, 0, 0, 0};
+    if (!block.zero) centred = centre(src, n, block.to_s16_scale);
+    float unit = 0.0f;
+    if (centred.max != 0) {
+      const int exponent = block.exponent - centred.left + centred.right;
+      const std::int32_t squares = Base::template quantize_plain<false>(nullptr, n, centred.max, centred);
+      unit = pow2(exponent - 15) *
+             Base::norm_factor(portable::row_scale(centred.max, exponent, false), squares, n, weights.epsilon);
+    }
+    const auto normed = normed_by(centred, unit, weights);
+    Base::for_each(n, [&](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
+      Base::store(dst + i, Base::number(normed(i, left)), left);
+    });
+  }
+
+  static void norm_f32_f32(float* dst, const float* src, std::uint32_t n, const NormWeights& weights) {
+    weights.centred ? layer_norm(dst, src, n, weights) : Base::norm_f32_f32(dst, src, n, weights);
   }
 
   static void norm_s8r_f32(const Activations& dst, std::uint32_t index, const float* src, const NormWeights& weights) {

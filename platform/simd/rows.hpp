@@ -83,14 +83,14 @@ struct Rows : Lanes<Arch> {
     finish(dst, index);
   }
 
-  // Quantises what chunk(i, left) gives, without groups; returns the sum of squares.
-  template <class Chunk>
+  // Quantises what chunk(i, left) gives, without groups, into q unless that is null; returns the sum of squares.
+  template <bool kStore = true, class Chunk>
   HEED_INLINE static std::int32_t quantize_plain(std::int8_t* q, std::uint32_t n, std::int32_t max, Chunk chunk) {
     const std::int32_t r = reciprocal_127(max);
     I squares(0);
     const auto store = [&](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
       const S16 v = W::quantize(chunk(i, left), r, 22);
-      W::store_s8(q + i, v);
+      if constexpr (kStore) W::store_s8(q + i, v);
       squares = squares + I(W::pair_squares(v));
     };
     std::uint32_t i = 0;
@@ -151,24 +151,49 @@ struct Rows : Lanes<Arch> {
     dst.scales[index] = portable::row_scale(range.block.max, range.block.exponent, dst.groups != 0);
   }
 
+  // portable::norm_factor
+  HEED_INLINE static float norm_factor(float s, std::int32_t squares, std::uint32_t n, float epsilon) {
+    const float mean = s * s * static_cast<float>(squares) * (1.0f / static_cast<float>(n));
+    return 1.0f / square_root(mean + epsilon);
+  }
+
+  // 1 / sqrt(mean square + epsilon) of a vector that is not zero; its int8 values go to q, with kStore.
+  template <bool kStore, class Load>
+  HEED_INLINE static float rms_factor(std::int8_t* q, std::uint32_t n, const Range& range, float epsilon, Load load) {
+    const F scale(range.block.to_s16_scale);
+    const std::int32_t squares =
+        range.regular
+            ? quantize_plain<kStore>(q, n, range.block.max, [=](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
+                return chunk_s16<true>(i, left, scale, load);
+              })
+            : quantize_plain<kStore>(q, n, range.block.max, [=](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
+                return chunk_s16<false>(i, left, scale, load);
+              });
+    return norm_factor(portable::row_scale(range.block.max, range.block.exponent, false), squares, n, epsilon);
+  }
+
+  // portable::number
+  HEED_INLINE static F number(F y) {
+    const I bits = Base::bits(y), size = bits & I(0x7FFFFFFF);
+    return Base::floats(Base::select((I(0x2B800000) > size) | (size > I(0x7F800000)), I(0), bits));
+  }
+
   // RMS norm.
+  static void norm_f32_f32(float* dst, const float* src, std::uint32_t n, const NormWeights& weights) {
+    const Range range = range_of(src, n);
+    const F factor(range.block.zero ? 0.0f : rms_factor<false>(nullptr, n, range, weights.epsilon, loader(src)));
+    const float* gain = weights.gain;
+    Base::for_each(n, [&](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
+      F y = Base::load(src + i, left) * factor;
+      if (gain) y = y * Base::load(gain + i, left);
+      Base::store(dst + i, number(y), left);
+    });
+  }
+
   static void norm_s8r_f32(const Activations& dst, std::uint32_t index, const float* src, const NormWeights& weights) {
     Range range = range_of(src, dst.cols);
     if (range.block.zero) return store_zero(dst, index);
-    const F scale(range.block.to_s16_scale);
-    const auto load = loader(src);
-    std::int8_t* q = vector(dst, index);
-    const std::int32_t squares =
-        range.regular ? quantize_plain(q, dst.cols, range.block.max,
-                                       [=](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
-                                         return chunk_s16<true>(i, left, scale, load);
-                                       })
-                      : quantize_plain(q, dst.cols, range.block.max, [=](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
-                          return chunk_s16<false>(i, left, scale, load);
-                        });
-    const float s = portable::row_scale(range.block.max, range.block.exponent, false);
-    const float mean = s * s * static_cast<float>(squares) * (1.0f / static_cast<float>(dst.cols));
-    const float factor = 1.0f / square_root(mean + weights.epsilon);
+    const float factor = rms_factor<true>(vector(dst, index), dst.cols, range, weights.epsilon, loader(src));
     if (weights.gain) {
       const float* gain = weights.gain;
       const auto scaled = [=](std::uint32_t i, std::uint32_t left) HEED_LAMBDA {
@@ -178,7 +203,7 @@ struct Rows : Lanes<Arch> {
       if (range.block.zero) return store_zero(dst, index);
       quantize_floats(dst, index, range, scaled);
     } else if (dst.groups) {
-      quantize_floats(dst, index, range, load);
+      quantize_floats(dst, index, range, loader(src));
     } else {
       finish(dst, index);
     }

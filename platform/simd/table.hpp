@@ -20,6 +20,7 @@ constexpr Kernels make_kernels(const KernelTraits& traits) {
       Products<Arch, Dot>::embed_f32_s8c,
       Rows<Arch, Dot>::quantize_s8r_f32,
       LayerNorm<Arch, Dot>::norm_s8r_f32,
+      kNormsToFloats ? LayerNorm<Arch, Dot>::norm_f32_f32 : nullptr,
       Rows<Arch, Dot>::gate_s8r_f32,
       Products<Arch, Dot>::matmul_f32_s8r_s8c,
       Heads<Arch, Dot>::query_s8r_f32,

@@ -56,6 +56,9 @@ struct Words<xsimd::avx2> {
   HEED_INLINE static S32 widen_u8(const std::uint8_t* p) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
   }
+  HEED_INLINE static S32 reverse32(S32 x) {
+    return _mm256_permutevar8x32_epi32(x, _mm256_setr_epi32(7, 6, 5, 4, 3, 2, 1, 0));
+  }
   HEED_INLINE static S32 shift_left(S32 x, int n) { return _mm256_sll_epi32(x, _mm_cvtsi32_si128(n)); }
   HEED_INLINE static S32 shift_right(S32 x, int n) { return _mm256_sra_epi32(x, _mm_cvtsi32_si128(n)); }
   HEED_INLINE static S32 shift_right_each(S32 x, S32 n) { return _mm256_srav_epi32(x, n); }

@@ -45,6 +45,9 @@ struct Words<xsimd::avx512f> {
   HEED_INLINE static S32 widen_u8(const std::uint8_t* p) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
+  HEED_INLINE static S32 reverse32(S32 x) {
+    return _mm512_permutexvar_epi32(_mm512_setr_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), x);
+  }
   HEED_INLINE static S32 shift_left(S32 x, int n) { return _mm512_sll_epi32(x, _mm_cvtsi32_si128(n)); }
   HEED_INLINE static S32 shift_right(S32 x, int n) { return _mm512_sra_epi32(x, _mm_cvtsi32_si128(n)); }
   HEED_INLINE static S32 shift_right_each(S32 x, S32 n) { return _mm512_srav_epi32(x, n); }

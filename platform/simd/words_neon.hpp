@@ -63,6 +63,10 @@ struct Words<NeonArch> {
   HEED_INLINE static S32 widen_u8(const std::uint8_t* p) {
     return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(word(p)))))));
   }
+  HEED_INLINE static S32 reverse32(S32 x) {
+    const S32 pairs = vrev64q_s32(x);
+    return vextq_s32(pairs, pairs, 2);
+  }
   HEED_INLINE static S32 shift_left(S32 x, int n) { return vshlq_s32(x, vdupq_n_s32(n)); }
   HEED_INLINE static S32 shift_right(S32 x, int n) { return vshlq_s32(x, vdupq_n_s32(-n)); }
   HEED_INLINE static S32 shift_right_each(S32 x, S32 n) { return vshlq_s32(x, vnegq_s32(vminq_s32(n, vdupq_n_s32(31)))); }

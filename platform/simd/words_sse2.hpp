@@ -66,6 +66,7 @@ struct Words<xsimd::sse2> {
   HEED_INLINE static S32 widen_u8(const std::uint8_t* p) {
     return _mm_unpacklo_epi16(_mm_unpacklo_epi8(four_bytes(p), _mm_setzero_si128()), _mm_setzero_si128());
   }
+  HEED_INLINE static S32 reverse32(S32 x) { return _mm_shuffle_epi32(x, 0x1B); }
   HEED_INLINE static S32 shift_left(S32 x, int n) { return _mm_sll_epi32(x, _mm_cvtsi32_si128(n)); }
   HEED_INLINE static S32 shift_right(S32 x, int n) { return _mm_sra_epi32(x, _mm_cvtsi32_si128(n)); }
   // SSE2 shifts all lanes alike: by each bit of the counts in turn.

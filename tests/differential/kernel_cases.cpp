@@ -127,19 +127,30 @@ struct Norm : Case {
     } else if (random.below(6) == 0)  // about the border of zero, which a gain may lift
       for (float& v : x) v = sign(random) * power(-41) * mantissa(random);
   }
-  Words run(const Kernels& k, Random&) const override {
+  Words run(const Kernels& k, Random& how) const override {
     Quantised out(k, x.size(), group, 1);
     Memory<float> g(gain), b(bias);
     k.norm_s8r_f32(out.a, 0, Memory<float>(x).data(),
                    {gain.empty() ? nullptr : g.data(), bias.empty() ? nullptr : b.data(), epsilon, centred});
     Words words;
     put(words, out.a, 0);
+    // As floats, in place or not; what lies behind them stays.
+    Memory<float> from(x), to(std::vector<float>(x.size(), 0.5f));
+    Memory<float>& y = how.below(2) ? to : from;
+    const float behind = y[x.size()];
+    k.norm_f32_f32(y.data(), from.data(), static_cast<std::uint32_t>(x.size()),
+                   {gain.empty() ? nullptr : g.data(), bias.empty() ? nullptr : b.data(), epsilon, centred});
+    put(words, y.data(), x.size());
+    words.push_back(bits_of(y[x.size()]) ^ bits_of(behind));
     return words;
   }
   Words oracle() const override {
     const std::vector<float>*g = gain.empty() ? nullptr : &gain, *b = bias.empty() ? nullptr : &bias;
     Words words;
     put(words, centred ? spec::layer_norm(x, g, b, epsilon, group) : spec::rms_norm(x, g, epsilon, group), group);
+    const std::vector<float> y = spec::norm_as_floats(x, g, b, epsilon, centred);
+    put(words, y.data(), y.size());
+    words.push_back(0);
     return words;
   }
 };
@@ -309,7 +320,7 @@ struct Product : Case {
 
 // ---- 2.6 to 2.8 ---------------------------------------------------------------------------------------------------
 struct Attention : Case {
-  std::uint32_t dim, keys, first_visible, per_position, queries;
+  std::uint32_t dim, value_dim, keys, first_visible, per_position, queries;
   std::vector<std::vector<float>> key, value, query;
   std::vector<std::uint32_t> phases;
   spec::Offset offset;
@@ -318,12 +329,15 @@ struct Attention : Case {
   std::vector<float> numerators;  // that the sums begin with
   float denominator = 0.0f;
   std::int32_t reference = -(1 << 24);
+  std::int32_t window_begin;          // the first key that the first run sees, each run one more; below 1 = all
+  std::vector<std::int32_t> biases;   // [per_position, runs + keys] of keys that lie r - k + keys from the run; may be empty
 
   explicit Attention(std::uint64_t seed) {
     Random random(seed);
     constexpr std::uint32_t kDims[] = {1,  2,  3,  4,  5,  7,  8,  8,  12,  15,  16, 17,
                                        20, 31, 32, 33, 48, 64, 65, 80, 128, 255, 256};
-    dim = kDims[random.below(random.below(6) ? 14 : 23)];
+    dim = value_dim = kDims[random.below(random.below(6) ? 14 : 23)];
+    if (random.below(3) == 0) value_dim = kDims[random.below(random.below(6) ? 14 : 23)];
     keys = random.below(4) ? 1 + random.below(20) : 1 + random.below(64);
     if (random.below(5) == 0) keys += 64 * (1 + random.below(2));
     per_position = 1 + random.below(3);
@@ -352,15 +366,15 @@ struct Attention : Case {
               value_spread = random.below(2) ? 0 : random.between(1, 40);
     const int level = manner == 1 ? -37 : 0;
     for (std::uint32_t k = 0; k < keys; ++k) {
-      key.push_back(vector(random, manner, key_spread, level));
-      value.push_back(vector(random, manner, value_spread, level));
+      key.push_back(vector(random, dim, manner, key_spread, level));
+      value.push_back(vector(random, value_dim, manner, value_spread, level));
       if (k > 0 && random.below(16) == 0) key.back() = key[k - 1];  // ties
       if (random.below(24) == 0) key.back().assign(dim, 0.0f);
-      if (random.below(24) == 0) value.back().assign(dim, 0.0f);
-      if (random.below(12) == 0) value.back()[random.below(dim)] = 0.0f;
+      if (random.below(24) == 0) value.back().assign(value_dim, 0.0f);
+      if (random.below(12) == 0) value.back()[random.below(value_dim)] = 0.0f;
     }
     for (std::uint32_t q = 0; q < queries; ++q) {
-      query.push_back(vector(random, manner == 1 && random.below(2) ? 0u : manner, 0,
+      query.push_back(vector(random, dim, manner == 1 && random.below(2) ? 0u : manner, 0,
                              random.below(4) ? 0 : random.between(-40, 39)));
       if (random.below(24) == 0) query.back().assign(dim, 0.0f);
       if (random.below(8) == 0) query.back() = key[random.below(keys)];
@@ -369,13 +383,39 @@ struct Attention : Case {
     if (at_border == 0) flatten(random);
     if (at_border == 1) empty_dimension(random);
     if (random.below(3) == 0) begin_with(random);
+    window_begin = random.below(2) ? -static_cast<std::int32_t>(runs())
+                                   : random.between(-static_cast<int>(runs()), static_cast<int>(keys) - 1);
+    // Every run sees a key, the last one too.
+    window_begin = std::min(window_begin, static_cast<std::int32_t>(visible(queries - 1) - runs()));
+    if (random.below(2)) set_biases(random);
   }
-  std::vector<float> vector(Random& random, std::uint32_t manner, int spread, int level) const {
-    if (manner == 0) return hard_vector(dim, random, true);
-    std::vector<float> x(dim);
+  std::uint32_t runs() const { return queries / per_position; }
+  void set_biases(Random& random) {
+    const std::uint32_t manner = random.below(5), width = runs() + keys;
+    biases.resize(std::size_t{per_position} * width);
+    for (std::uint32_t j = 0; j < per_position; ++j) {
+      const int slope = 1 << random.below(12);
+      for (std::uint32_t i = 0; i < width; ++i) {
+        std::int32_t& b = biases[std::size_t{j} * width + i];
+        switch (manner) {
+          case 0: b = -slope * static_cast<std::int32_t>(i); break;                          // ALiBi
+          case 1: b = random.between(-(1 << 23), 1 << 23); break;                            // anything
+          case 2: b = (random.below(2) ? 1 << 23 : -(1 << 23)); break;                       // the largest
+          case 3: b = random.below(3) ? random.between(-3000, 3000) : -(1 << 23); break;     // a mask
+          default: b = random.between(-20000, 20000); break;
+        }
+      }
+    }
+  }
+  std::int32_t bias(std::uint32_t q, std::uint32_t k) const {
+    return biases[std::size_t{q % per_position} * (runs() + keys) + q / per_position + keys - k];
+  }
+  std::vector<float> vector(Random& random, std::uint32_t n, std::uint32_t manner, int spread, int level) const {
+    if (manner == 0) return hard_vector(n, random, true);
+    std::vector<float> x(n);
     const float unit = power(level + (spread ? random.between(-spread, 0) : 0));
     for (float& v : x) v = random.uniform() * unit;
-    if (random.below(5) == 0) x[random.below(dim)] = sign(random) * unit * (random.below(2) ? 0.99999f : 0.985f);
+    if (random.below(5) == 0) x[random.below(n)] = sign(random) * unit * (random.below(2) ? 0.99999f : 0.985f);
     return x;
   }
   // The slope of the scores about 2^-40, where they begin to be flat.
@@ -396,18 +436,18 @@ struct Attention : Case {
     }
   }
   void empty_dimension(Random& random) {
-    const std::uint32_t d = random.below(dim);
+    const std::uint32_t d = random.below(value_dim);
     for (auto& v : value) v[d] = random.below(2) ? 0.0f : -0.0f;
   }
   // Sums that earlier blocks have left: references about as far away as they still count.
   void begin_with(Random& random) {
-    spec::Sums fresh(dim);
+    spec::Sums fresh(value_dim);
     const spec::Cache cache = filled();
     const std::size_t last = std::min<std::size_t>(keys <= 64 ? first_visible : 64, keys);
     spec::attend_block(fresh, spec::make_query(query[0], rotation()), cache, 0, last, scale);
     constexpr int kDistance[] = {0, 1, -1, 7, 29, 30, 31, 32, -29, -30, -31, -32, 40, -40};
     reference = static_cast<std::int32_t>(fresh.reference) + kDistance[random.below(14)];
-    for (std::uint32_t d = 0; d < dim; ++d) {
+    for (std::uint32_t d = 0; d < value_dim; ++d) {
       const float near = random.below(3) ? power(-40) : power(random.between(-46, -9));
       numerators.push_back(random.below(3) ? sign(random) * (random.below(2) ? near : near * mantissa(random))
                                            : random.uniform() * power(random.between(-20, 30)));
@@ -433,6 +473,11 @@ struct Attention : Case {
   std::uint32_t visible(std::uint32_t q) const {
     return std::min((keys - 1) / kBlockKeys * kBlockKeys + first_visible + q / per_position, keys);
   }
+  // The first key that it sees.
+  std::uint32_t seen_from(std::uint32_t q) const {
+    const std::int32_t from = window_begin + static_cast<std::int32_t>(q / per_position);
+    return from > 0 ? static_cast<std::uint32_t>(from) : 0;
+  }
 
   Words run(const Kernels& k, Random& how) const override {
     std::vector<std::int16_t> table;
@@ -454,10 +499,10 @@ struct Attention : Case {
       k.query_s8r_f32(q.a, i, Memory<float>(query[i]).data(), rotation);
       put(words, q.a, i);
     }
-    Memory<float> sums_n(std::size_t{queries} * dim), sums_d(queries);
+    Memory<float> sums_n(std::size_t{queries} * value_dim), sums_d(queries);
     Memory<std::int32_t> sums_r(queries);
     for (std::uint32_t i = 0; i < queries; ++i) {
-      for (std::uint32_t d = 0; d < dim; ++d) sums_n[i * dim + d] = numerators.empty() ? 0.0f : numerators[d];
+      for (std::uint32_t d = 0; d < value_dim; ++d) sums_n[i * value_dim + d] = numerators.empty() ? 0.0f : numerators[d];
       sums_d[i] = denominator;
       sums_r[i] = reference;
     }
@@ -466,17 +511,8 @@ struct Attention : Case {
       const bool is_last = begin + in_block == keys;
       const std::uint32_t capacity =
           round_up(in_block + (how.below(2) ? 0 : how.below(kBlockKeys - in_block + 1)), kKeyGranule);
-      Memory<std::int8_t> memory(kv_block_bytes(capacity, dim));
-      KvBlock b;
-      b.keys = memory.data();
-      b.values = b.keys + std::size_t{capacity} * round_up(dim, 4);
-      b.key_mantissas = reinterpret_cast<std::uint8_t*>(b.values + std::size_t{capacity} * dim);
-      b.key_exponents = reinterpret_cast<std::int8_t*>(b.key_mantissas + capacity);
-      b.key_exponent_maxima = b.key_exponents + capacity;
-      b.value_exponents = b.key_exponent_maxima + capacity;
-      b.value_exponent_maxima = b.value_exponents + capacity;
-      b.capacity = capacity;
-      b.head_dim = dim;
+      Memory<std::int8_t> memory(kv_block_bytes(capacity, dim, value_dim));
+      const KvBlock b = make_kv_block(memory.data(), capacity, dim, value_dim);
       for (std::uint32_t slot = 0; slot < in_block; ++slot) {
         k.store_key(b, slot, Memory<float>(key[begin + slot]).data(), rotation, key_offset);
         k.store_value(b, slot, Memory<float>(value[begin + slot]).data());
@@ -484,17 +520,30 @@ struct Attention : Case {
         words.push_back(static_cast<std::uint8_t>(b.key_exponents[slot]));
         words.push_back(static_cast<std::uint8_t>(b.value_exponents[slot]));
       }
-      const BlockQueries all = {
-          q.a, 0, queries, per_position, is_last ? first_visible : in_block, in_block, scale * 1.44269504f};
-      k.attend_block({sums_n.data(), sums_d.data(), sums_r.data()}, all, b, nullptr, nullptr);
+      // Runs that have met a block, and fresh ones behind them, for which it is the first of their window. Later runs may
+      // see nothing of it.
+      std::uint32_t run = 0;
+      for (const bool fresh : {false, true}) {
+        BlockQueries some = {q.a, run * per_position, 0, per_position, is_last ? first_visible : in_block, in_block,
+                             scale * 1.44269504f};
+        some.visible = std::min(some.visible + (is_last ? run : 0), in_block);
+        some.hidden = window_begin + static_cast<std::int32_t>(run) - static_cast<std::int32_t>(begin);
+        if (!biases.empty()) some.bias = biases.data() + keys - begin + run;
+        some.bias_stride = runs() + keys;
+        for (; run < runs() && seen_from(run * per_position) < begin + in_block; ++run) {
+          if ((sums_r[run * per_position] == kFreshReference) != fresh) break;
+          some.n += per_position;
+        }
+        if (some.n) k.attend_block({sums_n.data(), sums_d.data(), sums_r.data()}, some, b, nullptr, nullptr);
+      }
     }
-    Memory<float> out(dim);
+    Memory<float> out(value_dim);
     for (std::uint32_t i = 0; i < queries; ++i) {
-      put(words, &sums_n[i * dim], dim);
+      put(words, &sums_n[i * value_dim], value_dim);
       words.push_back(bits_of(sums_d[i]));
       words.push_back(static_cast<std::uint32_t>(sums_r[i]));
-      k.attend_finish(out.data(), &sums_n[i * dim], sums_d[i], dim);
-      put(words, out.data(), dim);
+      k.attend_finish(out.data(), &sums_n[i * value_dim], sums_d[i], value_dim);
+      put(words, out.data(), value_dim);
     }
     return words;
   }
@@ -517,19 +566,23 @@ struct Attention : Case {
       words.push_back(static_cast<std::uint8_t>(cache.values[k].v));
     }
     for (std::uint32_t i = 0; i < queries; ++i) {
-      spec::Sums sums(dim);
+      spec::Sums sums(value_dim);
       if (!numerators.empty()) {
         sums.numerators = numerators;
         sums.denominator = denominator;
         sums.reference = reference;
       }
+      spec::Sight sight;
+      sight.from = seen_from(i);
+      if (!biases.empty())
+        for (std::uint32_t k = 0; k < keys; ++k) sight.biases.push_back(bias(i, k));
       for (const auto& block : spec::blocks_of(visible(i)))
-        spec::attend_block(sums, q[i], cache, block.first, block.second, scale);
-      put(words, sums.numerators.data(), dim);
+        if (block.second > sight.from) spec::attend_block(sums, q[i], cache, block.first, block.second, scale, sight);
+      put(words, sums.numerators.data(), value_dim);
       words.push_back(bits_of(sums.denominator));
       words.push_back(static_cast<std::uint32_t>(sums.reference));
       const std::vector<float> out = spec::finish(sums);
-      put(words, out.data(), dim);
+      put(words, out.data(), value_dim);
     }
     return words;
   }

@@ -80,21 +80,9 @@ void count_product(const char* name, std::uint32_t n, std::uint32_t rows, std::u
 }
 
 constexpr std::uint32_t kHeadDim = 32;
-alignas(16) std::int8_t block_memory[kv_block_bytes(kBlockKeys, 2 * kHeadDim) + 16];
+alignas(16) std::int8_t block_memory[kv_block_bytes(kBlockKeys, 2 * kHeadDim, 2 * kHeadDim) + 16];
 
-KvBlock key_block(std::uint32_t head_dim) {
-  KvBlock b{};
-  b.capacity = kBlockKeys;
-  b.head_dim = head_dim;
-  b.keys = block_memory;
-  b.values = b.keys + kBlockKeys * head_dim;
-  b.key_mantissas = reinterpret_cast<std::uint8_t*>(b.values + kBlockKeys * head_dim);
-  b.key_exponents = b.values + kBlockKeys * (head_dim + 1);
-  b.key_exponent_maxima = b.key_exponents + kBlockKeys;
-  b.value_exponents = b.key_exponent_maxima + kBlockKeys;
-  b.value_exponent_maxima = b.value_exponents + kBlockKeys;
-  return b;
-}
+KvBlock key_block(std::uint32_t head_dim) { return make_kv_block(block_memory, kBlockKeys, head_dim, head_dim); }
 
 // The scores of 64 keys and their softmax, without values: what the tap asks for.
 void count_scores(std::uint32_t head_dim) {

@@ -30,7 +30,7 @@ constexpr std::uint32_t kMostRows = 512;
 alignas(64) __attribute__((section(".heed_arena"))) std::byte g_arena[3 * 1024 * 1024];
 alignas(64) unsigned char activation_memory[4 * kMost], query_memory[8 * 1024];
 alignas(64) std::int8_t weights[kMostRows * kMost + 64];
-alignas(64) std::int8_t block_memory[kv_block_bytes(kBlockKeys, 128) + 16];
+alignas(64) std::int8_t block_memory[kv_block_bytes(kBlockKeys, 128, 128) + 16];
 float row_scales[kMostRows], biases[kMostRows], x[2 * kMost], y[8 * kMost], gain[kMost];
 std::int16_t turn[2 * kMost], offset_values[kMost];
 std::uint32_t phases[kMost];
@@ -110,19 +110,7 @@ void count_products() {
       }
 }
 
-KvBlock key_block(std::uint32_t head_dim) {
-  KvBlock b{};
-  b.capacity = kBlockKeys;
-  b.head_dim = head_dim;
-  b.keys = block_memory;
-  b.values = b.keys + kBlockKeys * round_up(head_dim, 4);
-  b.key_mantissas = reinterpret_cast<std::uint8_t*>(b.values + kBlockKeys * head_dim);
-  b.key_exponents = b.values + kBlockKeys * (head_dim + 1);
-  b.key_exponent_maxima = b.key_exponents + kBlockKeys;
-  b.value_exponents = b.key_exponent_maxima + kBlockKeys;
-  b.value_exponent_maxima = b.value_exponents + kBlockKeys;
-  return b;
-}
+KvBlock key_block(std::uint32_t head_dim) { return make_kv_block(block_memory, kBlockKeys, head_dim, head_dim); }
 
 void count_heads() {
   static float denominators[8];

@@ -54,19 +54,10 @@ void products(const Kernels& k) {
 }
 
 void attention(const Kernels& k) {
-  Memory cache(kv_block_bytes(kBlockKeys, kHeadDim)), row(kHeadDim * 4);
+  Memory cache(kv_block_bytes(kBlockKeys, kHeadDim, kHeadDim)), row(kHeadDim * 4);
   Memory activations(static_cast<std::size_t>(activations_bytes(k.traits, kHeadDim, 0, kQueries)));
   Memory numerators(kQueries * kHeadDim * 4), denominators(kQueries * 4), references(kQueries * 4);
-  KvBlock b;
-  b.keys = cache.at<std::int8_t>();
-  b.values = b.keys + kBlockKeys * kHeadDim;
-  b.key_mantissas = reinterpret_cast<std::uint8_t*>(b.values + kBlockKeys * kHeadDim);
-  b.key_exponents = b.values + kBlockKeys * (kHeadDim + 1);
-  b.key_exponent_maxima = b.key_exponents + kBlockKeys;
-  b.value_exponents = b.key_exponents + 2 * kBlockKeys;
-  b.value_exponent_maxima = b.key_exponents + 3 * kBlockKeys;
-  b.capacity = kBlockKeys;
-  b.head_dim = kHeadDim;
+  const KvBlock b = make_kv_block(cache.at<void>(), kBlockKeys, kHeadDim, kHeadDim);
   for (std::uint32_t i = 0; i < kHeadDim; ++i) row.at<float>()[i] = static_cast<float>(i % 17) - 8.0f;
   for (std::uint32_t slot = 0; slot < kBlockKeys; ++slot) {
     k.store_key(b, slot, row.at<float>(), {nullptr, 0, false}, {nullptr, 0});

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <initializer_list>
 
+#include "platform/portable/attend.hpp"
 #include "platform/tables.hpp"
 #include "runtime/numerics.hpp"
 #include "tests/check.hpp"
@@ -111,6 +112,17 @@ TEST_CASE("a vector is quantised as portable does", "[cortex_m]") {
       }
 }
 
+// The norm of n floats in `source` as floats, which are written in place by the table; what lies behind them stays.
+bool same_norm_to_floats(std::uint32_t n, const NormWeights& weights) {
+  static float expected[kMaxTestCols], got[kMaxTestCols + 1];
+  if (!kNormsToFloats) return true;
+  for (std::uint32_t i = 0; i < n; ++i) got[i] = source[i];
+  got[n] = 0.25f;
+  kernels_portable.norm_f32_f32(expected, source, n, weights);
+  table.norm_f32_f32(got, got, n, weights);
+  return same(expected, got, n) && bits_of(got[n]) == bits_of(0.25f);
+}
+
 TEST_CASE("a norm gives the bits of portable", "[cortex_m]") {
   for (const std::uint32_t n : kWidths)
     for (const std::uint16_t group : kGroups)
@@ -128,6 +140,7 @@ TEST_CASE("a norm gives the bits of portable", "[cortex_m]") {
           kernels_portable.norm_s8r_f32(both.plain, 0, source, weights);
           table.norm_s8r_f32(both.prepared, 0, source, weights);
           CHECK(same(both, 0));
+          if (group == 0) CHECK(same_norm_to_floats(n, weights));
         }
 }
 
@@ -184,6 +197,7 @@ TEST_CASE("random vectors give the bits of portable", "[cortex_m]") {
       weights.bias = weights.centred && random.below(2) ? other : nullptr;
       kernels_portable.norm_s8r_f32(both.plain, 0, source, weights);
       table.norm_s8r_f32(both.prepared, 0, source, weights);
+      CHECK(same_norm_to_floats(n, weights));
     } else {
       const std::uint16_t* const factor = factors[random.below(4)];
       const std::uint32_t at = random.below(n);
@@ -319,22 +333,12 @@ TEST_CASE("a weight row is read back as portable does", "[cortex_m]") {
 
 namespace {
 
-constexpr std::uint32_t kMaxBlockBytes = kv_block_bytes(kBlockKeys, kMaxHeadDim) + 16;
+constexpr std::uint32_t kMaxBlockBytes = kv_block_bytes(kBlockKeys, kMaxHeadDim, kMaxHeadDim) + 16;
 alignas(16) std::int8_t portable_block[kMaxBlockBytes], table_block[kMaxBlockBytes];
 
-KvBlock lay_out(std::int8_t* memory, std::uint32_t capacity, std::uint32_t head_dim) {
-  KvBlock b{};
+KvBlock lay_out(std::int8_t* memory, std::uint32_t capacity, std::uint32_t head_dim, std::uint32_t value_dim) {
   for (std::uint32_t i = 0; i < kMaxBlockBytes; ++i) memory[i] = static_cast<std::int8_t>(random_bits() >> 24);
-  b.capacity = capacity;
-  b.head_dim = head_dim;
-  b.keys = memory;
-  b.values = b.keys + capacity * round_up(head_dim, 4);
-  b.key_mantissas = reinterpret_cast<std::uint8_t*>(b.values + capacity * head_dim);
-  b.key_exponents = b.values + capacity * (head_dim + 1);
-  b.key_exponent_maxima = b.key_exponents + capacity;
-  b.value_exponents = b.key_exponent_maxima + capacity;
-  b.value_exponent_maxima = b.value_exponents + capacity;
-  return b;
+  return make_kv_block(memory, capacity, head_dim, value_dim);
 }
 
 constexpr std::uint32_t kMaxQueries = 6;
@@ -345,8 +349,8 @@ std::uint16_t key_weights[2][kBlockKeys];
 
 // Sums of earlier blocks, or none.
 bool same_attention(const Both& both, const KvBlock* blocks, BlockQueries queries, bool first = false) {
-  const std::uint32_t head_dim = blocks[0].head_dim;
-  for (std::uint32_t i = 0; i < kMaxQueries * head_dim; ++i)
+  const std::uint32_t value_dim = blocks[0].value_dim;
+  for (std::uint32_t i = 0; i < kMaxQueries * value_dim; ++i)
     numerators[0][i] = numerators[1][i] = random_float() * 1e3f;
   for (std::uint32_t i = 0; i < kMaxQueries; ++i) {
     denominators[0][i] = denominators[1][i] = random_float() + 1.0f;
@@ -356,7 +360,7 @@ bool same_attention(const Both& both, const KvBlock* blocks, BlockQueries querie
     denominators[0][i] = denominators[1][i] = 0.0f;
     references[0][i] = references[1][i] = kFreshReference;
   }
-  for (std::uint32_t i = 0; i < kMaxQueries * head_dim; ++i)
+  for (std::uint32_t i = 0; i < kMaxQueries * value_dim; ++i)
     if (first || i % 5 == 0) {
       numerators[0][i] = numerators[1][i] = 0.0f;
     } else if (i % 5 == 1) {
@@ -366,7 +370,7 @@ bool same_attention(const Both& both, const KvBlock* blocks, BlockQueries querie
     }
   // M55's table stores the first block of a query; what was there is not read.
   if (first && table.traits.preferred == Layout::block64)
-    for (std::uint32_t i = queries.first * head_dim; i < (queries.first + queries.n) * head_dim; ++i)
+    for (std::uint32_t i = queries.first * value_dim; i < (queries.first + queries.n) * value_dim; ++i)
       numerators[1][i] = float_of(0x7FC00001u);
   const Kernels* kernels[2] = {&kernels_portable, &table};
   std::int32_t reference[2] = {};
@@ -377,10 +381,10 @@ bool same_attention(const Both& both, const KvBlock* blocks, BlockQueries querie
     BlockQueries one = queries;
     one.n = 1;
     if (kBuiltFeatures.pattern_tap) kernels[i]->attend_block(sums, one, blocks[i], key_weights[i], &reference[i]);
-    float* const sum = numerators[i] + queries.first * head_dim;
-    kernels[i]->attend_finish(sum, sum, denominators[i][queries.first], head_dim);
+    float* const sum = numerators[i] + queries.first * value_dim;
+    kernels[i]->attend_finish(sum, sum, denominators[i][queries.first], value_dim);
   }
-  bool ok = same(numerators[0], numerators[1], kMaxQueries * head_dim) &&
+  bool ok = same(numerators[0], numerators[1], kMaxQueries * value_dim) &&
             same(denominators[0], denominators[1], kMaxQueries);
   for (std::uint32_t i = 0; i < kMaxQueries; ++i) ok &= references[0][i] == references[1][i];
   for (std::uint32_t k = 0; kBuiltFeatures.pattern_tap && k < queries.visible; ++k) ok &= key_weights[0][k] == key_weights[1][k];
@@ -394,7 +398,37 @@ bool same_scales(const KvBlock* b, std::uint32_t slot) {
          b[0].value_exponent_maxima[slot] == b[1].value_exponent_maxima[slot];
 }
 
-void check_attention(std::uint32_t head_dim, std::uint32_t capacity, Fill how, bool halves, bool offset) {
+// A window's first keys and biases of scores, in calls of any number of queries.
+void check_keys_that_differ(const Both& both, const KvBlock* blocks) {
+  static std::int32_t biases[kMaxQueries * (kBlockKeys + kMaxQueries) + kBlockKeys];
+  const std::uint32_t capacity = blocks[0].capacity, slope = 1u << random_below(12);
+  for (std::uint32_t i = 0; i < sizeof biases / sizeof biases[0]; ++i) {
+    const std::uint32_t distance = i % (kBlockKeys + kMaxQueries);
+    biases[i] = capacity % 32 ? -static_cast<std::int32_t>(slope * distance)
+                              : static_cast<std::int32_t>(random_bits() >> 8) - (1 << 23);
+  }
+  for (std::uint32_t n = 1; n <= kMaxQueries; ++n)
+    for (const std::uint32_t per_position : {std::uint32_t{1}, std::uint32_t{2}, n}) {
+      const std::uint32_t runs = (n + per_position - 1) / per_position;
+      const std::uint32_t visible = 1 + random_below(capacity), more = random_below(capacity - visible + 1);
+      BlockQueries q{{}, kMaxQueries - n, n, per_position, visible, visible + more, 0.3f};
+      if (kBuiltFeatures.windows && random_below(3)) {
+        // Every run sees one key at least, the last one too.
+        const std::uint32_t most = visible + (more < runs - 1 ? more : runs - 1);
+        q.hidden = static_cast<std::int32_t>(random_below(most)) - static_cast<std::int32_t>(runs - 1);
+        if (random_below(2)) q.hidden = static_cast<std::int32_t>(most) - static_cast<std::int32_t>(runs);
+        if (q.hidden >= static_cast<std::int32_t>(visible)) q.hidden = static_cast<std::int32_t>(visible) - 1;
+      }
+      if (kBuiltFeatures.score_bias && random_below(3)) q.bias = biases + kBlockKeys;
+      q.bias_stride = kBlockKeys + kMaxQueries;
+      CHECK(same_attention(both, blocks, q, n % 2 == 0));
+      q.visible = q.visible_limit = capacity;  // all runs see the end of the block
+      CHECK(same_attention(both, blocks, q, n % 2 != 0));
+    }
+}
+
+void check_attention(std::uint32_t head_dim, std::uint32_t value_dim, std::uint32_t capacity, Fill how, bool halves,
+                     bool offset) {
   const auto pairs = static_cast<std::uint16_t>(how == Fill::zero ? 0 : head_dim / 2);
   const Rotation rotation{pairs ? cosine_sine : nullptr, pairs, halves};
   const auto offset_exponent = static_cast<std::int8_t>(static_cast<int>(random_below(9)) - 4);
@@ -403,7 +437,8 @@ void check_attention(std::uint32_t head_dim, std::uint32_t capacity, Fill how, b
     cosine_sine[i] = static_cast<std::int16_t>(random_s8() * 180);
     offset_values[i] = static_cast<std::int16_t>(random_s8() * 258);
   }
-  const KvBlock blocks[2] = {lay_out(portable_block, capacity, head_dim), lay_out(table_block, capacity, head_dim)};
+  const KvBlock blocks[2] = {lay_out(portable_block, capacity, head_dim, value_dim),
+                             lay_out(table_block, capacity, head_dim, value_dim)};
   Both both(head_dim, 0, kMaxQueries);
   both.prepared.n = 0;
   for (std::uint32_t i = 0; i < kMaxQueries; ++i) {
@@ -416,7 +451,7 @@ void check_attention(std::uint32_t head_dim, std::uint32_t capacity, Fill how, b
     fill(source, head_dim, how == Fill::zero && slot % 3 ? Fill::wide : how);
     kernels_portable.store_key(blocks[0], slot, source, rotation, key_offset);
     table.store_key(blocks[1], slot, source, rotation, key_offset);
-    fill(source, head_dim, slot % 7 == 3 ? Fill::zero : how);
+    fill(source, value_dim, slot % 7 == 3 ? Fill::zero : how);
     kernels_portable.store_value(blocks[0], slot, source);
     table.store_value(blocks[1], slot, source);
     CHECK(same_scales(blocks, slot));
@@ -445,6 +480,7 @@ void check_attention(std::uint32_t head_dim, std::uint32_t capacity, Fill how, b
   // Two queries of which the second alone sees the first key of four.
   for (std::uint32_t visible = 3; visible < 6 && visible < capacity; ++visible)
     CHECK(same_attention(both, blocks, {{}, 1, 4, 1, visible, capacity, 0.3f}, visible == 3));
+  if (portable::kKeysDiffer) check_keys_that_differ(both, blocks);
 }
 
 }  // namespace
@@ -452,9 +488,13 @@ void check_attention(std::uint32_t head_dim, std::uint32_t capacity, Fill how, b
 TEST_CASE("attention over a block gives the bits of portable", "[cortex_m]") {
   for (const std::uint32_t head_dim : {1u, 2u, 3u, 4u, 5u, 6u, 8u, 12u, 16u, 23u, 32u, 36u, 48u, 64u, 80u, 96u, 128u, 132u, 256u})
     for (const Fill how : kFills) {
-      check_attention(head_dim, 16, how, true, false);
-      check_attention(head_dim, head_dim > 64 ? 32 : 64, how, false, true);
+      check_attention(head_dim, head_dim, 16, how, true, false);
+      check_attention(head_dim, head_dim, head_dim > 64 ? 32 : 64, how, false, true);
     }
+  // Values of another width than keys.
+  for (const std::uint32_t head_dim : {1u, 8u, 16u, 30u, 64u, 100u})
+    for (const std::uint32_t value_dim : {1u, 3u, 8u, 16u, 20u, 64u, 72u, 130u, 256u})
+      if (value_dim != head_dim) check_attention(head_dim, value_dim, 48, Fill::normal, head_dim % 16 == 0, false);
 }
 
 TEST_CASE("sampling gives the bits of portable", "[cortex_m]") {

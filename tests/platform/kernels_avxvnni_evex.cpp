@@ -8,7 +8,8 @@ namespace heed {
 extern const Kernels kernels_avxvnni_evex;
 constexpr KernelTraits kTraits = {
     "avxvnni in AVX-512's encoding", traits::kAvxVnni.layouts,   traits::kAvxVnni.preferred, 1,
-    traits::kAvxVnni.alignment,      traits::kAvxVnni.slack, traits::kAvxVnni.default_chunk};
+    traits::kAvxVnni.alignment,      traits::kAvxVnni.slack, traits::kAvxVnni.default_chunk,
+    traits::kAvxVnni.tile_tokens,    traits::kAvxVnni.tile_blocks,   traits::kAvxVnni.stream_blocks};
 constexpr Kernels kernels_avxvnni_evex =
     simd::make_kernels<xsimd::avx2, simd::DotVnni<simd::Ymm<simd::Evex>>>(kTraits);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // kernels_test.cpp: every table that can run here gives the bits of the portable one, function by function, on edge
 // shapes and edge values; and on x86 no normal input leaves a denormal or an underflow behind.
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -312,6 +313,16 @@ TEST_CASE("norms") {
                                 << static_cast<int>(values));
             if (values == Values::normal || values == Values::outlier) CHECK_FALSE(tiny_flags());
             CHECK(same_activations(*k, x, kernels_portable, y, 1));
+            if (group == 0) {  // as floats, in place
+              Buffer<float> floats_x(cols), floats_y(cols);
+              std::memcpy(floats_x.data(), src.data(), cols * sizeof(float));
+              kernels_portable.norm_f32_f32(floats_y.data(), src.data(), cols, weights);
+              tiny_flags();
+              k->norm_f32_f32(floats_x.data(), floats_x.data(), cols, weights);
+              if (values == Values::normal) CHECK_FALSE(tiny_flags());
+              CHECK(floats_x.same(floats_y));
+              CHECK(floats_x.guard_holds());
+            }
             // Sums are the table's own: they show in a product.
             const Tensor& ones = ones_matrix.tensor(cols, group);
             Buffer<float> a(16), b(16);
@@ -550,9 +561,9 @@ struct Block {
   Buffer<std::uint8_t> mantissas;
   Buffer<std::int8_t> key_exponents, key_maxima, value_exponents, value_maxima;
   KvBlock block;
-  Block(std::uint32_t capacity, std::uint32_t head_dim)
+  Block(std::uint32_t capacity, std::uint32_t head_dim, std::uint32_t value_dim)
       : keys(std::size_t{capacity} * round_up(head_dim, 4)),
-        values(std::size_t{capacity} * head_dim),
+        values(std::size_t{capacity} * value_dim),
         mantissas(capacity),
         key_exponents(capacity),
         key_maxima(capacity),
@@ -563,7 +574,7 @@ struct Block {
       for (std::size_t i = 0; i < b->size(); ++i) (*b)[i] = static_cast<std::int8_t>(i * 37 + 128);
     for (std::size_t i = 0; i < mantissas.size(); ++i) mantissas[i] = static_cast<std::uint8_t>(255 - i);
     block = {keys.data(),          values.data(),     mantissas.data(), key_exponents.data(), key_maxima.data(),
-             value_exponents.data(), value_maxima.data(), capacity,     head_dim};
+             value_exponents.data(), value_maxima.data(), capacity,     head_dim,             value_dim};
   }
   bool guards_hold() const {
     for (const auto* b : {&keys, &values, &key_exponents, &key_maxima, &value_exponents, &value_maxima})
@@ -611,12 +622,15 @@ namespace {
 
 struct Shape {
   std::uint32_t head_dim, capacity, filled, visible, positions, per_position;
+  std::uint32_t value_dim = head_dim;
+  std::int32_t hidden = kNoneHidden;
+  bool biased = false;
 };
 
 // Fills a block in both tables and attends to it, twice over, so that sums are merged.
 void check_attention(const Kernels& k, const Shape& shape, Values values, Random& random, float factor, bool offset) {
-  const std::uint32_t dim = shape.head_dim;
-  Block x(shape.capacity, dim), y(shape.capacity, dim);
+  const std::uint32_t dim = shape.head_dim, value_dim = shape.value_dim;
+  Block x(shape.capacity, dim, value_dim), y(shape.capacity, dim, value_dim);
   std::vector<std::int16_t> offsets(dim);
   for (auto& o : offsets) o = static_cast<std::int16_t>(static_cast<int>(random.below(65535)) - 32767);
   const KeyOffset key_offset = {offset ? offsets.data() : nullptr, static_cast<std::int8_t>(random.below(8)) };
@@ -629,15 +643,13 @@ void check_attention(const Kernels& k, const Shape& shape, Values values, Random
                      << " offset " << offset);
   const bool normal = values == Values::normal;
   for (std::uint32_t slot = 0; slot < shape.filled; ++slot) {
-    Buffer<float> key(dim, 4), value(dim);
+    Buffer<float> key(dim, 4), value(value_dim);
     fill(key.data(), dim, values, random);
-    fill(value.data(), dim, values, random);
+    fill(value.data(), value_dim, values, random);
     // Scales that wander by powers of two from key to key.
     const float scale = std::ldexp(1.0f, static_cast<int>(random.below(normal ? 6 : 3)) - 3);
-    for (std::uint32_t d = 0; d < dim; ++d) {
-      key[d] *= scale;
-      value[d] *= scale;
-    }
+    for (std::uint32_t d = 0; d < dim; ++d) key[d] *= scale;
+    for (std::uint32_t d = 0; d < value_dim; ++d) value[d] *= scale;
     kernels_portable.store_key(y.block, slot, key.data(), rotation, key_offset);
     kernels_portable.store_value(y.block, slot, value.data());
     tiny_flags();
@@ -656,13 +668,21 @@ void check_attention(const Kernels& k, const Shape& shape, Values values, Random
     k.query_s8r_f32(qx.a, i, src.data(), rotation);
     kernels_portable.query_s8r_f32(qy.a, i, src.data(), rotation);
   }
-  Buffer<float> numerators_x((n + first) * dim), numerators_y((n + first) * dim);
+  Buffer<float> numerators_x((n + first) * value_dim), numerators_y((n + first) * value_dim);
   Buffer<float> denominators_x(n + first), denominators_y(n + first);
   Buffer<std::int32_t> references_x(n + first), references_y(n + first);
   for (std::uint32_t i = 0; i < n + first; ++i) references_x[i] = references_y[i] = -(1 << 21);
   const AttentionSums sx = {numerators_x.data(), denominators_x.data(), references_x.data()};
   const AttentionSums sy = {numerators_y.data(), denominators_y.data(), references_y.data()};
   BlockQueries bx = {qx.a, first, n, shape.per_position, shape.visible, shape.filled, factor};
+  bx.hidden = shape.hidden;
+  // Exactly as many as may be read: of the keys that each run sees.
+  const std::uint32_t behind = shape.filled - 1, width = behind + shape.positions;
+  Buffer<std::int32_t> biases(std::size_t{shape.per_position} * width);
+  for (std::size_t i = 0; i < biases.size(); ++i)
+    biases[i] = random.below(4) ? -static_cast<std::int32_t>(64 * (i % width)) : random.below(1 << 24) - (1 << 23);
+  if (shape.biased) bx.bias = biases.data() + behind;
+  bx.bias_stride = width;
   BlockQueries by = bx;
   by.queries = qy.a;
   for (int round = 0; round < 2; ++round) {
@@ -677,9 +697,10 @@ void check_attention(const Kernels& k, const Shape& shape, Values values, Random
   CHECK(numerators_x.same(numerators_y));
   CHECK(numerators_x.guard_holds());
 
-  Buffer<float> out_x(dim), out_y(dim);
-  k.attend_finish(out_x.data(), numerators_x.data() + first * dim, denominators_x[first] + 1.0f, dim);
-  kernels_portable.attend_finish(out_y.data(), numerators_y.data() + first * dim, denominators_y[first] + 1.0f, dim);
+  Buffer<float> out_x(value_dim), out_y(value_dim);
+  const float one_more = denominators_x[first] + 1.0f;
+  k.attend_finish(out_x.data(), numerators_x.data() + first * value_dim, one_more, value_dim);
+  kernels_portable.attend_finish(out_y.data(), numerators_y.data() + first * value_dim, one_more, value_dim);
   CHECK(out_x.same(out_y));
   CHECK(out_x.guard_holds());
 
@@ -718,6 +739,36 @@ TEST_CASE("attention: every fill") {
           check_attention(*k, shape, Values::normal, random, 0.3f, false);
         }
     }
+  }
+}
+
+TEST_CASE("attention: values of another width") {
+  for (const Kernels* k : others()) {
+    Random random(16);
+    for (const std::uint32_t dim : {1u, 8u, 30u, 64u})
+      for (const std::uint32_t value_dim : {1u, 7u, 8u, 33u, 64u, 100u, 256u}) {
+        const Shape shape = {dim, 48, 41, 1 + random.below(41), 3, 2, value_dim};
+        check_attention(*k, shape, Values::normal, random, 0.3f, false);
+      }
+  }
+}
+
+TEST_CASE("attention: what a window hides, and biases") {
+  for (const Kernels* k : others()) {
+    Random random(17);
+    for (const Values values : kAllValues)
+      for (const std::uint32_t filled : {1u, 2u, 15u, 16u, 17u, 33u, 48u, 63u, 64u})
+        for (int i = 0; i < 12; ++i) {
+          Shape shape = {i % 2 ? 8u : 20u, round_up(filled, 16), filled, 1 + random.below(filled), 1 + random.below(9),
+                         1 + random.below(3)};
+          shape.value_dim = shape.head_dim;
+          // Every run sees a key, the last one too.
+          const auto most = static_cast<std::int32_t>(std::min(shape.visible + shape.positions - 1, filled)) -
+                            static_cast<std::int32_t>(shape.positions);
+          if (i % 3) shape.hidden = std::min(most, static_cast<std::int32_t>(random.below(filled)));
+          shape.biased = i % 3 != 1;
+          check_attention(*k, shape, values, random, i % 4 ? 0.3f : 1e-9f, i % 5 == 0);
+        }
   }
 }
 

@@ -11,11 +11,34 @@ import numpy as np
 
 MAGIC = bytes.fromhex("686565640D0A1A0A")
 STACKS, DIRECTORY, TOKENIZER, METADATA, TENSORS, SOURCE_TOKENIZER, CLASSES, GENERATION = range(1, 9)
-OPTIONAL = 1 << 31  # a kind of section that a reader may skip
+OPTIONAL_KIND, OPTIONAL_ROLE = 1 << 31, 1 << 7
 ROW, PACKED, PAIR, BLOCK64 = 0, 1, 2, 3
 S8, F32, U32, S16, S4, S32 = range(6)
 
-# 1.3: choices, each with its number of values, then bits and counts with their ranges, then floats.
+# 1.3: the values of the choices.
+GENERATE, ENCODE = 0, 1
+TOKENS, VECTORS, PROJECTED, CONVOLVED = range(4)
+CAUSAL, TWO_WAY = 0, 1
+RMS, LAYER = 0, 1
+BEFORE, AFTER, BOTH = range(3)
+IN_TURN, SIDE_BY_SIDE, SIDE_BY_SIDE_TWO_NORMS = range(3)
+NO_POSITION, ROTARY, ALIBI, RELATIVE = range(4)
+FACTORS, UNDIVIDED = 0, 1
+RELU, GELU_TANH, GELU_ERF, SILU, GELU_QUICK, TANH, NONE = range(7)
+EVERY, FIRST, MEAN, LAST = range(4)
+LOGITS, VECTOR_OUTPUT = 0, 1
+
+# Bits of biases and flags, and sites.
+(QUERY_BIAS, KEY_BIAS, VALUE_DOWN_BIAS, VALUE_UP_BIAS, FFN_BIAS, DOWN_BIAS, UNEMBEDDING_BIAS, NORM_BIAS, CROSS_QUERY_BIAS,
+ CROSS_KEY_BIAS, CROSS_VALUE_DOWN_BIAS, CROSS_VALUE_UP_BIAS, INPUT_BIAS, DENSE_BIAS) = (1 << n for n in range(14))
+ATTENTION_FOLDED, FFN_FOLDED, FINAL_FOLDED, CROSS_FOLDED, KEY_OFFSET_FLAG, CROSS_KEY_OFFSET_FLAG = (1 << n for n in range(6))
+(ATTENTION_INPUT, VALUE_UP_INPUT, FFN_INPUT, DOWN_INPUT, UNEMBEDDING_INPUT, CROSS_INPUT, CROSS_VALUE_UP_INPUT, SOURCE_INPUT,
+ INPUT, CONVOLUTION_INPUT, DENSE_INPUT) = range(11)
+
+# Part 4: rows padded to, columns padded to, row block of the multipliers.
+PADDING = {ROW: (4, 4, 4), PACKED: (16, 8, 16), PAIR: (4, 8, 4), BLOCK64: (4, 16, 4)}
+
+# 1.3: choices, each with its number of values, then counts with their ranges, then floats.
 CHOICES = dict(use=2, input=4, mask=2, cross_attention=2, norm=2, norm_placement=3, sublayers=3, input_norm=2,
                final_norm=2, position_table=2, position=4, rotary_pairing=2, query_key_norm=3, value_map=2, gated=2,
                activation=5, pooling=4, dense=2, dense_activation=7, dense_norm=2, output=2, tied_unembedding=2,
@@ -26,39 +49,19 @@ COUNTS = dict(d_model=(1, 65536), d_ff=(1, 131072), n_layers=(1, 4096), n_heads=
               rotary_dims=(0, 256), local_rotary=(0, 1), n_distances=(0, 1 << 20), d_input=(0, 65536),
               d_source=(0, 65536), n_token_types=(0, 65536), n_class_vectors=(0, 65536), d_dense=(0, 65536))
 FLOATS = ("norm_epsilon", "attention_scale", "cross_scale", "embedding_scale")
-STACK_FORMAT = "<27B5xII21I4f11HH92x"
-STACK_FIELDS = (*CHOICES, "biases", "flags", *COUNTS, *FLOATS)
+STACK_FORMAT = "<27B5x23I4f11H2x92x"
+STACK_FIELDS = [*CHOICES, "biases", "flags", *COUNTS, *FLOATS]
 STACK_BYTES = 256
-N_SITES = 11
-(ATTENTION_INPUT, VALUE_UP_INPUT, FFN_INPUT, DOWN_INPUT, UNEMBEDDING_INPUT, CROSS_INPUT, CROSS_VALUE_UP_INPUT,
- SOURCE_INPUT, INPUT_INPUT, CONVOLUTION_INPUT, DENSE_INPUT) = range(N_SITES)
 
-GENERATE, ENCODE = 0, 1
-TOKENS, VECTORS, PROJECTED, CONVOLVED = range(4)
-BEFORE, AFTER, BOTH = range(3)
-NO_POSITION, ROTARY, ALIBI, RELATIVE = range(4)
-LOGITS = 0
+# 1.4: roles. Those of cross-attention are those of self-attention + CROSS.
+(TOKEN_EMBEDDING, POSITION_EMBEDDING, TOKEN_TYPE_EMBEDDING, CLASS_VECTORS, INPUT_PROJECTION, CONVOLUTION_1, CONVOLUTION_2,
+ INPUT_GAIN, INPUT_NORM_BIAS, ROTARY_PHASES, LOCAL_ROTARY_PHASES, SCORE_BIAS) = range(12)
+(GAIN, GAIN_BIAS, W_QUERY, W_KEY, W_VALUE_DOWN, W_VALUE_UP, KEY_OFFSET, QUERY_GAIN, QUERY_NORM_BIAS, KEY_GAIN,
+ KEY_NORM_BIAS, AFTER_GAIN, AFTER_BIAS) = range(32, 45)
+FFN_GAIN, FFN_NORM_BIAS, W_GATE, W_UP, W_DOWN, FFN_AFTER_GAIN, FFN_AFTER_BIAS = range(48, 55)
+CROSS = 32
+FINAL_GAIN, FINAL_NORM_BIAS, DENSE, DENSE_GAIN, DENSE_NORM_BIAS, UNEMBEDDING = range(96, 102)
 
-(QUERY_BIAS, KEY_BIAS, VALUE_DOWN_BIAS, VALUE_UP_BIAS, FFN_BIAS, DOWN_BIAS, UNEMBEDDING_BIAS, NORM_BIAS, CROSS_QUERY_BIAS,
- CROSS_KEY_BIAS, CROSS_VALUE_DOWN_BIAS, CROSS_VALUE_UP_BIAS, INPUT_BIAS, DENSE_BIAS) = (1 << n for n in range(14))
-ATTENTION_FOLDED, FFN_FOLDED, FINAL_FOLDED, CROSS_FOLDED, KEY_OFFSET, CROSS_KEY_OFFSET = (1 << n for n in range(6))
-
-# 1.4: a tensor's role is 32 times its part plus an index.
-ROLES = {}
-for part, names in enumerate((
-        "token_embedding position_embedding token_type_embedding class_vectors input_projection convolution_1 "
-        "convolution_2 input_gain input_norm_bias rotary_phases local_rotary_phases score_bias",
-        "attention_gain attention_norm_bias w_query w_key w_value_down w_value_up key_offset query_gain "
-        "query_norm_bias key_gain key_norm_bias attention_after_gain attention_after_bias - - - ffn_gain "
-        "ffn_norm_bias w_gate w_up w_down ffn_after_gain ffn_after_bias",
-        "cross_gain cross_norm_bias cross_w_query cross_w_key cross_w_value_down cross_w_value_up cross_key_offset "
-        "cross_query_gain cross_query_norm_bias cross_key_gain cross_key_norm_bias cross_after_gain cross_after_bias",
-        "final_gain final_norm_bias dense dense_gain dense_norm_bias unembedding")):
-    ROLES.update({name: 32 * part + n for n, name in enumerate(names.split()) if name != "-"})
-ROLE_NAMES = {role: name for name, role in ROLES.items()}
-
-# Part 4: rows padded to, columns padded to, row block of the multipliers.
-PADDING = {ROW: (4, 4, 4), PACKED: (16, 8, 16), PAIR: (4, 8, 4), BLOCK64: (4, 16, 4)}
 
 class BadImage(ValueError):
     """The image breaks a rule of SPEC.md, or asks for what this program does not carry."""
@@ -115,20 +118,32 @@ def decode_weights(data, layout, rows, cols):
     return w
 
 
-# 1.3: the description of a stack.
+# 1.3: a stack.
 
-class Stack:
+class Config:
+    """The record of one stack; strides is (stride_1, stride_2), groups those of the sites."""
+
     def __init__(self, data):
         self.data = data
         values = struct.unpack(STACK_FORMAT, data)
         for name, value in zip(STACK_FIELDS, values):
             setattr(self, name, value)
-        n = len(STACK_FIELDS)
-        self.groups = values[n:n + N_SITES]
+        self.groups = values[len(STACK_FIELDS):]
+        self.strides = self.stride_1, self.stride_2
         self.reserved = data[27:32] + data[162:256]
-        self.value_dim = self.d_model if self.value_map else self.head_dim
-        self.d_output = self.d_dense if self.dense else self.d_model
         self.validate()
+
+    @property
+    def value_dim(self):
+        return self.d_model if self.value_map == UNDIVIDED else self.head_dim
+
+    @property
+    def d_output(self):
+        return self.d_dense if self.dense else self.d_model
+
+    def sees_all(self, layer):
+        """2.7: whether a layer has no window."""
+        return self.window == 0 or (self.global_every > 0 and layer % self.global_every == self.global_first)
 
     def validate(self):
         for name, values in CHOICES.items():
@@ -160,10 +175,10 @@ class Stack:
         check(self.n_class_vectors < self.max_seq, "C11: n_class_vectors")
         check(tokens or (self.n_token_types == 0 and self.embedding_scale == 1), "C11: token types and embedding scale")
         check((self.d_dense > 0) == (self.dense > 0), "C12: d_dense")
-        check(self.dense or (self.dense_activation == 6 and not self.dense_norm), "C12: dense")
+        check(self.dense or (self.dense_activation == NONE and not self.dense_norm), "C12: dense")
         check(not (self.unit_length and logits), "C13: unit_length")
         if self.n_output_heads > 1:
-            check(self.pooling == 1 and logits and not self.dense and self.n_output_heads <= self.n_class_vectors + 1,
+            check(self.pooling == FIRST and logits and not self.dense and self.n_output_heads <= self.n_class_vectors + 1,
                   "C13: n_output_heads")
         if rotary:
             check(self.rotary_dims % 2 == 0 and 2 <= self.rotary_dims <= self.head_dim, "C14: rotary_dims")
@@ -189,8 +204,9 @@ class Stack:
         """C17: flags, biases and groups are of what the stack has."""
         before, cross, divided = self.norm_placement != AFTER, self.cross_attention, not self.value_map
         logits, from_input = self.output == LOGITS, self.input in (PROJECTED, CONVOLVED)
-        flags = {ATTENTION_FOLDED: before, FFN_FOLDED: before and self.sublayers != 1, FINAL_FOLDED: self.final_norm,
-                 CROSS_FOLDED: cross and before, KEY_OFFSET: True, CROSS_KEY_OFFSET: cross}
+        flags = {ATTENTION_FOLDED: before, FFN_FOLDED: before and self.sublayers != SIDE_BY_SIDE, FINAL_FOLDED: self.final_norm,
+                 CROSS_FOLDED: cross and before, KEY_OFFSET_FLAG: True,
+                 CROSS_KEY_OFFSET_FLAG: cross}
         biases = {QUERY_BIAS: True, KEY_BIAS: True, VALUE_DOWN_BIAS: True, VALUE_UP_BIAS: divided, FFN_BIAS: True,
                   DOWN_BIAS: True, UNEMBEDDING_BIAS: logits, NORM_BIAS: self.norm == 1 or self.query_key_norm == 2,
                   CROSS_QUERY_BIAS: cross, CROSS_KEY_BIAS: cross, CROSS_VALUE_DOWN_BIAS: cross,
@@ -200,6 +216,8 @@ class Stack:
         check(not self.flags & ~sum(bit for bit, there in flags.items() if there), "C17: flags")
         check(not self.biases & ~sum(bit for bit, there in biases.items() if there), "C17: biases")
         check(all(there or not group for there, group in zip(sites, self.groups)), "C17: groups")
+        check(self.sublayers != SIDE_BY_SIDE or self.groups[FFN_INPUT] == self.groups[ATTENTION_INPUT],
+              "C17: groups of one vector")
 
 
 def check_stacks(stacks):
@@ -214,78 +232,80 @@ def check_stacks(stacks):
     check(main.cross_attention and main.d_source == source.d_model, "C19: the second of two stacks")
 
 
+def site_of_matrix(c, role):
+    """(group, bias bit) of a matrix; a role of cross-attention is asked for as that of self-attention + CROSS."""
+    cross = CROSS <= role - 32 < 2 * CROSS
+    shift, role = (8, role - CROSS) if cross else (0, role)
+    site, bias = {
+        W_QUERY: (CROSS_INPUT if cross else ATTENTION_INPUT, QUERY_BIAS),
+        W_KEY: (SOURCE_INPUT if cross else ATTENTION_INPUT, KEY_BIAS),
+        W_VALUE_DOWN: (SOURCE_INPUT if cross else ATTENTION_INPUT, VALUE_DOWN_BIAS),
+        W_VALUE_UP: (CROSS_VALUE_UP_INPUT if cross else VALUE_UP_INPUT, VALUE_UP_BIAS),
+        W_GATE: (FFN_INPUT, FFN_BIAS), W_UP: (FFN_INPUT, FFN_BIAS), W_DOWN: (DOWN_INPUT, DOWN_BIAS),
+        INPUT_PROJECTION: (INPUT, INPUT_BIAS), CONVOLUTION_1: (INPUT, INPUT_BIAS),
+        CONVOLUTION_2: (CONVOLUTION_INPUT, INPUT_BIAS), DENSE: (DENSE_INPUT, DENSE_BIAS),
+        UNEMBEDDING: (UNEMBEDDING_INPUT, UNEMBEDDING_BIAS),
+    }[role]
+    return c.groups[site], bias << shift
+
+
 def tensor_list(c):
     """1.4: (role, layer, type, rows, cols, columns per group, has a bias) of every tensor of a stack, in order."""
+    queries, keys, values = c.n_heads * c.head_dim, c.n_kv_heads * c.head_dim, c.n_kv_heads * c.value_dim
+    norm_bias = c.norm == LAYER and c.biases & NORM_BIAS
     tensors = []
 
-    def add(name, layer, kind, rows, cols, site=None, bias=0):
-        group = 0 if site is None else c.groups[site]
-        tensors.append((ROLES[name], layer, kind, rows, cols, group, c.biases & bias != 0))
+    def add(there, role, kind, rows, cols, layer=0):
+        if not there:
+            return
+        group, bias = (0, 0) if kind != S8 else looked_up.get(role) or site_of_matrix(c, role)
+        tensors.append((role, layer, kind, rows, cols, group, c.biases & bias != 0))
 
-    def add_norm(there, gain, bias, layer=0, n=c.d_model, biased=c.norm == 1):
-        if there:
-            add(gain, layer, F32, 1, n)
-            if biased and c.biases & NORM_BIAS:
-                add(bias, layer, F32, 1, n)
+    def norm(there, role, n, layer=0):
+        add(there, role, F32, 1, n, layer)
+        add(there and norm_bias, role + 1, F32, 1, n, layer)
 
-    d = c.d_model
-    if c.input == TOKENS:
-        tied = (UNEMBEDDING_INPUT, UNEMBEDDING_BIAS) if c.tied_unembedding else (None, 0)
-        add("token_embedding", 0, S8, c.vocab_size, d, *tied)  # looking up is no site: groups only where it unembeds too
-    for name, rows in (("position_embedding", c.position_table and c.max_seq), ("token_type_embedding", c.n_token_types),
-                       ("class_vectors", c.n_class_vectors)):
-        if rows:
-            add(name, 0, S8, rows, d)
-    if c.input == PROJECTED:
-        add("input_projection", 0, S8, d, c.d_input, INPUT_INPUT, INPUT_BIAS)
-    if c.input == CONVOLVED:
-        add("convolution_1", 0, S8, d, 3 * c.d_input, INPUT_INPUT, INPUT_BIAS)
-    if c.second_convolution:
-        add("convolution_2", 0, S8, d, 3 * d, CONVOLUTION_INPUT, INPUT_BIAS)
-    add_norm(c.input_norm, "input_gain", "input_norm_bias")
-    for name, there in (("rotary_phases", c.position == ROTARY), ("local_rotary_phases", c.local_rotary)):
-        if there:
-            add(name, 0, U32, 1, c.rotary_dims // 2)
-    if c.position in (ALIBI, RELATIVE):
-        add("score_bias", 0, S32, c.n_heads, 1 if c.position == ALIBI else c.n_distances)
+    # Looking up is no site: groups and a bias only where the embedding unembeds too.
+    looked_up = dict.fromkeys((POSITION_EMBEDDING, TOKEN_TYPE_EMBEDDING, CLASS_VECTORS), (0, 0))
+    looked_up[TOKEN_EMBEDDING] = site_of_matrix(c, UNEMBEDDING) if c.tied_unembedding else (0, 0)
+    add(c.input == TOKENS, TOKEN_EMBEDDING, S8, c.vocab_size, c.d_model)
+    add(c.position_table, POSITION_EMBEDDING, S8, c.max_seq, c.d_model)
+    add(c.n_token_types, TOKEN_TYPE_EMBEDDING, S8, c.n_token_types, c.d_model)
+    add(c.n_class_vectors, CLASS_VECTORS, S8, c.n_class_vectors, c.d_model)
+    add(c.input == PROJECTED, INPUT_PROJECTION, S8, c.d_model, c.d_input)
+    add(c.input == CONVOLVED, CONVOLUTION_1, S8, c.d_model, 3 * c.d_input)
+    add(c.second_convolution, CONVOLUTION_2, S8, c.d_model, 3 * c.d_model)
+    norm(c.input_norm, INPUT_GAIN, c.d_model)
+    add(c.position == ROTARY, ROTARY_PHASES, U32, 1, c.rotary_dims // 2)
+    add(c.local_rotary, LOCAL_ROTARY_PHASES, U32, 1, c.rotary_dims // 2)
+    add(c.position in (ALIBI, RELATIVE), SCORE_BIAS, S32, c.n_heads, 1 if c.position == ALIBI else c.n_distances)
 
-    def add_attention(n, cross):
-        prefix, shift = ("cross_", 8) if cross else ("", 0)
-        long_prefix = "cross_" if cross else "attention_"
-        read_in, source_in, up_in = ((CROSS_INPUT, SOURCE_INPUT, CROSS_VALUE_UP_INPUT) if cross
-                                     else (ATTENTION_INPUT, ATTENTION_INPUT, VALUE_UP_INPUT))
-        d_source = c.d_source if cross else d
-        folded = c.flags & (CROSS_FOLDED if cross else ATTENTION_FOLDED)
-        add_norm(c.norm_placement != AFTER and not folded, long_prefix + "gain", long_prefix + "norm_bias", n)
-        add(prefix + "w_query", n, S8, c.n_heads * c.head_dim, d, read_in, QUERY_BIAS << shift)
-        add(prefix + "w_key", n, S8, c.n_kv_heads * c.head_dim, d_source, source_in, KEY_BIAS << shift)
-        add(prefix + "w_value_down", n, S8, c.n_kv_heads * c.value_dim, d_source, source_in, VALUE_DOWN_BIAS << shift)
-        if not c.value_map:
-            add(prefix + "w_value_up", n, S8, d, c.n_heads * c.head_dim, up_in, VALUE_UP_BIAS << shift)
-        if c.flags & (CROSS_KEY_OFFSET if cross else KEY_OFFSET):
-            add(prefix + "key_offset", n, S16, c.n_kv_heads, c.head_dim)
-        for head in ("query", "key"):
-            add_norm(c.query_key_norm, f"{prefix}{head}_gain", f"{prefix}{head}_norm_bias", n, c.head_dim,
-                     c.query_key_norm == 2)
-        add_norm(c.norm_placement != BEFORE, long_prefix + "after_gain", long_prefix + "after_bias", n)
+    def attention(n, cross, d_source):
+        folded, offset = (CROSS_FOLDED, CROSS_KEY_OFFSET_FLAG) if cross else (ATTENTION_FOLDED, KEY_OFFSET_FLAG)
+        norm(c.norm_placement != AFTER and not c.flags & folded, GAIN + cross, c.d_model, n)
+        add(True, W_QUERY + cross, S8, queries, c.d_model, n)
+        add(True, W_KEY + cross, S8, keys, d_source, n)
+        add(True, W_VALUE_DOWN + cross, S8, values, d_source, n)
+        add(c.value_map == FACTORS, W_VALUE_UP + cross, S8, c.d_model, queries, n)
+        add(c.flags & offset, KEY_OFFSET + cross, S16, c.n_kv_heads, c.head_dim, n)
+        for gain in (QUERY_GAIN, KEY_GAIN):
+            add(c.query_key_norm, gain + cross, F32, 1, c.head_dim, n)
+            add(c.query_key_norm == 2 and c.biases & NORM_BIAS, gain + 1 + cross, F32, 1, c.head_dim, n)
+        norm(c.norm_placement != BEFORE, AFTER_GAIN + cross, c.d_model, n)
 
     for n in range(c.n_layers):
-        add_attention(n, False)
-        add_norm(c.norm_placement != AFTER and c.sublayers != 1 and not c.flags & FFN_FOLDED, "ffn_gain",
-                 "ffn_norm_bias", n)
-        if c.gated:
-            add("w_gate", n, S8, c.d_ff, d, FFN_INPUT, FFN_BIAS)
-        add("w_up", n, S8, c.d_ff, d, FFN_INPUT, FFN_BIAS)
-        add("w_down", n, S8, d, c.d_ff, DOWN_INPUT, DOWN_BIAS)
-        add_norm(c.norm_placement != BEFORE, "ffn_after_gain", "ffn_after_bias", n)
+        attention(n, 0, c.d_model)
+        norm(c.norm_placement != AFTER and c.sublayers != SIDE_BY_SIDE and not c.flags & FFN_FOLDED, FFN_GAIN, c.d_model, n)
+        add(c.gated, W_GATE, S8, c.d_ff, c.d_model, n)
+        add(True, W_UP, S8, c.d_ff, c.d_model, n)
+        add(True, W_DOWN, S8, c.d_model, c.d_ff, n)
+        norm(c.norm_placement != BEFORE, FFN_AFTER_GAIN, c.d_model, n)
         if c.cross_attention:
-            add_attention(n, True)
-    add_norm(c.final_norm and not c.flags & FINAL_FOLDED, "final_gain", "final_norm_bias")
-    if c.dense:
-        add("dense", 0, S8, c.d_dense, d, DENSE_INPUT, DENSE_BIAS)
-        add_norm(c.dense_norm, "dense_gain", "dense_norm_bias", 0, c.d_dense)
-    if c.output == LOGITS and not c.tied_unembedding:
-        add("unembedding", 0, S8, c.n_output_heads * c.n_outputs, c.d_output, UNEMBEDDING_INPUT, UNEMBEDDING_BIAS)
+            attention(n, CROSS, c.d_source)
+    norm(c.final_norm and not c.flags & FINAL_FOLDED, FINAL_GAIN, c.d_model)
+    add(c.dense, DENSE, S8, c.d_dense, c.d_model)
+    norm(c.dense_norm, DENSE_GAIN, c.d_dense)
+    add(c.output == LOGITS and not c.tied_unembedding, UNEMBEDDING, S8, c.n_output_heads * c.n_outputs, c.d_output)
     return tensors
 
 
@@ -354,27 +374,37 @@ def read_tensor(reader, kind, rows, cols, group, has_bias, layout):
         check_values("V1", tensor)
     elif kind == S32:
         tensor = np.frombuffer(reader.take(4 * rows * cols), "<i4").reshape(rows, cols).astype(np.int64)
-        check(tensor.min() >= 0 if cols == 1 else np.abs(tensor).max() <= 2 ** 23, "V6: a bias of scores")
     else:
         tensor = np.frombuffer(reader.take(4 * cols), "<u4")
     reader.align()
     return tensor
 
 
+def check_score_bias(c, tensor):
+    if c.position == ALIBI:
+        check((tensor >= 0).all(), "V6: a slope below 0")
+    else:
+        check((np.abs(tensor) <= 2 ** 23).all(), "V7: a bias of scores beyond 2^23")
+
+
 class Image:
-    """stacks, layout, metadata, sections, and tensors: {(stack, role, layer): Matrix, array, or (offsets, exponents)}."""
+    """stacks, layout, metadata, and tensors: {(stack, role, layer): Matrix, array, or (offsets, exponents)}."""
 
     def __init__(self, data):
         self.read_sections(data)
         for kind in (STACKS, DIRECTORY, TENSORS):
             check(kind in self.sections, f"S5: section {kind} is missing")
         records = self.sections[STACKS]
-        check(len(records) in (STACK_BYTES, 2 * STACK_BYTES), "S5: stacks not of 256 bytes each, or more than two")
-        self.stacks = [Stack(records[at:at + STACK_BYTES]) for at in range(0, len(records), STACK_BYTES)]
+        check(len(records) in (STACK_BYTES, 2 * STACK_BYTES), "S5: one or two stacks")
+        self.stacks = [Config(records[at:at + STACK_BYTES]) for at in range(0, len(records), STACK_BYTES)]
         check_stacks(self.stacks)
-        self.config = self.stacks[-1]
         self.metadata = self.sections.get(METADATA, b"").decode("utf-8", "replace")
         self.read_tensors(self.sections[DIRECTORY], self.sections[TENSORS])
+
+    @property
+    def config(self):
+        """Of the stack whose output is the model's."""
+        return self.stacks[-1]
 
     def read_sections(self, data):
         """1.1 and 1.2."""
@@ -391,7 +421,7 @@ class Image:
         self.sections, last, position = {}, 0, end
         for at in range(64, end, 32):
             kind, crc, offset, size, reserved = struct.unpack_from("<IIQQQ", data, at)
-            check(last < kind and (kind <= GENERATION or kind >= OPTIONAL), f"S1: section {kind}")
+            check(last < kind <= GENERATION or last < kind >= OPTIONAL_KIND, f"S1: section {kind}")
             check(reserved == 0, f"S2: section {kind}")
             check(offset == up(position, 64) and offset <= total, f"S3: section {kind}")
             check(not any(data[position:offset]), f"S3: bytes before section {kind}")
@@ -403,25 +433,25 @@ class Image:
 
     def read_tensors(self, directory, section):
         expected = [(stack, *tensor) for stack, c in enumerate(self.stacks) for tensor in tensor_list(c)]
-        check(len(directory) % 32 == 0 and len(directory) >= 32 * len(expected), "D1: size of the directory")
+        check(len(directory) >= 32 * len(expected) and len(directory) % 32 == 0, "D1: size of the directory")
         self.layout = next(directory[32 * n + 2] for n, tensor in enumerate(expected) if tensor[3] == S8)
         check(self.layout in PADDING, "D4: layout")
         self.tensors, reader = {}, Reader(section)
         for n, (stack, role, layer, kind, rows, cols, group, has_bias) in enumerate(expected):
-            layout, at = self.layout if kind == S8 else 0, reader.at
-            found = directory[32 * n:32 * n + 32]
-            if kind == S8:
-                check(found[1] != S4, "D2: four-bit weights are not carried")
+            first, layout = reader.at, self.layout if kind == S8 else 0
             tensor = read_tensor(reader, kind, rows, cols, group, has_bias, layout)
-            entry = struct.pack("<4BHHIIII8x", role, kind, layout, stack, layer, group, rows, cols, at // 64,
-                                (reader.at - at) // 64)
-            check(found == entry, f"D2 to D6: entry {n}, {ROLE_NAMES[role]} of layer {layer}")
+            entry = struct.pack("<4BHHIIII8x", role, kind, layout, stack, layer, group, rows, cols, first // 64,
+                                (reader.at - first) // 64)
+            check(directory[32 * n:32 * n + 32] == entry,
+                  f"D2 to D6: entry {n}, role {role} of layer {layer} of stack {stack}")
+            if kind == S32:
+                check_score_bias(self.stacks[stack], tensor)
             self.tensors[stack, role, layer] = tensor
-        for at in range(32 * len(expected), len(directory), 32):
+        for at in range(32 * len(expected), len(directory), 32):  # what this version does not know and may skip
             role, offset64, bytes64 = directory[at], *struct.unpack_from("<II", directory, at + 16)
-            check(role >= 128 and offset64 == reader.at // 64, f"D7: entry {at // 32}")
+            check(role >= OPTIONAL_ROLE and offset64 == reader.at // 64, f"D7: entry {at // 32}")
             reader.take(64 * bytes64)
         check(reader.at == len(section), "D6: bytes behind the last tensor")
 
-    def tensor(self, name, layer=0, stack=0):
-        return self.tensors.get((stack, ROLES[name], layer))
+    def tensor(self, stack, role, layer=0):
+        return self.tensors.get((stack, role, layer))

@@ -164,7 +164,7 @@ TEST_CASE("blocks of the cache lie behind each other and hold every position", "
             CHECK(static_cast<std::size_t>(first - memory.data()) % align == 0);
             CHECK(block.capacity % kKeyGranule == 0);
             CHECK(block.capacity <= kBlockKeys);
-            end = first + kv_block_bytes(block.capacity, head_dim);
+            end = first + kv_block_bytes(block.capacity, head_dim, head_dim);
             CHECK(reinterpret_cast<const std::byte*>(block.value_exponent_maxima + block.capacity) == end);
             if (head == 0) positions += block.capacity;
           }

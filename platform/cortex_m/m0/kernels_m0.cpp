@@ -160,7 +160,7 @@ void query_s8r_f32(const Activations& dst, std::uint32_t index, const float* src
   dst.scales[index] = portable::row_scale(head.max, head.exponent, false);
 }
 
-// The cache as rows: keys [slot, round_up(head_dim, 4)], values transposed [head_dim, capacity].
+// The cache as rows: keys [slot, round_up(head_dim, 4)], values transposed [value_dim, capacity].
 struct Core : thumb1::Softmax {
   static constexpr std::uint32_t kSegment = kMaxCols, kElementBytes = 1, kKeyStep = 4;
 
@@ -270,8 +270,8 @@ void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor& rhs, c
   }
 }
 
-void attend_finish(float* dst, const float* numerators, float denominator, std::uint32_t head_dim) {
-  thumb1::multiply_sums(dst, numerators, 1.0f / denominator, head_dim);
+void attend_finish(float* dst, const float* numerators, float denominator, std::uint32_t value_dim) {
+  thumb1::multiply_sums(dst, numerators, 1.0f / denominator, value_dim);
 }
 
 void store_key(const KvBlock& dst, std::uint32_t slot, const float* src, const Rotation& rotation,
@@ -297,6 +297,7 @@ const Kernels kernels_cortex_m0 = {
     portable::embed_from<Layout::row>,
     quantize_s8r_f32,
     norm_s8r_f32,
+    kNormsToFloats ? portable::norm_f32_f32 : nullptr,
     gate_s8r_f32,
     matmul_f32_s8r_s8c,
     query_s8r_f32,

@@ -137,7 +137,7 @@ __attribute__((noinline)) void dot4(std::int32_t* sums, const std::int8_t* w, st
 #undef HEED_FOUR_COLUMNS
 #undef HEED_COLUMN
 
-// The cache as rows: keys [slot, round_up(head_dim, 4)], values transposed [head_dim, capacity].
+// The cache as rows: keys [slot, round_up(head_dim, 4)], values transposed [value_dim, capacity].
 struct Core : cortex_m::Armv7Softmax<0> {
   static constexpr std::uint32_t kSegment = kMaxCols, kElementBytes = heed::kElementBytes, kKeyStep = 4;
 
@@ -355,8 +355,8 @@ void matmul_f32_s8r_s8c(float* dst, const Activations& lhs, const Tensor& rhs, c
 }
 
 __attribute__((optimize("O2"))) void attend_finish(float* dst, const float* numerators, float denominator,
-                                                   std::uint32_t head_dim) {
-  cortex_m::multiply_sums(dst, numerators, cortex_m::inverse_of(denominator), head_dim);
+                                                   std::uint32_t value_dim) {
+  cortex_m::multiply_sums(dst, numerators, cortex_m::inverse_of(denominator), value_dim);
 }
 
 void store_key(const KvBlock& dst, std::uint32_t slot, const float* src, const Rotation& rotation,
@@ -382,6 +382,7 @@ const Kernels kernels_cortex_m3 = {
     portable::embed_from<Layout::row>,
     Rows::quantize_s8r_f32,
     Rows::norm_s8r_f32,
+    kNormsToFloats ? portable::norm_f32_f32 : nullptr,
     Rows::gate_s8r_f32,
     matmul_f32_s8r_s8c,
     Rows::query_s8r_f32,

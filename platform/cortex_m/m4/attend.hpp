@@ -96,6 +96,7 @@ struct AttendCall {
   const KvBlock& block;
   std::uint16_t* tapped;
   std::int32_t* reference;
+  bool all_are_plain;  // portable::all_are_plain
 };
 
 // portable::score_scale for a factor that is no NaN, with the conversions of the FPU.
@@ -118,11 +119,24 @@ inline portable::ScoreScale score_scale(std::int32_t max, float factor) {
   return s;
 }
 
+// The same of a query that may not see all keys alike.
+__attribute__((noinline)) inline portable::ScoreScale scale_of_seen(const AttendCall& call, std::uint32_t index,
+                                                                    std::uint32_t visible, std::int32_t* scores,
+                                                                    std::int32_t& max, float factor) {
+  const std::uint32_t i = index - call.q.first, run = i / call.q.per_position;
+  return portable::scale_of_seen(
+      max, portable::sight_of(call.q, run, i - run * call.q.per_position, visible),
+      [=](std::uint32_t k) -> std::int32_t& { return scores[k / 4 * kQuadWords + k % 4]; },
+      [=](std::int32_t largest) { return score_scale(largest, factor); }, [=] { return factor; });
+}
+
 // Makes the weights of query `index` from its scores, eight of 0 behind them, and merges their sum.
 __attribute__((noinline)) inline Worth merge_weights(const AttendCall& call, std::uint32_t index, std::uint32_t visible,
                                                      std::int32_t* scores, std::int32_t* weights, std::int32_t max) {
-  const portable::ScoreScale scale =
-      score_scale(max, call.q.queries.scales[index] * call.q.factor * pow2(call.block.key_exponent_maxima[visible - 1]));
+  const float factor =
+      call.q.queries.scales[index] * call.q.factor * pow2(call.block.key_exponent_maxima[visible - 1]);
+  const portable::ScoreScale scale = call.all_are_plain ? score_scale(max, factor)
+                                                        : scale_of_seen(call, index, visible, scores, max, factor);
   const std::uint32_t quads = (visible + 3) / 4, seen_of_last = (visible - 1) % 4 + 1;
   // What is behind the last key keeps its whole weight, which is taken off again.
   if (!kUnrolled || seen_of_last != 4)
@@ -157,7 +171,7 @@ __attribute__((noinline)) inline Worth merge_weights(const AttendCall& call, std
 // The last one to three dimensions of one query.
 inline void weigh_rest(float* numerators, const KvBlock& block, std::uint32_t visible, const std::int32_t* weights,
                        const Worth& worth) {
-  for (std::uint32_t d = block.head_dim & ~3u; d < block.head_dim; ++d) {
+  for (std::uint32_t d = block.value_dim & ~3u; d < block.value_dim; ++d) {
     std::int32_t sum = 0;
     const auto* p = reinterpret_cast<const std::int16_t*>(weights);
     const std::int8_t* v = block.values + d * block.capacity;
@@ -169,17 +183,16 @@ inline void weigh_rest(float* numerators, const KvBlock& block, std::uint32_t vi
 inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBlock& block, std::uint16_t* weights,
                          std::int32_t* reference) {
   constexpr std::uint32_t kTogether = kBuiltFeatures.speed ? 2 : 1;
-  const AttendCall call{sums, q, block, weights, reference};
+  const AttendCall call{sums, q, block, weights, reference, portable::all_are_plain(q)};
   alignas(8) std::int32_t scores[kTogether * kScoreWords];
   ValueSums job;
   job.weights = scores;
   job.values = block.values;
-  const std::uint32_t quads = block.head_dim & ~3u;
-  float* numerators = sums.numerators + std::size_t{q.first} * block.head_dim;
+  const std::uint32_t value_dim = block.value_dim, quads = value_dim & ~3u;
+  float* numerators = sums.numerators + std::size_t{q.first} * value_dim;
   std::uint32_t visible = q.visible, left_in_run = q.per_position, index = q.first, left = q.n;
   if constexpr (kUnrolled) {
     // Two queries at a time; a last one, and heads of other sizes, are left.
-    const std::uint32_t head_dim = block.head_dim;
     const auto next = [&] {
       const std::uint32_t seen = visible;
       if (--left_in_run == 0) {
@@ -188,7 +201,7 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
       }
       return seen;
     };
-    for (; left >= 2 && head_dim == quads && head_dim <= kTwoHeadDim; left -= 2, index += 2) {
+    for (; left >= 2 && value_dim == quads && block.head_dim <= kTwoHeadDim; left -= 2, index += 2) {
       const std::uint32_t first = next(), second = next(), keys = round_up(second, 4);
       std::int32_t max[2];
       score_two_queries(scores, q.queries, index, block, second, first, max);
@@ -196,9 +209,9 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
       job.next_gap = 4 * (block.capacity - keys) - 8;
       job.weights_end = scores + keys;
       job.numerators[0] = numerators;
-      numerators += head_dim;
+      numerators += value_dim;
       job.numerators_end = job.numerators[1] = numerators;
-      numerators += head_dim;
+      numerators += value_dim;
       job.skipped = sums.references[index] == kFreshReference;  // of the first block, whatever the data
       job.worth[0] = merge_weights(call, index, first, scores, scores, max[0]);
       job.worth[1] = merge_weights(call, index + 1, second, scores + kScoreWords, scores + 2, max[1]);
@@ -233,12 +246,12 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
       job.gap = 8 - 4 * keys;
       job.next_gap -= 8;
       job.skipped = 0;
-      job.numerators[1] = numerators + block.head_dim;
+      job.numerators[1] = numerators + value_dim;
     }
-    for (std::uint32_t i = 0; i < n; ++i, ++index, numerators += block.head_dim) {
+    for (std::uint32_t i = 0; i < n; ++i, ++index, numerators += value_dim) {
       job.worth[i] = merge_weights(call, index, seen[i], scores + i * kScoreWords, scores + 2 * i, max[i]);
       if (kBuiltFeatures.pattern_tap && weights) return;
-      if (block.head_dim != quads) weigh_rest(numerators, block, seen[i], scores + 2 * i, job.worth[i]);
+      if (value_dim != quads) weigh_rest(numerators, block, seen[i], scores + 2 * i, job.worth[i]);
     }
     if (!two) job.worth[1] = job.worth[0];
     if (quads == 0) continue;
@@ -249,11 +262,11 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
   }
 }
 
-inline void attend_finish(float* dst, const float* numerators, float denominator, std::uint32_t head_dim) {
+inline void attend_finish(float* dst, const float* numerators, float denominator, std::uint32_t value_dim) {
   const float inverse = 1.0f / denominator;
-  const float* const end = numerators + head_dim;
+  const float* const end = numerators + value_dim;
   if (kUnrolled)
-    for (std::uint32_t n = head_dim / 8; n; --n)
+    for (std::uint32_t n = value_dim / 8; n; --n)
       __asm__ volatile(
           "vldmia %[from]!, {s0-s7}\n\t"
           "vmul.f32 s0, s0, %[by]\n\tvmul.f32 s1, s1, %[by]\n\tvmul.f32 s2, s2, %[by]\n\tvmul.f32 s3, s3, %[by]\n\t"
@@ -262,7 +275,7 @@ inline void attend_finish(float* dst, const float* numerators, float denominator
           : [from] "+r"(numerators), [to] "+r"(dst)
           : [by] "t"(inverse)
           : "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "memory");
-  for (const float* const last = end - head_dim % 4; numerators != last;)
+  for (const float* const last = end - value_dim % 4; numerators != last;)
     __asm__ volatile(
         "vldmia %[from]!, {s0-s3}\n\t"
         "vmul.f32 s0, s0, %[by]\n\tvmul.f32 s1, s1, %[by]\n\tvmul.f32 s2, s2, %[by]\n\tvmul.f32 s3, s3, %[by]\n\t"

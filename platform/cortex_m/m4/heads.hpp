@@ -211,12 +211,12 @@ inline void store_key(const KvBlock& dst, std::uint32_t slot, const float* src, 
 
 inline void store_value(const KvBlock& dst, std::uint32_t slot, const float* src) {
   alignas(4) std::int16_t values[kMaxHeadDim];
-  Vector v(src, dst.head_dim);
+  Vector v(src, dst.value_dim);
   const bool some = head_s16(v, values);
   const int shift = (v.max + 128) >> 8 <= 127 ? 8 : 9;
   // Four dimensions together, of two at a time four slots of H = 256 v1 + v0. The last one to three dimensions come one
   // behind the other.
-  const std::uint32_t quads = dst.head_dim & ~3u;
+  const std::uint32_t quads = dst.value_dim & ~3u;
   auto* to = reinterpret_cast<Half*>(dst.values + 4 * (slot & ~3u) + 2 * (slot & 3));
   // Rounded and halved without overflow, and so that the int8 values are the upper bytes.
   const auto half = static_cast<int16x2_t>(0x00800080 << (shift - 8));
@@ -227,7 +227,7 @@ inline void store_value(const KvBlock& dst, std::uint32_t slot, const float* src
     const auto q = static_cast<std::int32_t>(static_cast<std::uint32_t>(__shadd16(static_cast<int16x2_t>(*pair++), half)) << up);
     *to = static_cast<std::int16_t>((q >> 24) * 256 + static_cast<std::int8_t>(q >> 8));
   }
-  for (std::uint32_t d = quads; d < dst.head_dim; ++d)
+  for (std::uint32_t d = quads; d < dst.value_dim; ++d)
     dst.values[slot + d * dst.capacity] = static_cast<std::int8_t>((values[d] + (1 << (shift - 1))) >> shift);
   store_exponent(dst.value_exponents, dst.value_exponent_maxima, slot, some ? v.exponent - 15 + shift : -46);
 }

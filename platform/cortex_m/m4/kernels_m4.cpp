@@ -69,6 +69,7 @@ const Kernels kernels_cortex_m4 = {
     embed_f32_s8c,
     pair::quantize_s8r_f32,
     pair::norm_s8r_f32,
+    kNormsToFloats ? portable::norm_f32_f32 : nullptr,
     pair::gate_s8r_f32,
     matmul_f32_s8r_s8c,
     pair::query_s8r_f32,

@@ -95,7 +95,7 @@ __attribute__((noinline)) void weigh_quads(WeighJob& job, float* numerators) {
 // The dimensions behind the last multiple of four. What is not kept may be anything, as before a query's first block.
 __attribute__((noinline)) inline void weigh_rest(float* numerators, const std::int8_t* folded, const KvBlock& block,
                                                  std::uint32_t visible, float keep, float add) {
-  for (std::uint32_t d = block.head_dim & ~3u; d < block.head_dim; ++d) {
+  for (std::uint32_t d = block.value_dim & ~3u; d < block.value_dim; ++d) {
     const std::int8_t* const v = block.values + d * block.capacity;
     std::int32_t sum = 0;
     for (std::uint32_t k = 0; k < visible; ++k) sum += (folded[k] * 256 + folded[k + kBlockKeys]) * v[k];
@@ -149,6 +149,25 @@ inline void set_scales(FourQueries& four, const float* scales, std::uint32_t n, 
         [y] "r"(0x4C000000), [left] "r"(125), [one] "r"(1 << 14), [most] "r"(16), [smallest] "r"(bits_of(kSmallest)),
         [limit] "r"(0x49800000), [q10] "r"(0x44800000), [half] "r"(2)
       : "q0", "q1", "q2", "q3", "memory");
+}
+
+// The same for queries of which some do not see all keys alike: their scores become distances (portable::set_distances).
+__attribute__((noinline)) inline void set_distances(FourQueries& four, const BlockQueries& q, std::uint32_t index,
+                                                    std::uint32_t n) {
+  for (std::uint32_t i = 0; i < n; ++i) {
+    const std::uint32_t at = index + i - q.first, run = at / q.per_position;
+    const portable::Sight sight = portable::sight_of(q, run, at - run * q.per_position, four.visible[i]);
+    if (sight.is_plain()) continue;
+    std::int32_t* const scores = four.keys[i].scores;
+    const float factor = q.queries.scales[index + i] * q.factor * pow2(four.key_exponent[i]);
+    const portable::ScoreScale scale = portable::scale_of_seen(
+        four.max[i], sight, [=](std::uint32_t k) -> std::int32_t& { return scores[k]; },
+        [=](std::int32_t largest) { return portable::score_scale(largest, factor); }, [=] { return factor; });
+    four.left[i] = 16 - scale.shift;
+    four.start[i] = scale.start - 1024;
+    four.mantissa[i] = scale.mantissa;
+    four.references[i] = scale.reference;
+  }
 }
 
 // Merges references and denominators of n queries; true if it is the first block of all of them.
@@ -238,7 +257,7 @@ __attribute__((always_inline)) inline void weigh_values(FourQueries& four, const
   static constexpr WeighQuads kFirst[] = {weigh_quads<1, false>, weigh_quads<2, false>, weigh_quads<3, false>,
                                           weigh_quads<4, false>};
   const WeighQuads* const weigh = merge_sums(four, sums.references + index, sums.denominators + index, n) ? kFirst : kNext;
-  float* const numerators = sums.numerators + std::size_t{index} * block.head_dim;
+  float* const numerators = sums.numerators + std::size_t{index} * block.value_dim;
   // Queries whose keys end in the same sixteen.
   const auto weigh_some = [&](std::uint32_t begin, std::uint32_t end, std::uint32_t bytes, std::uint32_t visible) {
     const std::uint32_t groups = (visible - 1) / 16;
@@ -249,15 +268,15 @@ __attribute__((always_inline)) inline void weigh_values(FourQueries& four, const
     job.folded = four.keys[begin].folded;
     job.keep = four.keep + begin;
     job.end = four.keep + end;
-    weigh[groups](job, numerators + begin * block.head_dim);
+    weigh[groups](job, numerators + begin * block.value_dim);
   };
-  const std::uint32_t bytes = 4 * (block.head_dim & ~3u);
-  if (block.head_dim % 4 == 0 && (kSame || (four.visible[0] - 1) / 16 == (four.visible[n - 1] - 1) / 16))
-    return weigh_some(0, n, 4 * block.head_dim, kSame ? visible : four.visible[0]);
+  const std::uint32_t bytes = 4 * (block.value_dim & ~3u);
+  if (block.value_dim % 4 == 0 && (kSame || (four.visible[0] - 1) / 16 == (four.visible[n - 1] - 1) / 16))
+    return weigh_some(0, n, 4 * block.value_dim, kSame ? visible : four.visible[0]);
   for (std::uint32_t i = 0; i < n; ++i) {
     if (bytes) weigh_some(i, i + 1, bytes, four.visible[i]);
-    if (block.head_dim % 4)
-      weigh_rest(numerators + i * block.head_dim, four.keys[i].folded, block, four.visible[i], four.keep[i], four.add[i]);
+    if (block.value_dim % 4)
+      weigh_rest(numerators + i * block.value_dim, four.keys[i].folded, block, four.visible[i], four.keep[i], four.add[i]);
   }
 }
 
@@ -294,6 +313,7 @@ __attribute__((noinline)) inline void attend_many(FourQueries& four, const Atten
   ScoreJob job = score_job(block, stride);
   const ScorePairs same_pairs = score_pairs_of<true>(block.head_dim), next_pairs = score_pairs_of<false>(block.head_dim);
   const std::int8_t* x = q.queries.values + std::size_t{q.first} * stride;
+  const bool all_are_plain = portable::all_are_plain(q);
   for (std::uint32_t index = q.first, n; index != end; index += n, x += 4 * stride) {
     n = end - index < 4 ? end - index : 4;
     const std::int8_t *const key_exponents = block.key_exponent_maxima - 1, *const value_exponents = block.value_exponent_maxima - 1;
@@ -322,6 +342,7 @@ __attribute__((noinline)) inline void attend_many(FourQueries& four, const Atten
     }
     score_queries<false>(four, job, same_pairs, next_pairs, x, n, block);
     set_scales(four, q.queries.scales + index, n, q.factor);
+    if (!all_are_plain) set_distances(four, q, index, n);
     weigh_keys(four, n, block.value_exponents);
     weigh_values<false>(four, sums, index, n, block, 0);
   }
@@ -344,6 +365,7 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
     score_queries<true>(four, job, pairs, pairs, x, n, block);
   }
   set_scales(four, q.queries.scales + first, n, q.factor);
+  if (!portable::all_are_plain(q)) set_distances(four, q, first, n);
   if (kBuiltFeatures.pattern_tap && weights) {
     weigh_for_tap(four, visible, weights);
     *reference = four.references[0];
@@ -353,9 +375,9 @@ inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const
   weigh_values<true>(four, sums, first, n, block, visible);
 }
 
-inline void attend_finish(float* dst, const float* numerators, float denominator, std::uint32_t head_dim) {
+inline void attend_finish(float* dst, const float* numerators, float denominator, std::uint32_t value_dim) {
   const std::uint32_t inverse = bits_of(1.0f / denominator);
-  if (head_dim == 8) {
+  if (value_dim == 8) {
     __asm__ volatile(
         "vldrw.u32 q0, [%[src]]\n\t"
         "vldrw.u32 q1, [%[src], #16]\n\t"
@@ -368,7 +390,7 @@ inline void attend_finish(float* dst, const float* numerators, float denominator
         : "q0", "q1", "memory");
     return;
   }
-  std::uint32_t sixteens = head_dim / 16;
+  std::uint32_t sixteens = value_dim / 16;
   __asm__ volatile(
       "wls lr, %[sixteens], 2f\n\t"
       "1:\n\t"
@@ -396,7 +418,7 @@ inline void attend_finish(float* dst, const float* numerators, float denominator
       "letp lr, 3b\n\t"
       "4:"
       : [dst] "+r"(dst), [src] "+r"(numerators), [sixteens] "+r"(sixteens)
-      : [inverse] "r"(inverse), [n] "r"(head_dim)
+      : [inverse] "r"(inverse), [n] "r"(value_dim)
       : "lr", "cc", "q0", "q1", "q2", "q3", "memory");
 }
 

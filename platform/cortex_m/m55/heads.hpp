@@ -217,10 +217,10 @@ inline void quantize_key(std::int8_t* q, const KvBlock& dst, std::uint32_t slot,
 // The same of a value, eight at a time: store(values, first index); portable::store_value_with.
 template <class Store>
 inline void quantize_value(const KvBlock& dst, std::uint32_t slot, const float* src, Store store) {
-  const BlockFloat b = block_float(max_bits(src, nullptr, dst.head_dim));
+  const BlockFloat b = block_float(max_bits(src, nullptr, dst.value_dim));
   const int shift = ((b.max + 128) >> 8) <= 127 ? 8 : 9;
   const float scale = b.zero ? 0.0f : b.to_s16_scale;
-  in_eights(src, dst.head_dim, [&](const float* x, std::uint32_t i) {
+  in_eights(src, dst.value_dim, [&](const float* x, std::uint32_t i) {
     store(vrshlq_n_s16(clamped_s16_of(x, scale), -shift), i);
   });
   store_exponent(dst.value_exponents, dst.value_exponent_maxima, slot, b.zero ? -46 : b.exponent - 15 + shift);
@@ -309,7 +309,7 @@ __attribute__((always_inline)) inline bool store_key_of_eight(const KvBlock& dst
 // Where byte (slot, d) of a block's values lies: head dimensions in fours, sixteen slots of each; a rest of dimensions
 // as rows.
 inline std::size_t value_index(const KvBlock& block, std::uint32_t slot, std::uint32_t d) {
-  const std::uint32_t quads = block.head_dim & ~3u;
+  const std::uint32_t quads = block.value_dim & ~3u;
   if (d >= quads) return d * block.capacity + slot;
   return (d & ~3u) * block.capacity + (slot & ~15u) * 4 + (d & 3) * 16 + slot % 16;
 }
@@ -322,7 +322,7 @@ inline uint16x8_t value_offsets(const KvBlock& dst) {
 }
 
 __attribute__((noinline)) inline void store_value_of_other(const KvBlock& dst, std::uint32_t slot, const float* src) {
-  const std::uint32_t n = dst.head_dim, quads = n & ~3u;
+  const std::uint32_t n = dst.value_dim, quads = n & ~3u;
   const uint16x8_t offsets = value_offsets(dst);
   if (n % 8 == 0) {
     const BlockFloat b = block_float(max_bits_of_head(src, n));
@@ -356,7 +356,7 @@ __attribute__((noinline)) inline void store_value_of_other(const KvBlock& dst, s
 }
 
 inline void store_value(const KvBlock& dst, std::uint32_t slot, const float* src) {
-  if (dst.head_dim != 8) return store_value_of_other(dst, slot, src);
+  if (dst.value_dim != 8) return store_value_of_other(dst, slot, src);
   EightS16 of;
   const int16x8_t values = s16_of_eight(src, of);
   if (!of.is_usual()) return store_value_of_other(dst, slot, src);

@@ -53,6 +53,7 @@ const Kernels kernels_cortex_m55 = {
     embed_f32_s8c,
     helium::quantize_s8r_f32,
     helium::norm_s8r_f32,
+    kNormsToFloats ? portable::norm_f32_f32 : nullptr,
     helium::gate_s8r_f32,
     helium::matmul_f32_s8r_s8c,
     helium::query_s8r_f32,
