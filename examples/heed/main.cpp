@@ -23,6 +23,8 @@ int run(int argc, char** argv) {
   app.footer("heed COMMAND --help shows an example of each.");
   heed::tool::add_quantize(app);
   heed::tool::add_run(app);
+  heed::tool::add_encode(app);
+  heed::tool::add_translate(app);
   heed::tool::add_eval(app);
   heed::tool::add_plan(app);
   heed::tool::add_inspect(app);
