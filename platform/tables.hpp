@@ -9,7 +9,7 @@ constexpr std::uint8_t eats(Layout a) { return static_cast<std::uint8_t>(1u << s
 inline constexpr std::uint8_t kEatsAll = 15;
 
 // name, layouts, preferred layout, bytes per prepared activation, alignment, slack, tokens per prefill chunk; and of hosts
-// tokens and row blocks of a tile, row blocks side by side
+// tokens and row blocks of a tile, row blocks side by side; whether first sums are stored
 inline constexpr KernelTraits kPortable = {"portable", kEatsAll, Layout::packed, 1, 16, 0, 64};
 inline constexpr KernelTraits kSse2 = {"sse2", eats(Layout::packed), Layout::packed, 1, 16, 16, 64, 8, 3, 8};
 inline constexpr KernelTraits kAvx2 = {"avx2", eats(Layout::packed), Layout::packed, 1, 64, 64, 64, 8, 3, 8};
@@ -23,7 +23,7 @@ inline constexpr KernelTraits kPortableRow = {"portable-row", eats(Layout::row),
 inline constexpr KernelTraits kCortexM0 = {"cortex-m0", eats(Layout::row), Layout::row, 1, 8, 0, 4};
 inline constexpr KernelTraits kCortexM3 = {"cortex-m3", eats(Layout::row), Layout::row, 2, 8, 0, 4};
 inline constexpr KernelTraits kCortexM4 = {"cortex-m4", eats(Layout::pair), Layout::pair, 2, 8, 16, 4};
-inline constexpr KernelTraits kCortexM55 = {"cortex-m55", eats(Layout::block64), Layout::block64, 1, 8, 16, 4};
+inline constexpr KernelTraits kCortexM55 = {"cortex-m55", eats(Layout::block64), Layout::block64, 1, 8, 16, 4, 1, 1, 1, true};
 
 inline constexpr const KernelTraits* kAll[] = {&kPortable, &kSse2, &kAvx2, &kAvxVnni, &kAvx512Vnni, &kNeon,
                                                &kDotprod, &kI8mm,

@@ -242,7 +242,8 @@ Error convert_image(ImageBytes& image, ConvertReport& report, const SourceFile& 
   report.parameters = parameter_count(config);
   report.config = config;
   report.metadata = parse_metadata(model.metadata());
-  return relayout_with(image, model, config, options.layout, kernels);
+  report.layout = options.layout.value_or(model.layout());
+  return relayout_with(image, model, config, report.layout, kernels);
 }
 
 }  // namespace
@@ -399,7 +400,7 @@ Error read_inputs(std::vector<FloatSequence>& sequences, const StackConfig& c, c
 Error convert(ImageBytes& image, ConvertReport& report, const std::string& source, const std::string& tokenizer,
               const ConvertOptions& options, const Kernels& kernels) {
   report = ConvertReport{};
-  report.layout = options.layout;
+  report.layout = options.layout.value_or(Layout::packed);
   SourceFile file;
   if (!is_folder(source))
     if (Error error = file.open(source)) return error;
@@ -431,7 +432,7 @@ Error convert(ImageBytes& image, ConvertReport& report, const std::string& sourc
   if (!options.calibration.empty())
     if (Error error = read_inputs(quantize.inputs, model.config.source(), options.calibration)) return error;
   QuantizedModel quantized;
-  if (Error error = quantize_model(quantized, report.quantize, model, options.layout, quantize, kernels))
+  if (Error error = quantize_model(quantized, report.quantize, model, report.layout, quantize, kernels))
     return error.about(source);
   quantized.config.main().max_seq = limited.max_seq;
   report.format = model.format;

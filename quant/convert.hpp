@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // convert.hpp: from the files that people have to the bytes of an image, in one call.
 #pragma once
+#include <optional>
 #include <string>
 
 #include "quant/quantize.hpp"
@@ -11,7 +12,7 @@ namespace heed::quant {
 enum class ValueMapChoice : std::uint8_t { cheaper, factors, undivided };
 
 struct ConvertOptions {
-  Layout layout = Layout::packed;
+  std::optional<Layout> layout;  // empty = an image's own, of a float model packed
   QuantizeOptions quantize;   // not for a .heed source, which keeps its numbers
   ReadOptions read;           // the same
   std::uint32_t context = 0;  // positions, at most the source's; 0 = the source's

@@ -92,16 +92,7 @@ std::string metadata_value(Span<const std::uint8_t> section, const std::string& 
   return {};
 }
 
-void write_image(ImageBytes& image, const ModelConfig& config, const TensorSection& tensors,
-                 const std::vector<OptionalSection>& sections, const Kernels& kernels) {
-  const auto bytes_of = [](const void* data, std::size_t bytes) {
-    return Span<const std::uint8_t>(static_cast<const std::uint8_t*>(data), bytes);
-  };
-  std::vector<OptionalSection> parts = sections;
-  parts.push_back({SectionKind::stacks, bytes_of(config.stacks, config.n_stacks * sizeof(StackConfig))});
-  parts.push_back({SectionKind::directory,
-                   bytes_of(tensors.directory().data(), tensors.directory().size() * sizeof(TensorEntry))});
-  parts.push_back({SectionKind::tensors, bytes_of(tensors.bytes().data(), tensors.bytes().size())});
+void write_sections(ImageBytes& image, std::vector<OptionalSection> parts, const Kernels& kernels) {
   parts.erase(std::remove_if(parts.begin(), parts.end(), [](const OptionalSection& s) { return s.bytes.empty(); }),
               parts.end());
   std::sort(parts.begin(), parts.end(),
@@ -129,6 +120,19 @@ void write_image(ImageBytes& image, const ModelConfig& config, const TensorSecti
   for (std::size_t i = 0; i < parts.size(); ++i)
     std::memcpy(image.data() + table[i].offset, parts[i].bytes.data(), parts[i].bytes.size());
   refresh_checksums({image.data(), image.size()}, kernels);
+}
+
+void write_image(ImageBytes& image, const ModelConfig& config, const TensorSection& tensors,
+                 const std::vector<OptionalSection>& sections, const Kernels& kernels) {
+  const auto bytes_of = [](const void* data, std::size_t bytes) {
+    return Span<const std::uint8_t>(static_cast<const std::uint8_t*>(data), bytes);
+  };
+  std::vector<OptionalSection> parts = sections;
+  parts.push_back({SectionKind::stacks, bytes_of(config.stacks, config.n_stacks * sizeof(StackConfig))});
+  parts.push_back({SectionKind::directory,
+                   bytes_of(tensors.directory().data(), tensors.directory().size() * sizeof(TensorEntry))});
+  parts.push_back({SectionKind::tensors, bytes_of(tensors.bytes().data(), tensors.bytes().size())});
+  write_sections(image, std::move(parts), kernels);
 }
 
 void write_image(ImageBytes& image, const ModelConfig& config, const TensorSection& tensors,

@@ -62,6 +62,9 @@ struct OptionalSection {
   Span<const std::uint8_t> bytes;  // empty = no such section
 };
 
+// An image of these sections, in any order, each kind at most once, empty ones left out. `kernels` serves for the CRCs.
+void write_sections(ImageBytes& image, std::vector<OptionalSection> parts, const Kernels& kernels);
+
 // The whole image; the same parts give the same bytes. Sections come in any order, each kind at most once; `kernels`
 // serves for the CRCs.
 void write_image(ImageBytes& image, const ModelConfig& config, const TensorSection& tensors,

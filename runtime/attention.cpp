@@ -11,166 +11,244 @@ namespace {
 
 constexpr float kLog2E = 1.44269504f;
 
-// Whether the build's only table is M55's. It stores the first block of a query instead of merging it with zeros, and its
-// kernels are short enough for what is between them to count.
-constexpr bool kOnlyHelium = known_layout(Layout::row) == Layout::block64;
-// The latter holds where M4's table is unrolled as well.
-constexpr bool kOnlyPairs = known_layout(Layout::row) == Layout::pair && kBuiltFeatures.unrolled;
-// Whether one token's KV heads go through step_kv_heads, to the same answer. With every table built, those that eat the
-// boards' layouts take it, which is the portable one: so a host runs both ways, and its tables are compared.
-bool takes_short_steps(const KernelTraits& traits) {
-  constexpr bool kOneTable = known_layout(Layout::row) == known_layout(Layout::packed);
-  return kOneTable ? kOnlyHelium || kOnlyPairs : (traits.layouts >> static_cast<unsigned>(Layout::pair) & 1) != 0;
-}
+// More than there are positions.
+constexpr std::uint32_t kEverything = 1u << 21;
 
 // What the KV heads of one call share. Vectors of heads lie as [n_kv_heads, n, heads per KV head], so that the queries
-// of a group lie together.
+// of a group lie together. A query at position p sees the keys from p - behind to p + ahead, as far as there are `length`.
 struct Pass {
   Activations queries;
   const std::int16_t* rotation;
   std::uint32_t first, n, per_group;
   float factor;  // of the scores, to powers of two
+  std::uint32_t behind, ahead, length;
 };
 
+// Queries of the KV heads [h, end): those of the tokens [t_begin, t_end) in the heads [j_begin, j_end) of each group. All
+// tokens and heads of the groups, or a part of one KV head's: so they lie together, from `begin` to `end_query`.
+struct QuerySlice {
+  std::uint32_t h, end, t_begin, t_end, j_begin, j_end;
+  std::uint32_t begin, end_query;
+};
+
+QuerySlice slice_of(const Pass& pass, std::uint32_t h, std::uint32_t end) {
+  const std::uint32_t per_head = pass.n * pass.per_group;
+  return {h, end, 0, pass.n, 0, pass.per_group, h * per_head, end * per_head};
+}
+
+// visit(q, q_end, t, head) for queries of a slice that lie together: those of token t, from query head `head` on.
+template <class Visit>
+void for_each_row(const Pass& pass, const QuerySlice& slice, Visit visit) {
+  // One token's heads lie together, whatever their group.
+  const std::uint32_t together = pass.n == 1 ? slice.end_query - slice.begin : pass.per_group;
+  std::uint32_t head = slice.h * pass.per_group + slice.j_begin;
+  for (std::uint32_t q = slice.begin; q != slice.end_query; head += together)
+    for (std::uint32_t t = slice.t_begin; t != slice.t_end; ++t, q += together) visit(q, q + together, t, head);
+}
+
+// The first block that a query at this position sees, and the last.
+std::uint32_t first_block(const Pass& pass, std::uint32_t position) {
+  return kBuiltFeatures.windows && position > pass.behind ? (position - pass.behind) / kBlockKeys : 0;
+}
+std::uint32_t last_block(const Pass& pass, std::uint32_t position) {
+  const std::uint32_t last = position + pass.ahead;
+  return (last < pass.length ? last : pass.length - 1) / kBlockKeys;
+}
+
+// How tokens [from, to) of a pass, all of which see block b, see it.
+void set_sight(BlockQueries& here, const Pass& pass, std::uint32_t b, std::uint32_t from) {
+  const std::uint32_t left = pass.length - b * kBlockKeys, seen = pass.first + from + pass.ahead + 1 - b * kBlockKeys;
+  here.visible_limit = left < kBlockKeys ? left : kBlockKeys;
+  here.visible = seen < here.visible_limit ? seen : here.visible_limit;
+  if (kBuiltFeatures.windows && pass.behind != kEverything)
+    here.hidden = static_cast<std::int32_t>(pass.first + from) - static_cast<std::int32_t>(pass.behind + b * kBlockKeys);
+}
+
+// The biases of one query head's scores at `n` distances from `first` on.
+void fill_biases(std::int32_t* dst, const AttentionLayer& layer, std::uint32_t head, std::int32_t first, std::uint32_t n) {
+  const AttentionConfig& c = layer.config;
+  const auto size = static_cast<std::int32_t>(c.n_distances);
+  const std::int32_t middle = c.is_two_way() ? (size - 1) / 2 : 0;
+  const std::int32_t* const biases = layer.weights.score_bias + std::size_t{head} * (c.alibi ? 1 : c.n_distances);
+  for (std::int32_t distance = first, end = first + static_cast<std::int32_t>(n); distance != end; ++distance, ++dst) {
+    if (c.alibi) {
+      const std::uint64_t fine = std::uint64_t{static_cast<std::uint32_t>(*biases)} *
+                                 static_cast<std::uint32_t>(magnitude(distance));
+      const std::uint64_t b = (fine + (1 << 11)) >> 12;
+      *dst = -static_cast<std::int32_t>(b < kMaxScoreBias ? b : kMaxScoreBias);
+    } else {
+      std::int32_t i = distance + middle;
+      i = i < 0 ? 0 : i;
+      *dst = biases[i < size ? i : size - 1];
+    }
+  }
+}
+
+// The tokens of `here`, from `from` on, meet block b with the biases of their heads, from `head` on.
+void set_biases(BlockQueries& here, const AttentionLayer& layer, const Pass& pass, std::uint32_t b, std::uint32_t from,
+                std::uint32_t head) {
+  const std::uint32_t runs = here.n / here.per_position;
+  const std::int32_t distance = static_cast<std::int32_t>(pass.first + from) - static_cast<std::int32_t>(b * kBlockKeys);
+  constexpr std::uint32_t kBefore = kBlockKeys - 1;  // distances to the block's later keys
+  here.bias_stride = layer.scratch.bias_stride;
+  std::int32_t* const rows = layer.scratch.score_bias + std::size_t{head} * here.bias_stride;
+  for (std::uint32_t j = 0; j < here.per_position; ++j)
+    fill_biases(rows + j * here.bias_stride, layer, head + j, distance - static_cast<std::int32_t>(kBefore), runs + kBefore);
+  here.bias = rows + kBefore;
+}
+
 // Hands the weights of one query to the tap: the sums are known, so each block's weights can be normalised.
-void tap_row(const AttentionLayer& layer, const Pass& pass, std::uint32_t kv_head, std::uint32_t head,
-             std::uint32_t query, std::uint32_t position) {
+void tap_row(const AttentionLayer& layer, const Pass& pass, std::uint32_t query) {
+  const std::uint32_t kv_head = query / (pass.n * pass.per_group);
+  const std::uint32_t head = kv_head * pass.per_group + query % pass.per_group;
+  const std::uint32_t token = query / pass.per_group % pass.n, position = pass.first + token;
   const float inverse = 1.0f / layer.scratch.sums.denominators[query];
   std::uint16_t raw[kBlockKeys];
   float weights[kBlockKeys];
-  for (std::uint32_t first = 0; first <= position; first += kBlockKeys) {
-    const KvBlock block = layer.cache.block(kv_head, first / kBlockKeys);
-    const std::uint32_t left = position + 1 - first;
-    const std::uint32_t visible = left < kBlockKeys ? left : kBlockKeys;
-    const BlockQueries one{pass.queries, query, 1, 1, visible, visible, pass.factor};
+  const std::uint32_t last = last_block(pass, position);
+  for (std::uint32_t b = first_block(pass, position); b <= last; ++b) {
+    BlockQueries one{pass.queries, query, 1, 1, 0, 0, pass.factor};
+    set_sight(one, pass, b, token);
+    if (layer.config.is_biased()) set_biases(one, layer, pass, b, token, head);
     std::int32_t reference = 0;
-    layer.kernels->attend_block(layer.scratch.sums, one, block, raw, &reference);
+    layer.kernels->attend_block(layer.scratch.sums, one, layer.cache.block(kv_head, b), raw, &reference);
     const float scale = pow2_or_zero(reference - layer.scratch.sums.references[query]) * inverse;
-    for (std::uint32_t k = 0; k < visible; ++k) weights[k] = static_cast<float>(raw[k]) * scale;
-    layer.tap.take(layer.tap.context, layer.index, head, position, first, {weights, visible});
+    const std::uint32_t hidden = kBuiltFeatures.windows && one.hidden > 0 ? static_cast<std::uint32_t>(one.hidden) : 0;
+    for (std::uint32_t k = hidden; k < one.visible; ++k) weights[k] = static_cast<float>(raw[k]) * scale;
+    layer.tap.take(layer.tap.context, layer.index, head, position, b * kBlockKeys + hidden,
+                   {weights + hidden, one.visible - hidden});
   }
 }
 
-// Queries of one KV head: those of the tokens [t_begin, t_end) in the heads [j_begin, j_end) of its group. All heads of
-// the group, or one token.
-struct QuerySlice {
-  std::uint32_t kv_head, t_begin, t_end, j_begin, j_end;
-};
-
-// They meet the keys in order of position.
-void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlice& slice) {
-  const AttentionConfig& c = layer.config;
-  const Kernels& k = *layer.kernels;
-  const AttentionSums& sums = layer.scratch.sums;
-  const std::uint32_t per_token = slice.j_end - slice.j_begin, first_position = pass.first + slice.t_begin;
-  const std::uint32_t begin = (slice.kv_head * pass.n + slice.t_begin) * pass.per_group + slice.j_begin;
-  const std::uint32_t end = begin + (slice.t_end - slice.t_begin) * per_token;
-  for (std::uint32_t q = begin; q < end; ++q) {
-    sums.denominators[q] = 0.0f;
-    sums.references[q] = kFreshReference;
-  }
-
-  BlockQueries here{pass.queries, begin, end - begin, per_token, 0, kBlockKeys, pass.factor};
-  const std::uint32_t last = pass.first + slice.t_end - 1;
-  for (std::uint32_t b = 0, block_first = 0; block_first <= last; ++b, block_first += kBlockKeys) {
-    std::uint32_t seen = first_position + 1 - block_first;  // by the first token that sees the block
-    if (block_first > first_position) {
-      seen = 1;
-      here.first = begin + (block_first - first_position) * per_token;
-      here.n = end - here.first;
-    }
-    here.visible = seen < kBlockKeys ? seen : kBlockKeys;
-    k.attend_block(sums, here, layer.cache.block(slice.kv_head, b), nullptr, nullptr);
-  }
-  const std::uint32_t first_head = slice.kv_head * pass.per_group + slice.j_begin;
-  for (std::uint32_t t = slice.t_begin, q = begin; t < slice.t_end; ++t) {
-    float* dst = layer.scratch.query + std::size_t{t} * layer.scratch.query_stride + first_head * c.head_dim;
-    for (std::uint32_t j = 0; j < per_token; ++j, ++q, dst += c.head_dim) {
-      if (kBuiltFeatures.pattern_tap && layer.tap.take)
-        tap_row(layer, pass, slice.kv_head, first_head + j, q, pass.first + t);
-      k.attend_finish(dst, sums.numerators + std::size_t{q} * c.head_dim, sums.denominators[q], c.head_dim);
-    }
-  }
+Rotation rotation_of(const AttentionConfig& c) {
+  return {nullptr, static_cast<std::uint16_t>(c.rotary_dims / 2), c.rotary_pairing == RotaryPairing::halves};
 }
 
-// Keys and values of one KV head into the cache, and its queries quantised.
-void store_kv_head(const AttentionLayer& layer, const Pass& pass, std::uint32_t kv_head) {
+// A head as the layer's norm leaves it, where it has one.
+void norm_head(const AttentionLayer& layer, float* head, const NormWeights& norm) {
+  if (kBuiltFeatures.query_key_norm && layer.config.query_key_norm != HeadNorm::none)
+    layer.kernels->norm_f32_f32(head, head, layer.config.head_dim, norm);
+}
+
+// The keys and values of the KV heads [h, end) into the cache.
+void store_kv_heads(const AttentionLayer& layer, const Pass& pass, std::uint32_t h, std::uint32_t end) {
   const AttentionConfig& c = layer.config;
   const AttentionScratch& s = layer.scratch;
   const Kernels& k = *layer.kernels;
-  Rotation r{nullptr, static_cast<std::uint16_t>(c.rotary_dims / 2), c.rotary_pairing == RotaryPairing::halves};
-  if (c.rotary_dims) r.cosine_sine = pass.rotation;
+  const std::uint32_t head_dim = c.head_dim, value_dim = c.value_dim();
+  Rotation r = rotation_of(c);
   KeyOffset offset{nullptr, 0};
-  if (kBuiltFeatures.key_offset && layer.weights.key_offsets)
-    offset = {layer.weights.key_offsets + std::size_t{kv_head} * c.head_dim, layer.weights.key_offset_exponents[kv_head]};
-  const float *key = s.key + kv_head * c.head_dim, *value = s.value + kv_head * c.head_dim;
-  const float* query = s.query + kv_head * pass.per_group * c.head_dim;
-  std::uint32_t q = kv_head * pass.n * pass.per_group;
-  for (std::uint32_t t = 0; t < pass.n; ++t) {
+  for (std::uint32_t t = 0; t != pass.n; ++t) {
+    if (c.rotary_dims) r.cosine_sine = pass.rotation + t * c.rotary_dims;
     const std::uint32_t position = pass.first + t, slot = position % kBlockKeys;
-    const KvBlock block = layer.cache.block(kv_head, position / kBlockKeys);
-    k.store_key(block, slot, key + std::size_t{t} * s.key_stride, r, offset);
-    k.store_value(block, slot, value + std::size_t{t} * s.key_stride);
-    for (std::uint32_t j = 0; j < pass.per_group; ++j)
-      k.query_s8r_f32(pass.queries, q++, query + std::size_t{t} * s.query_stride + j * c.head_dim, r);
-    if (c.rotary_dims) r.cosine_sine += c.rotary_dims;
+    KvBlock block = layer.cache.block(h, position / kBlockKeys);
+    float* key = s.key + t * s.key_stride + h * head_dim;
+    const float* value = s.value + t * s.value_stride + h * value_dim;
+    for (std::uint32_t head = h; head != end; ++head, key += head_dim, value += value_dim) {
+      if (kBuiltFeatures.key_offset && layer.weights.key_offsets)
+        offset = {layer.weights.key_offsets + head * head_dim, layer.weights.key_offset_exponents[head]};
+      norm_head(layer, key, layer.weights.key_norm);
+      k.store_key(block, slot, key, r, offset);
+      k.store_value(block, slot, value);
+      layer.cache.advance(block);
+    }
   }
 }
 
-// store_kv_head and attend_slice for one token and the KV heads [h, end), step by step for all of them, with blocks that are
-// found from each other.
-void step_kv_heads(const AttentionLayer& layer, const Pass& pass, std::uint32_t h, std::uint32_t end) {
+// Quantises the queries of a slice, none of which has met a key yet.
+void prepare_queries(const AttentionLayer& layer, const Pass& pass, const QuerySlice& slice) {
   const AttentionConfig& c = layer.config;
-  const std::uint32_t head_dim = c.head_dim, position = pass.first, per_group = pass.per_group;
-  const std::uint32_t begin = h * per_group, behind = end * per_group;
+  const AttentionScratch& s = layer.scratch;
   const Kernels& k = *layer.kernels;
-  const AttentionSums sums = layer.scratch.sums;
-  const Rotation r{c.rotary_dims ? pass.rotation : nullptr, static_cast<std::uint16_t>(c.rotary_dims / 2),
-                   c.rotary_pairing == RotaryPairing::halves};
-  float* x = layer.scratch.query + std::size_t{begin} * head_dim;
-  for (std::uint32_t q = begin; q != behind; ++q) {
-    sums.denominators[q] = 0.0f;
-    sums.references[q] = kFreshReference;
+  const std::uint32_t head_dim = c.head_dim;
+  for (std::uint32_t q = slice.begin; q != slice.end_query; ++q) {
+    s.sums.denominators[q] = 0.0f;
+    s.sums.references[q] = kFreshReference;
   }
-  const auto quantize_query = k.query_s8r_f32;
-  for (std::uint32_t q = begin; q != behind; ++q, x += head_dim) quantize_query(pass.queries, q, x, r);
-
-  const std::size_t head_bytes = layer.cache.head_bytes, block_bytes = layer.cache.block_bytes;
-  const std::uint32_t last = position / kBlockKeys, slot = position % kBlockKeys;
-  const float *key = layer.scratch.key + h * head_dim, *value = layer.scratch.value + h * head_dim;
-  KvBlock last_block = layer.cache.block(h, last), first_block = last_block;
-  if (last) first_block = layer.cache.block(h, 0);
-  BlockQueries here{pass.queries, begin, per_group, per_group, 0, kBlockKeys, pass.factor};
-  KeyOffset offset{nullptr, 0};
-  const std::int16_t* offsets = nullptr;
-  if (kBuiltFeatures.key_offset && layer.weights.key_offsets) offsets = layer.weights.key_offsets + std::size_t{h} * head_dim;
-  for (; h != end; ++h, key += head_dim, value += head_dim, here.first += per_group) {
-    if (kBuiltFeatures.key_offset && offsets) {
-      offset = {offsets, layer.weights.key_offset_exponents[h]};
-      offsets += head_dim;
+  if (!k.traits.stores_first_sums) {
+    const std::uint32_t value_dim = c.value_dim();
+    for (std::uint32_t i = slice.begin * value_dim; i != slice.end_query * value_dim; ++i) s.sums.numerators[i] = 0.0f;
+  }
+  Rotation r = rotation_of(c);
+  for_each_row(pass, slice, [&](std::uint32_t q, std::uint32_t q_end, std::uint32_t t, std::uint32_t head) {
+    if (c.rotary_dims) r.cosine_sine = pass.rotation + t * c.rotary_dims;
+    float* x = s.query + t * s.query_stride + head * head_dim;
+    const auto quantize_query = k.query_s8r_f32;
+    for (; q != q_end; ++q, x += head_dim) {
+      norm_head(layer, x, layer.weights.query_norm);
+      quantize_query(pass.queries, q, x, r);
     }
-    k.store_key(last_block, slot, key, r, offset);
-    k.store_value(last_block, slot, value);
-    if (last) {
-      here.visible = kBlockKeys;
-      KvBlock block = first_block;
-      for (std::uint32_t b = last; b; --b, KvCache::advance(block, block_bytes))
+  });
+}
+
+// Queries meet the keys that they see, in order of position. A block that none of them sees is not touched.
+void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlice& slice) {
+  const Kernels& k = *layer.kernels;
+  const AttentionSums& sums = layer.scratch.sums;
+  const std::uint32_t per_token = slice.j_end - slice.j_begin, tokens = slice.t_end - slice.t_begin;
+  const std::uint32_t first = pass.first + slice.t_begin;
+  const std::uint32_t begin_block = first_block(pass, first), end_block = last_block(pass, first + tokens - 1) + 1;
+  BlockQueries here{pass.queries, 0, 0, per_token, 0, 0, pass.factor};
+  std::uint32_t begin = slice.begin;
+  for (std::uint32_t h = slice.h; h != slice.end; ++h, begin += tokens * per_token) {
+    for (std::uint32_t b = begin_block; b != end_block; ++b) {
+      const std::uint32_t block_first = b * kBlockKeys;
+      const KvBlock block = layer.cache.block(h, b);
+      // Tokens [from, to) see the block; those before it do not look so far ahead, those behind it not so far back.
+      std::uint32_t from = block_first > first + pass.ahead ? block_first - pass.ahead - first : 0, to = tokens;
+      const auto meet = [&](std::uint32_t end) {
+        here.first = begin + from * per_token;
+        here.n = (end - from) * per_token;
+        set_sight(here, pass, b, slice.t_begin + from);
+        if (layer.config.is_biased())
+          set_biases(here, layer, pass, b, slice.t_begin + from, h * pass.per_group + slice.j_begin);
+        if (kBuiltFeatures.windows && first + end <= block_first + pass.behind + 1) here.hidden = kNoneHidden;
         k.attend_block(sums, here, block, nullptr, nullptr);
-      KvCache::advance(first_block, head_bytes);
+      };
+      if (kBuiltFeatures.windows && pass.behind != kEverything) {
+        const std::uint32_t gone = block_first + kBlockKeys + pass.behind, fresh = block_first + pass.behind;
+        if (gone < first + tokens) to = gone - first;
+        // For tokens from `fresh` on it is the first block, and a call's queries are fresh together.
+        if (b != 0 && fresh > first + from && fresh < first + to) {
+          meet(fresh - first);
+          from = fresh - first;
+        }
+      }
+      meet(to);
     }
-    here.visible = slot + 1;
-    k.attend_block(sums, here, last_block, nullptr, nullptr);
-    KvCache::advance(last_block, head_bytes);
   }
+}
 
-  x = layer.scratch.query + std::size_t{begin} * head_dim;
-  const float* numerators = sums.numerators + std::size_t{begin} * head_dim;
-  const float* denominator = sums.denominators + begin;
-  const auto finish = k.attend_finish;
-  for (std::uint32_t q = begin; q != behind; ++q, x += head_dim, numerators += head_dim) {
-    if (kBuiltFeatures.pattern_tap && layer.tap.take) tap_row(layer, pass, q / per_group, q, q, position);
-    finish(x, numerators, *denominator++, head_dim);
+// The outputs of the heads of a slice, where their queries were. An undivided value map leaves them where they are.
+void finish_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlice& slice) {
+  const AttentionConfig& c = layer.config;
+  const AttentionScratch& s = layer.scratch;
+  const std::uint32_t dim = c.value_dim();
+  for_each_row(pass, slice, [&](std::uint32_t q, std::uint32_t q_end, std::uint32_t t, std::uint32_t head) {
+    const auto finish = layer.kernels->attend_finish;
+    float* numerators = s.sums.numerators + q * dim;
+    float* x = c.is_undivided() ? numerators : s.query + t * s.query_stride + head * dim;
+    for (; q != q_end; ++q, x += dim, numerators += dim) {
+      if (kBuiltFeatures.pattern_tap && layer.tap.take) tap_row(layer, pass, q);
+      finish(x, numerators, s.sums.denominators[q], dim);
+    }
+  });
+}
+
+// The change of one token whose heads' outputs are as wide as itself: their sum, in order.
+void add_heads(const AttentionLayer& layer, const Pass& pass, float* dst, bool accumulate, std::uint32_t token) {
+  const AttentionConfig& c = layer.config;
+  const auto output = [&](std::uint32_t head) {
+    const std::uint32_t kv_head = head / pass.per_group;
+    return layer.scratch.sums.numerators +
+           std::size_t{(kv_head * pass.n + token) * pass.per_group + head % pass.per_group} * c.d_model;
+  };
+  float* const sum = output(0);
+  for (std::uint32_t h = 1; h < c.n_heads; ++h) {
+    const float* const more = output(h);
+    for (std::uint32_t i = 0; i < c.d_model; ++i) sum[i] += more[i];
   }
+  for (std::uint32_t i = 0; i < c.d_model; ++i) dst[i] = accumulate ? dst[i] + sum[i] : sum[i];
 }
 
 // Into how many slices the queries of a KV head are cut: more than one where the KV heads alone would leave threads idle.
@@ -184,8 +262,8 @@ std::uint32_t slices_per_head(const Parallel& parallel, std::uint32_t n_kv_heads
 
 }  // namespace
 
-AttentionScratch attention_scratch(const AttentionPlan& plan, std::byte* arena, std::uint32_t n_heads,
-                                   std::uint32_t n_kv_heads, std::uint32_t head_dim) {
+AttentionScratch attention_scratch(const AttentionPlan& plan, std::byte* arena, const AttentionConfig& c,
+                                   std::uint32_t chunk) {
   const auto at = [arena](const Slice& s) { return arena + static_cast<std::size_t>(s.offset); };
   AttentionScratch s;
   s.query = reinterpret_cast<float*>(at(plan.query));
@@ -194,8 +272,13 @@ AttentionScratch attention_scratch(const AttentionPlan& plan, std::byte* arena, 
   s.queries = at(plan.queries);
   s.sums = {reinterpret_cast<float*>(at(plan.numerators)), reinterpret_cast<float*>(at(plan.denominators)),
             reinterpret_cast<std::int32_t*>(at(plan.references))};
-  s.query_stride = float_row(n_heads * head_dim);
-  s.key_stride = float_row(n_kv_heads * head_dim);
+  s.query_stride = float_row(c.n_heads * c.head_dim);
+  s.key_stride = float_row(c.n_kv_heads * c.head_dim);
+  s.value_stride = float_row(c.n_kv_heads * c.value_dim());
+  if (kBuiltFeatures.score_bias) {
+    s.score_bias = reinterpret_cast<std::int32_t*>(at(plan.score_bias));
+    s.bias_stride = bias_row(chunk);
+  }
   return s;
 }
 
@@ -242,52 +325,71 @@ void matmul_parallel(const Kernels& kernels, const Parallel& parallel, const Pro
   });
 }
 
-void attention_forward(const AttentionLayer& layer, float* dst, std::uint32_t dst_stride, bool accumulate,
-                       const Activations& input, const std::int16_t* rotation, std::uint32_t first, std::uint32_t n,
-                       void* activations) {
+void attention_forward(const AttentionLayer& layer, AttentionStep step, float* dst, std::uint32_t dst_stride,
+                       bool accumulate, const Activations& input, const std::int16_t* rotation, std::uint32_t first,
+                       std::uint32_t n, void* activations) {
   const AttentionConfig& c = layer.config;
   const AttentionScratch& s = layer.scratch;
   const Kernels& k = *layer.kernels;
   const Parallel& parallel = *layer.parallel;
+  constexpr bool kApart = kBuiltFeatures.encode || kBuiltFeatures.cross_attention;
+  const bool stores = !kApart || step != AttentionStep::attend, attends = !kApart || step != AttentionStep::store;
   const Product inputs[] = {{s.query, &layer.weights.w_query, s.query_stride},
                             {s.key, &layer.weights.w_key, s.key_stride},
-                            {s.value, &layer.weights.w_value_down, s.key_stride}};
-  matmul_parallel(k, parallel, inputs, 3, false, input, n);
+                            {s.value, &layer.weights.w_value_down, s.value_stride}};
+  if (attends && stores)
+    matmul_parallel(k, parallel, inputs, 3, false, input, n);
+  else
+    matmul_parallel(k, parallel, inputs + (attends ? 0 : 1), attends ? 1 : 2, false, input, n);
 
   // A KV head stores its keys and values, then its queries attend; heads do not meet before value_up.
-  const std::uint32_t d_query = c.n_heads * c.head_dim, per_group = c.n_heads / c.n_kv_heads;
-  const Pass pass{make_activations(s.queries, k.traits, c.head_dim, 0, n * c.n_heads), rotation, first, n, per_group,
-                  c.scale * kLog2E};
-  if (!kOnlyHelium)
-    for (float *x = s.sums.numerators, *const end = x + std::size_t{n} * d_query; x != end; ++x) *x = 0.0f;
-  const std::uint64_t head_work = std::uint64_t{n} * per_group * (std::uint64_t{2} * (first + n) + kElementWork) * c.head_dim;
-  const std::uint32_t slices = slices_per_head(parallel, c.n_kv_heads, per_group, n, head_work);
+  const std::uint32_t per_group = c.n_heads / c.n_kv_heads;
+  Pass pass{make_activations(s.queries, k.traits, c.head_dim, 0, n * c.n_heads), rotation, first, n, per_group,
+            c.scale * kLog2E, kEverything, 0, stores ? first + n : layer.length};
+  if (c.has_source()) {
+    pass.ahead = kEverything;
+  } else {
+    if (kBuiltFeatures.windows && c.window) pass.behind = c.window - 1;
+    if (c.is_two_way()) pass.ahead = pass.behind;
+  }
+  const std::uint64_t head_work =
+      std::uint64_t{n} * per_group * (std::uint64_t{2} * pass.length + kElementWork) * c.head_dim;
+  // Biases of scores have one row per head, which tokens of several slices would share.
+  const bool whole = !attends || (c.is_biased() && n > 1);
+  const std::uint32_t slices = whole ? 1 : slices_per_head(parallel, c.n_kv_heads, per_group, n, head_work);
   const std::uint64_t store_work = std::uint64_t{n} * (per_group + 2) * kElementWork * c.head_dim;
-  const std::uint64_t first_work = (slices == 1 ? head_work : store_work) * c.n_kv_heads;
+  const std::uint64_t first_work = (slices == 1 && attends ? head_work : store_work) * c.n_kv_heads;
   for_each_range(parallel, c.n_kv_heads, first_work, [&](std::uint32_t h, std::uint32_t end) {
-    if (n == 1 && slices == 1 && takes_short_steps(k.traits)) return step_kv_heads(layer, pass, h, end);
-    for (; h < end; ++h) {
-      store_kv_head(layer, pass, h);
-      if (slices == 1) attend_slice(layer, pass, {h, 0, n, 0, per_group});
-    }
+    if (stores) store_kv_heads(layer, pass, h, end);
+    if (!attends) return;
+    const QuerySlice slice = slice_of(pass, h, end);
+    prepare_queries(layer, pass, slice);
+    if (slices != 1) return;
+    attend_slice(layer, pass, slice);
+    finish_slice(layer, pass, slice);
   });
+  if (!attends) return;
   if (kBuiltFeatures.threads && slices > 1)
     for_each_part(parallel, c.n_kv_heads * slices, [&](std::uint32_t part) {
-      const std::uint32_t i = part % slices;
+      const std::uint32_t h = part / slices, i = part % slices, begin = h * n * per_group;
       const auto cut = [&](std::uint32_t items, std::uint32_t at) { return items * at / slices; };
-      QuerySlice slice{part / slices, 0, n, 0, per_group};
-      if (n > 1) {
-        slice.t_begin = cut(n, i);
-        slice.t_end = cut(n, i + 1);
-      } else {
-        slice.j_begin = cut(per_group, i);
-        slice.j_end = cut(per_group, i + 1);
-      }
+      const std::uint32_t from = cut(n > 1 ? n : per_group, i), to = cut(n > 1 ? n : per_group, i + 1);
+      const QuerySlice slice =
+          n > 1 ? QuerySlice{h, h + 1, from, to, 0, per_group, begin + from * per_group, begin + to * per_group}
+                : QuerySlice{h, h + 1, 0, 1, from, to, begin + from, begin + to};
       attend_slice(layer, pass, slice);
+      finish_slice(layer, pass, slice);
     });
 
-  const Activations heads = make_activations(activations, k.traits, d_query, layer.weights.w_value_up.group, n);
-  for_each_range(parallel, n, std::uint64_t{n} * d_query * kElementWork, [&](std::uint32_t t, std::uint32_t end) {
+  if (c.is_undivided()) {
+    for_each_range(parallel, n, std::uint64_t{n} * c.n_heads * c.d_model, [&](std::uint32_t t, std::uint32_t end) {
+      for (; t < end; ++t) add_heads(layer, pass, dst + std::size_t{t} * dst_stride, accumulate, t);
+    });
+    return;
+  }
+  const std::uint32_t d_heads = c.n_heads * c.head_dim;
+  const Activations heads = make_activations(activations, k.traits, d_heads, layer.weights.w_value_up.group, n);
+  for_each_range(parallel, n, std::uint64_t{n} * d_heads * kElementWork, [&](std::uint32_t t, std::uint32_t end) {
     for (; t < end; ++t) k.quantize_s8r_f32(heads, t, s.query + std::size_t{t} * s.query_stride);
   });
   const Product up{dst, &layer.weights.w_value_up, dst_stride};
@@ -303,12 +405,17 @@ Status create(Attention& attention, const AttentionConfig& config, const Attenti
   if (arena.size() < expected.arena_bytes) return Status::arena_too_small;
   if (!float_mode_is_default() || !products_are_rounded()) return Status::rounding_mode;
   const std::uint32_t dq = config.n_heads * config.head_dim, dk = config.n_kv_heads * config.head_dim;
+  const std::uint32_t dv = config.n_kv_heads * config.value_dim(), from = config.key_width();
   const struct { const Tensor* t; std::uint32_t rows, cols; } matrices[] = {{&weights.w_query, dq, config.d_model},
-                                                                            {&weights.w_key, dk, config.d_model},
-                                                                            {&weights.w_value_down, dk, config.d_model},
+                                                                            {&weights.w_key, dk, from},
+                                                                            {&weights.w_value_down, dv, from},
                                                                             {&weights.w_value_up, config.d_model, dq}};
   for (const auto& m : matrices) {
-    if (m.t->rows != m.rows || m.t->cols != m.cols || m.t->group || m.t->bias) return Status::bad_argument;
+    if (config.is_undivided() && m.t == &weights.w_value_up) {
+      if (m.t->weights) return Status::bad_argument;
+      continue;
+    }
+    if (m.t->rows != m.rows || m.t->cols != m.cols || m.t->group) return Status::bad_argument;
     if (const Status s = check_weights(kernels.traits, *m.t); s != Status::ok) return s;
     // Products of one input are cut into parts together, so they have one layout; value_up has it as well.
     if (m.t->layout != weights.w_query.layout) return Status::bad_argument;
@@ -316,7 +423,14 @@ Status create(Attention& attention, const AttentionConfig& config, const Attenti
   if (config.rotary_dims && !weights.rotary_phases) return Status::bad_argument;
   if (weights.key_offsets && !weights.key_offset_exponents) return Status::bad_argument;
   if (const Status s = check_weights(KeyOffset{weights.key_offsets, 0}); s != Status::ok) return s;
-  if (!is_aligned(weights.rotary_phases, 4)) return Status::misaligned;
+  if (!is_aligned(weights.rotary_phases, 4) || !is_aligned(weights.score_bias, 4)) return Status::misaligned;
+  if (config.is_biased() && !weights.score_bias) return Status::bad_argument;
+  const NormWeights* const head_norms[] = {&weights.query_norm, &weights.key_norm};
+  if (kBuiltFeatures.query_key_norm && config.query_key_norm != HeadNorm::none)
+    for (const NormWeights* const w : head_norms) {
+      if (w->bias && config.query_key_norm != HeadNorm::layer) return Status::bad_argument;
+      if (!is_aligned(w->gain, 4) || !is_aligned(w->bias, 4)) return Status::misaligned;
+    }
 
   attention = Attention{};
   attention.plan_ = expected;
@@ -325,18 +439,38 @@ Status create(Attention& attention, const AttentionConfig& config, const Attenti
   layer.config = config;
   if (config.scale == 0.0f) layer.config.scale = 1.0f / square_root(static_cast<float>(config.head_dim));
   layer.weights = weights;
-  layer.cache = {{config.n_kv_heads, config.head_dim, config.max_seq, kernels.traits.alignment},
+  NormWeights* const norms[] = {&layer.weights.query_norm, &layer.weights.key_norm};
+  for (NormWeights* const w : norms) {
+    w->epsilon = config.norm_epsilon;
+    w->centred = config.query_key_norm == HeadNorm::layer;
+  }
+  layer.cache = {kv_shape(config, expected.chunk, kernels.traits.alignment),
                  arena.data() + static_cast<std::size_t>(expected.kv_cache.offset)};
-  layer.scratch =
-      attention_scratch(expected.buffers, arena.data(), config.n_heads, config.n_kv_heads, config.head_dim);
+  layer.scratch = attention_scratch(expected.buffers, arena.data(), config, expected.chunk);
   layer.kernels = &kernels;
   return Status::ok;
 }
 
+bool keeps_before(const KvShape& shape, std::uint32_t window, std::uint32_t position, std::uint32_t furthest) {
+  if (!shape.is_ring() || position == 0 || position >= furthest) return true;
+  const std::uint32_t first = position > window - 1 ? position - (window - 1) : 0;
+  return first / kBlockKeys + shape.ring > (furthest - 1) / kBlockKeys;
+}
+
 Status Attention::rewind(std::uint32_t position) {
-  if (position > position_) return Status::bad_argument;
+  if (position > position_ || layer_.config.has_source()) return Status::bad_argument;
+  if (!keeps_before(layer_.cache.shape, layer_.config.window, position, furthest_)) return Status::bad_argument;
   position_ = position;
+  if (position == 0) furthest_ = 0;
   return Status::ok;
+}
+
+// n vectors of a caller, quantised.
+Activations Attention::quantized(const float* vectors, std::uint32_t cols, std::uint32_t n) {
+  const Kernels& k = *layer_.kernels;
+  const Activations a = make_activations(arena_ + static_cast<std::size_t>(plan_.activations.offset), k.traits, cols, 0, n);
+  for (std::uint32_t t = 0; t < n; ++t) k.quantize_s8r_f32(a, t, vectors + std::size_t{t} * cols);
+  return a;
 }
 
 Status Attention::forward(Span<float> change, Span<const float> embeddings) {
@@ -346,26 +480,53 @@ Status Attention::forward(Span<float> change, Span<const float> embeddings) {
   if (!embeddings.data() || !change.data()) return Status::bad_argument;
   if (!is_aligned(embeddings.data(), 4) || !is_aligned(change.data(), 4)) return Status::misaligned;
   const std::size_t total = embeddings.size() / c.d_model;
-  if (total > c.max_seq - position_) return Status::context_full;
+  const bool two_way = c.is_two_way() && !c.has_source();
+  if (c.has_source() ? position_ == 0 : total > c.max_seq - (two_way ? 0 : position_))
+    return c.has_source() ? Status::bad_argument : Status::context_full;
   if (!float_mode_is_default()) return Status::rounding_mode;
   layer_.parallel = &parallel_;
-  const Kernels& k = *layer_.kernels;
   auto* rotation = reinterpret_cast<std::int16_t*>(arena_ + static_cast<std::size_t>(plan_.rotation.offset));
   std::byte* memory = arena_ + static_cast<std::size_t>(plan_.activations.offset);
   auto* padded = reinterpret_cast<float*>(arena_ + static_cast<std::size_t>(plan_.change.offset));
-  const std::uint32_t stride = float_row(c.d_model);
+  const std::uint32_t stride = float_row(c.d_model), start = two_way || c.has_source() ? 0 : position_;
+  const auto pass = [&](AttentionStep step) {
+    for (std::size_t done = 0; done < total;) {
+      const auto n = static_cast<std::uint32_t>(total - done < plan_.chunk ? total - done : plan_.chunk);
+      const auto first = c.has_source() ? 0 : start + static_cast<std::uint32_t>(done);
+      if (c.rotary_dims) fill_rotation(rotation, layer_.weights.rotary_phases, c.rotary_dims / 2, first, n);
+      const Activations input = quantized(embeddings.data() + done * c.d_model, c.d_model, n);
+      // Products come in padded rows, the caller's are not.
+      attention_forward(layer_, step, padded, stride, false, input, rotation, first, n, memory);
+      for (std::uint32_t t = 0; t < n && step != AttentionStep::store; ++t)
+        std::memcpy(change.data() + (done + t) * c.d_model, padded + std::size_t{t} * stride, c.d_model * sizeof(float));
+      done += n;
+    }
+  };
+  layer_.length = c.has_source() ? position_ : static_cast<std::uint32_t>(total);
+  if (two_way) pass(AttentionStep::store);
+  pass(two_way || c.has_source() ? AttentionStep::attend : AttentionStep::both);
+  if (two_way || c.has_source()) return Status::ok;
+  position_ += static_cast<std::uint32_t>(total);
+  if (furthest_ < position_) furthest_ = position_;
+  return Status::ok;
+}
+
+Status Attention::set_source(Span<const float> vectors) {
+  const AttentionConfig& c = layer_.config;
+  if (!arena_ || !c.has_source() || vectors.empty() || vectors.size() % c.d_source != 0 || !vectors.data())
+    return Status::bad_argument;
+  if (!is_aligned(vectors.data(), 4)) return Status::misaligned;
+  const std::size_t total = vectors.size() / c.d_source;
+  if (total > c.max_seq) return Status::context_full;
+  if (!float_mode_is_default()) return Status::rounding_mode;
+  layer_.parallel = &parallel_;
   for (std::size_t done = 0; done < total;) {
     const auto n = static_cast<std::uint32_t>(total - done < plan_.chunk ? total - done : plan_.chunk);
-    if (c.rotary_dims) fill_rotation(rotation, layer_.weights.rotary_phases, c.rotary_dims / 2, position_, n);
-    const Activations input = make_activations(memory, k.traits, c.d_model, 0, n);
-    for (std::uint32_t t = 0; t < n; ++t) k.quantize_s8r_f32(input, t, embeddings.data() + (done + t) * c.d_model);
-    // Products come in padded rows, the caller's are not.
-    attention_forward(layer_, padded, stride, false, input, rotation, position_, n, memory);
-    for (std::uint32_t t = 0; t < n; ++t)
-      std::memcpy(change.data() + (done + t) * c.d_model, padded + std::size_t{t} * stride, c.d_model * sizeof(float));
-    position_ += n;
+    attention_forward(layer_, AttentionStep::store, nullptr, 0, false, quantized(vectors.data() + done * c.d_source, c.d_source, n),
+                      nullptr, static_cast<std::uint32_t>(done), n, nullptr);
     done += n;
   }
+  position_ = static_cast<std::uint32_t>(total);
   return Status::ok;
 }
 

@@ -10,9 +10,6 @@ namespace heed {
 
 namespace {
 
-constexpr Role kMatrices[] = {Role::w_query, Role::w_key,  Role::w_value_down, Role::w_value_up,
-                              Role::w_gate,  Role::w_up,   Role::w_down};
-
 template <class T>
 void move(const T*& part, std::ptrdiff_t bytes) {
   part = reinterpret_cast<const T*>(reinterpret_cast<const std::uint8_t*>(part) + bytes);
@@ -23,102 +20,202 @@ void advance(const T*& part, std::ptrdiff_t bytes) {
   if (part) move(part, bytes);
 }
 
-// Once for each, in the order above.
+// Once for each matrix of a layer, with its role.
 template <class Visit>
-void for_each_matrix(AttentionWeights& a, BlockWeights& b, Visit visit) {
+void for_each_matrix(Stack& stack, Visit visit) {
+  constexpr Role kMatrices[] = {Role::w_query, Role::w_key,  Role::w_value_down, Role::w_value_up,
+                                Role::w_gate,  Role::w_up,   Role::w_down};
+  AttentionWeights& a = stack.attention().weights;
+  BlockWeights& b = stack.block;
   Tensor* const tensors[] = {&a.w_query, &a.w_key, &a.w_value_down, &a.w_value_up, &b.w_gate, &b.w_up, &b.w_down};
   for (int i = 0; i < 7; ++i) visit(kMatrices[i], *tensors[i]);
+  if (!kBuiltFeatures.cross_attention) return;
+  AttentionWeights& c = stack.cross().weights;
+  Tensor* const cross[] = {&c.w_query, &c.w_key, &c.w_value_down, &c.w_value_up};
+  for (int i = 0; i < 4; ++i) visit(of_cross(kMatrices[i]), *cross[i]);
+}
+
+// Once for each norm of a layer, with the role of its gain; that of its bias is the one behind it.
+template <class Visit>
+void for_each_norm(Stack& stack, Visit visit) {
+  BlockWeights& b = stack.block;
+  visit(Role::attention_gain, b.attention.before);
+  visit(Role::ffn_gain, b.ffn.before);
+  if (kBuiltFeatures.norm_after) {
+    visit(Role::attention_after_gain, b.attention.after);
+    visit(Role::ffn_after_gain, b.ffn.after);
+  }
+  if (kBuiltFeatures.query_key_norm) {
+    visit(Role::query_gain, stack.attention().weights.query_norm);
+    visit(Role::key_gain, stack.attention().weights.key_norm);
+  }
+  if (!kBuiltFeatures.cross_attention) return;
+  visit(Role::cross_gain, b.cross.before);
+  if (kBuiltFeatures.norm_after) visit(Role::cross_after_gain, b.cross.after);
+  if (kBuiltFeatures.query_key_norm) {
+    visit(Role::cross_query_gain, stack.cross().weights.query_norm);
+    visit(Role::cross_key_gain, stack.cross().weights.key_norm);
+  }
+}
+
+Role behind(Role gain) { return static_cast<Role>(static_cast<std::uint32_t>(gain) + 1); }
+
+void first_offsets(AttentionWeights& a, const Stack& stack, const Model& model, Role role) {
+  a.key_offsets = nullptr;
+  if (!kBuiltFeatures.key_offset || !model.has(role, stack.index)) return;
+  a.key_offsets = model.key_offset(0, 0, stack.index, role).values;
+  a.key_offset_exponents = reinterpret_cast<const std::int8_t*>(a.key_offsets + stack.config->d_key());
 }
 
 }  // namespace
 
-void first_layer(AttentionWeights& attention, BlockWeights& block, const Model& model) {
-  for_each_matrix(attention, block, [&](Role role, Tensor& t) {
-    t = model.has(role) ? model.tensor(role, 0) : Tensor{};
-  });
-  block.attention_norm = norm_weights(model, Role::attention_gain, Role::attention_norm_bias, 0);
-  block.ffn_norm = norm_weights(model, Role::ffn_gain, Role::ffn_norm_bias, 0);
-  attention.rotary_phases = model.has(Role::rotary_phases) ? model.rotary_phases() : nullptr;
-  attention.key_offsets = nullptr;
-  if (kBuiltFeatures.key_offset && model.has(Role::key_offset)) {
-    attention.key_offsets = model.key_offset(0, 0).values;
-    attention.key_offset_exponents =
-        reinterpret_cast<const std::int8_t*>(attention.key_offsets + model.config().main().d_key());
-  }
+void first_layer(Stack& stack, const Model& model) {
+  const std::uint32_t s = stack.index;
+  for_each_matrix(stack, [&](Role role, Tensor& t) { t = model.has(role, s) ? model.tensor(role, 0, s) : Tensor{}; });
+  for_each_norm(stack, [&](Role gain, NormWeights& w) { w = norm_weights(model, gain, behind(gain), s); });
+  // The norms of heads may be of another kind than the stack's.
+  if (kBuiltFeatures.query_key_norm)
+    for (AttentionLayer& a : stack.attentions)
+      a.weights.query_norm.centred = a.weights.key_norm.centred = stack.config->query_key_norm == HeadNorm::layer;
+  // Of one norm for two sublayers side by side.
+  if (kBuiltFeatures.side_by_side && stack.config->sublayers == Sublayers::side_by_side)
+    stack.block.ffn.before = stack.block.attention.before;
+  AttentionWeights& attention = stack.attention().weights;
+  attention.rotary_phases = model.has(Role::rotary_phases, s) ? model.phases(Role::rotary_phases, s) : nullptr;
+  if (kBuiltFeatures.score_bias)
+    attention.score_bias = model.has(Role::score_bias, s) ? model.score_bias(s) : nullptr;
+  first_offsets(attention, stack, model, Role::key_offset);
+  if (kBuiltFeatures.cross_attention) first_offsets(stack.cross().weights, stack, model, Role::cross_key_offset);
 }
 
-void advance_layer(AttentionWeights& attention, BlockWeights& block, std::ptrdiff_t bytes) {
-  for_each_matrix(attention, block, [&](Role, Tensor& t) {
+void advance_layer(Stack& stack, std::ptrdiff_t bytes) {
+  for_each_matrix(stack, [&](Role, Tensor& t) {
     if (!t.weights) return;
     move(t.weights, bytes);
     move(t.scales, bytes);
     if (kBuiltFeatures.biases) advance(t.bias, bytes);
     if (kBuiltFeatures.groups) advance(t.multipliers, bytes);
   });
-  NormWeights* const norms[] = {&block.attention_norm, &block.ffn_norm};
-  for (NormWeights* const w : norms) {
-    advance(w->gain, bytes);
-    if (kBuiltFeatures.layer_norm) advance(w->bias, bytes);
-  }
-  if (kBuiltFeatures.key_offset) {
-    advance(attention.key_offsets, bytes);
-    advance(attention.key_offset_exponents, bytes);
-  }
+  for_each_norm(stack, [&](Role, NormWeights& w) {
+    advance(w.gain, bytes);
+    if (kBuiltFeatures.layer_norm) advance(w.bias, bytes);
+  });
+  if (kBuiltFeatures.key_offset)
+    for (AttentionLayer& a : stack.attentions) {
+      advance(a.weights.key_offsets, bytes);
+      advance(a.weights.key_offset_exponents, bytes);
+    }
 }
 
-NormWeights norm_weights(const Model& model, Role gain, Role bias, std::uint32_t layer) {
-  const StackConfig& c = model.config().main();
-  return {model.has(gain) ? model.floats(gain, layer) : nullptr,
-          kBuiltFeatures.layer_norm && model.has(bias) ? model.floats(bias, layer) : nullptr,
+NormWeights norm_weights(const Model& model, Role gain, Role bias, std::uint32_t stack) {
+  const StackConfig& c = model.config().stacks[stack];
+  return {model.has(gain, stack) ? model.floats(gain, 0, stack) : nullptr,
+          kBuiltFeatures.layer_norm && model.has(bias, stack) ? model.floats(bias, 0, stack) : nullptr,
           c.norm_epsilon, c.norm == Norm::layer};
 }
 
 namespace {
 
-const std::uint16_t* activation_factor(Activation a) {
-  if (kBuiltFeatures.gelu && a == Activation::gelu_tanh) return kGeluTanh;
-  if (kBuiltFeatures.gelu && a == Activation::gelu_erf) return kGeluErf;
-  if (kBuiltFeatures.relu && a == Activation::relu) return kStep;
-  return kSigmoid;
-}
+// A block while it moves n embeddings.
+struct Pass {
+  const Stack& stack;
+  const StackConfig& c;
+  const Kernels& k;
+  const Parallel& parallel;
+  float* x;  // [n, stride]
+  std::uint32_t stride, first, n;
+
+  Pass(const Stack& s, float* embeddings, std::uint32_t from, std::uint32_t count)
+      : stack(s), c(*s.config), k(*s.attention().kernels), parallel(*s.attention().parallel), x(embeddings),
+        stride(s.scratch.residual_stride), first(from), n(count) {}
+
+  // f(t) for every token, on all threads.
+  template <class F>
+  void for_each_token(std::uint32_t width, F f) const {
+    for_each_range(parallel, n, std::uint64_t{n} * width * kElementWork, [&](std::uint32_t t, std::uint32_t end) {
+      for (; t < end; ++t) f(t);
+    });
+  }
+
+  // What a sublayer reads: the norm of x, or x itself. A folded gain is part of the weights behind the norm.
+  Activations enter(const SublayerNorms& norms, Site site, void* memory) const {
+    const Activations a = make_activations(memory, k.traits, c.d_model, c.group(site), n);
+    for_each_token(c.d_model, [&](std::uint32_t t) {
+      const float* const row = x + std::size_t{t} * stride;
+      if (normed_before(c))
+        k.norm_s8r_f32(a, t, row, norms.before);
+      else
+        k.quantize_s8r_f32(a, t, row);
+    });
+    return a;
+  }
+
+  // Where a sublayer's change goes: with norms on both sides not to x yet.
+  bool adds_to_x() const { return !kBuiltFeatures.norm_after || c.norm_placement != NormPlacement::both; }
+  float* change() const { return adds_to_x() ? x : stack.scratch.change; }
+
+  // The norm behind it.
+  void leave(const SublayerNorms& norms) const {
+    if (!normed_after(c)) return;
+    for_each_token(c.d_model, [&](std::uint32_t t) {
+      float *const row = x + std::size_t{t} * stride, *const y = change() + std::size_t{t} * stride;
+      k.norm_f32_f32(y, y, c.d_model, norms.after);
+      if (!adds_to_x())
+        for (std::uint32_t i = 0; i < c.d_model; ++i) row[i] += y[i];
+    });
+  }
+
+  // x += attention(norm(x)), or x = norm(x + attention(x)), or x += norm(attention(norm(x)))
+  void attend(const AttentionLayer& layer, const SublayerNorms& norms, const Activations& in, AttentionStep step) const {
+    const bool local = kBuiltFeatures.windows && layer.config.window;
+    attention_forward(layer, step, change(), stride, adds_to_x(), in,
+                      local ? stack.scratch.local_rotation : stack.scratch.rotation, first, n, stack.scratch.activations);
+    leave(norms);
+  }
+
+  // The same of w_down * (F(w_gate * x) * (w_up * x)), or without a gate of w_down * F(w_up * x)
+  void feed_forward(const Activations& in) const {
+    const BlockScratch& scratch = stack.scratch;
+    const BlockWeights& w = stack.block;
+    const bool gated = !kBuiltFeatures.ungated || c.gated;
+    const Product inputs[] = {{scratch.gate, gated ? &w.w_gate : &w.w_up, scratch.ffn_stride},
+                              {scratch.up, &w.w_up, scratch.ffn_stride}};
+    matmul_parallel(k, parallel, inputs, gated ? 2 : 1, false, in, n);
+    const Activations down_in = make_activations(scratch.activations, k.traits, c.d_ff, c.group(Site::down_in), n);
+    for_each_token(c.d_ff, [&](std::uint32_t t) {
+      const std::size_t row = std::size_t{t} * scratch.ffn_stride;
+      k.gate_s8r_f32(down_in, t, scratch.gate + row, gated ? scratch.up + row : nullptr, activation_factor(c.activation));
+    });
+    const Product down{change(), &w.w_down, stride};
+    matmul_parallel(k, parallel, &down, 1, adds_to_x(), down_in, n);
+    leave(w.ffn);
+  }
+};
 
 }  // namespace
 
-void block_forward(const StackConfig& c, const AttentionLayer& attention, const BlockWeights& weights,
-                   const BlockScratch& scratch, std::uint32_t first, std::uint32_t n) {
-  const Kernels& k = *attention.kernels;
-  const Parallel& parallel = *attention.parallel;
-  float* const x = scratch.residual;
-  const std::uint32_t stride = scratch.residual_stride;
+void block_forward(const Stack& stack, float* x, std::uint32_t first, std::uint32_t n, AttentionStep step) {
+  const Pass pass(stack, x, first, n);
+  const BlockWeights& w = stack.block;
+  void *const memory = stack.scratch.activations, *const kept = stack.scratch.kept;
+  if (is_side_by_side(*stack.config)) {  // both read what x was
+    const bool one_norm = stack.config->sublayers == Sublayers::side_by_side;
+    const Activations ffn_in = pass.enter(w.ffn, Site::ffn_in, kept);
+    pass.attend(stack.attention(), w.attention, one_norm ? ffn_in : pass.enter(w.attention, Site::attention_in, memory), step);
+    return pass.feed_forward(ffn_in);
+  }
+  pass.attend(stack.attention(), w.attention, pass.enter(w.attention, Site::attention_in, memory), step);
+  if (has_cross(*stack.config))
+    pass.attend(stack.cross(), w.cross, pass.enter(w.cross, Site::cross_in, memory), AttentionStep::attend);
+  pass.feed_forward(pass.enter(w.ffn, Site::ffn_in, memory));
+}
 
-  // A folded gain is part of the weights behind the norm.
-  const auto norm = [&](const NormWeights& w, Site site) {
-    const Activations normed = make_activations(scratch.activations, k.traits, c.d_model, c.group(site), n);
-    for_each_range(parallel, n, std::uint64_t{n} * c.d_model * kElementWork, [&](std::uint32_t t, std::uint32_t end) {
-      for (; t < end; ++t) k.norm_s8r_f32(normed, t, x + std::size_t{t} * stride, w);
-    });
-    return normed;
-  };
-
-  // x += attention(norm(x))
-  const Activations attention_in = norm(weights.attention_norm, Site::attention_in);
-  attention_forward(attention, x, stride, true, attention_in, scratch.rotation, first, n, scratch.activations);
-
-  // x += w_down * (F(w_gate * norm(x)) * (w_up * norm(x))), or without a gate x += w_down * F(w_up * norm(x))
-  const Activations ffn_in = norm(weights.ffn_norm, Site::ffn_in);
-  const bool gated = !kBuiltFeatures.ungated || c.gated;
-  const Product inputs[] = {{scratch.gate, gated ? &weights.w_gate : &weights.w_up, scratch.ffn_stride},
-                            {scratch.up, &weights.w_up, scratch.ffn_stride}};
-  matmul_parallel(k, parallel, inputs, gated ? 2 : 1, false, ffn_in, n);
-  const Activations down_in = make_activations(scratch.activations, k.traits, c.d_ff, c.group(Site::down_in), n);
-  for_each_range(parallel, n, std::uint64_t{n} * c.d_ff * kElementWork, [&](std::uint32_t t, std::uint32_t end) {
-    for (; t < end; ++t) {
-      const std::size_t row = std::size_t{t} * scratch.ffn_stride;
-      k.gate_s8r_f32(down_in, t, scratch.gate + row, gated ? scratch.up + row : nullptr, activation_factor(c.activation));
-    }
-  });
-  const Product down{x, &weights.w_down, stride};
-  matmul_parallel(k, parallel, &down, 1, true, down_in, n);
+void block_store(const Stack& stack, const float* x, std::uint32_t first, std::uint32_t n) {
+  const Pass pass(stack, const_cast<float*>(x), first, n);
+  const Activations in = pass.enter(stack.block.attention, Site::attention_in, stack.scratch.activations);
+  const bool local = kBuiltFeatures.windows && stack.attention().config.window;
+  attention_forward(stack.attention(), AttentionStep::store, nullptr, 0, false, in,
+                    local ? stack.scratch.local_rotation : stack.scratch.rotation, first, n, nullptr);
 }
 
 }  // namespace heed

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// block.hpp: one transformer block: norm, attention, residual, norm, feed-forward layer, residual.
+// block.hpp: one transformer block: attention, attention to another sequence and the feed-forward layer, each with its norms
+// around it, move the embeddings.
 #pragma once
 #include "runtime/attention.hpp"
 #include "runtime/model.hpp"
@@ -10,29 +11,58 @@ namespace heed {
 struct BlockScratch {
   float* residual = nullptr;                // [chunk, residual_stride], the embeddings that the blocks move
   std::int16_t* rotation = nullptr;         // [chunk, rotary_dims]
+  std::int16_t* local_rotation = nullptr;   // the same of windowed layers with phases of their own, else `rotation`
   void* activations = nullptr;
+  void* kept = nullptr;                     // the feed-forward layer's input beside attention
+  float* change = nullptr;                  // [chunk, residual_stride], with norms on both sides
   float* gate = nullptr;                    // [chunk, ffn_stride], in the bytes of the attention scratch
   float* up = nullptr;                      // [chunk, ffn_stride]
+  // In front of the blocks and behind them; StackPlan has their shapes.
+  float *position = nullptr, *frames = nullptr, *convolved = nullptr, *pooled = nullptr, *dense = nullptr, *heads = nullptr;
   std::uint32_t residual_stride = 0, ffn_stride = 0;
+};
+
+// The norms around a sublayer, as far as there are any.
+struct SublayerNorms {
+  NormWeights before{}, after{};
 };
 
 // What a block has beside its attention.
 struct BlockWeights {
-  NormWeights attention_norm{}, ffn_norm{};
+  SublayerNorms attention, cross, ffn;
   Tensor w_gate, w_up, w_down;  // without a gate no w_gate
 };
 
-// Moves the embeddings of n positions from `first` through block `attention.index`.
-void block_forward(const StackConfig& config, const AttentionLayer& attention, const BlockWeights& weights,
-                   const BlockScratch& scratch, std::uint32_t first, std::uint32_t n);
+// A stack at one of its layers.
+struct Stack {
+  const StackConfig* config = nullptr;
+  std::uint32_t index = 0;  // of the stack in the model
+  std::uint32_t chunk = 0;
+  // Self-attention, and behind it, where there is one, cross-attention; the layer is attention().index.
+  AttentionLayer attentions[kBuiltFeatures.cross_attention ? 2 : 1];
+  BlockWeights block;
+  BlockScratch scratch;
+
+  AttentionLayer& attention() { return attentions[0]; }
+  const AttentionLayer& attention() const { return attentions[0]; }
+  AttentionLayer& cross() { return attentions[kBuiltFeatures.cross_attention ? 1 : 0]; }
+  const AttentionLayer& cross() const { return attentions[kBuiltFeatures.cross_attention ? 1 : 0]; }
+};
+
+// Moves the embeddings x [n, residual_stride] of n positions from `first` through the stack's block. With `attend` their
+// keys and values are in the cache already.
+void block_forward(const Stack& stack, float* x, std::uint32_t first, std::uint32_t n, AttentionStep step);
+
+// Only stores the keys and values of these positions.
+void block_store(const Stack& stack, const float* x, std::uint32_t first, std::uint32_t n);
 
 // Gain and bias of a norm, as far as the image has them.
-NormWeights norm_weights(const Model& model, Role gain, Role bias, std::uint32_t layer);
+NormWeights norm_weights(const Model& model, Role gain, Role bias, std::uint32_t stack);
 
 // The weights of layer 0.
-void first_layer(AttentionWeights& attention, BlockWeights& block, const Model& model);
+void first_layer(Stack& stack, const Model& model);
 
 // From the weights of one layer to those that lie `bytes` behind them: Model::layer_bytes() for the next layer.
-void advance_layer(AttentionWeights& attention, BlockWeights& block, std::ptrdiff_t bytes);
+void advance_layer(Stack& stack, std::ptrdiff_t bytes);
 
 }  // namespace heed

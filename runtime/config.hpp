@@ -2,6 +2,7 @@
 // config.hpp: one description for every transformer that an image can hold: one or two stacks of alike blocks; the 256
 // bytes of a stack are those of the image (SPEC.md 1.3).
 #pragma once
+#include "runtime/activation.hpp"
 #include "runtime/bits.hpp"
 #include "runtime/features.hpp"
 #include "runtime/status.hpp"
@@ -44,7 +45,6 @@ enum class ValueMap : std::uint8_t {
   factors = 0,   // w_value_down, w_value_up
   undivided = 1  // per KV head one d_model x d_model map, in w_value_down; no w_value_up
 };
-enum class Activation : std::uint8_t { relu = 0, gelu_tanh = 1, gelu_erf = 2, silu = 3, gelu_quick = 4, tanh = 5, none = 6 };
 enum class Pooling : std::uint8_t { every = 0, first = 1, mean = 2, last = 3 };  // every: an output per position
 enum class Output : std::uint8_t { logits = 0, vectors = 1 };
 
@@ -162,14 +162,16 @@ struct ModelConfig {
   constexpr ModelConfig(const StackConfig& only) { stacks[0] = only; }  // implicit: a stack alone is a model
 
   // The stack whose output is the model's, and the one that it reads through cross-attention.
-  constexpr const StackConfig& main() const { return stacks[n_stacks - 1]; }
-  constexpr StackConfig& main() { return stacks[n_stacks - 1]; }
+  constexpr const StackConfig& main() const { return stacks[count() - 1]; }
+  constexpr StackConfig& main() { return stacks[count() - 1]; }
   constexpr const StackConfig& source() const { return stacks[0]; }
+  // n_stacks, and known to the compiler where there can be only one.
+  constexpr std::uint32_t count() const { return kMaxStacks == 1 ? 1 : n_stacks; }
 };
 
 // Whether any build of this version can run it (SPEC.md, C19).
 constexpr bool is_carried(const ModelConfig& m) {
-  for (std::uint32_t i = 0; i < m.n_stacks; ++i)
+  for (std::uint32_t i = 0; i < m.count(); ++i)
     if (m.stacks[i].n_sinks) return false;
   return true;
 }
@@ -207,7 +209,7 @@ constexpr Features required_features(const StackConfig& c) {
 }
 constexpr Features required_features(const ModelConfig& m) {
   Features f = kNoFeatures;
-  for (std::uint32_t i = 0; i < m.n_stacks; ++i) f = f + required_features(m.stacks[i]);
+  for (std::uint32_t i = 0; i < m.count(); ++i) f = f + required_features(m.stacks[i]);
   return f;
 }
 
@@ -254,22 +256,19 @@ inline constexpr Choice kChoices[32] = {
     choice(2, kHas.pooling, 252),                                            // n_output_heads, 1 to 7
     kNothing, kNothing, kNothing, kNothing, kNothing};                       // reserved0
 
-// What a count may be: from 0 or 1 to 2^exponent; in a build without its feature 0. local_rotary is one of these.
-struct Count {
-  std::uint8_t exponent;
-  bool from_one, built;
-};
-inline constexpr Count kCounts[21] = {
-    {16, true, true}, {17, true, true}, {12, true, true},                    // d_model, d_ff, n_layers
-    {10, true, true}, {10, true, true}, {8, true, true},                     // n_heads, n_kv_heads, head_dim
-    {20, false, true}, {20, false, true}, {20, true, true},                  // vocab_size, n_outputs, max_seq
-    {20, false, kHas.windows}, {12, false, kHas.windows}, {12, false, kHas.windows},  // window, global_every, global_first
-    {20, false, false}, {8, false, true}, {0, false, kHas.windows},          // n_sinks, rotary_dims, local_rotary
-    {20, false, kHas.score_bias},                                            // n_distances
-    {16, false, kHas.vector_input || kHas.convolutions},                     // d_input
-    {16, false, kHas.cross_attention},                                       // d_source
-    {16, false, kHas.embedding_extras}, {16, false, kHas.embedding_extras},  // n_token_types, n_class_vectors
-    {16, false, kHas.dense}};                                                // d_dense
+// What a count may be: at most 2^exponent; not 0 with kFromOne; nothing but 0 in a build that has it as kNone.
+constexpr std::uint8_t kFromOne = 32, kNone = 64;
+constexpr std::uint8_t count_if(bool feature, int exponent) { return only(feature ? exponent : exponent | kNone); }
+inline constexpr std::uint8_t kCounts[21] = {
+    16 | kFromOne, 17 | kFromOne, 12 | kFromOne,  // d_model, d_ff, n_layers
+    10 | kFromOne, 10 | kFromOne, 8 | kFromOne,   // n_heads, n_kv_heads, head_dim
+    20, 20, 20 | kFromOne,                        // vocab_size, n_outputs, max_seq
+    count_if(kHas.windows, 20), count_if(kHas.windows, 12), count_if(kHas.windows, 12),  // window, global_every, global_first
+    20 | kNone, 8, count_if(kHas.windows, 0),     // n_sinks, rotary_dims, local_rotary
+    count_if(kHas.score_bias, 20),                // n_distances
+    count_if(kHas.vector_input || kHas.convolutions, 16), count_if(kHas.cross_attention, 16),  // d_input, d_source
+    count_if(kHas.embedding_extras, 16), count_if(kHas.embedding_extras, 16),  // n_token_types, n_class_vectors
+    count_if(kHas.dense, 16)};                    // d_dense
 
 // The record as what it is in the image. A constant expression may not look at bytes in place, and copies them.
 struct Bytes {
@@ -286,7 +285,7 @@ constexpr std::uint32_t word_at(const StackConfig& c, std::uint32_t i) {
   if (__builtin_is_constant_evaluated()) return __builtin_bit_cast(Words, c).of[i];
   return reinterpret_cast<const std::uint32_t*>(&c)[i];
 }
-inline constexpr std::uint32_t kFirstCount = 10, kFirstReservedWord = 41;
+inline constexpr std::uint32_t kFirstCount = 10, kFirstGroupWord = 35, kFirstReservedWord = 41;
 
 }  // namespace config_detail
 
@@ -294,30 +293,34 @@ inline constexpr std::uint32_t kFirstCount = 10, kFirstReservedWord = 41;
 // so that the rules behind it are built with the features that they are about.
 constexpr Status check_stack(const StackConfig& c) {
   using namespace config_detail;
-  bool built = true;
+  std::uint32_t missing = 0;  // not 0 if something is not built
   for (std::uint32_t i = 0; i < sizeof kChoices / sizeof *kChoices; ++i) {
     const std::uint32_t v = byte_at(c, i);
     if (v > 7 || !((kChoices[i].known >> v) & 1)) return Status::bad_config;
-    built = built && ((kChoices[i].built >> v) & 1);
+    missing |= ~(std::uint32_t{kChoices[i].built} >> v) & 1;
   }
-  for (std::uint32_t i = 0; i < sizeof kCounts / sizeof *kCounts; ++i) {
-    const std::uint32_t v = word_at(c, kFirstCount + i);
-    if ((kCounts[i].from_one && v == 0) || v > 1u << kCounts[i].exponent) return Status::bad_config;
-    built = built && (kCounts[i].built || v == 0);
+  for (std::uint32_t i = 0; i < sizeof kCounts; ++i) {
+    const std::uint32_t v = word_at(c, kFirstCount + i), rule = kCounts[i];
+    if (((rule & kFromOne) && v == 0) || v > 1u << (rule & 31)) return Status::bad_config;
+    if (rule & kNone) missing |= v;
   }
   for (std::uint32_t i = kFirstReservedWord; i < sizeof(StackConfig) / 4; ++i)
     if (word_at(c, i)) return Status::bad_config;
-  std::uint32_t groups = 0, grouped_sites = 0;
-  for (int i = 0; i < kSiteCount; ++i) {
-    const std::uint32_t g = c.groups[i];
-    if ((g & ~(32u | 64u | 128u | 256u)) || (g & (g - 1))) return Status::bad_config;
-    groups |= g;
-    grouped_sites |= g ? 1u << i : 0u;
+  std::uint32_t grouped_sites = 0;
+  if (kHas.groups) {
+    for (int i = 0; i < kSiteCount; ++i) {
+      const std::uint32_t g = c.groups[i];
+      if ((g & ~(32u | 64u | 128u | 256u)) || (g & (g - 1))) return Status::bad_config;
+      grouped_sites |= g ? 1u << i : 0u;
+    }
+    if (c.reserved1) return Status::bad_config;
+  } else {
+    for (std::uint32_t i = kFirstGroupWord; i < kFirstReservedWord; ++i) missing |= word_at(c, i);
   }
-  if (!built || (!kHas.groups && groups) || (!kHas.biases && (c.biases & ~kBiasNorm)) ||
-      (!kHas.key_offset && (c.flags & (kKeyOffset | kCrossKeyOffset))) ||
-      (!kHas.embedding_extras && bits_of(c.embedding_scale) != bits_of(1.0f)))
-    return Status::feature_not_built;
+  if (!kHas.biases) missing |= c.biases & ~kBiasNorm;
+  if (!kHas.key_offset) missing |= c.flags & (kKeyOffset | kCrossKeyOffset);
+  if (!kHas.embedding_extras) missing |= bits_of(c.embedding_scale) ^ bits_of(1.0f);
+  if (missing) return Status::feature_not_built;
 
   // What there is, as far as this build can have it.
   const bool tokens = !(kHas.vector_input || kHas.convolutions) || c.input == Input::tokens;
@@ -392,16 +395,19 @@ constexpr Status check_stack(const StackConfig& c) {
       (logits ? site(Site::unembed_in) : 0) | (projected || convolved ? site(Site::input_in) : 0) |
       (convolved && c.second_convolution ? site(Site::convolution_in) : 0) | (dense ? site(Site::dense_in) : 0) |
       (cross ? site(Site::cross_in) | site(Site::source_in) | (undivided ? 0 : site(Site::cross_value_up_in)) : 0);
-  if (kHas.groups && (grouped_sites & ~sites)) return Status::bad_config;
+  if (kHas.groups && ((grouped_sites & ~sites) || (side_by_side && c.sublayers == Sublayers::side_by_side &&
+                                                   c.group(Site::ffn_in) != c.group(Site::attention_in))))
+    return Status::bad_config;
   // Floats.
-  if (!in_range(c.norm_epsilon) || !in_range(c.attention_scale) || !in_range(c.embedding_scale)) return Status::bad_config;
+  if (!in_range(c.norm_epsilon) || !in_range(c.attention_scale) || (kHas.embedding_extras && !in_range(c.embedding_scale)))
+    return Status::bad_config;
   return (cross ? in_range(c.cross_scale) : bits_of(c.cross_scale) == 0) ? Status::ok : Status::bad_config;
 }
 
 // The same of a model: of each of its stacks, and of what they are to each other (SPEC.md, C18).
 constexpr Status check_config(const ModelConfig& m) {
   if (m.n_stacks < 1 || m.n_stacks > kMaxStacks) return Status::bad_config;
-  for (std::uint32_t i = 0; i < m.n_stacks; ++i)
+  for (std::uint32_t i = 0; i < m.count(); ++i)
     if (const Status s = check_stack(m.stacks[i]); s != Status::ok) return s;
   if (!kBuiltFeatures.cross_attention) return Status::ok;
   const StackConfig &source = m.source(), &main = m.main();

@@ -183,7 +183,7 @@ typedef struct heed_limits {
 
 // Where everything in a session's memory will be.
 typedef struct heed_plan {
-  uint64_t storage[64];
+  uint64_t storage[120];
 } heed_plan;
 
 // Integer arithmetic; touches no memory but the plan. `limits` may be null: all defaults.
@@ -213,7 +213,7 @@ uint64_t heed_plan_region_bytes(const heed_plan* plan, int region);
 // A model running in an arena: tokens in, logits out. Not to be copied. Sessions with arenas of their own are
 // independent of each other.
 typedef struct heed_session {
-  uint64_t storage[144 + 12 * sizeof(void*)];
+  uint64_t storage[480 + 12 * sizeof(void*)];
 } heed_session;
 
 // `arena` [arena_bytes]: at least heed_plan_arena_bytes, aligned to heed_plan_arena_align; any content; the session's

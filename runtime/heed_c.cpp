@@ -120,7 +120,13 @@ static_assert(HEED_FEATURE_GROUPS == bit(Feature::groups) && HEED_FEATURE_BIASES
               HEED_FEATURE_REPEAT_PENALTY == bit(Feature::repeat_penalty) && HEED_FEATURE_MIN_P == bit(Feature::min_p) &&
               HEED_FEATURE_WINDOWS == bit(Feature::windows) && HEED_FEATURE_SCORE_BIAS == bit(Feature::score_bias) &&
               HEED_FEATURE_NORM_AFTER == bit(Feature::norm_after) &&
-              HEED_FEATURE_QUERY_KEY_NORM == bit(Feature::query_key_norm));
+              HEED_FEATURE_QUERY_KEY_NORM == bit(Feature::query_key_norm) &&
+              HEED_FEATURE_ENCODE == bit(Feature::encode) && HEED_FEATURE_CROSS_ATTENTION == bit(Feature::cross_attention) &&
+              HEED_FEATURE_VECTOR_INPUT == bit(Feature::vector_input) &&
+              HEED_FEATURE_CONVOLUTIONS == bit(Feature::convolutions) &&
+              HEED_FEATURE_EMBEDDING_EXTRAS == bit(Feature::embedding_extras) &&
+              HEED_FEATURE_SIDE_BY_SIDE == bit(Feature::side_by_side) && HEED_FEATURE_POOLING == bit(Feature::pooling) &&
+              HEED_FEATURE_DENSE == bit(Feature::dense) && HEED_FEATURE_UNDIVIDED_VALUES == bit(Feature::undivided_values));
 static_assert(std::is_same_v<heed_token, Token> && HEED_NO_TOKEN == kNoToken);
 static_assert(HEED_DECODE_BYTES == 3 * (kMaxPieceBytes + 1));
 

@@ -30,6 +30,7 @@ struct KernelTraits {
   // Where a product's rows may be cut without a loss: row blocks that lie in one tile of at least `tile_tokens` vectors,
   // and those that are taken side by side for fewer.
   std::uint8_t tile_tokens = 1, tile_blocks = 1, stream_blocks = 1;
+  bool stores_first_sums = false;         // attend_block reads no numerators of fresh queries, so nobody clears them
 
   constexpr std::uint32_t blocks_together(std::uint32_t n) const { return n >= tile_tokens ? tile_blocks : stream_blocks; }
 };

@@ -40,7 +40,7 @@ bool all_in_range(const float* x, std::uint32_t n, bool may_be_zero_or_negative)
 }
 
 // V1 to V4, V6, V7: the numbers of one tensor that the runtime trusts.
-Status check_values(const TensorSlot& slot, Layout layout, const std::uint8_t* data) {
+Status check_values(const StackConfig& c, const TensorSlot& slot, Layout layout, const std::uint8_t* data) {
   if (slot.type == ElementType::f32)
     return all_in_range(reinterpret_cast<const float*>(data), slot.cols, true) ? Status::ok : Status::bad_value;
   if (slot.type == ElementType::s16) {
@@ -57,7 +57,8 @@ Status check_values(const TensorSlot& slot, Layout layout, const std::uint8_t* d
     const auto* bias = reinterpret_cast<const std::int32_t*>(data);
     const std::size_t n = std::size_t{slot.rows} * slot.cols;
     for (std::size_t i = 0; i < n; ++i)
-      if (slot.cols == 1 ? bias[i] < 0 : bias[i] < -kMaxScoreBias || bias[i] > kMaxScoreBias) return Status::bad_value;
+      if (c.position == Position::alibi ? bias[i] < 0 : bias[i] < -kMaxScoreBias || bias[i] > kMaxScoreBias)
+        return Status::bad_value;
     return Status::ok;
   }
   if (slot.type != ElementType::s8) return Status::ok;
@@ -205,33 +206,37 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
   if (stacks.empty() || directory.empty() || tensors.empty()) return Status::bad_section;
 
   // C1 to C19: the description. A build without cross-attention keeps the main stack of two, which asks for it.
-  const std::size_t n_stacks = stacks.size() / sizeof(StackConfig);
-  if (stacks.size() % sizeof(StackConfig) || n_stacks > 2) return Status::bad_section;
-  model.config_.n_stacks = static_cast<std::uint32_t>(n_stacks < kMaxStacks ? n_stacks : kMaxStacks);
-  const std::size_t config_bytes = model.config_.n_stacks * sizeof(StackConfig);
-  std::memcpy(model.config_.stacks, stacks.end() - config_bytes, config_bytes);
+  const bool two = stacks.size() == 2 * sizeof(StackConfig);
+  if (!two && stacks.size() != sizeof(StackConfig)) return Status::bad_section;
+  model.config_.n_stacks = two && kMaxStacks == 2 ? 2 : 1;
   const ModelConfig& c = model.config_;
+  const std::size_t config_bytes = c.count() * sizeof(StackConfig);
+  std::memcpy(model.config_.stacks, stacks.end() - config_bytes, config_bytes);
   if (const Status s = check_config(c); s != Status::ok) return s;
 
   // D1 to D7: the directory is what the description implies, then tensors that nobody needs.
   model.directory_ = reinterpret_cast<const TensorEntry*>(directory.data());
   model.n_entries_ = static_cast<std::uint32_t>(directory.size() / sizeof(TensorEntry));
   model.tensors_ = tensors.data();
-  if (directory.size() % sizeof(TensorEntry) || model.n_entries_ < tensor_count(c)) return Status::bad_tensor;
+  if (directory.size() % sizeof(TensorEntry)) return Status::bad_tensor;
   std::size_t at = 0;
   std::uint32_t index = 0;
   bool first_matrix = true;
-  for (std::uint32_t stack = 0; stack < c.n_stacks; ++stack) {
+  for (std::uint32_t stack = 0; stack < c.count(); ++stack) {
     const StackConfig& sc = c.stacks[stack];
-    const StackTensors& of = model.tensors_of_[stack] = StackTensors(sc, index);
-    // Pass 0 is the part before the layers; then come the layers, their two parts in turn, and the part behind.
-    for (std::uint32_t pass = 0; pass < 2 * sc.n_layers + 2; ++pass) {
-      const bool inside = pass != 0 && pass <= 2 * sc.n_layers;
-      const Part part = pass == 0 ? Part::input : !inside ? Part::output : pass % 2 ? Part::layer : Part::cross;
-      for (std::uint32_t roles = of.of(part), i = 0; roles; roles >>= 1, ++i) {
+    // Pass 0 is the part before the layers; then come the layers, their parts in turn, and the part behind.
+    constexpr std::uint32_t kParts = kBuiltFeatures.cross_attention ? 2 : 1;
+    for (std::uint32_t pass = 0; pass < kParts * sc.n_layers + 2; ++pass) {
+      const bool inside = pass != 0 && pass <= kParts * sc.n_layers;
+      const Part part = pass == 0                      ? Part::input
+                        : !inside                      ? Part::output
+                        : kParts == 2 && pass % 2 == 0 ? Part::cross
+                                                       : Part::layer;
+      for (std::uint32_t roles = roles_of(sc, part), i = 0; roles; roles >>= 1, ++i) {
         if (!(roles & 1u)) continue;
+        if (index == model.n_entries_) return Status::bad_tensor;
         const TensorEntry& e = model.directory_[index++];
-        const TensorSlot slot = tensor_slot(sc, role_of(part, i), inside ? (pass - 1) / 2 : 0);
+        const TensorSlot slot = tensor_slot(sc, role_of(part, i), inside ? (pass - 1) / kParts : 0);
         Layout layout = Layout::row;
         if (slot.type == ElementType::s8) {
           if (first_matrix) model.layout_ = e.layout;  // that of all
@@ -239,30 +244,23 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
           layout = model.layout_;
         }
         const std::uint64_t bytes = slot_bytes(slot, layout);
-        TensorEntry expected{slot.role, slot.type, layout, static_cast<std::uint8_t>(stack), slot.layer,
+        if (slot.type == ElementType::s8 && e.type == ElementType::s4) return Status::feature_not_built;
+        const TensorEntry expected{slot.role, slot.type, layout, static_cast<std::uint8_t>(stack), slot.layer,
                              static_cast<std::uint16_t>(slot.group), slot.rows, slot.cols,
                              static_cast<std::uint32_t>(at / 64), static_cast<std::uint32_t>(bytes / 64), {}};
-        if (std::memcmp(&e, &expected, sizeof e) != 0) {
-          expected.type = ElementType::s4;
-          expected.bytes64 = e.bytes64;
-          expected.offset64 = e.offset64;
-          const bool four_bits = slot.type == ElementType::s8 && std::memcmp(&e, &expected, sizeof e) == 0;
-          return four_bits ? Status::feature_not_built : Status::bad_tensor;
-        }
-        if (static_cast<int>(layout) >= kLayoutCount) return Status::bad_tensor;
+        if (std::memcmp(&e, &expected, sizeof e) != 0 || static_cast<int>(layout) >= kLayoutCount) return Status::bad_tensor;
         if (slot.type == ElementType::s8 && layout != known_layout(layout)) return Status::layout_unsupported;
         if (bytes > tensors.size() - at) return Status::bad_tensor;
-        if (const Status s = check_values(slot, layout, tensors.data() + at); s != Status::ok) return s;
+        if (const Status s = check_values(sc, slot, layout, tensors.data() + at); s != Status::ok) return s;
         at += static_cast<std::size_t>(bytes);
       }
     }
   }
   for (; index < model.n_entries_; ++index) {
     const TensorEntry& e = model.directory_[index];
-    const std::uint64_t bytes = std::uint64_t{e.bytes64} * 64;
-    if (static_cast<std::uint8_t>(e.role) < kOptionalRoles || e.offset64 != at / 64 || bytes > tensors.size() - at)
+    if (static_cast<std::uint8_t>(e.role) < kOptionalRoles || e.offset64 != at / 64 || e.bytes64 > (tensors.size() - at) / 64)
       return Status::bad_tensor;
-    at += static_cast<std::size_t>(bytes);
+    at += std::size_t{e.bytes64} * 64;
   }
   return at == tensors.size() ? Status::ok : Status::bad_tensor;
 }
@@ -274,9 +272,9 @@ Status verify(const Model& model, const Kernels& kernels) {
     const std::uint8_t* bytes = model.image_.data() + s.offset;
     if (kernels.crc32c(0, bytes, static_cast<std::size_t>(s.bytes)) != s.crc) return Status::bad_checksum;
   }
-  for (std::uint32_t i = 0, count = tensor_count(model.config_); i < count; ++i) {
+  for (std::uint32_t i = 0; i < model.n_entries_; ++i) {
     const TensorEntry& e = model.directory_[i];
-    if (e.type != ElementType::s8) continue;
+    if (e.type != ElementType::s8 || static_cast<std::uint8_t>(e.role) >= kOptionalRoles) continue;
     const std::uint8_t* w = model.tensors_ + std::size_t{e.offset64} * 64;
     const std::size_t n = std::size_t{padded_rows(e.layout, e.rows)} * padded_cols(e.layout, e.cols);
     if (known_layout(e.layout) != Layout::pair) {
@@ -299,9 +297,28 @@ Span<const std::uint8_t> Model::section(SectionKind kind) const {
   return {};
 }
 
+const TensorEntry* Model::find(Role role, std::uint32_t layer, std::uint32_t stack) const {
+  for (const TensorEntry *e = directory_, *end = e + n_entries_; e != end; ++e)
+    if (e->role == role && e->layer == layer && (kMaxStacks == 1 || e->stack == stack)) return e;
+  return nullptr;
+}
+
+Span<const char> Model::class_name(std::uint32_t index) const {
+  const Span<const std::uint8_t> all = classes();
+  const auto* at = reinterpret_cast<const char*>(all.data());
+  const char* const end = at + all.size();
+  for (; at != end; ++at) {
+    const char* const line = at;
+    while (at != end && *at != '\n') ++at;
+    if (index-- == 0) return {line, static_cast<std::size_t>(at - line)};
+    if (at == end) break;
+  }
+  return {};
+}
+
 Tensor Model::tensor(Role role, std::uint32_t layer, std::uint32_t stack) const {
-  const TensorEntry& e = find(role, layer, stack);
-  const std::uint8_t* base = data(e);
+  const TensorEntry& e = *find(role, layer, stack);
+  const auto* base = static_cast<const std::uint8_t*>(data(&e));
   const StackConfig& c = config_.stacks[stack];
   const bool bias = kBuiltFeatures.biases && c.biases != 0 && tensor_slot(c, role, layer).bias;
   const TensorBytes at = tensor_bytes(e.layout, e.rows, e.cols, e.group, bias);
@@ -318,11 +335,11 @@ Tensor Model::tensor(Role role, std::uint32_t layer, std::uint32_t stack) const 
 }
 
 KeyOffset Model::key_offset(std::uint32_t layer, std::uint32_t kv_head, std::uint32_t stack, Role role) const {
-  const std::uint8_t* base = data(find(role, layer, stack));
+  const void* base = data(find(role, layer, stack));
   const StackConfig& c = config_.stacks[stack];
   const std::size_t n = std::size_t{c.n_kv_heads} * c.head_dim;
-  return {reinterpret_cast<const std::int16_t*>(base) + std::size_t{kv_head} * c.head_dim,
-          reinterpret_cast<const std::int8_t*>(base)[2 * n + kv_head]};
+  return {static_cast<const std::int16_t*>(base) + std::size_t{kv_head} * c.head_dim,
+          static_cast<const std::int8_t*>(base)[2 * n + kv_head]};
 }
 
 }  // namespace heed

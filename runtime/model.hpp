@@ -190,7 +190,7 @@ constexpr std::uint32_t roles_of(const StackConfig& c, Part part) {
       const bool projected = kBuiltFeatures.vector_input && c.input == Input::projected;
       const bool convolved = kBuiltFeatures.convolutions && c.input == Input::convolved;
       const bool extras = kBuiltFeatures.embedding_extras;
-      return role_bit(Role::token_embedding, c.vocab_size != 0) |
+      return role_bit(Role::token_embedding, !(kBuiltFeatures.vector_input || kBuiltFeatures.convolutions) || c.vocab_size != 0) |
              role_bit(Role::position_embedding, kBuiltFeatures.learned_positions && c.position_table) |
              role_bit(Role::token_type_embedding, extras && c.n_token_types) |
              role_bit(Role::class_vectors, extras && c.n_class_vectors) | role_bit(Role::input_projection, projected) |
@@ -238,7 +238,7 @@ constexpr std::uint32_t count_bits(std::uint32_t v) {
   return n;
 }
 
-// Which tensors a stack has, and where they stand in its part of the directory.
+// Which tensors a stack has, and where a writer of images puts them in the directory.
 struct StackTensors {
   std::uint32_t roles[kPartCount] = {};  // roles_of
   std::uint32_t first[kPartCount] = {};  // index of each part's first entry, of layer 0
@@ -248,7 +248,10 @@ struct StackTensors {
   constexpr StackTensors() = default;
   // `from`: entries that stand before the stack's.
   constexpr StackTensors(const StackConfig& c, std::uint32_t from) {
-    for (int i = 0; i < kPartCount; ++i) roles[i] = roles_of(c, static_cast<Part>(i));
+    roles[0] = roles_of(c, Part::input);
+    roles[1] = roles_of(c, Part::layer);
+    roles[2] = roles_of(c, Part::cross);
+    roles[3] = roles_of(c, Part::output);
     const std::uint32_t self = count_bits(roles[1]);
     per_layer = self + count_bits(roles[2]);
     first[0] = from;
@@ -264,13 +267,6 @@ struct StackTensors {
     return first[static_cast<int>(part_of(r))] + layer * per_layer + count_bits(of(part_of(r)) & (role_bit(r) - 1));
   }
 };
-
-// Entries that a model's description implies, those that a reader may skip left out.
-constexpr std::uint32_t tensor_count(const ModelConfig& m) {
-  std::uint32_t n = 0;
-  for (std::uint32_t i = 0; i < m.n_stacks; ++i) n += StackTensors(m.stacks[i], 0).count;
-  return n;
-}
 
 TensorSlot tensor_slot(const StackConfig& c, Role role, std::uint32_t layer);
 
@@ -303,6 +299,9 @@ class Model {
   Span<const std::uint8_t> tokenizer() const { return section(SectionKind::tokenizer); }
   Span<const std::uint8_t> metadata() const { return section(SectionKind::metadata); }
   Span<const std::uint8_t> classes() const { return section(SectionKind::classes); }
+  // The line of `classes` that names output `index`; empty where there is none.
+  Span<const char> class_name(std::uint32_t index) const;
+  Span<const std::uint8_t> generation() const { return section(SectionKind::generation); }
   // Of the first of two stacks: its own, or the one of both.
   Span<const std::uint8_t> source_tokenizer() const {
     const Span<const std::uint8_t> own = section(SectionKind::source_tokenizer);
@@ -313,37 +312,35 @@ class Model {
   // Entries of the directory, those that were skipped included.
   std::uint32_t n_entries() const { return n_entries_; }
   const TensorEntry& entry(std::uint32_t index) const { return directory_[index]; }
-  // Precondition of these: has(role, stack), layer < n_layers. Outside the layers, layer is 0.
-  Tensor tensor(Role role, std::uint32_t layer, std::uint32_t stack = 0) const;
+  // Looked for in the directory, so not for inner loops. Outside the layers, layer is 0.
+  bool has(Role role, std::uint32_t stack = 0) const { return find(role, 0, stack) != nullptr; }
+  // Null where the image has no such tensor.
   const float* floats(Role role, std::uint32_t layer, std::uint32_t stack = 0) const {
-    return reinterpret_cast<const float*>(data(find(role, layer, stack)));
+    return static_cast<const float*>(data(find(role, layer, stack)));
   }
   const std::uint32_t* phases(Role role, std::uint32_t stack = 0) const {
-    return reinterpret_cast<const std::uint32_t*>(data(find(role, 0, stack)));
+    return static_cast<const std::uint32_t*>(data(find(role, 0, stack)));
   }
   const std::uint32_t* rotary_phases() const { return phases(Role::rotary_phases); }
   const std::int32_t* score_bias(std::uint32_t stack = 0) const {
-    return reinterpret_cast<const std::int32_t*>(data(find(Role::score_bias, 0, stack)));
+    return static_cast<const std::int32_t*>(data(find(Role::score_bias, 0, stack)));
   }
+  // Precondition of the three: the stack has the role in layer 0; layer < n_layers.
+  Tensor tensor(Role role, std::uint32_t layer, std::uint32_t stack = 0) const;
   KeyOffset key_offset(std::uint32_t layer, std::uint32_t kv_head, std::uint32_t stack = 0,
                        Role role = Role::key_offset) const;
-  // From a tensor of one layer to that of the next, if there is more than one.
+  // From a tensor of one layer to that of the next, which there must be.
   std::size_t layer_bytes(std::uint32_t stack = 0) const {
-    return static_cast<std::size_t>(data(find(Role::w_query, 1, stack)) - data(find(Role::w_query, 0, stack)));
+    return std::size_t{find(Role::w_query, 1, stack)->offset64 - find(Role::w_query, 0, stack)->offset64} * 64;
   }
-
-  bool has(Role role, std::uint32_t stack = 0) const { return tensors_of_[stack].has(role); }
 
  private:
   friend Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels);
   friend Status verify(const Model& model, const Kernels& kernels);
-  const TensorEntry& find(Role role, std::uint32_t layer, std::uint32_t stack) const {
-    return directory_[tensors_of_[stack].index(role, layer)];
-  }
-  const std::uint8_t* data(const TensorEntry& e) const { return tensors_ + std::size_t{e.offset64} * 64; }
+  const TensorEntry* find(Role role, std::uint32_t layer, std::uint32_t stack) const;
+  const void* data(const TensorEntry* e) const { return e ? tensors_ + std::size_t{e->offset64} * 64 : nullptr; }
 
   ModelConfig config_{};
-  StackTensors tensors_of_[kMaxStacks];
   Span<const std::uint8_t> image_;
   const SectionEntry* sections_ = nullptr;
   std::uint32_t n_sections_ = 0, n_entries_ = 0;

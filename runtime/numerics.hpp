@@ -147,5 +147,8 @@ extern const std::uint16_t kSigmoid[257];
 extern const std::uint16_t kGeluTanh[257];
 extern const std::uint16_t kGeluErf[257];
 extern const std::uint16_t kStep[257];
+extern const std::uint16_t kGeluQuick[257];
+// tanh itself over the same arguments, Q15; T(-a) = -T(a). No factor of a gate.
+extern const std::uint16_t kTanh[257];
 
 }  // namespace heed

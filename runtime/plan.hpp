@@ -9,8 +9,10 @@ namespace heed {
 
 // What the caller asks for; 0 = the default.
 struct Limits {
-  std::uint32_t max_seq = 0;  // positions to keep, at most the model's; default: the model's
-  std::uint32_t chunk = 0;    // tokens that a prefill takes through the layers together; default: the table's
+  std::uint32_t max_seq = 0;     // positions to keep, at most the model's; default: the model's
+  std::uint32_t chunk = 0;       // tokens that go through the layers together; default: the table's
+  std::uint32_t source_seq = 0;  // of two stacks: positions of the source, at most the first stack's; default: its own
+  std::uint32_t score_rows = 0;  // outputs that one product gives, where each position has one; default: 1
 };
 
 struct Slice {
@@ -20,12 +22,13 @@ struct Slice {
 // The buffers of attention for `chunk` tokens.
 struct AttentionPlan {
   Slice query;         // [chunk, d_query padded] f32, later the heads' outputs
-  Slice key;           // [chunk, d_key_value padded] f32
-  Slice value;         // [chunk, d_key_value padded] f32
+  Slice key;           // [chunk, d_key padded] f32
+  Slice value;         // [chunk, d_value padded] f32
   Slice queries;       // [n_kv_heads, chunk, heads per kv head] quantised heads
-  Slice numerators;    // [n_kv_heads, chunk, heads per kv head, head_dim] f32
+  Slice numerators;    // [n_kv_heads, chunk, heads per kv head, value_dim] f32
   Slice denominators;  // [n_kv_heads, chunk, heads per kv head] f32
   Slice references;    // the same, s32
+  Slice score_bias;    // [n_heads, chunk + 64] s32, with biases of scores
 };
 
 // The parts of a session's memory that may lie in different memories of a board.
@@ -36,33 +39,64 @@ enum class Region : std::uint8_t {
 };
 inline constexpr int kRegionCount = 3;
 
-struct Plan {
+// What one stack takes while it runs.
+struct StackPlan {
+  std::uint32_t max_seq = 0, chunk = 0;
+  // In the region kv_cache, by their offset in it.
+  Slice cache;        // [n_layers] KvCache; of a stack that encodes, of one layer
+  Slice sequence;     // [max_seq, d_model padded] f32, the embeddings of a sequence that is encoded
+  // In the scratch.
+  Slice residual;     // [chunk, d_model padded] f32, the embeddings that the layers move, where no sequence is kept
+  Slice rotation;     // [chunk, rotary_dims / 2, 2] s16
+  Slice local_rotation;  // the same of windowed layers with phases of their own
+  Slice position;     // [d_model padded] f32, a row that is added to an embedding
+  Slice frames;       // [3 d_input or 3 d_model padded] f32, three neighbours of a convolution
+  Slice convolved;    // [stride * chunk + 2, d_model padded] f32, what the second convolution reads
+  Slice pooled;       // [2, d_model padded] f32, a sum and what is added to it
+  Slice dense;        // [rows of outputs, d_dense padded] f32
+  Slice heads;        // [n_output_heads * n_outputs padded] f32, logits before they are averaged
+  Slice activations;  // [chunk] quantised vectors of the widest site
+  Slice kept;         // [chunk] quantised inputs of a feed-forward layer beside attention
+  Slice change;       // [chunk, d_model padded] f32, what a norm behind the sublayer reads
+  AttentionPlan attention;
+  Slice gate, up;     // [chunk, d_ff padded] f32, in the same bytes as `attention`; `up` in gated layers only
+};
+
+// That of the first of two stacks, in builds that run two.
+template <bool kTwoStacks>
+struct SourcePlan {
+  StackPlan source;
+};
+template <>
+struct SourcePlan<false> {
+  inline static StackPlan source;  // never used
+};
+
+// That of the main stack, and the whole.
+struct Plan : StackPlan, SourcePlan<kBuiltFeatures.cross_attention> {
   std::uint64_t arena_bytes = 0;  // exactly what `create` asks for
   std::uint32_t arena_align = 0;  // power of two, of each region too
   std::uint32_t slack = 0;        // bytes that kernels may read behind a region; in the one block they are the next one's
-  std::uint32_t max_seq = 0, chunk = 0;
+  std::uint32_t output_rows = 0, output_stride = 0;  // of `logits`, the latter in floats
   // The regions, by their offset in the one block.
-  Slice kv_cache;     // [n_layers] KvCache
-  Slice scratch;      // the buffers below
-  Slice logits;       // [vocab_size padded] f32, live until the next step
+  Slice kv_cache;     // keys and values, and sequences that are encoded
+  Slice scratch;      // what only lives while a call runs
+  Slice logits;       // [output_rows, output_stride] f32, logits or vectors, live until the next call
+  Slice cross_cache;  // of two stacks, in the region kv_cache: [n_layers] KvCache of the source
+
   // Where a region begins in the one block, and the bytes that it needs in a memory of its own.
   constexpr Slice region(Region r) const {
     const Slice& s = r == Region::kv_cache ? kv_cache : r == Region::scratch ? scratch : logits;
     return {s.offset, s.bytes + slack};
   }
-
-  // The buffers of the scratch, by their offset in it.
-  Slice residual;     // [chunk, d_model padded] f32, the embeddings that the layers move
-  Slice rotation;     // [chunk, rotary_dims / 2, 2] s16
-  Slice position;     // [d_model padded] f32, with learned positions
-  Slice activations;  // [chunk] quantised vectors of the widest site
-  AttentionPlan attention;
-  Slice gate, up;     // [chunk, d_ff padded] f32, in the same bytes as `attention`; `up` in gated layers only
 };
 
 // Rows of float buffers are padded to this, because products come in blocks of rows.
 inline constexpr std::uint32_t kFloatRowBlock = 16;
 constexpr std::uint32_t float_row(std::uint32_t n) { return round_up(n, kFloatRowBlock); }
+
+// Queries beyond a chunk's that a row of biases serves: a key block's distances.
+constexpr std::uint32_t bias_row(std::uint32_t chunk) { return chunk + kBlockKeys; }
 
 namespace plan_detail {
 
@@ -73,6 +107,7 @@ class Stacker {
     slice = {at_, bytes};
     at_ = align_up(at_ + bytes, align_);
   }
+  constexpr void take_rows(Slice& slice, std::uint64_t rows, std::uint32_t cols) { take(slice, 4 * rows * float_row(cols)); }
   constexpr std::uint64_t at() const { return at_; }
 
  private:
@@ -80,57 +115,181 @@ class Stacker {
   std::uint32_t align_;
 };
 
-constexpr void stack_attention(AttentionPlan& p, Stacker& s, const KernelTraits& traits, std::uint32_t n_heads,
-                               std::uint32_t n_kv_heads, std::uint32_t head_dim, std::uint32_t chunk) {
-  const std::uint64_t heads = std::uint64_t{chunk} * n_heads;
-  s.take(p.query, std::uint64_t{4} * chunk * float_row(n_heads * head_dim));
-  s.take(p.key, std::uint64_t{4} * chunk * float_row(n_kv_heads * head_dim));
-  s.take(p.value, std::uint64_t{4} * chunk * float_row(n_kv_heads * head_dim));
-  s.take(p.queries, activations_bytes(traits, head_dim, 0, static_cast<std::uint32_t>(heads)));
-  s.take(p.numerators, 4 * heads * head_dim);
+constexpr std::uint64_t larger(std::uint64_t a, std::uint64_t b) { return a > b ? a : b; }
+
+struct Heads {
+  std::uint32_t n_heads, n_kv_heads, head_dim, value_dim;
+  bool biased;
+};
+
+constexpr void stack_attention(AttentionPlan& p, Stacker& s, const KernelTraits& traits, const Heads& h,
+                               std::uint32_t chunk) {
+  const std::uint64_t heads = std::uint64_t{chunk} * h.n_heads;
+  s.take_rows(p.query, chunk, h.n_heads * h.head_dim);
+  s.take_rows(p.key, chunk, h.n_kv_heads * h.head_dim);
+  s.take_rows(p.value, chunk, h.n_kv_heads * h.value_dim);
+  s.take(p.queries, activations_bytes(traits, h.head_dim, 0, static_cast<std::uint32_t>(heads)));
+  s.take(p.numerators, 4 * heads * h.value_dim);
   s.take(p.denominators, 4 * heads);
   s.take(p.references, 4 * heads);
+  if (kBuiltFeatures.score_bias) s.take(p.score_bias, h.biased ? std::uint64_t{4} * h.n_heads * bias_row(chunk) : 0);
 }
-
-constexpr std::uint64_t larger(std::uint64_t a, std::uint64_t b) { return a > b ? a : b; }
 
 }  // namespace plan_detail
 
+// ---- What a stack is made of, as far as this build can have it; a question that it answers by itself costs nothing ----
+
+constexpr bool encodes(const StackConfig& c) { return kBuiltFeatures.encode && c.use == Use::encode; }
+constexpr bool sees_both_ways(const StackConfig& c) { return kBuiltFeatures.encode && c.mask == Mask::two_way; }
+constexpr bool is_pooled(const StackConfig& c) { return kBuiltFeatures.pooling && c.pooling != Pooling::every; }
+constexpr bool has_dense(const StackConfig& c) { return kBuiltFeatures.dense && c.dense != 0; }
+constexpr bool has_cross(const StackConfig& c) { return kBuiltFeatures.cross_attention && c.cross_attention != 0; }
+constexpr bool is_undivided(const StackConfig& c) {
+  return kBuiltFeatures.undivided_values && c.value_map == ValueMap::undivided;
+}
+constexpr bool has_score_bias(const StackConfig& c) {
+  return kBuiltFeatures.score_bias && (c.position == Position::alibi || c.position == Position::relative);
+}
+constexpr bool normed_before(const StackConfig& c) {
+  return !kBuiltFeatures.norm_after || c.norm_placement != NormPlacement::after;
+}
+constexpr bool normed_after(const StackConfig& c) {
+  return kBuiltFeatures.norm_after && c.norm_placement != NormPlacement::before;
+}
+constexpr bool is_side_by_side(const StackConfig& c) {
+  return kBuiltFeatures.side_by_side && c.sublayers != Sublayers::in_turn;
+}
+constexpr bool is_projected(const StackConfig& c) { return kBuiltFeatures.vector_input && c.input == Input::projected; }
+constexpr bool is_convolved(const StackConfig& c) { return kBuiltFeatures.convolutions && c.input == Input::convolved; }
+constexpr bool gives_logits(const StackConfig& c) { return !kBuiltFeatures.encode || c.output == Output::logits; }
+constexpr std::uint32_t output_heads(const StackConfig& c) { return kBuiltFeatures.pooling ? c.n_output_heads : 1u; }
+constexpr std::uint32_t value_width(const StackConfig& c) { return is_undivided(c) ? c.d_model : c.head_dim; }
+// Whether rows are added to embeddings.
+constexpr bool adds_rows(const StackConfig& c) {
+  return (kBuiltFeatures.learned_positions && c.position_table) || (kBuiltFeatures.embedding_extras && c.n_token_types);
+}
+
+// The shape of a layer's own keys and values. Windowed layers of a stack that generates keep a window.
+constexpr KvShape kv_shape(const StackConfig& c, const StackPlan& p, std::uint32_t align, std::uint32_t layer) {
+  const bool ring = kBuiltFeatures.windows && !encodes(c) && !c.sees_all(layer);
+  return {c.n_kv_heads, c.head_dim, p.max_seq, align, value_width(c), ring ? ring_of(c.window, p.chunk, p.max_seq) : 0};
+}
+
+namespace plan_detail {
+
+// The buffers of one stack: those of the region kv_cache from `kv` on; returns the bytes of its scratch.
+constexpr std::uint64_t stack_buffers(StackPlan& p, Stacker& kv, const StackConfig& c, const KernelTraits& traits,
+                                      std::uint32_t rows) {
+  const std::uint32_t chunk = p.chunk;
+  std::uint64_t cache = kv_shape(c, p, traits.alignment, 0).layer_bytes();
+  if (!encodes(c)) {
+    if (kBuiltFeatures.windows && c.window) {
+      for (std::uint32_t l = 1; l < c.n_layers; ++l) cache += kv_shape(c, p, traits.alignment, l).layer_bytes();
+    } else {
+      cache *= c.n_layers;
+    }
+  }
+  kv.take(p.cache, cache);
+  Stacker s(0, traits.alignment);
+  if (encodes(c))
+    kv.take_rows(p.sequence, p.max_seq, c.d_model);
+  else
+    s.take_rows(p.residual, chunk, c.d_model);
+  s.take(p.rotation, std::uint64_t{2} * chunk * c.rotary_dims);
+  if (kBuiltFeatures.windows) s.take(p.local_rotation, c.local_rotary ? std::uint64_t{2} * chunk * c.rotary_dims : 0);
+  s.take_rows(p.position, adds_rows(c) ? 1 : 0, c.d_model);
+
+  std::uint64_t widest = 0;
+  const auto site = [&](std::uint32_t cols, Site at, std::uint32_t n) {
+    widest = larger(widest, activations_bytes(traits, cols, c.group(at), n));
+  };
+  site(c.d_model, Site::attention_in, chunk);
+  if (!is_undivided(c)) site(c.d_heads(), Site::value_up_in, chunk);
+  site(c.d_model, Site::ffn_in, chunk);
+  site(c.d_ff, Site::down_in, chunk);
+  if (has_cross(c)) {
+    site(c.d_model, Site::cross_in, chunk);
+    site(c.d_source, Site::source_in, chunk);
+    if (!is_undivided(c)) site(c.d_heads(), Site::cross_value_up_in, chunk);
+  }
+  if (is_projected(c)) site(c.d_input, Site::input_in, chunk);
+  if (is_convolved(c)) {
+    site(3 * c.d_input, Site::input_in, chunk);
+    if (c.second_convolution) {
+      site(3 * c.d_model, Site::convolution_in, chunk);
+      s.take_rows(p.convolved, std::uint64_t{c.strides[1]} * chunk + 2, c.d_model);
+    }
+    s.take_rows(p.frames, 1, c.second_convolution && c.d_model > c.d_input ? 3 * c.d_model : 3 * c.d_input);
+  }
+  // A stack whose output another one reads has none of these.
+  if (rows) {
+    if (kBuiltFeatures.pooling) s.take_rows(p.pooled, c.pooling == Pooling::mean ? 2 : 0, c.d_model);
+    if (has_dense(c)) {
+      site(c.d_model, Site::dense_in, rows);
+      s.take_rows(p.dense, rows, c.d_dense);
+    }
+    if (gives_logits(c)) site(c.d_output(), Site::unembed_in, rows);
+    if (kBuiltFeatures.pooling) s.take_rows(p.heads, c.n_output_heads > 1 ? 1 : 0, c.n_output_heads * c.n_outputs);
+  }
+  s.take(p.activations, widest);
+  if (kBuiltFeatures.side_by_side)
+    s.take(p.kept, is_side_by_side(c) ? activations_bytes(traits, c.d_model, c.group(Site::ffn_in), chunk) : 0);
+  if (kBuiltFeatures.norm_after) s.take_rows(p.change, c.norm_placement == NormPlacement::both ? chunk : 0, c.d_model);
+  // Attention and feed-forward layer never live at the same time.
+  Stacker attention = s, ffn = s;
+  stack_attention(p.attention, attention, traits, {c.n_heads, c.n_kv_heads, c.head_dim, value_width(c), has_score_bias(c)},
+                  chunk);
+  ffn.take_rows(p.gate, chunk, c.d_ff);
+  ffn.take_rows(p.up, c.gated ? chunk : 0, c.d_ff);
+  return larger(attention.at(), ffn.at());
+}
+
+}  // namespace plan_detail
+
+// The keys and values of the source in one layer of the second of two stacks.
+constexpr KvShape cross_shape(const StackConfig& c, std::uint32_t source_seq, std::uint32_t align) {
+  return {c.n_kv_heads, c.head_dim, source_seq, align, value_width(c), 0};
+}
+
 // Fills `plan` for running a model of this configuration on a CPU described by `traits`, which need not be this one.
-// Fails with bad_config, feature_not_built, context_too_long or bad_argument (a chunk above 4096); `plan` is
-// unspecified then. An arena that does not fit the address space of the target is the caller's to compare.
+// Fails with bad_config, feature_not_built, context_too_long or bad_argument (a chunk above 4096, more score rows than that,
+// source positions of a model without a source); `plan` is unspecified then. An arena that does not fit the address space of
+// the target is the caller's to compare.
 constexpr Status make_plan(Plan& plan, const ModelConfig& m, const KernelTraits& traits, const Limits& limits = {}) {
   if (const Status s = check_config(m); s != Status::ok) return s;
   const StackConfig& c = m.main();
-  if (limits.max_seq > c.max_seq) return Status::context_too_long;
-  if (limits.chunk > 4096) return Status::bad_argument;
+  const bool two = kBuiltFeatures.cross_attention && m.n_stacks == 2;
+  if (limits.max_seq > c.max_seq || (two && limits.source_seq > m.source().max_seq)) return Status::context_too_long;
+  if (limits.chunk > 4096 || limits.score_rows > 4096 || (!two && limits.source_seq)) return Status::bad_argument;
   plan = Plan{};
   plan.max_seq = limits.max_seq ? limits.max_seq : c.max_seq;
-  plan.chunk = limits.chunk ? limits.chunk : traits.default_chunk;
-  if (plan.chunk > plan.max_seq) plan.chunk = plan.max_seq;
+  const std::uint32_t chunk = limits.chunk ? limits.chunk : traits.default_chunk;
+  plan.chunk = chunk < plan.max_seq ? chunk : plan.max_seq;
   plan.arena_align = traits.alignment;
   plan.slack = traits.slack;
+  plan.output_rows = limits.score_rows && !is_pooled(c) ? limits.score_rows : 1;
+  if (plan.output_rows > plan.chunk) plan.output_rows = plan.chunk;
+  plan.output_stride = float_row(gives_logits(c) ? c.n_outputs : c.d_output());
 
   using plan_detail::larger;
-  const KvShape kv{c.n_kv_heads, c.head_dim, plan.max_seq, traits.alignment};
-  plan_detail::Stacker block(0, traits.alignment), s = block;
-  block.take(plan.kv_cache, kv.layer_bytes() * c.n_layers);
-  s.take(plan.residual, std::uint64_t{4} * plan.chunk * float_row(c.d_model));
-  s.take(plan.rotation, std::uint64_t{2} * plan.chunk * c.rotary_dims);
-  s.take(plan.position, c.position_table ? std::uint64_t{4} * float_row(c.d_model) : 0);
-  std::uint64_t activations = activations_bytes(traits, c.d_model, c.group(Site::attention_in), plan.chunk);
-  activations = larger(activations, activations_bytes(traits, c.d_query(), c.group(Site::value_up_in), plan.chunk));
-  activations = larger(activations, activations_bytes(traits, c.d_model, c.group(Site::ffn_in), plan.chunk));
-  activations = larger(activations, activations_bytes(traits, c.d_ff, c.group(Site::down_in), plan.chunk));
-  activations = larger(activations, activations_bytes(traits, c.d_model, c.group(Site::unembed_in), 1));
-  s.take(plan.activations, activations);
-  // Attention and feed-forward layer never live at the same time.
-  plan_detail::Stacker attention = s, ffn = s;
-  plan_detail::stack_attention(plan.attention, attention, traits, c.n_heads, c.n_kv_heads, c.head_dim, plan.chunk);
-  ffn.take(plan.gate, std::uint64_t{4} * plan.chunk * float_row(c.d_ff));
-  ffn.take(plan.up, c.gated ? std::uint64_t{4} * plan.chunk * float_row(c.d_ff) : 0);
-  block.take(plan.scratch, larger(attention.at(), ffn.at()));
-  block.take(plan.logits, std::uint64_t{4} * float_row(c.vocab_size));
+  plan_detail::Stacker block(0, traits.alignment), kv = block;
+  if (two) {
+    StackPlan& source = plan.source;
+    source.max_seq = limits.source_seq ? limits.source_seq : m.source().max_seq;
+    source.chunk = chunk < source.max_seq ? chunk : source.max_seq;
+    kv.take(plan.cross_cache, cross_shape(c, source.max_seq, traits.alignment).layer_bytes() * c.n_layers);
+  }
+  // The source is encoded before the main stack runs, in the same bytes.
+  plan_detail::Stacker source_kv = kv;
+  std::uint64_t scratch = plan_detail::stack_buffers(plan, kv, c, traits, plan.output_rows);
+  std::uint64_t kv_bytes = kv.at();
+  if (two) {
+    scratch = larger(scratch, plan_detail::stack_buffers(plan.source, source_kv, m.source(), traits, 0));
+    kv_bytes = larger(kv_bytes, source_kv.at());
+  }
+  block.take(plan.kv_cache, kv_bytes);
+  block.take(plan.scratch, scratch);
+  block.take(plan.logits, std::uint64_t{4} * plan.output_rows * plan.output_stride);
   plan.arena_bytes = block.at() + traits.slack;
   return Status::ok;
 }

@@ -2,6 +2,8 @@
 // runtime.hpp: the only header of runtime/ that an application includes.
 #pragma once
 #include "runtime/digest.hpp"
+#include "runtime/generation.hpp"
 #include "runtime/sampler.hpp"
+#include "runtime/sections.hpp"
 #include "runtime/session.hpp"
 #include "runtime/tokenizer.hpp"

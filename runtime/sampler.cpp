@@ -129,11 +129,17 @@ Status Sampler::accept(Span<const Token> tokens) {
   return Status::ok;
 }
 
-// A copy of the logits where the weights will be. What is penalised is computed from the logits themselves, so that a token
-// that was seen twice is penalised once. `snap` keeps CPUs that flush denormals and others at one answer.
-const float* Sampler::penalised(const float* logits) {
+// Where the weights will be.
+float* Sampler::copied(const float* logits) {
   auto* copy = reinterpret_cast<float*>(weights_);
   for (std::uint32_t i = 0; i < vocab_size_; ++i) copy[i] = logits[i];
+  return copy;
+}
+
+// What is penalised is computed from the logits themselves, so that a token that was seen twice is penalised once. `snap`
+// keeps CPUs that flush denormals and others at one answer.
+float* Sampler::penalised(const float* logits) {
+  float* const copy = copied(logits);
   for (std::uint32_t i = 0; i < history_size_; ++i) {
     if (history_[i] == kNoToken) continue;
     const float logit = logits[history_[i]];
@@ -142,19 +148,53 @@ const float* Sampler::penalised(const float* logits) {
   return copy;
 }
 
-Status Sampler::pick(Token& token, Span<const float> logits) {
+Status Sampler::ready(Span<const float> logits) const {
   if (logits.size() != vocab_size_ || vocab_size_ == 0) return Status::bad_argument;
-  const bool draws = kBuiltFeatures.sampling && inverse_temperature_ != 0.0f;
-  if ((draws || remembers()) && !float_mode_is_default()) return Status::rounding_mode;
-  const float* l = logits.data();
-  if (remembers()) l = penalised(l);
+  return (draws() || remembers()) && !float_mode_is_default() ? Status::rounding_mode : Status::ok;
+}
+
+Status Sampler::pick(Token& token, Span<const float> logits) {
+  if (const Status s = ready(logits); s != Status::ok) return s;
+  return choose(token, remembers() ? penalised(logits.data()) : logits.data());
+}
+
+Status Sampler::pick(Token& token, Span<const float> logits, Span<const Token> suppressed) {
+  if (const Status s = ready(logits); s != Status::ok) return s;
+  for (const Token t : suppressed)
+    if (static_cast<std::uint32_t>(t) >= vocab_size_) return Status::bad_token;
+  if (draws() || remembers()) {
+    float* const l = remembers() ? penalised(logits.data()) : copied(logits.data());
+    for (const Token t : suppressed) l[t] = float_of(0x7FC00000);
+    return choose(token, l);
+  }
+  // Without scratch: the largest of all is seldom suppressed; where it is, the others are looked at one by one.
+  const float* const l = logits.data();
+  const auto may_pick = [&](std::uint32_t i) {
+    if (l[i] != l[i]) return false;
+    for (const Token t : suppressed)
+      if (static_cast<std::uint32_t>(t) == i) return false;
+    return true;
+  };
+  std::uint32_t best = kernels_->argmax(l, vocab_size_);
+  if (!may_pick(best)) {
+    for (best = 0; best < vocab_size_ && !may_pick(best);) ++best;
+    if (best == vocab_size_) return Status::bad_argument;
+    for (std::uint32_t i = best + 1; i < vocab_size_; ++i)
+      if (l[i] > l[best] && may_pick(i)) best = i;
+  }
+  token = static_cast<Token>(best);
+  return Status::ok;
+}
+
+// `l`: the logits, or a copy of them as penalty and suppression leave them.
+Status Sampler::choose(Token& token, const float* l) {
   std::uint32_t best = kernels_->argmax(l, vocab_size_);
   // argmax takes a NaN for minus infinity, and may return one when nothing is larger than that.
   if (l[best] != l[best]) {
     for (best = 0; best < vocab_size_ && l[best] != l[best];) ++best;
     if (best == vocab_size_) return Status::bad_argument;
   }
-  if (draws) best = draw(l, best);
+  if (draws()) best = draw(l, best);
   token = static_cast<Token>(best);
   if (remembers()) remember(token);
   return Status::ok;

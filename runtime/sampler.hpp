@@ -32,6 +32,10 @@ class Sampler {
   // even; no random number is used up then, nor at temperature 0.
   Status pick(Token& token, Span<const float> logits);
 
+  // The same, but never one of `suppressed`: their logits count as NaN. (What this takes, a program pays that calls it.) Fails
+  // also with bad_token when one of them is outside the vocabulary.
+  Status pick(Token& token, Span<const float> logits, Span<const Token> suppressed);
+
   // Remembers tokens that are not picked here: a prompt's, in order. Without a penalty there is nothing to remember.
   // Fails with bad_token, and remembers none of them then.
   Status accept(Span<const Token> tokens);
@@ -45,7 +49,11 @@ class Sampler {
   friend Status create(Sampler&, const SamplerConfig&, std::uint32_t, const Kernels&, Span<std::byte>);
   bool remembers() const { return kBuiltFeatures.repeat_penalty && history_size_ != 0; }
   void remember(Token token);
-  const float* penalised(const float* logits);
+  bool draws() const { return kBuiltFeatures.sampling && inverse_temperature_ != 0.0f; }
+  Status ready(Span<const float> logits) const;
+  Status choose(Token& token, const float* logits);
+  float* copied(const float* logits);
+  float* penalised(const float* logits);
   std::uint32_t draw(const float* logits, std::uint32_t best);
 
   const Kernels* kernels_ = nullptr;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// session.cpp: tokens become embeddings, the blocks move them, the last one is unembedded.
+// session.cpp: what comes in becomes embeddings, the blocks move them, and outputs are made of them; position by position, or
+// of a whole sequence at once.
 #include "runtime/one_rounding.hpp"
 
 #include "runtime/session.hpp"
@@ -18,7 +19,15 @@ Status check_block(Span<const std::byte> block, std::uint64_t bytes, std::uint32
 
 // The plan again, from what it must have been made from: `plan` is the caller's memory and not believed.
 Status plan_again(Plan& expected, const Model& model, const Plan& plan, const Kernels& kernels) {
-  if (make_plan(expected, model.config(), kernels.traits, {plan.max_seq, plan.chunk}) != Status::ok)
+  Limits limits;
+  limits.max_seq = plan.max_seq;
+  limits.chunk = plan.chunk;
+  limits.score_rows = plan.output_rows;
+  if (kBuiltFeatures.cross_attention && model.config().n_stacks == 2) {
+    limits.source_seq = plan.source.max_seq;
+    if (plan.source.chunk > limits.chunk) limits.chunk = plan.source.chunk;
+  }
+  if (make_plan(expected, model.config(), kernels.traits, limits) != Status::ok)
     return Status::bad_argument;
   return plan.arena_bytes == expected.arena_bytes ? Status::ok : Status::bad_argument;
 }
@@ -69,91 +78,147 @@ Status Session::place(const Model& model, const Plan& plan, const Kernels& kerne
   model_ = model;
   plan_ = plan;
   parallel_ = Parallel{};
-  position_ = 0;
-  const StackConfig& c = model_.config().main();
-  const auto at = [&](const Slice& s) { return scratch + static_cast<std::size_t>(s.offset); };
+  position_ = furthest_ = 0;
   kv_cache_ = kv_cache;
   logits_ = reinterpret_cast<float*>(logits);
-  position_row_ = reinterpret_cast<float*>(at(plan.position));
+  if (kBuiltFeatures.cross_attention && model.config().n_stacks == 2) place(stacks_[0], 0, plan_.source, kernels, scratch);
+  place(main(), model.config().n_stacks - 1, plan_, kernels, scratch);
+  return Status::ok;
+}
 
-  AttentionLayer& a = attention_;
-  a.config = {c.d_model, c.n_heads, c.n_kv_heads, c.head_dim, plan.max_seq, c.rotary_dims, c.rotary_pairing,
-              c.attention_scale};
-  a.cache = {{c.n_kv_heads, c.head_dim, plan.max_seq, kernels.traits.alignment}, kv_cache};
-  first_layer(a.weights, block_, model);
-  a.scratch = attention_scratch(plan.attention, scratch, c.n_heads, c.n_kv_heads, c.head_dim);
+void Session::place(Stack& stack, std::uint32_t index, const StackPlan& plan, const Kernels& kernels, std::byte* scratch) {
+  const StackConfig& c = model_.config().stacks[kMaxStacks == 1 ? 0 : index];
+  const auto at = [&](const Slice& s) { return scratch + static_cast<std::size_t>(s.offset); };
+  const auto floats = [&](const Slice& s) { return reinterpret_cast<float*>(at(s)); };
+  stack.config = &c;
+  stack.index = index;
+  stack.chunk = plan.chunk;
+
+  AttentionLayer& a = stack.attention();
+  AttentionConfig& ac = a.config;
+  ac.d_model = c.d_model;
+  ac.n_heads = c.n_heads;
+  ac.n_kv_heads = c.n_kv_heads;
+  ac.head_dim = c.head_dim;
+  ac.max_seq = plan.max_seq;
+  ac.rotary_dims = c.rotary_dims;
+  ac.rotary_pairing = c.rotary_pairing;
+  ac.scale = c.attention_scale;
+  if (kBuiltFeatures.encode) ac.mask = c.mask;
+  if (kBuiltFeatures.undivided_values) ac.value_map = c.value_map;
+  if (kBuiltFeatures.query_key_norm) ac.query_key_norm = c.query_key_norm;
+  if (kBuiltFeatures.score_bias) {
+    ac.alibi = c.position == Position::alibi;
+    ac.n_distances = c.n_distances;
+  }
+  a.scratch = attention_scratch(plan.attention, scratch, ac, plan.chunk);
   a.kernels = &kernels;
   a.tap = PatternTap{};
-  a.index = 0;
+  if (kBuiltFeatures.cross_attention) {
+    AttentionLayer& x = stack.cross();
+    x.config = ac;
+    x.config.d_source = c.d_source;
+    x.config.max_seq = plan_.source.max_seq;
+    x.config.scale = c.cross_scale;
+    x.config.mask = Mask::causal;
+    x.config.alibi = false;
+    x.config.rotary_dims = x.config.n_distances = 0;
+    x.cache = {cross_shape(c, plan_.source.max_seq, kernels.traits.alignment), kv_cache_};
+    x.scratch = a.scratch;
+    x.kernels = &kernels;
+    x.tap = PatternTap{};
+    x.index = c.n_layers;
+    x.length = 0;
+  }
 
-  BlockScratch& b = scratch_;
-  b.residual = reinterpret_cast<float*>(at(plan.residual));
+  BlockScratch& b = stack.scratch;
+  b.residual = floats(plan.residual);
   b.rotation = reinterpret_cast<std::int16_t*>(at(plan.rotation));
   b.activations = at(plan.activations);
-  b.gate = reinterpret_cast<float*>(at(plan.gate));
-  b.up = reinterpret_cast<float*>(at(plan.up));
+  b.gate = floats(plan.gate);
+  b.up = floats(plan.up);
+  b.position = floats(plan.position);
+  if (kBuiltFeatures.windows)
+    b.local_rotation = c.local_rotary ? reinterpret_cast<std::int16_t*>(at(plan.local_rotation)) : b.rotation;
+  if (kBuiltFeatures.side_by_side) b.kept = at(plan.kept);
+  if (kBuiltFeatures.norm_after) b.change = floats(plan.change);
+  if (kBuiltFeatures.convolutions) {
+    b.frames = floats(plan.frames);
+    b.convolved = floats(plan.convolved);
+  }
+  if (kBuiltFeatures.pooling) {
+    b.pooled = floats(plan.pooled);
+    b.heads = floats(plan.heads);
+  }
+  if (kBuiltFeatures.dense) b.dense = floats(plan.dense);
   b.residual_stride = float_row(c.d_model);
   b.ffn_stride = float_row(c.d_ff);
-  return Status::ok;
+
+  first_layer(stack, model_);
+  a.index = c.n_layers;
+  move_to_layer(stack, 0);
+}
+
+// To the next layer, or from any to the first.
+void Session::move_to_layer(Stack& stack, std::uint32_t layer) {
+  AttentionLayer& a = stack.attention();
+  const StackConfig& c = *stack.config;
+  const StackPlan& plan = plan_of(stack);
+  const bool placed = a.index != c.n_layers;
+  if (placed) {
+    const std::ptrdiff_t layers = static_cast<std::ptrdiff_t>(layer) - static_cast<std::ptrdiff_t>(a.index);
+    if (layers == 0) return;
+    advance_layer(stack, layers * static_cast<std::ptrdiff_t>(model_.layer_bytes(stack.index)));
+    if (has_cross(c)) {
+      AttentionLayer& x = stack.cross();
+      x.cache.base += layers * static_cast<std::ptrdiff_t>(x.cache.head_bytes * c.n_kv_heads);
+      x.index = c.n_layers + layer;
+    }
+  }
+  // Layers that see a window keep other shapes than those that see everything.
+  if (!placed || layer == 0 || (kBuiltFeatures.windows && c.window)) {
+    std::byte* const base = layer == 0 ? kv_cache_ + static_cast<std::size_t>(plan.cache.offset)
+                                       : a.cache.base + a.cache.head_bytes * c.n_kv_heads;
+    a.cache = {kv_shape(c, plan, a.kernels->traits.alignment, layer), base};
+    if (kBuiltFeatures.windows) a.config.window = c.sees_all(layer) ? 0 : c.window;
+  } else {
+    a.cache.base += a.cache.head_bytes * c.n_kv_heads;
+  }
+  if (encodes(c)) a.cache.base = kv_cache_ + static_cast<std::size_t>(plan.cache.offset);
+  a.index = layer;
 }
 
 Status Session::check(Span<const Token> tokens) const {
   if (!kv_cache_ || tokens.empty()) return Status::bad_argument;
+  const StackConfig& c = *main().config;
+  if (encodes(c) || (has_cross(c) && main().cross().length == 0)) return Status::bad_argument;
   for (const Token t : tokens)
-    if (t < 0 || static_cast<std::uint32_t>(t) >= model_.config().main().vocab_size) return Status::bad_token;
+    if (t < 0 || static_cast<std::uint32_t>(t) >= c.vocab_size) return Status::bad_token;
   if (tokens.size() > plan_.max_seq - position_) return Status::context_full;
   return float_mode_is_default() ? Status::ok : Status::rounding_mode;
 }
 
-void Session::move_to_layer(std::uint32_t layer) {
-  const std::ptrdiff_t layers = static_cast<std::ptrdiff_t>(layer) - static_cast<std::ptrdiff_t>(attention_.index);
-  if (layers == 0) return;
-  advance_layer(attention_.weights, block_, layers * static_cast<std::ptrdiff_t>(model_.layer_bytes()));
-  attention_.cache.base += layers * static_cast<std::ptrdiff_t>(attention_.cache.head_bytes * model_.config().main().n_kv_heads);
-  attention_.index = layer;
+void Session::set_rotation(const Stack& stack, std::uint32_t first, std::uint32_t n) {
+  const std::uint32_t pairs = stack.config->rotary_dims / 2;
+  if (pairs) fill_rotation(stack.scratch.rotation, stack.attention().weights.rotary_phases, pairs, first, n);
+  if (kBuiltFeatures.windows && stack.config->local_rotary)
+    fill_rotation(stack.scratch.local_rotation, model_.phases(Role::local_rotary_phases, stack.index), pairs, first, n);
 }
 
 // At most plan_.chunk tokens through all blocks.
 void Session::forward(Span<const Token> tokens) {
-  const StackConfig& c = model_.config().main();
+  Stack& stack = main();
   const auto n = static_cast<std::uint32_t>(tokens.size());
-  const Tensor embedding = model_.tensor(Role::token_embedding, 0);
-  for (std::uint32_t t = 0; t < n; ++t) {
-    float* const x = scratch_.residual + std::size_t{t} * scratch_.residual_stride;
-    attention_.kernels->embed_f32_s8c(x, embedding, static_cast<std::uint32_t>(tokens[t]));
-    // Products add to padded rows too; what the arena held there could be a denormal or a signalling NaN.
-    for (std::uint32_t c_pad = c.d_model; c_pad < scratch_.residual_stride; ++c_pad) x[c_pad] = 0.0f;
+  stack.attention().parallel = stack.cross().parallel = &parallel_;
+  embed(stack, model_, stack.scratch.residual, {tokens, {}, {}}, 0, position_, n);
+  set_rotation(stack, position_, n);
+  for (std::uint32_t layer = 0; layer < stack.config->n_layers; ++layer) {
+    move_to_layer(stack, layer);
+    block_forward(stack, stack.scratch.residual, position_, n, AttentionStep::both);
   }
-  if (kBuiltFeatures.learned_positions && c.position_table) {
-    const Tensor positions = model_.tensor(Role::position_embedding, 0);
-    float* const row = position_row_;
-    for (std::uint32_t t = 0; t < n; ++t) {
-      attention_.kernels->embed_f32_s8c(row, positions, position_ + t);
-      float* x = scratch_.residual + std::size_t{t} * scratch_.residual_stride;
-      for (std::uint32_t i = 0; i < c.d_model; ++i) x[i] += row[i];
-    }
-  }
-  if (c.rotary_dims)
-    fill_rotation(scratch_.rotation, model_.rotary_phases(), c.rotary_dims / 2, position_, n);
-  attention_.parallel = &parallel_;
-  for (std::uint32_t layer = 0; layer < c.n_layers; ++layer) {
-    move_to_layer(layer);
-    block_forward(c, attention_, block_, scratch_, position_, n);
-  }
-  move_to_layer(0);
+  move_to_layer(stack, 0);
   position_ += n;
-}
-
-Span<const float> Session::unembed(std::uint32_t token_of_chunk) {
-  const StackConfig& c = model_.config().main();
-  const Kernels& k = *attention_.kernels;
-  const Activations last = make_activations(scratch_.activations, k.traits, c.d_model, c.group(Site::unembed_in), 1);
-  const NormWeights norm = norm_weights(model_, Role::final_gain, Role::final_norm_bias, 0);
-  k.norm_s8r_f32(last, 0, scratch_.residual + std::size_t{token_of_chunk} * scratch_.residual_stride, norm);
-  const Tensor unembedding = model_.tensor(c.tied_unembedding ? Role::token_embedding : Role::unembedding, 0);
-  const Product logits{logits_, &unembedding, 0};
-  matmul_parallel(k, parallel_, &logits, 1, false, last, 1);
-  return {logits_, c.vocab_size};
+  if (furthest_ < position_) furthest_ = position_;
 }
 
 Status Session::prefill(Span<const float>& logits, Span<const Token> prompt) {
@@ -163,20 +228,39 @@ Status Session::prefill(Span<const float>& logits, Span<const Token> prompt) {
     n = prompt.size() - done < plan_.chunk ? prompt.size() - done : plan_.chunk;
     forward(prompt.subspan(done, n));
   }
-  logits = unembed(static_cast<std::uint32_t>(n) - 1);
+  const Stack& stack = main();
+  give_rows(stack, model_, logits_, 0, stack.scratch.residual + (n - 1) * stack.scratch.residual_stride, 1);
+  logits = output(0);
   return Status::ok;
 }
 
 Status Session::step(Span<const float>& logits, Token token) { return prefill(logits, {&token, 1}); }
 
-Status Session::evaluate(Span<const Token> tokens, const LogitsSink& sink) {
+namespace {
+
+// The outputs of n positions from `first`, as many together as there are rows for.
+template <class Output>
+void hand_out(const Stack& stack, const Model& model, const Plan& plan, float* dst, const float* x, std::uint32_t first,
+              std::uint32_t n, const RowSink& sink, Output output) {
+  for (std::uint32_t done = 0; done < n;) {
+    const std::uint32_t rows = n - done < plan.output_rows ? n - done : plan.output_rows;
+    give_rows(stack, model, dst, plan.output_stride, x + std::size_t{done} * stack.scratch.residual_stride, rows);
+    for (std::uint32_t r = 0; r < rows; ++r) sink.take(sink.context, first + done + r, output(r));
+    done += rows;
+  }
+}
+
+}  // namespace
+
+Status Session::evaluate(Span<const Token> tokens, const RowSink& sink) {
   if (!sink.take) return Status::bad_argument;
   if (const Status s = check(tokens); s != Status::ok) return s;
   for (std::size_t done = 0; done < tokens.size();) {
     const std::size_t n = tokens.size() - done < plan_.chunk ? tokens.size() - done : plan_.chunk;
     const std::uint32_t first = position_;
     forward(tokens.subspan(done, n));
-    for (std::uint32_t t = 0; t < n; ++t) sink.take(sink.context, first + t, unembed(t));
+    hand_out(main(), model_, plan_, logits_, main().scratch.residual, first, static_cast<std::uint32_t>(n), sink,
+             [this](std::uint32_t r) { return output(r); });
     done += n;
   }
   return Status::ok;
@@ -184,7 +268,106 @@ Status Session::evaluate(Span<const Token> tokens, const LogitsSink& sink) {
 
 Status Session::rewind(std::uint32_t position) {
   if (position > position_) return Status::bad_argument;
+  if (kBuiltFeatures.windows && kv_cache_) {
+    const StackConfig& c = *main().config;
+    for (std::uint32_t layer = 0; c.window && layer < 2 && layer < c.n_layers; ++layer)  // one of two has the window
+      if (!keeps_before(kv_shape(c, plan_, plan_.arena_align, layer), c.window, position, furthest_)) return Status::bad_argument;
+  }
   position_ = position;
+  if (position == 0) furthest_ = 0;
+  return Status::ok;
+}
+
+// ---- Whole sequences -----------------------------------------------------------------------------------------
+
+Status Session::check(const Stack& stack, std::uint32_t& positions, const Sequence& input) const {
+  if (const Status s = check_sequence(positions, *stack.config, input, plan_of(stack).max_seq); s != Status::ok) return s;
+  return float_mode_is_default() ? Status::ok : Status::rounding_mode;
+}
+
+// Layer by layer, so that only one layer's keys and values are in memory; the embeddings [n, residual_stride].
+float* Session::run_encoder(Stack& stack, const Sequence& input, std::uint32_t n) {
+  const StackConfig& c = *stack.config;
+  const StackPlan& plan = plan_of(stack);
+  const std::uint32_t stride = stack.scratch.residual_stride;
+  auto* const x = reinterpret_cast<float*>(kv_cache_ + static_cast<std::size_t>(plan.sequence.offset));
+  stack.attention().parallel = stack.cross().parallel = &parallel_;
+  // f(x, first, n) for each chunk.
+  const auto in_chunks = [&](auto f) {
+    for (std::uint32_t first = 0; first < n; first += plan.chunk)
+      f(x + std::size_t{first} * stride, first, n - first < plan.chunk ? n - first : plan.chunk);
+  };
+  const std::uint32_t classes = kBuiltFeatures.embedding_extras ? c.n_class_vectors : 0;
+  in_chunks([&](float* rows, std::uint32_t first, std::uint32_t m) {
+    embed(stack, model_, rows, input, first > classes ? first - classes : 0, first, m);
+  });
+  stack.attention().length = n;
+  for (std::uint32_t layer = 0; layer < c.n_layers; ++layer) {
+    move_to_layer(stack, layer);
+    const bool two_way = sees_both_ways(c);
+    if (two_way)
+      in_chunks([&](const float* rows, std::uint32_t first, std::uint32_t m) {
+        set_rotation(stack, first, m);
+        block_store(stack, rows, first, m);
+      });
+    in_chunks([&](float* rows, std::uint32_t first, std::uint32_t m) {
+      set_rotation(stack, first, m);
+      block_forward(stack, rows, first, m, two_way ? AttentionStep::attend : AttentionStep::both);
+    });
+  }
+  move_to_layer(stack, 0);
+  return x;
+}
+
+Status Session::encode(const Sequence& input, const RowSink& sink) {
+  if (!kBuiltFeatures.encode) return Status::feature_not_built;
+  if (!kv_cache_ || !sink.take) return Status::bad_argument;
+  Stack& stack = main();
+  const StackConfig& c = *stack.config;
+  if (!encodes(c) || (has_cross(c) && stack.cross().length == 0)) return Status::bad_argument;
+  std::uint32_t n = 0;
+  if (const Status s = check(stack, n, input); s != Status::ok) return s;
+  const float* const x = run_encoder(stack, input, n);
+  if (is_pooled(c)) {
+    give_pooled(stack, model_, logits_, x, n);
+    sink.take(sink.context, 0, output(0));
+  } else {
+    hand_out(stack, model_, plan_, logits_, x, 0, n, sink, [this](std::uint32_t r) { return output(r); });
+  }
+  return Status::ok;
+}
+
+Status Session::encode(Span<const float>& row, const Sequence& input) {
+  if (kv_cache_ && !is_pooled(*main().config)) return Status::bad_argument;
+  const RowSink sink{[](void* to, std::uint32_t, Span<const float> output) { *static_cast<Span<const float>*>(to) = output; },
+                     &row};
+  return encode(input, sink);
+}
+
+Status Session::set_source(const Sequence& source) {
+  if (!kBuiltFeatures.cross_attention) return Status::feature_not_built;
+  if (!kv_cache_ || model_.config().n_stacks != 2) return Status::bad_argument;
+  Stack &from = stacks_[0], &to = main();
+  std::uint32_t n = 0;
+  if (const Status s = check(from, n, source); s != Status::ok) return s;
+  float* const x = run_encoder(from, source, n);
+  give_source(from, model_, x, n);
+
+  to.cross().parallel = &parallel_;
+  const std::uint32_t chunk = to.chunk, stride = from.scratch.residual_stride;
+  for (std::uint32_t first = 0; first < n; first += chunk) {
+    const std::uint32_t m = n - first < chunk ? n - first : chunk;
+    const Activations in = make_activations(to.scratch.activations, kernels().traits, to.config->d_source,
+                                            to.config->group(Site::source_in), m);
+    for (std::uint32_t t = 0; t < m; ++t) kernels().quantize_s8r_f32(in, t, x + std::size_t{first + t} * stride);
+    for (std::uint32_t layer = 0; layer < to.config->n_layers; ++layer) {
+      move_to_layer(to, layer);
+      attention_forward(to.cross(), AttentionStep::store, nullptr, 0, false, in, nullptr, first, m, nullptr);
+    }
+    move_to_layer(to, 0);
+  }
+  to.cross().length = n;
+  position_ = furthest_ = 0;
   return Status::ok;
 }
 

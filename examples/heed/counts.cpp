@@ -73,7 +73,7 @@ std::uint64_t bare_image_bytes(const StackConfig& c, Layout layout) {
   const auto aligned = [](std::uint64_t n) { return (n + kImageAlign - 1) / kImageAlign * kImageAlign; };
   std::uint64_t end = aligned(sizeof(ImageHeader) + 3 * sizeof(SectionEntry));
   end = aligned(end + sizeof(StackConfig));
-  end = aligned(end + tensor_count(c) * sizeof(TensorEntry));
+  end = aligned(end + StackTensors(c, 0).count * sizeof(TensorEntry));
   return end + tensor_section_bytes(c, layout);
 }
 

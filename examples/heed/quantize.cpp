@@ -64,16 +64,12 @@ void note_tokenizer(const Options& options, const std::string& chosen, bool requ
     std::fprintf(stderr, "heed: note: tokenizer %s\n", one_line(chosen).c_str());
 }
 
-// What the command line says; else an image keeps its own, and a float model gets the default.
-Layout choose_layout(const Options& options) {
+// What the command line says; empty = an image's own.
+std::optional<Layout> choose_layout(const Options& options) {
   if (const KernelTraits* target = traits::find(options.target.c_str())) return target->preferred;
   for (int i = 0; i < kLayoutCount; ++i)
     if (options.layout == quant::name_of(static_cast<Layout>(i))) return static_cast<Layout>(i);
-  quant::SourceFile file;
-  Model model;
-  if (is_image(options.source) && !file.open(options.source) && open(model, file.bytes(), best_kernels()) == Status::ok)
-    return model.layout();
-  return quant::ConvertOptions{}.layout;  // also of an image that convert will refuse
+  return std::nullopt;
 }
 
 std::optional<std::uint32_t> choose_group(const std::string& group) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// board_cases.cpp: firmware that runs the models of `differential --write` and compares the logits at each position
-// with the oracle's, in random chunks and calls. -append "FILE"
+// board_cases.cpp: firmware that runs the models of `differential --write` and compares the logits at each position, or
+// the rows that encode gives, with the oracle's, in random chunks and calls. -append "FILE"
 #include "tests/differential/board_cases.hpp"
 
 #include "platform/baremetal/semihosting.hpp"
@@ -14,13 +14,16 @@ using namespace heed;
 namespace {
 
 using differential::kBoardArenaBytes;
+using differential::kBoardFloats;
 using differential::kBoardImageBytes;
-using differential::kBoardTokens;
+using differential::kBoardInputs;
 
 alignas(64) std::uint8_t g_image[kBoardImageBytes];
 alignas(64) std::byte g_arena[kBoardArenaBytes];
-Token g_tokens[kBoardTokens];
-std::uint32_t g_wanted[kBoardTokens];
+Token g_tokens[kBoardInputs];
+std::uint8_t g_types[kBoardInputs];
+float g_vectors[kBoardFloats];
+std::uint32_t g_wanted[kBoardInputs + 8];  // class vectors have rows too
 std::uint32_t g_compared, g_different, g_seed;
 
 void require(bool ok, const char* what) {
@@ -48,6 +51,20 @@ std::uint32_t word(int file) {
   return w;
 }
 
+Sequence read_inputs(int file) {
+  const std::uint32_t n = word(file), width = word(file), types = word(file);
+  require(n <= kBoardInputs && types <= n && n * width <= kBoardFloats, "inputs");
+  const std::uint32_t tokens = width ? 0 : n, floats = n * width;
+  require(io::read(g_tokens, file, 4 * tokens) == 4 * tokens, "tokens");
+  for (std::uint32_t i = 0; i < types; ++i) g_types[i] = static_cast<std::uint8_t>(word(file));
+  require(io::read(g_vectors, file, 4 * floats) == 4 * floats, "vectors");
+  return {{g_tokens, tokens}, {g_types, types}, {g_vectors, floats}};
+}
+
+void compare_next(void* context, std::uint32_t, Span<const float> row) {
+  compare(*(*static_cast<const std::uint32_t**>(context))++, row);
+}
+
 void run_stretch(Session& session, std::uint32_t n, test::Random& random) {
   for (std::uint32_t done = 0; done < n;) {
     Span<const float> logits;
@@ -62,10 +79,7 @@ void run_stretch(Session& session, std::uint32_t n, test::Random& random) {
       compare(g_wanted[done], logits);
     } else {
       const std::uint32_t* wanted = g_wanted + done;
-      const auto sink = [](void* context, std::uint32_t, Span<const float> l) {
-        compare(*(*static_cast<const std::uint32_t**>(context))++, l);
-      };
-      require(session.evaluate({g_tokens + done, take}, {sink, &wanted}) == Status::ok, "evaluate");
+      require(session.evaluate({g_tokens + done, take}, {compare_next, &wanted}) == Status::ok, "evaluate");
     }
     done += take;
   }
@@ -77,7 +91,11 @@ bool run_case(int file) {
   if (io::read(&magic, file, sizeof magic) != sizeof magic) return false;
   require(magic == differential::kBoardMagic, "magic");
   g_seed = word(file);
-  const std::uint32_t image_bytes = word(file), max_seq = word(file), stretches = word(file);
+  const std::uint32_t image_bytes = word(file);
+  Limits limits;
+  limits.max_seq = word(file);
+  limits.source_seq = word(file);
+  const std::uint32_t stretches = word(file);
   require(image_bytes <= sizeof g_image && io::read(g_image, file, image_bytes) == image_bytes, "image");
   const Kernels& kernels = best_kernels();
   test::Random random(g_seed);
@@ -85,19 +103,24 @@ bool run_case(int file) {
   Plan plan;
   Session session;
   require(open(model, {g_image, image_bytes}, kernels) == Status::ok, "open");
-  require(make_plan(plan, model.config(), kernels.traits, {max_seq, random.below(5)}) == Status::ok, "plan");
+  limits.chunk = random.below(5);
+  require(make_plan(plan, model.config(), kernels.traits, limits) == Status::ok, "plan");
   require(plan.arena_bytes <= sizeof g_arena, "arena");
   require(create(session, model, plan, kernels, {g_arena, static_cast<std::size_t>(plan.arena_bytes)}) == Status::ok,
           "create");
   for (std::uint32_t s = 0; s < stretches; ++s) {
-    const std::uint32_t position = word(file), n = word(file);
-    require(n <= kBoardTokens, "tokens");
-    if (position != session.position()) require(session.rewind(position) == Status::ok, "rewind");
-    for (std::uint32_t i = 0; i < n; ++i) {
-      g_tokens[i] = static_cast<Token>(word(file));
-      g_wanted[i] = word(file);
+    const std::uint32_t position = word(file);
+    if (word(file)) require(session.set_source(read_inputs(file)) == Status::ok, "source");
+    const Sequence inputs = read_inputs(file);
+    const std::uint32_t rows = word(file);
+    require(rows <= sizeof g_wanted / 4 && io::read(g_wanted, file, 4 * rows) == 4 * rows, "rows");
+    if (model.config().main().use == Use::encode) {
+      const std::uint32_t* wanted = g_wanted;
+      require(session.encode(inputs, {compare_next, &wanted}) == Status::ok, "encode");
+      continue;
     }
-    run_stretch(session, n, random);
+    if (position != session.position()) require(session.rewind(position) == Status::ok, "rewind");
+    run_stretch(session, rows, random);
   }
   return true;
 }

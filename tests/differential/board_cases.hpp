@@ -5,7 +5,9 @@
 
 namespace heed::differential {
 
-inline constexpr std::uint32_t kBoardMagic = 0x68646366u;
-inline constexpr std::uint32_t kBoardImageBytes = 512 * 1024, kBoardArenaBytes = 512 * 1024, kBoardTokens = 256;
+inline constexpr std::uint32_t kBoardMagic = 0x68646367u;
+inline constexpr std::uint32_t kBoardImageBytes = 512 * 1024, kBoardArenaBytes = 512 * 1024;
+// Inputs and rows of one stretch, and floats of its feature vectors.
+inline constexpr std::uint32_t kBoardInputs = 256, kBoardFloats = 16384;
 
 }  // namespace heed::differential

@@ -5,6 +5,7 @@
 //   differential --deviations N     breaks each rule of SPEC.md, part 2, once: N cases must tell each from portable
 //   differential --write FILE --layout N [--count N]   models and their answers for a board (board_cases.cpp)
 //   differential --images FOLDER    the oracle against golden/spec_cases.txt (reference/write_cases.sh writes FOLDER)
+#include <algorithm>
 #include <chrono>
 #include <cinttypes>
 #include <cstdio>
@@ -16,7 +17,7 @@
 #include "platform/select.hpp"
 #include "tests/differential/board_cases.hpp"
 #include "tests/differential/model_cases.hpp"
-#include "tests/reference/spec_oracle.hpp"
+#include "tests/reference/spec_model.hpp"
 
 namespace heed {
 #if defined(__x86_64__)
@@ -182,38 +183,89 @@ int break_rules(const Options& o) {
 }
 
 // Models of one layout with the oracle's answers, as board_cases.cpp reads them: u32 words, images padded to 64 bytes.
-int write_cases(const Options& o) {
-  std::FILE* file = std::fopen(o.write.c_str(), "wb");
-  if (!file) return std::fprintf(stderr, "differential: cannot write %s\n", o.write.c_str()), 2;
-  const auto put = [file](std::uint64_t word) {
+class CaseFile {
+ public:
+  explicit CaseFile(const char* path) : file_(std::fopen(path, "wb")) {}
+  bool is_open() const { return file_ != nullptr; }
+  bool close() { return std::fclose(file_) == 0 && ok_; }
+  void put(std::uint64_t word) {
     const auto w = static_cast<std::uint32_t>(word);
-    return std::fwrite(&w, 4, 1, file) == 1;
-  };
-  bool ok = true;
+    put_bytes(&w, 4);
+  }
+  void put_bytes(const void* data, std::size_t bytes) { ok_ &= bytes == 0 || std::fwrite(data, bytes, 1, file_) == 1; }
+  void put(const Inputs& inputs) {
+    for (const std::uint64_t word : {std::uint64_t{inputs.n}, std::uint64_t{inputs.width}, inputs.types.size()})
+      put(word);
+    put_bytes(inputs.tokens.data(), 4 * inputs.tokens.size());
+    for (const std::uint8_t type : inputs.types) put(type);
+    put_bytes(inputs.vectors.data(), 4 * inputs.vectors.size());
+  }
+
+ private:
+  std::FILE* file_;
+  bool ok_ = true;
+};
+
+bool fits_a_board(const Inputs& inputs) { return inputs.n <= kBoardInputs && inputs.vectors.size() <= kBoardFloats; }
+
+// The rows that a stretch gives.
+std::size_t rows_of(const StackConfig& c, const Stretch& s) {
+  if (c.use == Use::generate) return s.inputs.n;
+  return c.pooling == Pooling::every ? positions_of(c, s.inputs.n) : 1;
+}
+
+int write_cases(const Options& o) {
+  CaseFile file(o.write.c_str());
+  if (!file.is_open()) return std::fprintf(stderr, "differential: cannot write %s\n", o.write.c_str()), 2;
   long written = 0;
   for (std::uint64_t seed = o.seed; written < o.count; ++seed) {
     ModelCase c(seed, true, false, static_cast<Layout>(o.layout));
-    if (c.image.size() > kBoardImageBytes || c.arena_bytes() > kBoardArenaBytes) continue;
+    bool fits = c.image.size() <= kBoardImageBytes && c.arena_bytes() <= kBoardArenaBytes;
+    for (const Stretch& s : c.stretches) fits = fits && fits_a_board(s.inputs);
+    for (const Inputs& source : c.sources) fits = fits && fits_a_board(source);
+    if (!fits) continue;
     const Words crcs = c.oracle();
     c.image.resize((c.image.size() + 63) / 64 * 64);
-    for (const std::uint64_t word : {std::uint64_t{kBoardMagic}, seed, std::uint64_t{c.image.size()},
-                                     std::uint64_t{c.max_seq}, std::uint64_t{c.stretches.size()}})
-      ok &= put(word);
-    ok &= std::fwrite(c.image.data(), c.image.size(), 1, file) == 1;
+    for (const std::uint64_t word :
+         {std::uint64_t{kBoardMagic}, seed, std::uint64_t{c.image.size()}, std::uint64_t{c.max_seq},
+          std::uint64_t{c.source_seq}, std::uint64_t{c.stretches.size()}})
+      file.put(word);
+    file.put_bytes(c.image.data(), c.image.size());
     std::size_t at = 0;
     for (const Stretch& s : c.stretches) {
-      ok &= put(s.position) && put(s.tokens.size());
-      for (const Token token : s.tokens) ok &= put(static_cast<std::uint32_t>(token)) && put(crcs[at++]);
+      file.put(s.position);
+      file.put(s.source >= 0);
+      if (s.source >= 0) file.put(c.sources[static_cast<std::size_t>(s.source)]);
+      file.put(s.inputs);
+      const std::size_t rows = rows_of(c.config.main(), s);
+      file.put(rows);
+      for (std::size_t i = 0; i < rows; ++i) file.put(crcs[at++]);
     }
     ++written;
   }
-  ok &= std::fclose(file) == 0;
-  return ok ? 0 : 2;
+  return file.close() ? 0 : 2;
+}
+
+// Inputs 0 .. n - 1 of a stack, as reference/make_random_image.py has them.
+spec::Sequence numbered_inputs(const spec::Config& c, std::int64_t n) {
+  spec::Sequence s;
+  for (std::int64_t i = 0; i < n; ++i) {
+    if (c.input == 0) {
+      s.tokens.push_back(static_cast<std::int32_t>((7 * i + 3) % c.vocab_size));
+      s.types.push_back(static_cast<int>(i % std::max<std::int64_t>(1, c.n_token_types)));
+      continue;
+    }
+    std::vector<float> x;
+    for (std::int64_t d = 0; d < (c.d_input ? c.d_input : c.d_model); ++d)
+      x.push_back(static_cast<float>((131 * i + 37 * d) % 255 - 127) / 64.0f);
+    s.vectors.push_back(x);
+  }
+  return s;
 }
 
 // The oracle against the Python that was written from SPEC.md alone.
 int check_images(const std::string& folder) {
-  constexpr std::uint32_t kTokens = 70, kPositions[] = {0, 1, 63, 64, 69};
+  constexpr std::int64_t kInputs = 70, kPositions[] = {0, 1, 63, 64, 69};
   std::FILE* file = std::fopen(HEED_SOURCE_DIR "/tests/golden/spec_cases.txt", "r");
   if (!file) return std::fprintf(stderr, "no tests/golden/spec_cases.txt\n"), 2;
   char line[256];
@@ -226,12 +278,18 @@ int check_images(const std::string& folder) {
     const char* error = image.open((folder + "/" + std::to_string(seed) + ".heed").c_str());
     bool right = !error && spec::crc32c(0, image.bytes().data(), image.bytes().size()) == image_crc;
     if (right) {
-      spec::Decoder decoder(image.bytes().data(), image.bytes().size());
-      int next = 0;
-      for (std::uint32_t i = 0; i < kTokens; ++i) {
-        const std::vector<float> logits =
-            decoder.step(static_cast<std::int32_t>((7 * i + 3) % decoder.config().vocab_size));
-        if (i == kPositions[next]) right &= spec::crc32c(0, logits.data(), logits.size() * 4) == crc[next++];
+      spec::Model model(image.bytes().data(), image.bytes().size());
+      const spec::Config& c = model.config();
+      if (c.cross_attention) model.set_source(numbered_inputs(model.source_config(), kInputs));
+      std::int64_t position = 0;
+      for (int i = 0; i < 5; ++i) {
+        std::vector<float> row;
+        if (c.use == 1)
+          row = model.encode(numbered_inputs(c, kPositions[i] + 1)).back();
+        else
+          for (; position <= kPositions[i]; ++position)
+            row = model.step(static_cast<std::int32_t>((7 * position + 3) % c.vocab_size));
+        right &= spec::crc32c(0, row.data(), row.size() * 4) == crc[i];
       }
     }
     ++(right ? passed : failed);

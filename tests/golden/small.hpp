@@ -47,7 +47,7 @@ inline quant::QuantizedMatrix small_matrix(Numbers& numbers, const TensorSlot& s
   if (slot.bias)
     for (std::uint32_t r = 0; r < m.rows; ++r) m.bias.push_back(0.25f * numbers.next());
   // Tokens that end a text or stand for nothing are never picked, so that a text goes on.
-  if (slot.role == Role::unembedding)
+  if (slot.role == Role::unembedding && slot.bias)
     for (std::uint32_t r = 0; r < 3; ++r) m.bias[r] = -64.0f;
   return m;
 }

@@ -300,5 +300,5 @@ TEST_CASE("stories260K: plain rows, folded gains, and the same image on every ho
   CHECK(report.quantize.matrix_error < 0.0065);
   CHECK(report.quantize.calibration_positions == 256);
   // Every bit of it; a change of the quantiser, the tokenizer tables or the metadata changes this number knowingly.
-  CHECK(kernels_portable.crc32c(0, image.data(), image.size()) == 0xd2577cedu);
+  CHECK(kernels_portable.crc32c(0, image.data(), image.size()) == 0xc03dc450u);
 }

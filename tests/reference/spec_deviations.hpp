@@ -23,6 +23,47 @@
 
 // section, name, what is done instead
 #define SPEC_DEVIATIONS(X)                                                                                           \
+  X("2.0", embedding_scale_is_left_out, "x as the embedding is")                                                     \
+  X("2.0", embedding_scale_comes_last, "(x + type) * embedding_scale")                                               \
+  X("2.0", token_types_are_left_out, "no token type")                                                                \
+  X("2.0", input_nan_goes_on, "a NaN of an input stays one")                                                         \
+  X("2.0", input_has_no_end, "inputs beyond 2^40")                                                                   \
+  X("2.0", input_keeps_small, "inputs below 2^-40")                                                                  \
+  X("2.0", convolution_drops_the_rest, "floor(n / stride) frames")                                                   \
+  X("2.0", convolution_begins_inside, "m = stride * t + 1")                                                          \
+  X("2.0", convolution_looks_back, "(c_{m+1}, c_m, c_{m-1})")                                                        \
+  X("2.0", convolution_repeats_the_edge, "c_0 for c_{-1} and c_{n-1} for c_n")                                       \
+  X("2.0", class_vectors_stand_behind, "class vectors behind the inputs")                                            \
+  X("2.0", class_vectors_have_no_position, "the first input has the row of position 0")                              \
+  X("2.0", learned_position_is_left_out, "no position embedding")                                                    \
+  X("2.0", learned_position_is_next, "of position + 1")                                                              \
+  X("2.0", input_norm_is_left_out, "x as the sum is")                                                                \
+  X("2.0", input_norm_comes_first, "the norm of x without its position")                                             \
+  X("2.0", heads_lie_the_other_way, "dimensions of heads interleaved")                                               \
+  X("2.0", order_of_sublayers, "side by side for in turn and the other way round")                                   \
+  X("2.0", changes_are_added_first, "x + (attention + feed_forward)")                                                \
+  X("2.0", two_norms_are_one, "the feed-forward layer reads the attention's norm")                                   \
+  X("2.0", after_norms_the_change, "x + normed(f(x))")                                                               \
+  X("2.0", both_norms_the_sum, "normed(x + f(norm(x)))")                                                             \
+  X("2.0", residual_is_left_out, "x = w_down * ...")                                                                 \
+  X("2.0", sites_share_groups, "the attention input's groups at the feed-forward input")                             \
+  X("2.0", cross_attention_comes_first, "in front of self-attention")                                                \
+  X("2.0", cross_attention_comes_last, "behind the feed-forward layer")                                              \
+  X("2.0", scales_are_shared, "attention_scale for cross_scale")                                                     \
+  X("2.0", final_norm_is_left_out, "x is quantised as it is")                                                        \
+  X("2.0", norm_goes_through_floats, "normed(x), then a block float, where a product reads it")                      \
+  X("2.0", first_is_last, "pooling first takes the last position and the other way round")                           \
+  X("2.0", mean_comes_before_norm, "the norm of the mean of x")                                                      \
+  X("2.0", mean_without_class_vectors, "the mean of what stands behind them")                                        \
+  X("2.0", mean_is_divided, "sum / n")                                                                               \
+  X("2.0", mean_keeps_small, "no snap of the mean")                                                                  \
+  X("2.0", dense_norm_is_left_out, "no norm behind the dense layer")                                                 \
+  X("2.0", output_heads_share_rows, "the rows of head 0")                                                            \
+  X("2.0", output_heads_share_a_position, "position 0 for all")                                                      \
+  X("2.0", logits_are_divided, "sum / k")                                                                            \
+  X("2.0", length_of_floats, "the sum of the squares of floats")                                                     \
+  X("2.0", length_divides, "y / sqrt(...)")                                                                          \
+  X("2.0", length_keeps_small, "no snap behind the division by the length")                                          \
   X("2.1", snap_is_left_out, "numerators keep what is below 2^-40")                                                  \
   X("2.1", snap_takes_the_border, "2^-40 itself becomes 0")                                                          \
   X("2.1", snap_keeps_the_sign, "-0 for what is negative and small")                                                 \
@@ -91,6 +132,10 @@
   X("2.5", gate_maximum_of_s, "M = max |s_i|")                                                                       \
   X("2.5", gate_and_up_are_exchanged, "F of the other one")                                                          \
   X("2.5", ungated_exponent, "e_a - 1 without a gate")                                                               \
+  X("2.5", gelu_quick_is_silu, "no 1.702")                                                                           \
+  X("2.5", tanh_is_even, "f for a_i < 0 too")                                                                        \
+  X("2.5", activated_exponent, "2^(e-16)")                                                                           \
+  X("2.5", none_is_rounded, "a block float of it")                                                                   \
   X("2.6", weight_of_power_is_cut, "T without 2^14")                                                                 \
   X("2.6", power_is_exact, "T[k] = round(32639 * 2^(-k/256))")                                                       \
   X("2.6", peak_is_32640, "B[0] = 32768")                                                                            \
@@ -121,6 +166,22 @@
   X("2.7", value_of_eight_bits, "n = 9 always")                                                                      \
   X("2.7", value_border, "n = 8 if (M + 128) >> 8 < 127")                                                            \
   X("2.7", zero_value_exponent, "v = 0 of a zero value")                                                             \
+  X("2.7", head_norm_is_left_out, "queries and keys as they are")                                                    \
+  X("2.7", head_norm_is_the_stacks, "norm for query_key_norm")                                                       \
+  X("2.7", local_phases_are_left_out, "the same phases in every layer")                                              \
+  X("2.7", local_phases_are_everywhere, "local phases in layers that see all keys too")                              \
+  X("2.7", cross_attention_is_turned, "rotation in cross-attention")                                                 \
+  X("2.7", cross_attention_is_causal, "source positions up to p")                                                    \
+  X("2.7", window_is_left_out, "no first key")                                                                       \
+  X("2.7", window_is_one_more, "|p - j| <= window")                                                                  \
+  X("2.7", window_looks_back_only, "no last key of a two-way window")                                                \
+  X("2.7", global_layers_are_left_out, "a window in every layer")                                                    \
+  X("2.7", global_layers_count_from_one, "(l + 1) mod global_every")                                                 \
+  X("2.7", alibi_is_cut, "no 2^11")                                                                                  \
+  X("2.7", alibi_has_no_end, "a bias below -2^23")                                                                   \
+  X("2.7", alibi_is_signed, "p - j for its magnitude")                                                               \
+  X("2.7", relative_looks_back, "j - p for p - j")                                                                   \
+  X("2.7", biases_share_a_head, "those of head 0")                                                                   \
   X("2.8", blocks_of_32, "32 keys in a block")                                                                       \
   X("2.8", blocks_from_first_visible, "blocks end at the query's position")                                          \
   X("2.8", maxima_of_all_blocks, "K and V over earlier blocks too")                                                  \
@@ -164,23 +225,16 @@
   X("2.9", group_powers_are_left_out, "2^p of products")                                                             \
   X("2.9", bias_comes_before_residual, "x + bias, then + product")                                                   \
   X("2.9", bias_is_left_out, "of products")                                                                          \
-  X("2.10", embedding_without_multiplier, "of a tied embedding with groups")                                         \
-  X("2.10", learned_position_is_left_out, "no position embedding")                                                   \
-  X("2.10", learned_position_is_next, "of position + 1")                                                             \
-  X("2.10", heads_lie_the_other_way, "dimensions of heads interleaved")                                              \
-  X("2.10", attention_is_parallel, "w_up of the norm in front of attention")                                         \
-  X("2.10", final_norm_is_left_out, "the residual vector is quantised as it is")                                     \
-  X("2.10", residual_is_left_out, "x = w_down * ...")                                                                \
-  X("2.10", sites_share_groups, "the attention input's groups at the feed-forward input")                            \
-  X("2.11", exp_is_fused, "q * r + c with one rounding")                                                             \
-  X("2.11", exp_is_reduced_once, "ln 2 in one piece")                                                                \
-  X("2.11", exp_rounds_down, "n = floor(t)")                                                                         \
-  X("2.11", exp_adds_one_first, "(q + 1) + r")                                                                       \
-  X("2.11", exp_square_is_last, "(q * r) * r")                                                                       \
-  X("2.11", exp_has_no_low_end, "x below -87")                                                                       \
-  X("2.11", exp_high_end, "x up to 87 only")                                                                         \
-  X("2.11", exp_of_nan_is_one, "a NaN counts as 0")                                                                  \
-  X("2.12", digest_without_ids, "logits only")                                                                       \
-  X("2.12", digest_ids_last, "the id behind its logits")                                                             \
-  X("2.12", digest_with_prompt, "prompt positions too")                                                              \
-  X("2.12", digest_of_next_logits, "the logits behind each token")
+  X("2.9", embedding_without_multiplier, "of a tied embedding with groups")                                          \
+  X("2.10", exp_is_fused, "q * r + c with one rounding")                                                             \
+  X("2.10", exp_is_reduced_once, "ln 2 in one piece")                                                                \
+  X("2.10", exp_rounds_down, "n = floor(t)")                                                                         \
+  X("2.10", exp_adds_one_first, "(q + 1) + r")                                                                       \
+  X("2.10", exp_square_is_last, "(q * r) * r")                                                                       \
+  X("2.10", exp_has_no_low_end, "x below -87")                                                                       \
+  X("2.10", exp_high_end, "x up to 87 only")                                                                         \
+  X("2.10", exp_of_nan_is_one, "a NaN counts as 0")                                                                  \
+  X("3.3", digest_without_ids, "logits only")                                                                        \
+  X("3.3", digest_ids_last, "the id behind its logits")                                                              \
+  X("3.3", digest_with_prompt, "prompt positions too")                                                               \
+  X("3.3", digest_of_next_logits, "the logits behind each token")

@@ -12,9 +12,17 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BEGIN = "<!-- dump begins -->"
 END = "<!-- dump ends -->"
-SECTIONS = {1: "config", 2: "directory", 3: "tokenizer", 4: "metadata", 5: "tensors"}
-ROLES = ["token_embedding", "rotary_phases", "attention_gain", "w_query", "w_key", "w_value_down", "w_value_up",
-         "key_offset", "ffn_gain", "w_gate", "w_up", "w_down", "final_gain", "unembedding"]
+SECTIONS = {1: "stacks", 2: "directory", 3: "tokenizer", 4: "metadata", 5: "tensors", 6: "source tokenizer", 7: "classes",
+            8: "generation"}
+HEADS = ["w_query", "w_key", "w_value_down", "w_value_up", "key_offset", "query_gain", "query_norm_bias", "key_gain",
+         "key_norm_bias"]
+ROLES = [["token_embedding", "position_embedding", "token_type_embedding", "class_vectors", "input_projection",
+          "convolution_1", "convolution_2", "input_gain", "input_norm_bias", "rotary_phases", "local_rotary_phases",
+          "score_bias"],
+         ["attention_gain", "attention_norm_bias", *HEADS, "attention_after_gain", "attention_after_bias", "", "", "",
+          "ffn_gain", "ffn_norm_bias", "w_gate", "w_up", "w_down", "ffn_after_gain", "ffn_after_bias"],
+         ["cross_gain", "cross_norm_bias", *(f"cross_{name}" for name in HEADS), "cross_after_gain", "cross_after_bias"],
+         ["final_gain", "final_norm_bias", "dense", "dense_gain", "dense_norm_bias", "unembedding"]]
 
 
 def headings(image):
@@ -30,8 +38,11 @@ def headings(image):
         if kind == 5:
             tensors = offset
     for i in range(directory[1] // 32):
-        role, _, _, _, layer, group, rows, cols, offset64 = struct.unpack_from("<BBBBHHIII", image, directory[0] + 32 * i)
-        at.setdefault(tensors + 64 * offset64, []).append(f"layer {layer} {ROLES[role]} [{rows}, {cols}]")
+        role, _, _, stack, layer, _, rows, cols, offset64 = struct.unpack_from("<BBBBHHIII", image, directory[0] + 32 * i)
+        part, name = role >> 5, ROLES[role >> 5][role & 31]
+        where = [f"stack {stack}"] if stack else []
+        where += [f"layer {layer}"] if part in (1, 2) else []
+        at.setdefault(tensors + 64 * offset64, []).append(" ".join([*where, f"{name} [{rows}, {cols}]"]))
     return at
 
 

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 namespace spec {
@@ -323,13 +322,15 @@ Floats norm_as_floats(const Floats& x, const Floats* gain, const Floats* bias, f
 // ---- 2.5 ----------------------------------------------------------------------------------------------------------
 namespace {
 
-enum { kRelu, kGeluTanh, kGeluErf, kSilu };
+enum { kRelu, kGeluTanh, kGeluErf, kSilu, kGeluQuick, kTanh, kNone };
 
 const Integers& factor_table(int activation) {
   static const std::vector<Integers> tables = [] {
-    std::vector<Integers> t(4, Integers(257));
+    std::vector<Integers> t(6, Integers(257));
     for (int j = 0; j <= 256; ++j) {
       const double a = j / 16.0, root = std::sqrt(2.0 / 3.14159265358979323846);
+      t[kGeluQuick][j] = std::lround(32767 / (1 + std::exp(-1.702 * a)));
+      t[kTanh][j] = std::lround(32767 * std::tanh(a));
       t[kRelu][j] = 32767;
       t[kGeluTanh][j] = std::lround(32767 * (1 + std::tanh(root * (a + 0.044715 * a * a * a))) / 2);
       t[kGeluErf][j] = std::lround(32767 * (1 + std::erf(a / std::sqrt(2.0))) / 2);
@@ -339,14 +340,12 @@ const Integers& factor_table(int activation) {
   }();
   if (is(D::gelus_are_exchanged) && (activation == kGeluTanh || activation == kGeluErf))
     activation = kGeluTanh + kGeluErf - activation;
+  if (is(D::gelu_quick_is_silu) && activation == kGeluQuick) activation = kSilu;
   return tables[static_cast<std::size_t>(activation)];
 }
 
-}  // namespace
-
-std::int64_t activated(std::int64_t a, int e, int activation) {
-  if (is(D::relu_is_exact) && activation == kRelu) return std::max<int64_t>(a, 0);
-  const Integers& S = factor_table(activation);
+// f of |a| * 2^(e - 15), before the sign of a takes part.
+int64_t interpolated(const Integers& S, int64_t a, int e) {
   const int left = e - 3;
   int64_t t = std::abs(a);
   if (left >= 0)
@@ -356,8 +355,15 @@ std::int64_t activated(std::int64_t a, int e, int activation) {
   t = is(D::gate_wraps) ? t & 65535 : std::min<int64_t>(t, 65535);
   const auto j = static_cast<std::size_t>(t >> 8);
   const int64_t r = t & 255;
-  int64_t f = S[j];
-  if (!is(D::factor_is_a_step)) f += ((S[j + 1] - S[j]) * r + (is(D::factor_is_cut) ? 0 : 128)) >> 8;
+  if (is(D::factor_is_a_step)) return S[j];
+  return S[j] + (((S[j + 1] - S[j]) * r + (is(D::factor_is_cut) ? 0 : 128)) >> 8);
+}
+
+}  // namespace
+
+std::int64_t activated(std::int64_t a, int e, int activation) {
+  if (is(D::relu_is_exact) && activation == kRelu) return std::max<int64_t>(a, 0);
+  int64_t f = interpolated(factor_table(activation), a, e);
   if (a < 0 && !is(D::negative_factor_is_equal)) f = (is(D::negative_factor_from_32768) ? 32768 : 32767) - f;
   return (a * f + (is(D::gate_product_is_cut) ? 0 : 1 << 14)) >> 15;
 }
@@ -384,6 +390,23 @@ Activation gated(const Floats& gate, const Floats* up, int activation, int group
   if (is(D::gate_maximum_of_s)) s.M = largest(s.s);
   s.e = up ? a.e + b.e - 15 - L : a.e - L - (is(D::ungated_exponent) ? 1 : 0);
   return limited(quantise(s, group), 1.0f, D::gate_scale_below_2_50, D::gate_scale_above_2_40);
+}
+
+Floats activated(const Floats& x, int activation) {
+  if (activation == kNone && !is(D::none_is_rounded)) return x;
+  const Block b = block_float(x);
+  Floats y(x.size(), 0.0f);
+  for (std::size_t i = 0; i < x.size() && b.M != 0; ++i) {
+    const int64_t a = b.s[i];
+    if (activation == kTanh) {
+      const int64_t f = interpolated(factor_table(kTanh), a, b.e);
+      y[i] = to_float(a < 0 && !is(D::tanh_is_even) ? -f : f) * power(-15);
+    } else {
+      y[i] = to_float(activation == kNone ? a : activated(a, b.e, activation)) *
+             power(b.e - (is(D::activated_exponent) ? 16 : 15));
+    }
+  }
+  return y;
 }
 
 // ---- 2.6 ----------------------------------------------------------------------------------------------------------
@@ -521,6 +544,18 @@ Value make_value(const Floats& x) {
   return value;
 }
 
+std::int64_t alibi_bias(std::int64_t slope, std::int64_t distance) {
+  const int64_t fall = (slope * distance + (is(D::alibi_is_cut) ? 0 : 1 << 11)) >> 12;
+  return is(D::alibi_has_no_end) ? -fall : -std::min<int64_t>(fall, 1 << 23);
+}
+
+std::size_t relative_distance(std::int64_t ahead, std::int64_t n_distances, bool two_way) {
+  if (is(D::relative_looks_back)) ahead = -ahead;
+  if (!two_way) return static_cast<std::size_t>(std::max<int64_t>(0, std::min<int64_t>(ahead, n_distances - 1)));
+  const int64_t half = (n_distances - 1) / 2;
+  return static_cast<std::size_t>(std::max(-half, std::min(ahead, half)) + half);
+}
+
 // ---- 2.8 ----------------------------------------------------------------------------------------------------------
 Sums::Sums(std::size_t value_dim) : numerators(value_dim, 0.0f) {
   reference = is(D::merge_begins_at_zero) ? 0 : -(1 << 24);
@@ -627,8 +662,8 @@ void attend_block(Sums& sums, const Activation& query, const Cache& cache, std::
   int64_t denominator = 0;
   Integers N(sums.numerators.size(), 0);
   for (std::size_t k = from; k < last; ++k) {
-    const int64_t e = biased ? weight_at(std::min<int64_t>(t[k - first] - B, 32767) + slope.z)
-                             : weight_of(U - u[k - first], slope);
+    const int64_t e =
+        biased ? weight_at(std::min<int64_t>(t[k - first] - B, 32767) + slope.z) : weight_of(U - u[k - first], slope);
     const int n = std::max(0, std::min(V - cache.values[k].v, 31));
     const int64_t p = (e + (is(D::fold_is_rounded) && n > 0 ? int64_t{1} << (n - 1) : 0)) >> n;
     denominator += is(D::denominator_is_folded) ? p : e;
@@ -723,74 +758,6 @@ Floats embedding(const Matrix& m, std::size_t row) {
     x[c] = to_float(w) * m.scales[row];
   }
   return x;
-}
-
-// ---- 2.11 and 2.12 ------------------------------------------------------------------------------------------------
-namespace {
-
-std::uint32_t bits(float x) {
-  std::uint32_t b;
-  std::memcpy(&b, &x, 4);
-  return b;
-}
-
-}  // namespace
-
-float exponential(float x) {
-  if (is(D::exp_of_nan_is_one) && nan(x)) x = 0.0f;
-  if (!is(D::exp_has_no_low_end) || nan(x)) x = x > -87.0f ? x : -87.0f;
-  const float high = is(D::exp_high_end) ? 87.0f : 88.0f;
-  x = x < high ? x : high;
-  float t = x * 1.44269504f;
-  if (is(D::exp_rounds_down)) t = std::floor(t);
-  t = t + 12582912.0f;
-  const float n = t - 12582912.0f;
-  float r = x - n * 0.693359375f;
-  const float rest = n * -2.12194440e-4f;
-  r = is(D::exp_is_reduced_once) ? x - n * 0.69314718056f : r - rest;
-  const auto step = [r](float q, float c) { return multiply_add(q, r, c, D::exp_is_fused); };
-  float q = step(0.008312501013278961f, 0.041890330612659454f);
-  q = step(q, 0.16667115688323975f);
-  q = step(q, 0.499992311000824f);
-  const float z = r * r;
-  q = is(D::exp_square_is_last) ? (q * r) * r : q * z;
-  q = is(D::exp_adds_one_first) ? (q + 1.0f) + r : (q + r) + 1.0f;
-  const std::uint32_t result = bits(q) + (bits(t) << 23);
-  float y;
-  std::memcpy(&y, &result, 4);
-  return y;
-}
-
-std::uint32_t sample_weight(float logit, float largest_logit, float inverse_temperature) {
-  const float difference = logit - largest_logit;
-  const float scaled = exponential(difference * inverse_temperature) * 4194304.0f;
-  return bits(scaled + 8388608.0f) & 0x7FFFFF;
-}
-
-std::uint32_t crc32c(std::uint32_t crc, const void* data, std::size_t bytes) {
-  static const std::vector<std::uint32_t> table = [] {
-    std::vector<std::uint32_t> t(256);
-    for (std::uint32_t i = 0; i < 256; ++i) {
-      t[i] = i;
-      for (int bit = 0; bit < 8; ++bit) t[i] = (t[i] >> 1) ^ (t[i] & 1 ? 0x82F63B78u : 0u);
-    }
-    return t;
-  }();
-  const auto* p = static_cast<const unsigned char*>(data);
-  crc = ~crc;
-  for (std::size_t i = 0; i < bytes; ++i) crc = (crc >> 8) ^ table[(crc ^ p[i]) & 255];
-  return ~crc;
-}
-
-std::uint32_t digest(const std::vector<std::int32_t>& text, std::size_t prompt, const std::vector<Floats>& logits) {
-  std::uint32_t crc = 0;
-  for (std::size_t i = is(D::digest_with_prompt) ? 1 : prompt; i < text.size(); ++i) {
-    const Floats& l = logits[is(D::digest_of_next_logits) ? i : i - 1];
-    if (!is(D::digest_without_ids) && !is(D::digest_ids_last)) crc = crc32c(crc, &text[i], 4);
-    crc = crc32c(crc, l.data(), 4 * l.size());
-    if (is(D::digest_ids_last)) crc = crc32c(crc, &text[i], 4);
-  }
-  return crc;
 }
 
 }  // namespace spec

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// spec_oracle.hpp: heed's numerics once more, from SPEC.md parts 1, 2 and 4: an image's logits, and each step on its
-// own. Plain scalar code over vectors of 64-bit integers and floats; shares nothing with runtime/ and platform/.
+// spec_oracle.hpp: heed's numerics once more, from SPEC.md part 2, each step on its own (spec_model.hpp has whole
+// models). Plain scalar code over vectors of 64-bit integers and floats; shares nothing with runtime/ and platform/.
 //
 // `broken` names one rule that is broken on purpose (spec_deviations.hpp).
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <map>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -60,6 +58,7 @@ Floats norm_as_floats(const Floats& x, const Floats* gain, const Floats* bias, f
 // 2.5: activation as in 1.3; up is null without a gate.
 std::int64_t activated(std::int64_t a, int e, int activation);  // a * F(a) of one s16 value: (a_i * f + 2^14) >> 15
 Activation gated(const Floats& gate, const Floats* up, int activation, int group);
+Floats activated(const Floats& x, int activation);  // as floats
 
 // 2.7
 std::int64_t sine(std::uint32_t phase);
@@ -86,6 +85,10 @@ Activation make_query(const Floats& x, const Rotation& rotation);
 Key make_key(const Floats& x, const Rotation& rotation, const Offset& offset);
 Value make_value(const Floats& x);
 
+// Biases of scores: of a key that far away, and where in a table that of a key so far ahead of the query stands.
+std::int64_t alibi_bias(std::int64_t slope, std::int64_t distance);
+std::size_t relative_distance(std::int64_t ahead, std::int64_t n_distances, bool two_way);
+
 // 2.8
 struct Sums {
   Floats numerators;
@@ -109,7 +112,7 @@ void attend_block(Sums& sums, const Activation& query, const Cache& cache, std::
                   float attention_scale, const Sight& sight = {});
 Floats finish(const Sums& sums);
 
-// 1.4 and 2.9
+// 2.9
 struct Matrix {
   std::int64_t rows = 0, cols = 0;
   int group = 0;
@@ -121,48 +124,11 @@ Floats product(const Matrix& matrix, const Activation& a);
 void add_product(Floats& x, const Matrix& matrix, const Activation& a);
 Floats embedding(const Matrix& matrix, std::size_t row);
 
-// 2.11, and the sampler's weight that it serves for (3.2)
+// 2.10, and the sampler's weight that it serves for (3.2)
 float exponential(float x);
 std::uint32_t sample_weight(float logit, float largest, float inverse_temperature);
 
-// 1.3
-struct Config {
-  int norm, activation, gated, position_table, position, pairing, tied, biases, flags;
-  std::int64_t d_model, d_ff, n_layers, n_heads, n_kv_heads, head_dim, vocab_size, max_seq, rotary_dims;
-  float epsilon, attention_scale;
-  int groups[5];
-};
-
-class Decoder {
- public:
-  // Throws std::runtime_error for what it cannot read.
-  Decoder(const std::uint8_t* image, std::size_t bytes);
-  const Config& config() const { return config_; }
-  // The logits behind one more token.
-  Floats step(std::int32_t token);
-  void rewind(std::size_t position);
-
- private:
-  struct Tensor {
-    Matrix matrix;
-    Floats floats;
-    std::vector<std::uint32_t> phases;
-    std::vector<Offset> offsets;  // of each KV head
-  };
-  const Tensor* find(int role, std::int64_t layer = 0) const;
-  const Matrix& matrix(int role, std::int64_t layer = 0) const { return find(role, layer)->matrix; }
-  const Floats* floats(int role, std::int64_t layer) const;
-  void read_tensors(const std::uint8_t* directory, const std::uint8_t* section, std::size_t bytes);
-  Activation norm(const Floats& x, int gain_role, int bias_role, std::int64_t layer, int site) const;
-  Floats attend(std::int64_t layer, const Activation& h, const Rotation& rotation);
-
-  Config config_;
-  std::map<std::pair<int, std::int64_t>, Tensor> tensors_;
-  std::vector<Cache> caches_;  // [n_layers, n_kv_heads]
-  std::size_t position_ = 0;
-};
-
-// 2.12: CRC over what `generated` tokens were picked from. logits[i] are those behind token i of the whole text.
+// 3.3: CRC over what `generated` tokens were picked from. logits[i] are those behind token i of the whole text.
 std::uint32_t digest(const std::vector<std::int32_t>& text, std::size_t prompt, const std::vector<Floats>& logits);
 
 }  // namespace spec

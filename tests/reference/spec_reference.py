@@ -16,8 +16,8 @@ import sys
 
 import numpy as np
 
-from spec_image import (ATTENTION_INPUT, DOWN_INPUT, FFN_INPUT, UNEMBEDDING_INPUT, VALUE_UP_INPUT, BadImage, Image,
-                        crc32c)
+import spec_image as si
+from spec_image import BadImage, Image, crc32c
 
 np.seterr(all="ignore")
 F = np.float32
@@ -121,34 +121,92 @@ def shifted(s, M):
     return (s << L, M << L, L) if L >= 0 else (s >> -L, M >> -L, L)
 
 
-def layer_norm(x, gain, bias, epsilon, group):
+def centred(x, epsilon):
+    """c_i as a block float and the factor; a block of zeros where no element differs from the mean."""
     n, block = len(x), block_float(x)
-    centred = block.s - (2 * int(block.s.sum()) + n) // (2 * n)
-    C = int(np.abs(centred).max()) if block.M else 0
+    c = block.s - (2 * int(block.s.sum()) + n) // (2 * n)
+    C = int(np.abs(c).max()) if block.M else 0
     if C == 0:
-        return zero_activation(n) if bias is None else scaled(quantise(block_float(bias), group), F(1))
-    c, M, L = shifted(centred, C)
+        return Block(np.zeros(n, np.int64), 0), F(0)
+    c, M, L = shifted(c, C)
     block = Block(c, block.e - L, M)
-    factor = norm_factor(quantise(block), epsilon)
-    if gain is None and bias is None:
-        return scaled(quantise(block, group), factor)
-    y = to_float(c) * (power(block.e - 15) * factor)
+    return block, norm_factor(quantise(block), epsilon)
+
+
+def with_gain_and_bias(block, factor, gain, bias):
+    y = to_float(block.s) * (power(block.e - 15) * factor)
     if gain is not None:
         y = y * gain
     if bias is not None:
         y = y + bias
-    return scaled(quantise(block_float(y), group), F(1))
+    return y
+
+
+def layer_norm(x, gain, bias, epsilon, group):
+    block, factor = centred(x, epsilon)
+    if block.M == 0:
+        return zero_activation(len(x)) if bias is None else scaled(quantise(block_float(bias), group), F(1))
+    if gain is None and bias is None:
+        return scaled(quantise(block, group), factor)
+    return scaled(quantise(block_float(with_gain_and_bias(block, factor, gain, bias)), group), F(1))
+
+
+def normed(layer, x, gain, bias, epsilon):
+    """Layer norm or RMS norm as floats."""
+    if layer:
+        block, factor = centred(x, epsilon)
+        if block.M == 0:
+            y = np.zeros(len(x), F) if bias is None else bias
+        else:
+            y = with_gain_and_bias(block, factor, gain, bias)
+        return snap(y)
+    block = block_float(x)
+    if block.M == 0:
+        return np.zeros(len(x), F)
+    y = x * norm_factor(quantise(block), epsilon)
+    return snap(y if gain is None else y * gain)
 
 
 # 2.5: activations.
 
-RELU, GELU_TANH, GELU_ERF, SILU = range(4)
-SHARE = {RELU: lambda a: 1,
-         GELU_TANH: lambda a: (1 + math.tanh(math.sqrt(2 / math.pi) * (a + 0.044715 * a ** 3))) / 2,
-         GELU_ERF: lambda a: (1 + math.erf(a / math.sqrt(2))) / 2,
-         SILU: lambda a: 1 / (1 + math.exp(-a))}
+SHARE = {si.RELU: lambda a: 1,
+         si.GELU_TANH: lambda a: (1 + math.tanh(math.sqrt(2 / math.pi) * (a + 0.044715 * a ** 3))) / 2,
+         si.GELU_ERF: lambda a: (1 + math.erf(a / math.sqrt(2))) / 2,
+         si.SILU: lambda a: 1 / (1 + math.exp(-a)),
+         si.GELU_QUICK: lambda a: 1 / (1 + math.exp(-1.702 * a)),
+         si.TANH: math.tanh}
 FACTOR = {activation: np.array([round(32767 * share(j / 16)) for j in range(257)], np.int64)
           for activation, share in SHARE.items()}
+
+
+def interpolated(a, activation):
+    """f of |a|, a a block float."""
+    S = FACTOR[activation]
+    level = np.abs(a.s)
+    level = level << min(a.e - 3, 16) if a.e >= 3 else level >> (3 - a.e)
+    level = np.minimum(level, 65535)
+    j, part = level >> 8, level & 255
+    f = S[j] + (((S[j + 1] - S[j]) * part + 128) >> 8)
+    return f
+
+
+def times_factor(a, activation):
+    f = interpolated(a, activation)
+    f = np.where(a.s < 0, 32767 - f, f)
+    return (a.s * f + 2 ** 14) >> 15
+
+
+def activated(x, activation):
+    """As floats."""
+    if activation == si.NONE:
+        return x
+    a = block_float(x)
+    if a.M == 0:
+        return np.zeros(len(x), F)
+    if activation == si.TANH:
+        f = interpolated(a, activation)
+        return to_float(np.where(a.s < 0, -f, f)) * power(-15)
+    return to_float(times_factor(a, activation)) * power(a.e - 15)
 
 
 def gated(gate, up, activation, group):
@@ -156,14 +214,7 @@ def gated(gate, up, activation, group):
     a, b = block_float(gate), None if up is None else block_float(up)
     if a.M == 0 or (b is not None and b.M == 0):
         return zero_activation(len(gate))
-    S = FACTOR[activation]
-    level = np.abs(a.s)
-    level = level << min(a.e - 3, 16) if a.e >= 3 else level >> (3 - a.e)
-    level = np.minimum(level, 65535)
-    j, part = level >> 8, level & 255
-    f = S[j] + (((S[j + 1] - S[j]) * part + 128) >> 8)
-    f = np.where(a.s < 0, 32767 - f, f)
-    h, e = (a.s * f + 2 ** 14) >> 15, a.e
+    h, e = times_factor(a, activation), a.e
     if b is not None:
         h, e = h * b.s, a.e + b.e - 15
     H = int(np.abs(h).max())
@@ -240,21 +291,43 @@ def make_value(block):
     return (block.s + 2 ** (shift - 1)) >> shift, block.e - 15 + shift
 
 
+def first_and_last(position, n, causal, window):
+    """The keys that a query sees: the first, and the one behind the last. window is 0 in a layer that sees all."""
+    first, last = 0, position + 1 if causal else n
+    if window:
+        first, last = max(0, position - window + 1), min(last, position + window)
+    return first, last
+
+
+def alibi_bias(slope, distance):
+    return -min((slope * distance + 2 ** 11) >> 12, 2 ** 23)
+
+
+def relative_column(ahead, n_distances, causal):
+    """ahead: position of the query less that of the key."""
+    if causal:
+        return min(ahead, n_distances - 1)
+    half = (n_distances - 1) // 2
+    return max(-half, min(ahead, half)) + half
+
+
 # 2.8: attention.
 
 class Cache:
     """Keys and values of one layer and one key head, one row for each position."""
 
-    def __init__(self, positions, head_dim):
-        self.key, self.value = (np.zeros((positions, head_dim), np.int64) for _ in range(2))
+    def __init__(self, positions, head_dim, value_dim):
+        self.key, self.value = (np.zeros((positions, dim), np.int64) for dim in (head_dim, value_dim))
         self.m, self.ek, self.ev = (np.zeros(positions, np.int64) for _ in range(3))
 
 
-def attend_block(query, cache, keys, attention_scale):
-    """One query, one block: N, D, V, ref. keys: the slice of visible positions."""
-    ek, ev = cache.ek[keys], cache.ev[keys]
-    K, V = int(ek.max()), int(ev.max())
-    u = ((cache.key[keys] @ query.q) * cache.m[keys]) >> np.minimum(K - ek, 31)
+def attend_block(query, cache, keys, attention_scale, hidden=0, bias=None):
+    """One query, one block: N, D, V, ref. keys: the slice of the block's positions up to the last visible one, of which
+    the first `hidden` are not seen; bias: of each key that is."""
+    K, V = int(cache.ek[keys].max()), int(cache.ev[keys].max())
+    seen = slice(keys.start + hidden, keys.stop)
+    ek, ev = cache.ek[seen], cache.ev[seen]
+    u = ((cache.key[seen] @ query.q) * cache.m[seen]) >> np.minimum(K - ek, 31)
     U = int(u.max())
     unit = (query.scale * (attention_scale * LOG2E)) * power(K)
     fine = unit * power(25)
@@ -267,14 +340,22 @@ def attend_block(query, cache, keys, attention_scale):
         if mant > 32767 or shift < 0:
             mant = 32767
         shift = min(max(shift, 0), 31)
+    if bias is None:
+        dist = np.minimum((U - u) >> shift, 32767)
+        depth = (dist * mant + 2 ** 14) >> 15
+    else:
+        dist = np.minimum((U - u) >> shift, 2 ** 24 - 1)
+        depth = (dist >> 16) * mant * 2 + (((dist & 65535) * mant + 2 ** 14) >> 15) - bias
+        least = int(depth.min())
+        best = np.clip(best - to_float(least) * power(-10), -power(20), power(20))
+        depth = np.minimum(depth - least, 32767)
     ref = int(np.ceil(best))
     start = int(np.rint((to_float(ref) - best) * F(1024))) + 2 + 1024
-    dist = np.minimum((U - u) >> shift, 32767)
-    depth = ((dist * mant + 2 ** 14) >> 15) + start
+    depth = depth + start
     down = np.minimum(depth >> 10, 31)
     weight = (2 * T[(depth >> 2) & 255] + (1 << (down - 1))) >> down
     folded = weight >> np.minimum(V - ev, 31)
-    return folded @ cache.value[keys], int(weight.sum()), V, ref
+    return folded @ cache.value[seen], int(weight.sum()), V, ref
 
 
 class Sums:
@@ -295,11 +376,13 @@ class Sums:
         return self.numerator * (F(1) / self.denominator)
 
 
-def attend(query, cache, length, attention_scale):
-    """One query head over the positions 0 .. length - 1."""
+def attend(query, cache, first, last, attention_scale, bias_of=None):
+    """One query head over the positions first .. last - 1; bias_of(position) or None."""
     sums = Sums(cache.value.shape[1])
-    for first in range(0, length, 64):
-        sums.merge(*attend_block(query, cache, slice(first, min(first + 64, length)), attention_scale))
+    for block in range(first // 64 * 64, last, 64):
+        seen, behind = max(block, first), min(block + 64, last)
+        bias = None if bias_of is None else np.array([bias_of(j) for j in range(seen, behind)], np.int64)
+        sums.merge(*attend_block(query, cache, slice(block, behind), attention_scale, seen - block, bias))
     return sums.output()
 
 
@@ -315,82 +398,269 @@ def embedding(matrix, row):
     return to_float(matrix.weights[row]) * matrix.scale[row]
 
 
-# 2.0: the decoder.
+# 2.0: stacks.
+
+def input_vector(x):
+    x = np.where(np.isnan(x), F(0), x)
+    return snap(np.clip(x, -power(40), power(40)))
+
+
+def three_frames(frames, m):
+    """c_{m-1}, c_m, c_{m+1} side by side, zeros where there is none."""
+    absent = np.zeros(len(frames[0]), F)
+    return np.concatenate([frames[c] if 0 <= c < len(frames) else absent for c in (m - 1, m, m + 1)])
+
+
+def added(vectors):
+    """One float addition for each +, from the first on."""
+    total = vectors[0]
+    for vector in vectors[1:]:
+        total = total + vector
+    return total
+
+
+def mean_of(vectors):
+    return snap(added(vectors) * (F(1) / to_float(len(vectors))))
+
+
+def unit_length(y):
+    a = quantise(block_float(y))
+    if not a.scale:
+        return np.zeros(len(y), F)
+    return snap(y * (F(1) / np.sqrt((a.scale * a.scale) * to_float((a.q * a.q).sum()))))
+
 
 def no_trace(name, value):
-    """What a Decoder tells of every step: a float array, an Activation, a Block, or numbers."""
+    """What a Stack tells of every step: a float array, an Activation, a Block, or numbers."""
 
 
-class Decoder:
-    def __init__(self, image, positions, trace=no_trace):
-        c = image.config
-        self.image, self.config, self.position, self.trace = image, c, 0, trace
-        self.epsilon, self.attention_scale = F(c.norm_epsilon), F(c.attention_scale)
-        self.phases = image.tensor(1).astype(np.int64) if c.position == 3 else None
-        self.unembedding = image.tensor(0 if c.tied_unembedding else 13)
-        self.caches = [[Cache(positions, c.head_dim) for _ in range(c.n_kv_heads)] for _ in range(c.n_layers)]
+class Stack:
+    """The positions that were taken stay: to generate, they come one by one."""
+
+    def __init__(self, image, index, positions, source_positions=0, trace=no_trace):
+        c = image.stacks[index]
+        self.image, self.index, self.config, self.trace = image, index, c, trace
+        self.epsilon = F(c.norm_epsilon)
+
+        def caches(n):
+            return [[Cache(n, c.head_dim, c.value_dim) for _ in range(c.n_kv_heads)] for _ in range(c.n_layers)]
+        self.caches = {0: caches(positions), si.CROSS: caches(source_positions)}
+        self.source_length = 0
+
+    def tensor(self, role, layer=0):
+        return self.image.tensor(self.index, role, layer)
 
     def told(self, name, value):
         self.trace(name, value)
         return value
 
-    def norm(self, x, gain, bias, site):
+    # Norms, and what is quantised at a site.
+
+    def norm(self, x, gain_role, layer, site):
+        gain, bias, group = self.tensor(gain_role, layer), self.tensor(gain_role + 1, layer), self.config.groups[site]
+        if self.config.norm == si.RMS:
+            return self.told(f"site {site}", rms_norm(x, gain, self.epsilon, group))
+        return self.told(f"site {site}", layer_norm(x, gain, bias, self.epsilon, group))
+
+    def normed(self, x, gain_role, layer=0):
+        return normed(self.config.norm == si.LAYER, x, self.tensor(gain_role, layer), self.tensor(gain_role + 1, layer),
+                      self.epsilon)
+
+    def quantised(self, x, site):
+        return self.told(f"site {site}", quantise(block_float(x), self.config.groups[site]))
+
+    # Input.
+
+    def convolved(self, frames, role, stride, site):
+        n = (len(frames) - 1) // stride + 1
+        return [activated(product(self.tensor(role), self.quantised(three_frames(frames, stride * t), site)),
+                          self.config.activation) for t in range(n)]
+
+    def token_vector(self, token, kind):
+        x = embedding(self.tensor(si.TOKEN_EMBEDDING), token) * F(self.config.embedding_scale)
+        types = self.tensor(si.TOKEN_TYPE_EMBEDDING)
+        return x if types is None else x + embedding(types, kind)
+
+    def input(self, inputs, types, first):
         c = self.config
-        if c.norm == 0:
-            activation = rms_norm(x, gain, self.epsilon, c.groups[site])
+        if c.input == si.TOKENS:
+            x = [self.token_vector(token, kind) for token, kind in zip(inputs, types or [0] * len(inputs))]
+        elif c.input == si.VECTORS:
+            x = [input_vector(v) for v in inputs]
+        elif c.input == si.PROJECTED:
+            x = [product(self.tensor(si.INPUT_PROJECTION), self.quantised(v, si.INPUT)) for v in inputs]
         else:
-            activation = layer_norm(x, gain, bias, self.epsilon, c.groups[site])
-        return self.told(f"site {site}", activation)
+            x = self.convolved(inputs, si.CONVOLUTION_1, c.stride_1, si.INPUT)
+            if c.second_convolution:
+                x = self.convolved(x, si.CONVOLUTION_2, c.stride_2, si.CONVOLUTION_INPUT)
+        x = [embedding(self.tensor(si.CLASS_VECTORS), p) for p in range(c.n_class_vectors)] + x
+        if c.position_table:
+            x = [v + embedding(self.tensor(si.POSITION_EMBEDDING), first + p) for p, v in enumerate(x)]
+        if c.input_norm:
+            x = [self.normed(v, si.INPUT_GAIN) for v in x]
+        return x
 
-    def turned(self, block):
-        """A head of query or key at this position."""
-        if self.phases is None:
-            return block
-        return rotate(block, self.phases * self.position, self.config.rotary_pairing)
+    # 2.7: keys and queries.
 
-    def store(self, layer, head, key, value):
-        """key, value: floats of one head."""
-        block = block_float(key)
-        was_zero = block.M == 0
-        block = self.turned(block)
-        offset = self.image.tensor(7, layer)
-        if offset:
-            block = subtract_offset(block, was_zero, offset[0][head], int(offset[1][head]))
-        cache, p = self.caches[layer][head], self.position
-        cache.key[p], cache.m[p], cache.ek[p] = self.told("key", make_key(normalise(block)))
-        cache.value[p], cache.ev[p] = self.told("value", make_value(block_float(value)))
+    def head(self, x, gain_role, layer, position, cross):
+        """A head of query or key as a block float, and whether it was zero."""
+        c = self.config
+        if c.query_key_norm:
+            x = normed(c.query_key_norm == 2, x, self.tensor(gain_role, layer), self.tensor(gain_role + 1, layer),
+                       self.epsilon)
+        block = block_float(x)
+        if cross or c.position != si.ROTARY or block.M == 0:
+            return block, block.M == 0
+        local = c.local_rotary and not c.sees_all(layer)
+        phases = self.tensor(si.LOCAL_ROTARY_PHASES if local else si.ROTARY_PHASES).astype(np.int64)
+        return rotate(block, phases * position, c.rotary_pairing), False
 
-    def attention(self, layer, y):
-        c, tensor = self.config, self.image.tensor
-        query, key, value = (product(tensor(role, layer), y).reshape(-1, c.head_dim) for role in (3, 4, 5))
-        for head in range(c.n_kv_heads):
-            self.store(layer, head, key[head], value[head])
+    def keep(self, cross, layer, position, y):
+        c = self.config
+        key = product(self.tensor(si.W_KEY + cross, layer), y).reshape(-1, c.head_dim)
+        value = product(self.tensor(si.W_VALUE_DOWN + cross, layer), y).reshape(-1, c.value_dim)
+        offset = self.tensor(si.KEY_OFFSET + cross, layer)
+        for h, cache in enumerate(self.caches[cross][layer]):
+            block, was_zero = self.head(key[h], si.KEY_GAIN + cross, layer, position, cross)
+            if offset:
+                block = subtract_offset(block, was_zero, offset[0][h], int(offset[1][h]))
+            cache.key[position], cache.m[position], cache.ek[position] = self.told("key", make_key(normalise(block)))
+            cache.value[position], cache.ev[position] = self.told("value", make_value(block_float(value[h])))
+
+    def bias_of(self, head, position):
+        """The bias of each key for a query head at `position`, or None."""
+        c, table = self.config, self.tensor(si.SCORE_BIAS)
+        if c.position == si.ALIBI:
+            return lambda j: alibi_bias(int(table[head, 0]), abs(position - j))
+        if c.position == si.RELATIVE:
+            return lambda j: int(table[head, relative_column(position - j, c.n_distances, c.mask == si.CAUSAL)])
+        return None
+
+    def attention(self, cross, layer, position, n, y):
+        """The change of attention or cross-attention; n keys are kept."""
+        c = self.config
+        query = product(self.tensor(si.W_QUERY + cross, layer), y).reshape(-1, c.head_dim)
+        first, last = 0, n
+        if not cross:
+            first, last = first_and_last(position, n, c.mask == si.CAUSAL, 0 if c.sees_all(layer) else c.window)
         outputs = []
-        for head in range(c.n_heads):
-            activation = self.told("query", quantise(normalise(self.turned(block_float(query[head])))))
-            cache = self.caches[layer][head // (c.n_heads // c.n_kv_heads)]
-            outputs.append(attend(activation, cache, self.position + 1, self.attention_scale))
-        return self.told("heads", np.concatenate(outputs))
+        for h in range(c.n_heads):
+            block, _ = self.head(query[h], si.QUERY_GAIN + cross, layer, position, cross)
+            activation = self.told("query", quantise(normalise(block)))
+            cache = self.caches[cross][layer][h // (c.n_heads // c.n_kv_heads)]
+            scale = F(c.cross_scale if cross else c.attention_scale)
+            outputs.append(attend(activation, cache, first, last, scale, None if cross else self.bias_of(h, position)))
+        if c.value_map == si.UNDIVIDED:
+            return added(outputs)
+        heads = self.told("heads", np.concatenate(outputs))
+        site = si.CROSS_VALUE_UP_INPUT if cross else si.VALUE_UP_INPUT
+        return product(self.tensor(si.W_VALUE_UP + cross, layer), self.quantised(heads, site))
+
+    def feed_forward(self, layer, y):
+        c = self.config
+        gate, up = product(self.tensor(si.W_UP, layer), y), None
+        if c.gated:
+            gate, up = product(self.tensor(si.W_GATE, layer), y), gate
+        h = self.told(f"site {si.DOWN_INPUT}", gated(gate, up, c.activation, c.groups[si.DOWN_INPUT]))
+        return product(self.tensor(si.W_DOWN, layer), h)
+
+    # Blocks.
+
+    def read(self, x, gain_role, layer, site):
+        """What a sublayer reads of x."""
+        return self.quantised(x, site) if self.config.norm_placement == si.AFTER else self.norm(x, gain_role, layer, site)
+
+    def moved(self, x, change, gain_role, layer):
+        placement = self.config.norm_placement
+        if placement == si.AFTER:
+            return self.told("x", self.normed(x + change, gain_role, layer))
+        return self.told("x", x + (self.normed(change, gain_role, layer) if placement == si.BOTH else change))
+
+    def attended(self, cross, layer, x, first):
+        """The vectors x moved by attention or cross-attention. `first` is the first one's position."""
+        site = si.CROSS_INPUT if cross else si.ATTENTION_INPUT
+        y = [self.read(v, si.GAIN + cross, layer, site) for v in x]
+        if not cross:
+            for p, v in enumerate(y):
+                self.keep(0, layer, first + p, v)
+        n = self.source_length if cross else first + len(x)
+        return [self.moved(v, self.attention(cross, layer, first + p, n, y[p]), si.AFTER_GAIN + cross, layer)
+                for p, v in enumerate(x)]
+
+    def layer(self, layer, x, first):
+        c = self.config
+        before, x = x, self.attended(0, layer, x, first)
+        if c.cross_attention:
+            x = self.attended(si.CROSS, layer, x, first)
+        gain, site = (si.GAIN, si.ATTENTION_INPUT) if c.sublayers == si.SIDE_BY_SIDE else (si.FFN_GAIN, si.FFN_INPUT)
+        read = x if c.sublayers == si.IN_TURN else before
+        y = [self.read(v, gain, layer, site) for v in read]
+        return [self.moved(v, self.feed_forward(layer, y[p]), si.FFN_AFTER_GAIN, layer) for p, v in enumerate(x)]
+
+    # Output.
+
+    def row(self, x, is_mean=False):
+        """Of one vector: logits, of all output heads, or a vector. A norm is still to come, or none."""
+        c, gain = self.config, None if is_mean or not self.config.final_norm else si.FINAL_GAIN
+
+        def at(site):
+            return self.quantised(x, site) if gain is None else self.norm(x, gain, 0, site)
+
+        if c.dense:
+            x = activated(product(self.tensor(si.DENSE), at(si.DENSE_INPUT)), c.dense_activation)
+            gain = si.DENSE_GAIN if c.dense_norm else None
+        if c.output == si.LOGITS:
+            matrix = self.tensor(si.TOKEN_EMBEDDING if c.tied_unembedding else si.UNEMBEDDING)
+            return self.told("logits", product(matrix, at(si.UNEMBEDDING_INPUT)))
+        x = x if gain is None else self.normed(x, gain)
+        return unit_length(x) if c.unit_length else x
+
+    def outputs(self, x):
+        c = self.config
+        if c.pooling == si.MEAN:
+            return [self.row(mean_of([self.normed(v, si.FINAL_GAIN) for v in x] if c.final_norm else x), True)]
+        if c.pooling == si.EVERY:
+            return [self.row(v) for v in x]
+        if c.n_output_heads == 1:
+            return [self.row(x[0] if c.pooling == si.FIRST else x[-1])]
+        k, n = c.n_output_heads, c.n_outputs
+        return [added([self.row(x[h])[h * n:(h + 1) * n] for h in range(k)]) * (F(1) / to_float(k))]
+
+    def forward(self, inputs, types=None, first=0):
+        """The rows of outputs. `first`: the position of the first input, behind those that were taken before."""
+        x = self.input(inputs, types, first)
+        for v in x:
+            self.trace("x", v)
+        for layer in range(self.config.n_layers):
+            x = self.layer(layer, x, first)
+        return self.outputs(x)
+
+    def read_source(self, vectors):
+        for layer in range(self.config.n_layers):
+            for p, s in enumerate(vectors):
+                self.keep(si.CROSS, layer, p, self.quantised(s, si.SOURCE_INPUT))
+        self.source_length = len(vectors)
+
+
+class Model:
+    """A stack, or two. `positions` and `source_positions` are how many there can be."""
+
+    def __init__(self, image, positions, source_positions=0, trace=no_trace):
+        self.image, self.position = image, 0
+        self.source = Stack(image, 0, source_positions) if len(image.stacks) == 2 else None
+        self.main = Stack(image, len(image.stacks) - 1, positions, source_positions, trace)
+
+    def set_source(self, inputs, types=None):
+        self.main.read_source(self.source.forward(inputs, types))
+        self.position = 0
 
     def step(self, token):
         """The logits behind one more token."""
-        c, tensor = self.config, self.image.tensor
-        x = embedding(tensor(0), token)
-        if c.position == 1:
-            x = x + embedding(tensor(14), self.position)
-        self.trace("x", x)
-        for n in range(c.n_layers):
-            heads = self.attention(n, self.norm(x, tensor(2, n), tensor(15, n), ATTENTION_INPUT))
-            side_by_side = self.told("site 1", quantise(block_float(heads), c.groups[VALUE_UP_INPUT]))
-            x = self.told("x", x + product(tensor(6, n), side_by_side))
-            y = self.norm(x, tensor(8, n), tensor(16, n), FFN_INPUT)
-            gate, up = product(tensor(10, n), y), None
-            if c.gated:
-                gate, up = product(tensor(9, n), y), gate
-            h = self.told("site 3", gated(gate, up, c.activation, c.groups[DOWN_INPUT]))
-            x = self.told("x", x + product(tensor(11, n), h))
         self.position += 1
-        return self.told("logits", product(self.unembedding, self.norm(x, tensor(12), tensor(17), UNEMBEDDING_INPUT)))
+        return self.main.forward([token], None, self.position - 1)[0]
+
+    def encode(self, inputs, types=None):
+        return self.main.forward(inputs, types)
 
 
 def logits_bytes(logits):
@@ -399,13 +669,13 @@ def logits_bytes(logits):
 
 def logits_crcs(image, tokens):
     """CRC-32C of the logits' bits at each position."""
-    decoder = Decoder(image, len(tokens))
+    decoder = Model(image, len(tokens))
     return [crc32c(logits_bytes(decoder.step(token))) for token in tokens]
 
 
 def generate(image, prompt, count):
     """Greedy (the lowest id among equals), whatever the tokens are: they, and the digest of 3.3."""
-    decoder, tokens, digest = Decoder(image, len(prompt) + count), list(prompt), 0
+    decoder, tokens, digest = Model(image, len(prompt) + count), list(prompt), 0
     for token in prompt[:-1]:
         decoder.step(token)
     for _ in range(count):
@@ -419,7 +689,7 @@ def generate(image, prompt, count):
 
 def loss(image, tokens):
     """Sum of nats over all tokens behind the first, each given those before it; float64, no part of the spec."""
-    decoder, nats = Decoder(image, len(tokens)), 0.0
+    decoder, nats = Model(image, len(tokens)), 0.0
     for token, following in zip(tokens, tokens[1:]):
         logits = decoder.step(token).astype(np.float64)
         top = logits.max()
@@ -463,7 +733,7 @@ def main():
         print(",".join(map(str, generated)))
         print(f"digest {digest:08x}")
     elif options.bits:
-        decoder = Decoder(image, len(tokens))
+        decoder = Model(image, len(tokens))
         for position, token in enumerate(tokens):
             print(position, decoder.step(token).view(np.uint32).astype(">u4").tobytes().hex(" ", 4))
     else:

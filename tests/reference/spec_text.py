@@ -10,8 +10,8 @@ import sys
 
 import numpy as np
 
-from spec_image import BadImage, Image, TOKENIZER, check, crc32c
-from spec_reference import F, Decoder, logits_bytes
+from spec_image import GENERATION, BadImage, Image, TOKENIZER, check, crc32c
+from spec_reference import F, Model, logits_bytes
 
 NEVER = -1
 
@@ -159,7 +159,9 @@ class Sampler:
             order = order[:count]
         return sorted(order)
 
-    def pick(self, logits):
+    def pick(self, logits, suppressed=()):
+        logits = np.array(logits, F)
+        logits[list(suppressed)] = np.nan
         known = [i for i in range(len(logits)) if not np.isnan(logits[i])]
         if not known:
             raise ValueError("bad_argument")
@@ -185,7 +187,23 @@ def digest_of(token, logits, before=0):
     return crc32c(struct.pack("<i", token) + logits_bytes(logits), before)
 
 
-def generate(decoder, tokenizer, sampler, prompt, count, context, ignore_eos=False):
+class Rules:
+    """What a text begins with, which tokens are never picked, and which end it: of the section `generation`, or None."""
+
+    def __init__(self, section, tokenizer):
+        counts = struct.unpack_from("<3I", section) if section else (0, 0, 0)
+        lists, at = [], 12
+        for n in counts:
+            lists.append(list(struct.unpack_from(f"<{n}i", section or b"", at) if n else ()))
+            at += 4 * n
+        self.first, self.suppressed, self.endings = lists
+        self.endings = self.endings or [token for token in (tokenizer.eos, tokenizer.bos) if token >= 0]
+
+    def prompt(self, tokenizer, text):
+        return self.first + tokenizer.encode(text, bos=not self.first)
+
+
+def generate(decoder, rules, sampler, prompt, count, context, ignore_eos=False):
     """The generated tokens and their digest. decoder: of `context` positions, none of them used."""
     if not 0 < len(prompt) <= context:
         raise ValueError("the prompt has no token, or too many")
@@ -193,9 +211,9 @@ def generate(decoder, tokenizer, sampler, prompt, count, context, ignore_eos=Fal
         logits = decoder.step(token)
     tokens, digest = [], 0
     while len(tokens) < count:
-        tokens.append(sampler.pick(logits))
+        tokens.append(sampler.pick(logits, rules.suppressed))
         digest = digest_of(tokens[-1], logits, digest)
-        if tokens[-1] in (tokenizer.bos, tokenizer.eos) and not ignore_eos:
+        if tokens[-1] in rules.endings and not ignore_eos:
             break
         if len(tokens) == count or decoder.position == context:
             break
@@ -203,11 +221,11 @@ def generate(decoder, tokenizer, sampler, prompt, count, context, ignore_eos=Fal
     return tokens, digest
 
 
-def printed(tokenizer, prompt, tokens):
-    """Without the pieces of BOS and of the token that ends the text."""
-    if tokens and tokens[-1] in (tokenizer.bos, tokenizer.eos):
+def printed(tokenizer, rules, prompt, tokens):
+    """Without the pieces of BOS, of the first tokens in front, and of the token that ends the text."""
+    if tokens and tokens[-1] in rules.endings:
         tokens = tokens[:-1]
-    return tokenizer.decode([token for token in prompt + tokens if token != tokenizer.bos])
+    return tokenizer.decode([token for token in prompt[len(rules.first):] + tokens if token != tokenizer.bos])
 
 
 def main():
@@ -227,13 +245,14 @@ def main():
         tokenizer = Tokenizer(image.sections.get(TOKENIZER, b""), image.config.vocab_size)
     except BadImage as error:
         sys.exit(f"{options.image}: {error}")
-    prompt, context = tokenizer.encode(options.prompt.encode()), image.config.max_seq
+    rules = Rules(image.sections.get(GENERATION), tokenizer)
+    prompt, context = rules.prompt(tokenizer, options.prompt.encode()), image.config.max_seq
     sampler = Sampler(options.temp, options.top_k, options.top_p, options.seed)
-    tokens, digest = generate(Decoder(image, context), tokenizer, sampler, prompt, options.tokens, context,
+    tokens, digest = generate(Model(image, context), rules, sampler, prompt, options.tokens, context,
                               options.ignore_eos)
     print("prompt", *prompt)
     print("tokens", *tokens)
-    print("text  ", printed(tokenizer, prompt, tokens))
+    print("text  ", printed(tokenizer, rules, prompt, tokens))
     print(f"digest {digest:08x}")
 
 

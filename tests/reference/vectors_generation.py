@@ -6,8 +6,9 @@ import numpy as np
 
 import spec_reference
 import spec_text
-from spec_image import Image, TOKENIZER
+from spec_image import GENERATION, Image, TOKENIZER
 from spec_reference import F, Activation
+from make_random_image import inputs_of
 from vector_text import Wrong, floats, found, given, hexes, lines_of, random_floats, show
 
 GOLDEN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "golden")
@@ -40,7 +41,8 @@ def section_3_1():
         return {"text": quoted(of(m).decode([int(i) for i in tokens]))}
 
     def printed(m, prompt, tokens):
-        return {"text": quoted((m or spec_text).printed(of(m), list(prompt), list(tokens)))}
+        rules = (m or spec_text).Rules(None, tokenizer)
+        return {"text": quoted((m or spec_text).printed(of(m), rules, list(prompt), list(tokens)))}
 
     leftmost = Wrong("the first pair in the text", "if rank != NEVER and (best is None or rank < best[0]):",
                      "if rank != NEVER and best is None:", spec_text)
@@ -51,11 +53,12 @@ def section_3_1():
                   spec_text)
     keeps = Wrong("the first space printed", "if self.prefix_space and previous in (None, self.bos) and",
                   "if False and", spec_text)
-    named = Wrong("the piece of BOS printed", "prompt + tokens if token != tokenizer.bos]", "prompt + tokens]",
-                  spec_text)
+    named = Wrong("the piece of BOS printed", "prompt[len(rules.first):] + tokens if token != tokenizer.bos]",
+                  "prompt[len(rules.first):] + tokens]", spec_text)
     ending = Wrong("the piece of the ending token printed",
                    "        tokens = tokens[:-1]\n"
-                   "    return tokenizer.decode([token for token in prompt + tokens if token != tokenizer.bos])",
+                   "    return tokenizer.decode([token for token in prompt[len(rules.first):] + tokens "
+                   "if token != tokenizer.bos])",
                    "        pass\n"
                    "    return tokenizer.decode([token for token in prompt if token != tokenizer.bos] + tokens)",
                    spec_text)
@@ -80,9 +83,9 @@ def section_3_2():
         sampler = m.Sampler(temperature[0], 0, 1, 0)
         return {"weights": sampler.weights(logits, int(np.nanargmax(logits)))}
 
-    def pick(m, logits, temperature, top_k, top_p, seed, picks):
+    def pick(m, logits, temperature, top_k, top_p, seed, picks, suppressed=()):
         sampler = (m or spec_text).Sampler(temperature[0], int(top_k), top_p[0], int(seed))
-        return {"tokens": np.array([sampler.pick(logits) for _ in range(int(picks))])}
+        return {"tokens": np.array([sampler.pick(logits, suppressed) for _ in range(int(picks))])}
 
     divided = Wrong("divided by T", "bits(exp_f32((logit - logits[best]) * r)",
                     "bits(exp_f32((logit - logits[best]) / self.temperature)",
@@ -102,6 +105,8 @@ def section_3_2():
                          spec_text)
     infinite = Wrong("the first kept token", "        return best\n\n\n# 3.3", "        return kept[0]\n\n\n# 3.3",
                      spec_text)
+
+    allowed = Wrong("what is suppressed picked", "        logits[list(suppressed)] = np.nan\n", "", spec_text)
 
     def make_weights(random):
         return {"logits": random_floats(random, 5, 0, 2), "temperature": floats(0.7)}
@@ -128,6 +133,8 @@ def section_3_2():
         given("pick", {"logits": hexes("3f800000", "7f800000", "7fc00000", "40000000"), "temperature": floats(1),
                        "top_k": 0,
                        "top_p": floats(1), "seed": 1, "picks": 2}, pick, infinite),
+        given("pick", {"logits": floats(1, 3, 3, 2), "temperature": floats(0), "top_k": 0, "top_p": floats(1),
+                       "seed": 1, "picks": 2, "suppressed": np.array([1, 2])}, pick, allowed),
         given("pick", {"logits": floats(-30, 0), "temperature": floats(1), "top_k": 0, "top_p": floats(1),
                        "seed": zero_draw(), "picks": 1},
               pick, reached),
@@ -168,7 +175,7 @@ def section_3_3():
 def traced(image, prompt):
     """Every step of 2.0 at the prompt's last position, and x behind the last layer at the positions before."""
     steps, lines = [], []
-    decoder = spec_reference.Decoder(image, len(prompt), lambda name, value: steps.append((name, value)))
+    decoder = spec_reference.Model(image, len(prompt), trace=lambda name, value: steps.append((name, value)))
     for position, token in enumerate(prompt):
         steps.clear()
         decoder.step(token)
@@ -186,18 +193,36 @@ def traced(image, prompt):
     return lines
 
 
-def answer(name, trace, prompt="", temperature=0.0, seed=0, count=256):
+def golden(name):
     with open(os.path.join(GOLDEN, name), "rb") as file:
-        image = Image(file.read())
+        return Image(file.read())
+
+
+def answer(name, trace, prompt="", temperature=0.0, seed=0, count=256, source=None):
+    """source: a text for the first of two stacks, whose tokens take turns in their types."""
+    image = golden(name)
     tokenizer = spec_text.Tokenizer(image.sections[TOKENIZER], image.config.vocab_size)
-    ids, context = tokenizer.encode(prompt.encode()), image.config.max_seq
+    rules = spec_text.Rules(image.sections.get(GENERATION), tokenizer)
+    ids, context = rules.prompt(tokenizer, prompt.encode()), image.config.max_seq
+    read = None if source is None else tokenizer.encode(source.encode(), eos=True)
+
+    def model(positions):
+        m = spec_reference.Model(image, positions, image.stacks[0].max_seq)
+        if read is not None:
+            m.set_source(read, [i % image.stacks[0].n_token_types for i in range(len(read))])
+        return m
+
     sampler = spec_text.Sampler(temperature, 0, 1, seed)
-    tokens, digest = spec_text.generate(spec_reference.Decoder(image, context), tokenizer, sampler, ids, count, context)
-    lines = ["answer"] + lines_of("image", name) + lines_of("text", quoted(prompt)) + lines_of("temperature",
-                                                                                               show(F(temperature)))
-    lines += lines_of("seed", str(seed)) + lines_of("n", str(count)) + lines_of("-> prompt", show(ids))
+    tokens, digest = spec_text.generate(model(context), rules, sampler, ids, count, context)
+    lines = ["answer"] + lines_of("image", name)
+    if read is not None:
+        lines += lines_of("source", quoted(source))
+    lines += lines_of("text", quoted(prompt)) + lines_of("temperature", show(F(temperature)))
+    lines += lines_of("seed", str(seed)) + lines_of("n", str(count))
+    lines += lines_of("-> source_tokens", show(read)) if read is not None else []
+    lines += lines_of("-> prompt", show(ids))
     lines += lines_of("-> tokens", show(tokens)) + lines_of("-> digest", f"{digest:08x}")
-    decoder = spec_reference.Decoder(image, len(ids))
+    decoder = model(len(ids))
     for token in ids:
         logits = decoder.step(token)
     lines += lines_of("-> logits", show(logits))
@@ -214,5 +239,20 @@ def section_6_small():
     return [answer("small.heed", False, count=76), answer("small.heed", False, "banana", 1.0, 2, 76)]
 
 
+def section_6_two():
+    return [answer("two.heed", False, "", count=40, source="banana"),
+            answer("two.heed", False, "ban", 1.0, 3, 40, "an ana")]
+
+
+def section_6_frames():
+    image, vectors = golden("frames.heed"), []
+    for n in (1, 70):
+        model = spec_reference.Model(image, n + image.config.n_class_vectors)
+        row = model.encode(inputs_of(image.config, n)[0])[0]
+        vectors.append("\n".join(["encoded"] + lines_of("image", "frames.heed") + lines_of("frames", str(n)) +
+                                 lines_of("-> logits", show(row))))
+    return vectors
+
+
 SECTIONS = {"3.1": section_3_1, "3.2": section_3_2, "3.3": section_3_3, "6 tiny": section_6_tiny,
-            "6 small": section_6_small}
+            "6 small": section_6_small, "6 two": section_6_two, "6 frames": section_6_frames}

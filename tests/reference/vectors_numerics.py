@@ -117,6 +117,10 @@ def section_2_4():
                                               group),
                                  group)
 
+    def as_floats(m, kind, x, gain, bias, epsilon):
+        return {"y": (m or spec_reference).normed(kind == "layer", x, gain if len(gain) else None,
+                                                  bias if len(bias) else None, epsilon[0])}
+
     none = np.zeros(0, F)
     mean = "mean = ((a.scale * a.scale) * to_float((a.q * a.q).sum())) * (F(1) / to_float(len(a.q)))"
     wrongs = [
@@ -154,8 +158,25 @@ def section_2_4():
                        "        y = y * gain\n")
     cut = Wrong("c_i cut toward zero", "if L >= 0 else (s >> -L, M >> -L, L)",
                 "if L >= 0 else (np.sign(s) * (np.abs(s) >> -L), M >> -L, L)")
-    no_bias = Wrong("zero, the bias left out", "return zero_activation(n) if bias is None else",
-                    "return zero_activation(n) if True else")
+    no_bias = Wrong("zero, the bias left out", "return zero_activation(len(x)) if bias is None else",
+                    "return zero_activation(len(x)) if True else")
+
+    rms_floats = "    return snap(y if gain is None else y * gain)"
+    early_gain = Wrong("(x_i * gain_i) * factor", "    y = x * norm_factor(quantise(block), epsilon)\n" + rms_floats,
+                       "    factor = norm_factor(quantise(block), epsilon)\n"
+                       "    return snap(x * factor if gain is None else (x * gain) * factor)")
+    rounded = Wrong("the block float's values for x_i", "    y = x * norm_factor(quantise(block), epsilon)\n",
+                    "    y = to_float(block.s) * power(block.e - 15) * norm_factor(quantise(block), epsilon)\n")
+    no_snap = Wrong("no snap", rms_floats, "    return y if gain is None else y * gain")
+    no_centre = Wrong("the mean not taken from x", "    c = block.s - (2 * int(block.s.sum()) + n) // (2 * n)",
+                      "    c = block.s - 0 * n")
+
+    def make_normed(random):
+        return {"kind": "rms", "x": random_floats(random, 5) / F(3), "gain": random_floats(random, 5, -1, 0), "bias": none,
+                "epsilon": floats(EPSILON)}
+
+    def make_normed_layer(random):
+        return dict(make_normed(random), kind="layer", bias=random_floats(random, 5, -3, -1))
 
     def make_rms(random):
         return {"x": random_floats(random, 7), "gain": none, "epsilon": floats(EPSILON), "group": 0}
@@ -196,10 +217,16 @@ def section_2_4():
         given("layer_norm", {"x": floats(3, 3, 3), "gain": none, "bias": floats(0.5, -0.25, 0.125),
                              "epsilon": floats(EPSILON),
                              "group": 0}, layer, no_bias),
+        found("normed", make_normed, as_floats, [early_gain, rounded]),
+        given("normed", {"kind": "rms", "x": floats(2.0 ** 20, -2.0 ** -22), "gain": none, "bias": none,
+                         "epsilon": floats(EPSILON)}, as_floats, no_snap),
+        found("normed", make_normed_layer, as_floats, [other_order, not_shifted, no_centre]),
+        given("normed", {"kind": "layer", "x": floats(3, 3, 3), "gain": none, "bias": floats(0.5, -0.25, 2.0 ** -45),
+                         "epsilon": floats(EPSILON)}, as_floats),
     ]
 
 
-ACTIVATIONS = ["relu", "gelu_tanh", "gelu_erf", "silu"]
+ACTIVATIONS = ["relu", "gelu_tanh", "gelu_erf", "silu", "gelu_quick", "tanh", "none"]
 
 
 def section_2_5():
@@ -211,6 +238,9 @@ def section_2_5():
     def table(m, function):
         S = (m or spec_reference).FACTOR[ACTIVATIONS.index(function)]
         return {"S[0]": S[0], "S[1]": S[1], "S[256]": S[256], "crc": crc_of(S)}
+
+    def as_floats(m, function, x):
+        return {"y": (m or spec_reference).activated(x, ACTIVATIONS.index(function))}
 
     factor = "f = S[j] + (((S[j + 1] - S[j]) * part + 128) >> 8)"
     wrongs = [
@@ -228,6 +258,15 @@ def section_2_5():
                    "return Activation((s * recip + (1 << (18 + p))) >> (19 + p), p, scale * F(0.125))",
                    "return Activation((s * recip + (1 << (18 + p))) >> (19 + p), p, limit(scale) * F(0.125))")
     table_end = Wrong("level not at most 65535", "level = np.minimum(level, 65535)", "level = level & 65535")
+    one_less = Wrong("2^(e - 16)", "to_float(times_factor(a, activation)) * power(a.e - 15)",
+                     "to_float(times_factor(a, activation)) * power(a.e - 16)")
+    even = Wrong("f for a negative a_i", "return to_float(np.where(a.s < 0, -f, f)) * power(-15)",
+                 "return to_float(f) * power(-15)")
+    half = Wrong("S of a factor, 32767 (1 + tanh(z)) / 2", "         si.TANH: math.tanh}",
+                 "         si.TANH: lambda a: (1 + math.tanh(a)) / 2}")
+    as_it_is = Wrong("a block float", "    if activation == si.NONE:\n        return x\n    a = block_float(x)\n",
+                     "    a = block_float(x)\n    if activation == si.NONE:\n"
+                     "        return to_float(a.s) * power(a.e - 15)\n")
     none = np.zeros(0, F)
 
     def make(random):
@@ -240,7 +279,7 @@ def section_2_5():
     up[0] = F(-32766 / 32768)
     up[1:] = F(0.5)
 
-    vectors = [given("factor_table", {"function": name}, table) for name in ACTIVATIONS]
+    vectors = [given("factor_table", {"function": name}, table) for name in ACTIVATIONS[:6]]
     vectors += [
         found("activation", make, compute, wrongs),
         given("activation", {"function": "gelu_tanh", "gate": floats(0.5, -0.5, 2.75, -3, 0), "up": none, "group": 0},
@@ -256,6 +295,13 @@ def section_2_5():
               compute,
               before),
         given("activation", {"function": "silu", "gate": floats(-16, -100), "up": floats(1, 1), "group": 0}, compute),
+        given("activated", {"function": "gelu_erf", "x": floats(0.75, -0.3, 5, -20, 0)}, as_floats, one_less,
+              wrongs[0]),
+        given("activated", {"function": "gelu_quick", "x": floats(0.75, -0.3, 2.5)}, as_floats),
+        given("activated", {"function": "relu", "x": floats(0.75, -0.3)}, as_floats),
+        given("activated", {"function": "tanh", "x": floats(0.75, -0.3, 5, -20, 0)}, as_floats, even, half),
+        given("activated", {"function": "none", "x": floats(0.1, -100, 2.0 ** -60)}, as_floats, as_it_is),
+        given("activated", {"function": "tanh", "x": floats(2.0 ** -41, 0)}, as_floats),
     ]
     return vectors
 
@@ -306,6 +352,26 @@ def section_2_7():
         q, ev = m.make_value(m.block_float(x))
         return {"q": q, "ev": ev}
 
+    def seen(m, position, n, mask, window):
+        first, last = (m or spec_reference).first_and_last(position, n, mask == "causal", window)
+        return {"first": first, "last": last - 1}
+
+    def alibi(m, slope, distances):
+        return {"bias": np.array([(m or spec_reference).alibi_bias(slope, int(d)) for d in distances], np.int64)}
+
+    def column(m, mask, n_distances, ahead):
+        m = m or spec_reference
+        return {"column": np.array([m.relative_column(int(a), n_distances, mask == "causal") for a in ahead], np.int64)}
+
+    one_more = Wrong("|p - j| <= window", "        first, last = max(0, position - window + 1), min(last, position + window)",
+                     "        first, last = max(0, position - window), min(last, position + window + 1)")
+    back_only = Wrong("a window of what stands before",
+                      "        first, last = max(0, position - window + 1), min(last, position + window)",
+                      "        first = max(0, position - window + 1)")
+    uneven = Wrong("no 2^11", "(slope * distance + 2 ** 11) >> 12", "(slope * distance) >> 12")
+    endless = Wrong("not limited", "-min((slope * distance + 2 ** 11) >> 12, 2 ** 23)", "-((slope * distance + 2 ** 11) >> 12)")
+    looking_back = Wrong("j - p for p - j", "    return max(-half, min(ahead, half)) + half",
+                         "    return max(-half, min(-ahead, half)) + half")
     spec_reference.TURNS_ZERO = False
     quadrant = Wrong("the phase cut off behind the table's 7 bits", "(u >> 11) & 4095", "0 * u")
     unrounded = Wrong("no rounding", "out[first] = (x * c - y * s + 2 ** 15) >> 16",
@@ -373,6 +439,15 @@ def section_2_7():
         found("value", make_value(16384, 32639), value, [cut]),
         found("value", make_value(32640, 32767), value, [eight, cut]),
         given("value", {"x": floats(0, 0)}, value),
+        given("keys_seen", {"position": 70, "n": 100, "mask": "causal", "window": 64}, seen, one_more),
+        given("keys_seen", {"position": 70, "n": 100, "mask": "two_way", "window": 9}, seen, one_more, back_only),
+        given("keys_seen", {"position": 3, "n": 5, "mask": "two_way", "window": 64}, seen),
+        given("keys_seen", {"position": 70, "n": 100, "mask": "causal", "window": 1}, seen),
+        given("alibi", {"slope": 3025676, "distances": np.array([0, 1, 2, 100])}, alibi, uneven),
+        given("alibi", {"slope": 2147483647, "distances": np.array([15, 16, 1048575])}, alibi, endless),
+        given("relative_column", {"mask": "causal", "n_distances": 5, "ahead": np.array([0, 3, 4, 90])}, column),
+        given("relative_column", {"mask": "two_way", "n_distances": 5, "ahead": np.array([-90, -2, -1, 0, 1, 2, 3])},
+              column, looking_back),
     ]
 
 
@@ -380,7 +455,7 @@ def section_2_8():
     def compute(m, q, scale_q, attention_scale, keys, m_, ek, values, ev, blocks):
         m = m or spec_reference
         head_dim, count = len(q), len(m_)
-        cache = m.Cache(count, head_dim)
+        cache = m.Cache(count, head_dim, head_dim)
         cache.key[:], cache.value[:] = np.reshape(keys, (count, head_dim)), np.reshape(values, (count, head_dim))
         cache.m[:], cache.ek[:], cache.ev[:] = m_, ek, ev
         query = m.Activation(np.asarray(q), None, F(scale_q[0]))
@@ -391,6 +466,18 @@ def section_2_8():
             sums.merge(N, D, V, ref)
             first += size
         return dict(fields, numerator=sums.numerator, denominator=F(sums.denominator), output=sums.output())
+
+    def one_block(m, q, scale_q, attention_scale, keys, m_, ek, values, ev, hidden=0, bias=()):
+        """The last of the keys is the last one seen."""
+        m = m or spec_reference
+        head_dim, count = len(q), len(m_)
+        cache = m.Cache(count, head_dim, head_dim)
+        cache.key[:], cache.value[:] = np.reshape(keys, (count, head_dim)), np.reshape(values, (count, head_dim))
+        cache.m[:], cache.ek[:], cache.ev[:] = m_, ek, ev
+        query = m.Activation(np.asarray(q), None, F(scale_q[0]))
+        N, D, V, ref = m.attend_block(query, cache, slice(0, count), attention_scale[0], hidden,
+                                      np.asarray(bias, np.int64) if len(bias) else None)
+        return {"N": N, "D": D, "ref": ref}
 
     def inputs(q, scale_q, attention_scale, keys, m, ek, values, ev, blocks):
         return {"q": q, "scale_q": floats(scale_q), "attention_scale": floats(attention_scale), "keys": keys, "m_": m,
@@ -406,12 +493,35 @@ def section_2_8():
                           random.integers(count, -10, -8), blocks)
         return make_one
 
+    def make_window(random):
+        chosen = make([4])(random)
+        chosen.pop("blocks")
+        chosen["ek"] = np.array([-12, *chosen["ek"][1:]])
+        chosen["ev"] = np.array([-8, *chosen["ev"][1:]])
+        return dict(chosen, hidden=2)
+
+    def make_biased(attention_scale=0.35355338):
+        def make_one(random):
+            chosen = make([3], attention_scale)(random)
+            chosen.pop("blocks")
+            return dict(chosen, bias=random.integers(3, -3000, 3000))
+        return make_one
+
+    maxima = Wrong("K and V of the keys that are seen", "int(cache.ek[keys].max()), int(cache.ev[keys].max())",
+                   "int(cache.ek[keys][hidden:].max()), int(cache.ev[keys][hidden:].max())")
+    of_hidden = Wrong("U of hidden keys too", "    U = int(u.max())\n",
+                      "    U = int((((cache.key[keys] @ query.q) * cache.m[keys]) >> np.minimum(K - cache.ek[keys], 31)).max())\n")
+    taken_off = Wrong("e_j + bias_j", "* mant + 2 ** 14) >> 15) - bias", "* mant + 2 ** 14) >> 15) + bias")
+    best_stays = Wrong("ref of the best score without its bias",
+                       "best = np.clip(best - to_float(least) * power(-10), -power(20), power(20))", "best = best + 0")
+    ends_early = Wrong("d at most 32767", "dist = np.minimum((U - u) >> shift, 2 ** 24 - 1)",
+                       "dist = np.minimum((U - u) >> shift, 32767)")
     output = "return self.numerator * (F(1) / self.denominator)"
     order = Wrong("(scale_q * attention_scale) * log2 e", "unit = (query.scale * (attention_scale * LOG2E)) * power(K)",
                   "unit = ((query.scale * attention_scale) * LOG2E) * power(K)")
     divided = Wrong("numerator / denominator", output, "return self.numerator / self.denominator")
-    rounded = Wrong("u_j rounded", "* cache.m[keys]) >> np.minimum(K - ek, 31)",
-                    "* cache.m[keys] + (1 << np.minimum(K - ek, 31) >> 1)) >> np.minimum(K - ek, 31)")
+    rounded = Wrong("u_j rounded", "* cache.m[seen]) >> np.minimum(K - ek, 31)",
+                    "* cache.m[seen] + (1 << np.minimum(K - ek, 31) >> 1)) >> np.minimum(K - ek, 31)")
     no_half = Wrong("weight_j without + 2^(down-1)", "weight = (2 * T[(depth >> 2) & 255] + (1 << (down - 1))) >> down",
                     "weight = (2 * T[(depth >> 2) & 255]) >> down")
     no_start = Wrong("start without + 2", "* F(1024))) + 2 + 1024", "* F(1024))) + 1024")
@@ -426,6 +536,12 @@ def section_2_8():
     flat = Wrong("no rule for fine < 2^-40", "if fine >= power(-40):", "if fine > 0:")
     snapped = inputs([127, 0], 0.0304, 1.0, [0, 0, 127, 0], [255, 255], [-14, -14], [0, 1, 127, 0], [-46, -46], [2])
     far = inputs([127, 0], 0.0842, 1.0, [0, 0, 127, 0], [255, 255], [-14, -14], [127, -127, 0, 5], [-8, -8], [1, 1])
+    steep = inputs([127, 0], 1.0, 1.0, [0, 0, 127, 0], [255, 255], [-7, -7], [127, -127, 0, 5], [-8, -8], [])
+    steep.pop("blocks")
+    steep["bias"] = np.array([2 ** 23 - 5, -2 ** 23])
+    even = inputs([127, 0], 2.0 ** -50, 2.0 ** -10, [-127, 0, 127, 0, 0, 1], [255, 255, 255], [-14, -14, -14],
+                  [127, -127, 1, 5, 3, 3], [-8, -8, -8], [])
+    even.pop("blocks")
     level = inputs([127, 0], 2.0 ** -50, 2.0 ** -10, [-127, 0, 127, 0], [255, 255], [-14, -14], [127, -127, 1, 5], [-8,
                                                                                                                     -8],
                                                                                                                     [2])
@@ -437,6 +553,10 @@ def section_2_8():
         given("attend", far, compute, kept),
         given("attend", snapped, compute, no_snap),
         given("attend", level, compute, flat),
+        found("attend_window", make_window, one_block, [maxima, of_hidden]),
+        found("attend_biased", make_biased(), one_block, [taken_off, best_stays]),
+        given("attend_biased", steep, one_block, ends_early),
+        given("attend_biased", dict(even, bias=np.array([0, -1024, 512])), one_block),
     ]
 
 

@@ -89,9 +89,16 @@ PlainVector plain_value(Span<const float> x) {
 constexpr std::uint32_t kKeys = 2048, kDim = 64;
 enum class Tail { flat, normal };
 
+// What a query at the last position sees and how scores fall with the distance, as ALiBi has it.
+struct Sight {
+  double slope = 0.0;           // nats per position; 0 = no bias
+  std::uint32_t window = kKeys;  // keys
+};
+
 // Relative L2 error of one query's output over 2,048 keys: `gap` between the sink's score and the middle of the tail;
-// no sink below 0.
-double long_context_error(const Kernels& kernels, double gap, Tail tail, std::uint32_t sink, std::uint64_t seed) {
+// no sink below 0. `spread` is the tail's standard deviation, if it is normal.
+double long_context_error(const Kernels& kernels, double gap, Tail tail, std::uint32_t sink, std::uint64_t seed,
+                          const Sight& sight = {}, double spread = 1.0) {
   constexpr float kAttentionScale = 0.125f;
   Random random(seed);
   std::vector<float> query(kDim), common(kDim);
@@ -116,12 +123,12 @@ double long_context_error(const Kernels& kernels, double gap, Tail tail, std::ui
   std::vector<std::vector<std::int32_t>> values;
   for (std::uint32_t k = 0; k < kKeys; ++k) {
     const bool is_sink = gap >= 0.0 && k == sink;
-    const double score = is_sink ? gap : tail == Tail::normal ? static_cast<double>(random.normal()) : 0.0;
+    const double score = is_sink ? gap : tail == Tail::normal ? spread * static_cast<double>(random.normal()) : 0.0;
     std::vector<float> key(kDim), value(kDim);
     for (std::uint32_t d = 0; d < kDim; ++d)
       key[d] = common[d] + static_cast<float>(score / kAttentionScale / square) * query[d];
-    const float spread = std::ldexp(1.0f, random.between(0, 4));
-    for (float& v : value) v = random.normal() * spread;
+    const float size = std::ldexp(1.0f, random.between(0, 4));
+    for (float& v : value) v = random.normal() * size;
     const KvBlock block = cache.block(0, k / kBlockKeys);
     kernels.store_key(block, k % kBlockKeys, key.data(), {nullptr, 0, false}, {nullptr, 0});
     kernels.store_value(block, k % kBlockKeys, value.data());
@@ -131,7 +138,8 @@ double long_context_error(const Kernels& kernels, double gap, Tail tail, std::ui
       FAIL_CHECK("scales of key " << k << " are not those of SPEC.md");
     double dot = 0.0;
     for (std::uint32_t d = 0; d < kDim; ++d) dot += static_cast<double>(q.q[d]) * pk.q[d];
-    scores.push_back(dot * q.scale * pk.scale * static_cast<double>(kAttentionScale));
+    scores.push_back(dot * q.scale * pk.scale * static_cast<double>(kAttentionScale) -
+                     sight.slope * static_cast<double>(kKeys - 1 - k));
     values.push_back(pv.q);
     value_scales.push_back(pv.scale);
   }
@@ -140,17 +148,24 @@ double long_context_error(const Kernels& kernels, double gap, Tail tail, std::ui
   float denominator = 0.0f;
   std::int32_t reference = kFreshReference;
   const AttentionSums sums{numerators.data(), &denominator, &reference};
-  for (std::uint32_t b = 0; b < kKeys / kBlockKeys; ++b)
-    kernels.attend_block(sums, {queries, 0, 1, 1, kBlockKeys, kBlockKeys, 1.44269504f * kAttentionScale},
-                         cache.block(0, b), nullptr, nullptr);
+  std::vector<std::int32_t> biases;  // by distance, Q10 of powers of two
+  for (std::uint32_t distance = 0; distance < kKeys && sight.slope != 0.0; ++distance)
+    biases.push_back(static_cast<std::int32_t>(std::lround(-sight.slope * distance * 1.4426950408889634 * 1024.0)));
+  const std::uint32_t from = kKeys - sight.window;
+  for (std::uint32_t b = from / kBlockKeys; b < kKeys / kBlockKeys; ++b) {
+    BlockQueries one{queries, 0, 1, 1, kBlockKeys, kBlockKeys, 1.44269504f * kAttentionScale};
+    one.hidden = static_cast<std::int32_t>(from) - static_cast<std::int32_t>(b * kBlockKeys);
+    if (!biases.empty()) one.bias = biases.data() + (kKeys - 1 - b * kBlockKeys);
+    kernels.attend_block(sums, one, cache.block(0, b), nullptr, nullptr);
+  }
   kernels.attend_finish(output.data(), numerators.data(), denominator, kDim);
   CHECK(cache_memory.intact());
   CHECK(query_memory.intact());
 
-  double max = scores[0], sum = 0.0;
-  for (const double s : scores) max = std::max(max, s);
+  double max = scores[from], sum = 0.0;
+  for (std::uint32_t k = from; k < kKeys; ++k) max = std::max(max, scores[k]);
   std::vector<double> exact(kDim, 0.0);
-  for (std::uint32_t k = 0; k < kKeys; ++k) {
+  for (std::uint32_t k = from; k < kKeys; ++k) {
     const double w = std::exp(scores[k] - max);
     sum += w;
     for (std::uint32_t d = 0; d < kDim; ++d) exact[d] += w * values[k][d] * value_scales[k];
@@ -189,6 +204,34 @@ TEST_CASE("long contexts keep their tail", "[attention]") {
     INFO("all equal, error " << error);
     CHECK(error <= 0.005);
     std::printf("%s: all scores equal: %.4f %%\n", k->traits.name, 100.0 * error);
+  }
+}
+
+// Slopes of the published tables, 2^-1 to 2^-8; scores that a distance has to make up for, up to 200 nats of them; windows
+// that begin anywhere in a block. Besides the pattern's 16 bits, which windows and no biases have as well, a bias is off by
+// half of 2^-10, and the distance between two scores by 2^-15 of it: at 200 nats that is 0.6 % of a weight.
+TEST_CASE("biases of scores and windows are those of a softmax in doubles", "[attention]") {
+  for (const Kernels* k : runnable_kernels()) {
+    double worst_slope = 0.0, worst_window = 0.0, worst_far = 0.0;
+    for (std::uint64_t seed = 1; seed <= 2; ++seed) {
+      for (int i = 1; i <= 8; ++i)
+        for (const double spread : {0.0, 1.0, 6.0})
+          worst_slope = std::max(worst_slope, long_context_error(*k, -1.0, Tail::normal, 0, seed,
+                                                                 {std::ldexp(1.0, -i)}, spread));
+      for (const std::uint32_t window : {1u, 2u, 63u, 64u, 65u, 100u, 1000u, 2047u})
+        for (const double slope : {0.0, 0.0625})
+          worst_window = std::max(worst_window, long_context_error(*k, -1.0, Tail::normal, 0, seed, {slope, window}));
+      // The best key of its block lies behind others by its score alone.
+      for (const std::uint32_t sink : {kKeys - 40, kKeys - 100, kKeys - 400})
+        worst_far = std::max(worst_far, long_context_error(*k, 0.5 * (kKeys - 1 - sink) + 2.0, Tail::normal, sink, seed,
+                                                           {0.5}));
+    }
+    INFO(k->traits.name << ": slopes " << worst_slope << ", windows " << worst_window << ", far " << worst_far);
+    CHECK(worst_slope <= 0.002);
+    CHECK(worst_window <= 0.002);
+    CHECK(worst_far <= 0.002);
+    std::printf("%s: biases %.3f %%, windows %.3f %%, keys that come far behind others %.3f %%\n", k->traits.name,
+                100.0 * worst_slope, 100.0 * worst_window, 100.0 * worst_far);
   }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // grouped_gate_test.cpp: a small image whose activations leave -32768 in a group, on every table and every layout.
-#include "tests/reference/spec_oracle.hpp"
+#include "tests/reference/spec_model.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/images.hpp"
 #include "tests/support/run.hpp"
@@ -51,7 +51,7 @@ TEST_CASE("a group's largest magnitude is that of -32768") {
   for (int layout = 0; layout < kLayoutCount; ++layout) {
     const quant::ImageBytes image = lopsided_image(static_cast<Layout>(layout));
     const std::vector<Token> tokens = {3, 7, 1};
-    spec::Decoder oracle(image.data(), image.size());
+    spec::Model oracle(image.data(), image.size());
     std::uint32_t wanted = 0;
     for (const Token token : tokens) {
       const spec::Floats logits = oracle.step(token);

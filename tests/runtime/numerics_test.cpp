@@ -3,6 +3,7 @@
 // board and a laptop agree on every bit of them.
 #include "runtime/numerics.hpp"
 
+#include "runtime/activation.hpp"
 #include "tests/check.hpp"
 
 #if defined(__linux__)
@@ -212,8 +213,81 @@ TEST_CASE("the tables", "[numerics]") {
     wrong += kSigmoid[k] != std::lround(32767.0 / (1.0 + std::exp(-k / 16.0)));
 #endif
   }
+  for (int k = 0; k <= 256; ++k) {
+    crc.add(static_cast<std::uint32_t>(kGeluQuick[k]) << 16 | kTanh[k]);
+    wrong += k != 256 && (kGeluQuick[k + 1] < kGeluQuick[k] || kTanh[k + 1] < kTanh[k]);
+#if defined(__linux__)
+    wrong += kGeluQuick[k] != std::lround(32767.0 / (1.0 + std::exp(-1.702 * k / 16.0)));
+    wrong += kTanh[k] != std::lround(32767.0 * std::tanh(k / 16.0));
+#endif
+  }
   CHECK((kExp2High[0] * kExp2Low[0] + (1 << 14)) >> 15 == 32639);
   CHECK(kSigmoid[256] == 32767);
   CHECK(wrong == 0);
-  CHECK(crc.value() == 0xC2122486u);
+  CHECK(crc.value() == 0x3CCEA732u);
+}
+
+namespace {
+
+constexpr Activation kActivations[] = {Activation::relu, Activation::gelu_tanh,  Activation::gelu_erf,
+                                       Activation::silu, Activation::gelu_quick, Activation::tanh};
+
+#if defined(__linux__)
+double exact(Activation a, double x) {
+  switch (a) {
+    case Activation::relu: return x > 0 ? x : 0;
+    case Activation::gelu_tanh: return x * 0.5 * (1 + std::tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
+    case Activation::gelu_erf: return x * 0.5 * (1 + std::erf(x * 0.7071067811865476));
+    case Activation::silu: return x / (1 + std::exp(-x));
+    case Activation::gelu_quick: return x / (1 + std::exp(-1.702 * x));
+    case Activation::tanh: return std::tanh(x);
+    case Activation::none: break;
+  }
+  return x;
+}
+#endif
+
+}  // namespace
+
+TEST_CASE("activations of floats", "[numerics]") {
+  constexpr std::uint32_t kCount = 401;
+  float x[kCount];
+  Crc crc;
+  std::uint32_t wrong = 0;
+  for (const Activation a : kActivations) {
+    if (check_activation(a) != Status::ok) continue;
+    for (const float step : {0.001f, 0.015f, 0.1f, 3.0f}) {
+      for (std::uint32_t i = 0; i < kCount; ++i) x[i] = static_cast<float>(static_cast<std::int32_t>(i) - 200) * step;
+#if defined(__linux__)
+      // The block float's last place, and the table's between its entries.
+      const double near = step * 200.0 / 16384.0 + (a == Activation::tanh ? 5e-4 : 5e-4 * step * 200.0);
+#endif
+      activate(x, kCount, a);
+      for (std::uint32_t i = 0; i < kCount; ++i) {
+        crc.add(bits_of(x[i]));
+#if defined(__linux__)
+        const double in = static_cast<float>(static_cast<std::int32_t>(i) - 200) * step;
+        wrong += std::abs(x[i] - exact(a, in)) > near;
+#endif
+      }
+      if (a == Activation::tanh)
+        for (std::uint32_t i = 0; i <= 200; ++i) wrong += x[i] != -x[kCount - 1 - i];
+    }
+  }
+  CHECK(wrong == 0);
+  if (kBuiltFeatures.relu && kBuiltFeatures.gelu) CHECK(crc.value() == 0x0D0F3ADDu);
+
+  float none[] = {3.0f, kNan, -0.0f};
+  activate(none, 3, Activation::none);
+  CHECK((none[0] == 3.0f && none[1] != none[1] && bits_of(none[2]) == 0x80000000u));
+  // Zero, NaN, and what only a neighbour of its size makes zero; all of them without a sign.
+  for (const Activation a : {Activation::silu, Activation::tanh}) {
+    float small[] = {-9.0e-13f, kNan, -0.0f}, large[] = {-kInfinity, kNan, 1.0f, 2.0e12f};
+    activate(small, 3, a);
+    CHECK((bits_of(small[0]) | bits_of(small[1]) | bits_of(small[2])) == 0);
+    activate(large, 4, a);
+    CHECK(large[0] == (a == Activation::tanh ? -float_of(0x3F7FFE00u) : 0.0f));
+    CHECK((bits_of(large[1]) == 0 && bits_of(large[2]) == 0));
+    CHECK(large[3] == (a == Activation::tanh ? float_of(0x3F7FFE00u) : 29801.0f * 67108864.0f));
+  }
 }

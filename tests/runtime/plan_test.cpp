@@ -186,7 +186,7 @@ TEST_CASE("limits that cannot be kept are refused", "[plan]") {
   CHECK(p.chunk == 512);
   CHECK(make_plan(p, StackConfig{}, traits::kPortable) == Status::bad_config);
   StackConfig c = stories();
-  c.window = 4;
+  c.n_sinks = 4;
   CHECK(make_plan(p, c, traits::kPortable) == Status::feature_not_built);
 }
 

@@ -404,6 +404,64 @@ TEST_CASE("numbers out of range are refused", "[sampler]") {
   CHECK(Sampler{}.pick(token, {}) == Status::bad_argument);
 }
 
+TEST_CASE("suppressed tokens count as NaN, with a penalty, by chance and without scratch", "[sampler]") {
+  const std::vector<Token> suppressed = {3, 17, 0, 17, 39};
+  for (const SamplerConfig& c : {config(0.0f), config(0.9f), config(0.8f, 5, 0.9f), penalty(1.3f), penalty(1.3f, 9, 0.7f)}) {
+    CAPTURE(c.temperature, c.repeat_penalty);
+    Rig rig(c, 40), reference(c, 40), without(c, 40);
+    std::uint32_t x = 1, changed = 0;
+    for (int round = 0; round < 300; ++round) {
+      std::vector<float> logits(40);
+      for (float& logit : logits) {
+        x = x * 1664525u + 1013904223u;
+        logit = static_cast<float>(x >> 26) / 8.0f - 4.0f;  // many are equal
+      }
+      logits[1 + round % 39] = kNan;
+      if (round % 3 == 0) logits[17] = round % 2 ? kInfinity : 8.0f;
+      std::vector<float> other = logits;
+      for (const Token t : suppressed) other[t] = kNan;
+      const std::vector<float> before = logits;
+      Token token = -2;
+      REQUIRE(rig.sampler.pick(token, logits, suppressed) == Status::ok);
+      REQUIRE(std::memcmp(before.data(), logits.data(), 40 * sizeof(float)) == 0);
+      REQUIRE(rig.memory.back() == 0xA5A5A5A5u);
+      REQUIRE(token == reference.pick(other));
+      changed += without.pick(logits) != token;
+    }
+    CHECK(changed > 50);
+  }
+  // An empty list is no list.
+  Rig rig(config(0.9f), 40), reference(config(0.9f), 40);
+  std::vector<float> logits(40, 0.5f);
+  logits[7] = 2.0f;
+  for (int i = 0; i < 50; ++i) {
+    Token token = -2;
+    REQUIRE(rig.sampler.pick(token, logits, {}) == Status::ok);
+    CHECK(token == reference.pick(logits));
+  }
+}
+
+TEST_CASE("what cannot be suppressed is refused, and no random number is used up", "[sampler]") {
+  std::vector<float> logits = {1.0f, kNan, 2.0f, -kInfinity};
+  const std::vector<Token> all = {0, 2, 3}, outside = {0, 4}, negative = {-1};
+  for (const SamplerConfig& c : {config(0.0f), config(1.0f), penalty(2.0f)}) {
+    Rig rig(c, 4), reference(c, 4);
+    Token token = -2;
+    CHECK(rig.sampler.pick(token, logits, all) == Status::bad_argument);
+    CHECK(rig.sampler.pick(token, logits, outside) == Status::bad_token);
+    CHECK(rig.sampler.pick(token, logits, negative) == Status::bad_token);
+    CHECK(rig.sampler.pick(token, {logits.data(), 3}, {}) == Status::bad_argument);
+    CHECK(token == -2);
+    for (int i = 0; i < 20; ++i) CHECK(rig.pick(logits) == reference.pick(logits));
+  }
+  // The last one that may be picked, however small.
+  Rig rig(config(0.0f), 4);
+  const std::vector<Token> larger = {0, 2};
+  Token token = -2;
+  REQUIRE(rig.sampler.pick(token, logits, larger) == Status::ok);
+  CHECK(token == 3);
+}
+
 TEST_CASE("exp_f32 keeps what it claims", "[sampler][numerics]") {
   for (const GoldenExp& golden : kGoldenExp) {
     CAPTURE(golden.x);

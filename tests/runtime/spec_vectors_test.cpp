@@ -2,163 +2,33 @@
 // spec_vectors_test.cpp: the vectors and answers that SPEC.md shows, read out of it, against the portable table, the
 // scalars, the tokenizer, the sampler, and whole runs on every table. reference/spec_vectors.py wrote them.
 #include <algorithm>
-#include <cctype>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
-#include <map>
+#include <iterator>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "platform/linux/map_file.hpp"
 #include "platform/select.hpp"
 #include "quant/convert.hpp"
+#include "runtime/activation.hpp"
 #include "runtime/digest.hpp"
+#include "runtime/generation.hpp"
 #include "runtime/numerics.hpp"
 #include "runtime/sampler.hpp"
 #include "runtime/session.hpp"
 #include "runtime/tokenizer.hpp"
+#include "tests/runtime/spec_vectors.hpp"
 
 namespace heed {
 extern const Kernels kernels_portable;
 }
 
 using namespace heed;
+using namespace heed::test;
 
 namespace {
-
-using Words = std::vector<std::string>;
-
-// What a fault of the text, not of a number, ends with.
-[[noreturn]] void broken(const std::string& what) {
-  std::fprintf(stderr, "SPEC.md: %s\n", what.c_str());
-  std::exit(1);
-}
-
-struct Vector {
-  int line = 0;
-  std::string what;
-  std::map<std::string, Words> in, out, wrong;
-  std::set<std::string> computed;
-  std::string differs;  // the first name that came out otherwise, and how
-
-  const Words& words(const std::string& name) const {
-    const auto at = in.find(name);
-    if (at == in.end()) broken("line " + std::to_string(line) + ": no " + name);
-    return at->second;
-  }
-  std::vector<float> floats(const std::string& name) const {
-    std::vector<float> x;
-    for (const std::string& w : words(name))
-      x.push_back(float_of(static_cast<std::uint32_t>(std::stoul(w, nullptr, 16))));
-    return x;
-  }
-  template <class T = std::int32_t>
-  std::vector<T> integers(const std::string& name) const {
-    std::vector<T> x;
-    for (const std::string& w : words(name)) x.push_back(static_cast<T>(std::stoll(w)));
-    return x;
-  }
-  template <class T = std::int32_t>
-  T integer(const std::string& name) const {
-    const std::string& w = words(name).at(0);
-    return static_cast<T>(w[0] == '-' ? static_cast<std::uint64_t>(std::stoll(w)) : std::stoull(w));
-  }
-  float number(const std::string& name) const { return floats(name).at(0); }
-  // A quoted text, which has no two spaces behind each other.
-  std::string text(const std::string& name) const {
-    std::string s;
-    for (const std::string& w : words(name)) s += s.empty() ? w : ' ' + w;
-    return s.substr(1, s.size() - 2);
-  }
-
-  void is(const std::string& name, const Words& got) {
-    computed.insert(name);
-    if (out.count(name) && out[name] == got) return;
-    std::string text = differs.empty() ? name + " =" : "";
-    for (const std::string& w : got) text += text.empty() ? "" : ' ' + w;
-    if (differs.empty()) differs = text;
-  }
-  template <class T>
-  void are(const std::string& name, const T& values) {
-    Words got;
-    for (const auto v : values) got.push_back(std::to_string(v));
-    is(name, got);
-  }
-  void is_integer(const std::string& name, std::int64_t value) { is(name, {std::to_string(value)}); }
-  static std::string hex(std::uint32_t u) {
-    char word[9];
-    std::snprintf(word, sizeof word, "%08x", u);
-    return word;
-  }
-  void is_hex(const std::string& name, std::uint32_t value) { is(name, {hex(value)}); }
-  void is_float(const std::string& name, float x) { is_hex(name, bits_of(x)); }
-  void are_floats(const std::string& name, const float* x, std::size_t n) {
-    Words got;
-    for (std::size_t i = 0; i < n; ++i) got.push_back(hex(bits_of(x[i])));
-    is(name, got);
-  }
-};
-
-// The words of a line, W*N taken apart, a comment left out.
-Words words_of(const std::string& line) {
-  Words words;
-  std::size_t at = 0;
-  while ((at = line.find_first_not_of(' ', at)) != std::string::npos) {
-    const std::size_t end = line.find(' ', at) == std::string::npos ? line.size() : line.find(' ', at);
-    std::string w = line.substr(at, end - at);
-    at = end;
-    if (w == "#") break;
-    const std::size_t star = w.find('*');
-    const bool repeated = star != std::string::npos && star + 1 < w.size() && std::isdigit(w[star + 1]) && w[0] != '"';
-    const unsigned long n = repeated ? std::stoul(w.substr(star + 1)) : 1;
-    if (repeated) w.resize(star);
-    for (unsigned long i = 0; i < n; ++i) words.push_back(w);
-  }
-  return words;
-}
-
-// Every vector between the markers: paragraphs of code blocks whose first line is one word.
-std::vector<Vector> read_vectors(const char* path) {
-  std::ifstream file(path);
-  std::vector<Vector> vectors;
-  std::string line, section;
-  Words* last = nullptr;  // where a line that goes on belongs
-  bool inside = false;
-  for (int number = 1; std::getline(file, line); ++number) {
-    if (line.rfind("<!-- vectors ", 0) == 0) section = line;
-    if (line.rfind("<!-- end of vectors ", 0) == 0) section.clear();
-    if (section.empty()) continue;
-    if (line.empty() || line[0] == '`' || line[0] == '<') {
-      inside = false;
-      continue;
-    }
-    if (line[0] != ' ') {
-      inside = line.find(' ') == std::string::npos;
-      if (!inside) continue;
-      vectors.emplace_back();
-      vectors.back().line = number;
-      vectors.back().what = line;
-      continue;
-    }
-    if (!inside) continue;  // a trace
-    Words words = words_of(line);
-    if (words.empty()) continue;  // a comment alone
-    if (line.rfind("      ", 0) == 0) {
-      if (last) last->insert(last->end(), words.begin(), words.end());
-      continue;
-    }
-    const bool out = words[0] == "->", wrong = words[0] == "not";
-    const std::string name = words[out || wrong];
-    words.erase(words.begin(), words.begin() + 1 + (out || wrong));
-    if (words == Words{"-"}) words.clear();
-    auto& to = wrong ? vectors.back().wrong : out ? vectors.back().out : vectors.back().in;
-    last = &(to[name] = words);
-  }
-  return vectors;
-}
 
 // One prepared vector of the portable table.
 struct Prepared {
@@ -234,13 +104,25 @@ void norm(Vector& v) {
   p.show(v);
 }
 
-const std::uint16_t* factor_table_of(const Vector& v) {
-  const std::string& name = v.words("function").at(0);
-  return name == "silu" ? kSigmoid : name == "gelu_tanh" ? kGeluTanh : name == "gelu_erf" ? kGeluErf : kStep;
+void normed(Vector& v) {
+  std::vector<float> x = v.floats("x");
+  const std::vector<float> gain = v.floats("gain"), bias = v.floats("bias");
+  kernels_portable.norm_f32_f32(
+      x.data(), x.data(), static_cast<std::uint32_t>(x.size()),
+      {or_null(gain), or_null(bias), v.number("epsilon"), v.words("kind").at(0) == "layer"});
+  v.are_floats("y", x.data(), x.size());
+}
+
+Activation activation_of(const Vector& v) {
+  const char* const names[] = {"relu", "gelu_tanh", "gelu_erf", "silu", "gelu_quick", "tanh", "none"};
+  for (std::size_t i = 0; i < std::size(names); ++i)
+    if (v.words("function").at(0) == names[i]) return static_cast<Activation>(i);
+  broken("function");
 }
 
 void factor_table(Vector& v) {
-  const std::uint16_t* table = factor_table_of(v);
+  const Activation a = activation_of(v);
+  const std::uint16_t* table = a == Activation::tanh ? kTanh : activation_factor(a);
   show_table(v, "S", table, {0, 1, 256});
   v.is_hex("crc", crc_of({table, table + 257}));
 }
@@ -250,8 +132,14 @@ void activation(Vector& v) {
   const Prepared p(gate.size(), v.integer<std::uint32_t>("group"));
   gate.resize(gate.size() + 8);
   if (!up.empty()) up.resize(gate.size());
-  kernels_portable.gate_s8r_f32(p.a, 0, gate.data(), or_null(up), factor_table_of(v));
+  kernels_portable.gate_s8r_f32(p.a, 0, gate.data(), or_null(up), activation_factor(activation_of(v)));
   p.show(v);
+}
+
+void activated(Vector& v) {
+  std::vector<float> x = v.floats("x");
+  activate(x.data(), static_cast<std::uint32_t>(x.size()), activation_of(v));
+  v.are_floats("y", x.data(), x.size());
 }
 
 void power_table(Vector& v) {
@@ -310,6 +198,7 @@ struct Block {
               kCapacity,
               static_cast<std::uint32_t>(head_dim),
               static_cast<std::uint32_t>(head_dim)} {}
+  Block(Block&&) = default;  // the bytes stay where they are
 };
 
 void query(Vector& v) {
@@ -342,20 +231,37 @@ void value(Vector& v) {
   v.is_integer("ev", b.block.value_exponents[0]);
 }
 
-void attend(Vector& v) {
-  const auto q = v.integers("q"), keys = v.integers("keys"), m = v.integers("m"), ek = v.integers("ek"),
-             values = v.integers("values"), ev = v.integers("ev"), blocks = v.integers("blocks");
-  const std::size_t head_dim = q.size();
-  const Prepared p(head_dim, 0);
-  for (std::size_t d = 0; d < head_dim; ++d) p.a.values[d] = static_cast<std::int8_t>(q[d]);
-  p.a.scales[0] = v.number("scale_q");
-  std::vector<float> numerators(head_dim), output(head_dim);
-  float denominator = 0.0f;
-  std::int32_t reference = -(1 << 24), ref = 0;
-  std::size_t at = 0;
-  for (const std::int32_t n : blocks) {
-    const Block b(head_dim);
-    for (std::size_t j = 0; j < static_cast<std::size_t>(n); ++j, ++at) {
+// The keys and values of a vector, and its query.
+struct Attended {
+  const Vector& v;
+  std::vector<std::int32_t> q, keys, m, ek, values, ev;
+  Prepared query;
+  explicit Attended(const Vector& vector)
+      : v(vector),
+        q(v.integers("q")),
+        keys(v.integers("keys")),
+        m(v.integers("m")),
+        ek(v.integers("ek")),
+        values(v.integers("values")),
+        ev(v.integers("ev")),
+        query(q.size(), 0) {
+    for (std::size_t d = 0; d < q.size(); ++d) query.a.values[d] = static_cast<std::int8_t>(q[d]);
+    query.a.scales[0] = v.number("scale_q");
+  }
+  BlockQueries queries(std::size_t visible) const {
+    const auto n = static_cast<std::uint32_t>(visible);
+    BlockQueries queries{};
+    queries.queries = query.a;
+    queries.n = queries.per_position = 1;
+    queries.visible = queries.visible_limit = n;
+    queries.factor = v.number("attention_scale") * 1.44269504f;
+    return queries;
+  }
+  // n of the keys, from `at` on.
+  Block block(std::size_t at, std::size_t n) const {
+    const std::size_t head_dim = q.size();
+    Block b(head_dim);
+    for (std::size_t j = 0; j < n; ++j, ++at) {
       for (std::size_t d = 0; d < head_dim; ++d) {
         b.block.keys[j * round_up(b.block.head_dim, 4) + d] = static_cast<std::int8_t>(keys[at * head_dim + d]);
         b.block.values[d * Block::kCapacity + j] = static_cast<std::int8_t>(values[at * head_dim + d]);
@@ -369,28 +275,65 @@ void attend(Vector& v) {
       b.block.value_exponents[j] = static_cast<std::int8_t>(ev[at]);
       b.block.value_exponent_maxima[j] = larger(b.block.value_exponent_maxima, b.block.value_exponents[j]);
     }
-    const auto visible = static_cast<std::uint32_t>(n);
-    const BlockQueries queries{p.a, 0, 1, 1, visible, visible, v.number("attention_scale") * 1.44269504f};
+    return b;
+  }
+  // N, D and ref of one block, from the weights that the table shows.
+  void show(Vector& to, const BlockQueries& queries, const Block& b) const {
+    std::vector<float> numerators(q.size());
+    float denominator = 0.0f;
+    std::int32_t reference = -(1 << 24), ref = 0;
     std::uint16_t weights[kBlockKeys];
     kernels_portable.attend_block({numerators.data(), &denominator, &reference}, queries, b.block, weights, &ref);
-    kernels_portable.attend_block({numerators.data(), &denominator, &reference}, queries, b.block, nullptr, nullptr);
-    if (at != m.size()) continue;  // what is shown of a block is of the last one
     std::int64_t sum = 0;
-    std::vector<std::int64_t> weighed(head_dim);
-    for (std::uint32_t j = 0; j < visible; ++j) {
+    std::vector<std::int64_t> weighed(q.size());
+    const std::uint32_t visible = queries.visible;
+    for (std::uint32_t j = queries.hidden > 0 ? static_cast<std::uint32_t>(queries.hidden) : 0; j < visible; ++j) {
       sum += weights[j];
       const int fold = b.block.value_exponent_maxima[visible - 1] - b.block.value_exponents[j];
-      for (std::size_t d = 0; d < head_dim; ++d)
+      for (std::size_t d = 0; d < q.size(); ++d)
         weighed[d] += (weights[j] >> (fold > 31 ? 31 : fold)) * b.block.values[d * Block::kCapacity + j];
     }
-    v.are("N", weighed);
-    v.is_integer("D", sum);
-    v.is_integer("ref", ref);
+    to.are("N", weighed);
+    to.is_integer("D", sum);
+    to.is_integer("ref", ref);
+  }
+};
+
+void attend(Vector& v) {
+  const Attended a(v);
+  const std::size_t head_dim = a.q.size();
+  std::vector<float> numerators(head_dim), output(head_dim);
+  float denominator = 0.0f;
+  std::int32_t reference = -(1 << 24);
+  std::size_t at = 0;
+  for (const auto n : v.integers<std::uint32_t>("blocks")) {
+    const Block b = a.block(at, n);
+    const BlockQueries queries = a.queries(n);
+    kernels_portable.attend_block({numerators.data(), &denominator, &reference}, queries, b.block, nullptr, nullptr);
+    at += n;
+    if (at == a.m.size()) a.show(v, queries, b);  // what is shown of a block is of the last one
   }
   kernels_portable.attend_finish(output.data(), numerators.data(), denominator, static_cast<std::uint32_t>(head_dim));
   v.are_floats("numerator", numerators.data(), head_dim);
   v.is_float("denominator", denominator);
   v.are_floats("output", output.data(), head_dim);
+}
+
+void attend_window(Vector& v) {
+  const Attended a(v);
+  BlockQueries queries = a.queries(a.m.size());
+  queries.hidden = v.integer("hidden");
+  a.show(v, queries, a.block(0, a.m.size()));
+}
+
+void attend_biased(Vector& v) {
+  const Attended a(v);
+  const std::size_t n = a.m.size();
+  auto bias = v.integers("bias");
+  std::reverse(bias.begin(), bias.end());  // that of key k lies k in front
+  BlockQueries queries = a.queries(n);
+  queries.bias = bias.data() + n - 1;
+  a.show(v, queries, a.block(0, n));
 }
 
 // Row 0 of a matrix of one row, padded with zeros and scales of 1.
@@ -453,14 +396,15 @@ struct Opened {
     const std::string path = HEED_SOURCE_DIR "/tests/golden/" + name;
     if (const char* error = file.open(path.c_str())) broken(path + ": " + error);
     if (open(model, file.bytes(), kernels_portable) != Status::ok || verify(model, kernels_portable) != Status::ok ||
-        open(tokenizer, model.tokenizer(), model.config().main().vocab_size) != Status::ok)
+        (!model.tokenizer().empty() &&
+         open(tokenizer, model.tokenizer(), model.config().main().vocab_size) != Status::ok))
       broken(path + " is refused");
   }
-  std::vector<Token> encode(const std::string& text) const {
+  std::vector<Token> encode(const std::string& text, bool bos = true, bool eos = false) const {
     std::vector<Token> tokens(Tokenizer::max_tokens(text.size()));
     std::vector<std::uint32_t> scratch(Tokenizer::scratch_bytes(text.size()) / 4 + 1);
     std::uint32_t n = 0;
-    const Status s = tokenizer.encode(n, {text.data(), text.size()}, {}, tokens,
+    const Status s = tokenizer.encode(n, {text.data(), text.size()}, {bos, eos}, tokens,
                                       {reinterpret_cast<std::byte*>(scratch.data()), scratch.size() * 4});
     if (s != Status::ok) broken(to_string(s));
     tokens.resize(n);
@@ -552,8 +496,9 @@ void pick(Vector& v) {
              {reinterpret_cast<std::byte*>(scratch.data()), scratch.size() * 4}) != Status::ok)
     broken("pick");
   std::vector<Token> tokens(v.integer<std::uint32_t>("picks"));
+  const auto suppressed = v.in.count("suppressed") ? v.integers<Token>("suppressed") : std::vector<Token>();
   for (Token& t : tokens)
-    if (sampler.pick(t, logits) != Status::ok) broken("pick");
+    if (sampler.pick(t, logits, suppressed) != Status::ok) broken("pick");
   v.are("tokens", tokens);
 }
 
@@ -566,55 +511,97 @@ void digest(Vector& v) {
   v.is_hex("digest", d.value());
 }
 
+// A session of an image on one table, in the table's layout.
+struct Running {
+  quant::ImageBytes bytes;
+  Model model;
+  Plan plan;
+  Session session;
+  std::unique_ptr<std::byte[]> memory;
+  Running(const Model& image, const Kernels& k, const std::string& name) {
+    if (quant::relayout(bytes, image, k.traits.preferred, kernels_portable) ||
+        open(model, {bytes.data(), bytes.size()}, k) != Status::ok ||
+        make_plan(plan, model.config(), k.traits) != Status::ok)
+      broken(name);
+    memory.reset(new std::byte[plan.arena_bytes + 64]);
+    std::byte* arena = memory.get();
+    while (reinterpret_cast<std::uintptr_t>(arena) % 64) ++arena;
+    if (create(session, model, plan, k, {arena, static_cast<std::size_t>(plan.arena_bytes)}) != Status::ok) broken(name);
+  }
+};
+
+// Calls run(table) for each that runs here, up to the first that differs.
+template <class Run>
+void on_every_table(Vector& v, Run run) {
+  int tables = 0;
+  for (const Kernels* k : all_kernels()) {
+    if (!is_runnable(*k)) continue;
+    ++tables;
+    run(*k);
+    if (!v.differs.empty()) v.differs += " on " + std::string(k->traits.name);
+    if (!v.differs.empty()) return;
+  }
+  if (tables == 0) v.differs = "no table";
+}
+
 // A whole run by the rules of 3.3, on every table that runs here.
 void answer(Vector& v) {
   const std::string& name = v.words("image").at(0);
   const Opened image(name);
   const std::uint32_t vocab_size = image.model.config().main().vocab_size, count = v.integer<std::uint32_t>("n");
-  const std::vector<Token> prompt = image.encode(v.text("text"));
+  Generation rules;
+  if (open(rules, image.model.generation(), vocab_size, image.tokenizer.bos(), image.tokenizer.eos()) != Status::ok)
+    broken(name);
+  std::vector<Token> prompt = image.encode(v.text("text"), false), source;
+  prompt.insert(prompt.begin(), rules.first().begin(), rules.first().end());
   v.are("prompt", prompt);
-  int tables = 0;
-  for (const Kernels* k : all_kernels()) {
-    if (!is_runnable(*k)) continue;
-    ++tables;
-    quant::ImageBytes bytes;  // in the table's layout
-    Model model;
-    if (quant::relayout(bytes, image.model, k->traits.preferred, kernels_portable) ||
-        open(model, {bytes.data(), bytes.size()}, *k) != Status::ok)
-      broken(name);
-    Plan plan;
-    Session session;
-    if (make_plan(plan, model.config(), k->traits) != Status::ok) broken(name);
-    const std::unique_ptr<std::byte[]> memory(new std::byte[plan.arena_bytes + 64]);
-    std::byte* arena = memory.get();
-    while (reinterpret_cast<std::uintptr_t>(arena) % 64) ++arena;
+  std::vector<std::uint8_t> types;
+  if (v.in.count("source")) {
+    source = image.encode(v.text("source"), true, true);
+    v.are("source_tokens", source);
+    for (std::size_t i = 0; i < source.size(); ++i) types.push_back(i % 2);
+  }
+  on_every_table(v, [&](const Kernels& k) {
+    Running on(image.model, k, name);
     std::vector<std::uint32_t> scratch(vocab_size);
     Sampler sampler;
     Span<const float> logits;
-    if (create(session, model, plan, *k, {arena, static_cast<std::size_t>(plan.arena_bytes)}) != Status::ok ||
-        create(sampler, sampling_of(v), vocab_size, *k,
+    if ((!source.empty() && on.session.set_source({source, types, {}}) != Status::ok) ||
+        create(sampler, sampling_of(v), vocab_size, k,
                {reinterpret_cast<std::byte*>(scratch.data()), 4 * scratch.size()}) != Status::ok ||
-        session.prefill(logits, prompt) != Status::ok)
+        on.session.prefill(logits, prompt) != Status::ok)
       broken(name);
     v.are_floats("logits", logits.data(), logits.size());
     Digest digest;
     std::vector<Token> tokens;
     for (;;) {
       Token token = kNoToken;
-      if (sampler.pick(token, logits) != Status::ok) broken(name);
-      digest.add(*k, token, logits);
+      if (sampler.pick(token, logits, rules.suppressed()) != Status::ok) broken(name);
+      digest.add(k, token, logits);
       tokens.push_back(token);
-      if (token == image.tokenizer.eos() || token == image.tokenizer.bos() || tokens.size() == count ||
-          session.position() == session.max_seq())
-        break;
-      if (session.step(logits, token) != Status::ok) broken(name);
+      if (rules.ends_text(token) || tokens.size() == count || on.session.position() == on.session.max_seq()) break;
+      if (on.session.step(logits, token) != Status::ok) broken(name);
     }
     v.are("tokens", tokens);
     v.is_hex("digest", digest.value());
-    if (!v.differs.empty()) v.differs += " on " + std::string(k->traits.name);
-    if (!v.differs.empty()) return;
-  }
-  if (tables == 0) v.differs = "no table";
+  });
+}
+
+// The row that a pooled stack gives of the frames that SPEC.md, part 6, numbers.
+void encoded(Vector& v) {
+  const std::string& name = v.words("image").at(0);
+  const Opened image(name);
+  const std::uint32_t d_input = image.model.config().main().d_input, n = v.integer<std::uint32_t>("frames");
+  std::vector<float> x;
+  for (std::uint32_t i = 0; i < n; ++i)
+    for (std::uint32_t d = 0; d < d_input; ++d)
+      x.push_back(static_cast<float>(static_cast<int>((131 * i + 37 * d) % 255) - 127) / 64.0f);
+  on_every_table(v, [&](const Kernels& k) {
+    Running on(image.model, k, name);
+    Span<const float> row;
+    if (on.session.encode(row, {{}, {}, x}) != Status::ok) broken(name);
+    v.are_floats("logits", row.data(), row.size());
+  });
 }
 
 struct {
@@ -629,8 +616,10 @@ struct {
                  {"quantise", quantise, 0},
                  {"rms_norm", norm, 0},
                  {"layer_norm", norm, 0},
+                 {"normed", normed, 0},
                  {"factor_table", factor_table, 0},
                  {"activation", activation, 0},
+                 {"activated", activated, 0},
                  {"power_table", power_table, 0},
                  {"sine_table", sine_table, 0},
                  {"sine", sine, 0},
@@ -638,6 +627,8 @@ struct {
                  {"key", key, 0},
                  {"value", value, 0},
                  {"attend", attend, 0},
+                 {"attend_window", attend_window, 0},
+                 {"attend_biased", attend_biased, 0},
                  {"product", product, 0},
                  {"embedding", embedding, 0},
                  {"exp", exponential, 0},
@@ -648,7 +639,8 @@ struct {
                  {"weights", weights, 0},
                  {"pick", pick, 0},
                  {"digest", digest, 0},
-                 {"answer", answer, 0}};
+                 {"answer", answer, 0},
+                 {"encoded", encoded, 0}};
 
 }  // namespace
 

@@ -96,6 +96,7 @@ struct AttendCall {
   const KvBlock& block;
   std::uint16_t* tapped;
   std::int32_t* reference;
+  bool all_are_plain;  // portable::all_are_plain
 };
 
 // portable::score_scale for a factor that is no NaN, with the conversions of the FPU.
@@ -118,19 +119,25 @@ inline portable::ScoreScale score_scale(std::int32_t max, float factor) {
   return s;
 }
 
+// The same of a query that may not see all keys alike.
+__attribute__((noinline)) inline portable::ScoreScale scale_of_seen(const AttendCall& call, std::uint32_t index,
+                                                                    std::uint32_t visible, std::int32_t* scores,
+                                                                    std::int32_t& max, float factor) {
+  static_assert(kQuadWords == 5);
+  const std::uint32_t i = index - call.q.first, run = i / call.q.per_position;
+  return portable::scale_of_seen(
+      max, portable::sight_of(call.q, run, i - run * call.q.per_position, visible),
+      [=](std::uint32_t k) __attribute__((always_inline)) -> std::int32_t& { return scores[k + k / 4]; },
+      [=](std::int32_t largest) { return score_scale(largest, factor); }, [=] { return factor; });
+}
+
 // Makes the weights of query `index` from its scores, eight of 0 behind them, and merges their sum.
 __attribute__((noinline)) inline Worth merge_weights(const AttendCall& call, std::uint32_t index, std::uint32_t visible,
                                                      std::int32_t* scores, std::int32_t* weights, std::int32_t max) {
   const float factor =
       call.q.queries.scales[index] * call.q.factor * pow2(call.block.key_exponent_maxima[visible - 1]);
-  portable::Sight sight;
-  if (!portable::all_are_plain(call.q)) {
-    const std::uint32_t i = index - call.q.first, run = i / call.q.per_position;
-    sight = portable::sight_of(call.q, run, i - run * call.q.per_position, visible);
-  }
-  const portable::ScoreScale scale = portable::scale_of_seen(
-      max, sight, [=](std::uint32_t k) -> std::int32_t& { return scores[k / 4 * kQuadWords + k % 4]; },
-      [=](std::int32_t largest) { return score_scale(largest, factor); }, [=] { return factor; });
+  const portable::ScoreScale scale = call.all_are_plain ? score_scale(max, factor)
+                                                        : scale_of_seen(call, index, visible, scores, max, factor);
   const std::uint32_t quads = (visible + 3) / 4, seen_of_last = (visible - 1) % 4 + 1;
   // What is behind the last key keeps its whole weight, which is taken off again.
   if (!kUnrolled || seen_of_last != 4)
@@ -177,7 +184,7 @@ inline void weigh_rest(float* numerators, const KvBlock& block, std::uint32_t vi
 inline void attend_block(const AttentionSums& sums, const BlockQueries& q, const KvBlock& block, std::uint16_t* weights,
                          std::int32_t* reference) {
   constexpr std::uint32_t kTogether = kBuiltFeatures.speed ? 2 : 1;
-  const AttendCall call{sums, q, block, weights, reference};
+  const AttendCall call{sums, q, block, weights, reference, portable::all_are_plain(q)};
   alignas(8) std::int32_t scores[kTogether * kScoreWords];
   ValueSums job;
   job.weights = scores;
