@@ -4,6 +4,5 @@
 #include "runtime/digest.hpp"
 #include "runtime/generation.hpp"
 #include "runtime/sampler.hpp"
-#include "runtime/sections.hpp"
 #include "runtime/session.hpp"
 #include "runtime/tokenizer.hpp"
