@@ -26,7 +26,7 @@ void mend_header(std::uint8_t* image, std::size_t size, const heed::Kernels& ker
   heed::ImageHeader header;
   if (size < sizeof header) return;
   std::memcpy(&header, image, sizeof header);
-  if (header.n_sections > 16 || sizeof header + header.n_sections * sizeof(heed::SectionEntry) > size) return;
+  if (header.n_sections > heed::kMaxSections || sizeof header + header.n_sections * sizeof(heed::SectionEntry) > size) return;
   header.header_crc = 0;
   std::uint32_t crc = kernels.crc32c(0, &header, sizeof header);
   crc = kernels.crc32c(crc, image + sizeof header, header.n_sections * sizeof(heed::SectionEntry));

@@ -35,9 +35,9 @@ struct Outcomes {
 void mutate(ImageBytes& image, Random& random) {
   const int edits = random.between(1, 4);
   for (int i = 0; i < edits && !image.empty(); ++i) {
-    // The first 2 KiB hold header, sections, configuration and directory.
+    // The first 4 KiB hold header, sections, configuration and directory.
     const auto size = static_cast<std::uint32_t>(image.size());
-    const std::uint32_t at = random.below(random.below(2) ? size : std::min(size, 2048u));
+    const std::uint32_t at = random.below(random.below(2) ? size : std::min(size, 4096u));
     switch (random.below(8)) {
       case 0: image[at] = static_cast<std::uint8_t>(random.next()); break;
       case 1: image[at] = static_cast<std::uint8_t>(image[at] ^ 1u << random.below(8)); break;
@@ -62,7 +62,7 @@ void mutate(ImageBytes& image, Random& random) {
         break;
       }
       default: {  // a field of the configuration
-        const std::size_t config = 192 + random.below(192);
+        const std::size_t config = 192 + random.below(640);
         if (config < image.size())
           image[config] = static_cast<std::uint8_t>(random.below(4) ? random.below(70) : random.next());
         break;
@@ -77,7 +77,7 @@ void mend(ImageBytes& image) {
   ImageHeader header;
   if (image.size() < sizeof header) return;
   std::memcpy(&header, image.data(), sizeof header);
-  if (header.n_sections > 16 || sizeof header + header.n_sections * sizeof(SectionEntry) > image.size()) return;
+  if (header.n_sections > kMaxSections || sizeof header + header.n_sections * sizeof(SectionEntry) > image.size()) return;
   quant::refresh_checksums({image.data(), image.size()}, *find_kernels("portable"));
 }
 
@@ -170,13 +170,15 @@ int main(int argc, char** argv) {
   gpt2.position_table = 1;
   gpt2.rotary_dims = 0;
   gpt2.tied_unembedding = 0;
-  gpt2.biases = kKnownBiases;
+  gpt2.biases = 255;
   const ImageBytes bases[] = {
       random_image(llama_config(16, 20, 1, 2, 2, 6, 11, 80), Layout::packed, 1),
       random_image(grouped, Layout::packed, 2, bytes(small_tokenizer(280))),
       random_image(llama_config(12, 16, 2, 3, 3, 4, 9, 100), Layout::packed, 3),
       random_image(llama_config(16, 16, 1, 1, 1, 8, 9, 80), Layout::pair, 4),
       random_image(gpt2, Layout::packed, 5),
+      random_image(two_stacks_config(), Layout::packed, 6),
+      random_image(classifier_config(), Layout::packed, 7),
   };
 
   Outcomes outcomes;

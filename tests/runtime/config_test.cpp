@@ -268,6 +268,7 @@ TEST_CASE("C13: length and output heads", "[config]") {
   deit.n_output_heads = 2;
   CHECK(check_stack(deit) == Status::ok);
   CHECK(accepted(deit, [](StackConfig& c) { c.n_output_heads = 3; }));
+  CHECK(accepted(deit, [](StackConfig& c) { c.n_output_heads = 7, c.n_class_vectors = 6; }));
   CHECK(refused(deit, [](StackConfig& c) { c.n_output_heads = 4; }));
   CHECK(refused(deit, [](StackConfig& c) { c.pooling = Pooling::mean; }));
   CHECK(refused(deit, [](StackConfig& c) { c.output = Output::vectors, c.n_outputs = 0; }));
@@ -300,6 +301,7 @@ TEST_CASE("C15: windows", "[config]") {
   windowed.local_rotary = 1;
   CHECK(check_stack(windowed) == Status::ok);
   CHECK(refused(windowed, [](StackConfig& c) { c.global_first = 3; }));
+  CHECK(accepted(windowed, [](StackConfig& c) { c.global_every = 2, c.global_first = 1; }));
   CHECK(refused(windowed, [](StackConfig& c) { c.global_every = 1, c.global_first = 0; }));
   CHECK(refused(windowed, [](StackConfig& c) { c.window = 0, c.local_rotary = 0; }));
   CHECK(refused(windowed, [](StackConfig& c) { c.global_every = 0; }));
