@@ -175,12 +175,6 @@ class Rows {
 };
 
 void encode_one(Rows& rows, Session& session, const InputSequence& sequence) {
-  if (rows.kind().pooled) {
-    Span<const float> row;
-    require(session.encode(row, sequence.view()), sequence.name);
-    rows.take(0, row);
-    return;
-  }
   const RowSink sink{[](void* user, std::uint32_t position, Span<const float> row) {
                        static_cast<Rows*>(user)->take(position, row);
                      },

@@ -110,7 +110,8 @@ void print(const Sums& sums, const Options& options, const HostSession& host, co
 
 void eval_text(const LoadedModel& loaded, HostSession& host, Reference* reference, const Options& options) {
   const Tokenizer tokenizer = tokenizer_of(loaded);
-  const std::vector<Token> begin = Generation(loaded, tokenizer).first();
+  const Generation generation = generation_of(loaded, tokenizer);
+  const Span<const Token> begin = generation.first();
   const std::size_t unscored = std::max<std::size_t>(begin.size(), 1);
   MappedFile file;
   map_text(file, options.text);
@@ -130,7 +131,7 @@ void eval_text(const LoadedModel& loaded, HostSession& host, Reference* referenc
     }
     const std::size_t first = whole_characters(text, i * options.chunk_bytes);
     const auto chunk = text.subspan(first, whole_characters(text, (i + 1) * options.chunk_bytes) - first);
-    std::vector<Token> tokens = begin;
+    std::vector<Token> tokens(begin.begin(), begin.end());
     for (const Token t : encode(tokenizer, chunk, options.text, first, {false, false})) tokens.push_back(t);
     // The last token is only predicted, so it needs no position.
     const std::size_t room = std::size_t{host.session.max_seq()} + 1;

@@ -42,7 +42,7 @@ Generator::Generator(HostSession& host, const LoadedModel& loaded, const Tokeniz
     : host_(host),
       path_(loaded.path),
       tokenizer_(tokenizer),
-      generation_(loaded, tokenizer),
+      generation_(generation_of(loaded, tokenizer)),
       options_(options),
       interrupt_(interrupt),
       show_(show),
@@ -89,7 +89,7 @@ Generated Generator::operator()(Span<const Token> prompt, std::size_t unseen) {
     }
     auto start = std::chrono::steady_clock::now();
     Token token = kNoToken;
-    require(sampler.pick(token, generation_.allowed(logits)), path_);
+    require(sampler.pick(token, logits, generation_.suppressed()), path_);
     totals_.decode_s += seconds_since(start);
     totals_.digest.add(host_.kernels, token, logits);
     result.tokens.push_back(token);

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "examples/heed/generated_text.hpp"
-#include "examples/heed/generation.hpp"
 #include "examples/heed/host_session.hpp"
 #include "examples/heed/interrupt.hpp"
 #include "examples/heed/output.hpp"
@@ -59,7 +58,7 @@ class Generator {
   // The text behind `prompt`, from the session's present position on. `unseen` of the prompt's tokens begin it without
   // being part of the text, such as BOS.
   Generated operator()(Span<const Token> prompt, std::size_t unseen);
-  Generation& generation() { return generation_; }
+  const Generation& generation() const { return generation_; }
   const GenerateTotals& totals() const { return totals_; }
 
  private:
@@ -68,7 +67,7 @@ class Generator {
   HostSession& host_;
   const std::string& path_;
   const Tokenizer& tokenizer_;
-  Generation generation_;
+  const Generation generation_;
   GenerateOptions options_;
   const Interrupt& interrupt_;
   bool show_, many_;

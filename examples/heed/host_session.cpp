@@ -132,6 +132,13 @@ Tokenizer source_tokenizer_of(const LoadedModel& loaded) {
                         "--source-tokenizer");
 }
 
+Generation generation_of(const LoadedModel& loaded, const Tokenizer& tokenizer) {
+  Generation generation;
+  const std::uint32_t vocab_size = loaded.model.config().main().vocab_size;
+  require(open(generation, loaded.model.generation(), vocab_size, tokenizer.bos(), tokenizer.eos()), loaded.path);
+  return generation;
+}
+
 namespace {
 
 // Whether a vocabulary puts a space in front of texts that it has no token for.

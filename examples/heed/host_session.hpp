@@ -11,6 +11,7 @@
 #include "platform/linux/map_file.hpp"
 #include "platform/linux/thread_pool.hpp"
 #include "platform/select.hpp"
+#include "runtime/generation.hpp"
 #include "runtime/session.hpp"
 #include "runtime/tokenizer.hpp"
 
@@ -36,6 +37,8 @@ void map_text(MappedFile& file, const std::string& path);
 // Of the main stack's tokens, or of those of the first of two. Refuses an image without a tokenizer.
 Tokenizer tokenizer_of(const LoadedModel& loaded);
 Tokenizer source_tokenizer_of(const LoadedModel& loaded);
+// What a text begins and ends with.
+Generation generation_of(const LoadedModel& loaded, const Tokenizer& tokenizer);
 // `text` begins `first` bytes behind the beginning of `subject`, which a refusal names.
 std::vector<Token> encode(const Tokenizer& tokenizer, Span<const char> text, const std::string& subject,
                           std::size_t first = 0, EncodeOptions options = {});

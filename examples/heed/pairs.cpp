@@ -80,10 +80,10 @@ class PairEvaluation {
     if (tab == std::string::npos || line.find('\t', tab + 1) != std::string::npos)
       refuse(name, "a pair is a source, a tab and a text");
     pair.expected = line.substr(tab + 1);
-    const std::vector<Token>& first = generate_.generation().first();
+    const Span<const Token> first = generate_.generation().first();
     try {
       pair.source = encode(source_tokenizer_, {line.data(), tab}, name, 0, {true, true});
-      pair.text = first;
+      pair.text.assign(first.begin(), first.end());
       for (const Token t : encode(tokenizer_, {pair.expected.data(), pair.expected.size()}, name, tab + 1, {false, false}))
         pair.text.push_back(t);
     } catch (const Refusal& refusal) {
@@ -113,11 +113,10 @@ class PairEvaluation {
 
   void evaluate(const Pair& pair, const std::string& name) {
     const Generation& generation = generate_.generation();
-    const std::vector<Token>& first = generation.first();
+    const Span<const Token> first = generation.first();
     require(host_.session.set_source({pair.source, {}, {}}), name);
     if (reference_) reference_->set_source(pair.source);
-    const Token ending = generation.endings().empty() ? kNoToken : generation.endings()[0];
-    score(sums_.scores, host_.session, reference_, pair.text, ending, first.size(), loaded_.path);
+    score(sums_.scores, host_.session, reference_, pair.text, generation.ending(), first.size(), loaded_.path);
     require(host_.session.rewind(0), loaded_.path);
     const std::string written = generate_(first, first.size()).text;
     sums_.texts.add(written, pair.expected);
@@ -133,14 +132,15 @@ class PairEvaluation {
   // What the float model writes, taking the likeliest token each time.
   std::string reference_text() {
     reference_->restart();
-    Generation& generation = generate_.generation();
+    const Generation& generation = generate_.generation();
     GeneratedText text(tokenizer_, {}, false);
+    Sampler likeliest;
+    require(create(likeliest, {}, loaded_.model.config().main().n_outputs, host_.kernels, {}), "float model");
     Span<const float> logits;
     for (const Token token : generation.first()) logits = reference_->step(token);
     for (std::size_t position = generation.first().size(); position <= host_.session.max_seq(); ++position) {
-      const Span<const float> allowed = generation.allowed(logits);
-      const auto token =
-          static_cast<Token>(host_.kernels.argmax(allowed.data(), static_cast<std::uint32_t>(allowed.size())));
+      Token token = kNoToken;
+      require(likeliest.pick(token, logits, generation.suppressed()), "float model");
       if (generation.ends_text(token)) break;
       text.push(token);
       if (position < host_.session.max_seq()) logits = reference_->step(token);

@@ -30,8 +30,9 @@ void run(const Options& options) {
   const std::string text = read_prompt(options.prompt);
   const Interrupt interrupt;
   Generator generate(*host, loaded, tokenizer, options.generate, interrupt, !options.json);
-  std::vector<Token> prompt = generate.generation().first();
-  const std::size_t unseen = prompt.size();
+  const Span<const Token> first = generate.generation().first();
+  const std::size_t unseen = first.size();
+  std::vector<Token> prompt(first.begin(), first.end());
   for (const Token token : encode(tokenizer, {text.data(), text.size()}, "prompt", 0, {false, false})) prompt.push_back(token);
   if (prompt.empty())
     refuse(options.model, "this vocabulary has no beginning-of-text token; give a prompt with -p or -f");

@@ -55,8 +55,9 @@ void translate(const Options& options) {
   GenerateOptions texts = options.generate;
   if (sources.are_many()) texts.stops.emplace_back("\n");  // or the n-th line would not be the n-th text
   Generator generate(*host, loaded, tokenizer, texts, interrupt, show, sources.are_many());
-  std::vector<Token> prompt = generate.generation().first();
-  const std::size_t unseen = prompt.size();
+  const Span<const Token> first = generate.generation().first();
+  const std::size_t unseen = first.size();
+  std::vector<Token> prompt(first.begin(), first.end());
   for (const Token token : encode(tokenizer, {options.begin.data(), options.begin.size()}, "--begin", 0, {false, false}))
     prompt.push_back(token);
   if (prompt.empty())
