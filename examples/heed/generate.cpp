@@ -78,7 +78,9 @@ Generated Generator::operator()(Span<const Token> prompt, std::size_t unseen) {
   GeneratedText text(tokenizer_, options_.stops, show_);
   Progress progress("run", show_ || many_ ? 0 : options_.n_tokens);
   result.tokens.reserve(std::min(options_.n_tokens, max_seq + 1));  // one is picked where the context ends
-  for (std::size_t i = unseen; i < prompt.size(); ++i) text.push_prompt(prompt[i]);
+  const Token bos = tokenizer_.bos();
+  for (std::size_t i = unseen; i < prompt.size(); ++i)
+    if (prompt[i] != bos) text.push_prompt(prompt[i]);
 
   Span<const float> logits;
   prefill(logits, prompt);
@@ -98,7 +100,7 @@ Generated Generator::operator()(Span<const Token> prompt, std::size_t unseen) {
       result.end = End::end_of_text;
       break;
     }
-    if (!ends_text) text.push(token);  // its piece is a name, not a text
+    if (!ends_text && token != bos) text.push(token);  // their pieces are names, not text
     if (text.stopped()) {
       result.end = End::stop_text;
       break;
