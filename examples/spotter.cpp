@@ -14,15 +14,11 @@ namespace {
 constexpr std::uint32_t kBands = 24, kModel = 32, kFf = 64, kHeads = 2, kHeadDim = 16, kLayers = 2, kFrames = 128, kDigits = 10;
 constexpr float kFeatureUnit = 1.0f / 32.0f, kEpsilon = 1e-5f;
 
-alignas(64) std::byte arena[96 * 1024];
-std::uint64_t used = 0;
+constexpr std::uint32_t kChunk = 8;  // frames that go through a layer together
 
-heed::Span<std::byte> take(std::uint64_t bytes) {
-  std::byte* const begin = arena + used;
-  used += heed::align_up(bytes, 64);
-  if (used <= sizeof arena) return {begin, static_cast<std::size_t>(bytes)};
-  return {};  // which `create` refuses
-}
+// None of these layers keeps anything between two calls, attention neither, since it hears a whole clip in each: so all of
+// them work in the same memory.
+alignas(64) std::byte arena[20 * 1024];
 
 class Spotter {
  public:
@@ -34,10 +30,10 @@ class Spotter {
     attention.max_seq = kFrames;
     attention.mask = heed::Mask::two_way;
     heed::AttentionMemory attention_memory;
-    require(heed::make_attention_plan(attention_memory, attention, kernels.traits));
+    require(heed::make_attention_plan(attention_memory, attention, kernels.traits, kChunk));
     const heed::FeedForwardConfig feed_forward{kModel, kFf};
     heed::FeedForwardMemory feed_forward_memory;
-    require(heed::make_feed_forward_plan(feed_forward_memory, feed_forward, kernels.traits));
+    require(heed::make_feed_forward_plan(feed_forward_memory, feed_forward, kernels.traits, kChunk));
 
     using namespace spotter_weights;
     heed::AttentionWeights attends[kLayers];
@@ -53,13 +49,13 @@ class Spotter {
                                                      {layer1_gate, layer1_up, layer1_down}};
     for (std::uint32_t layer = 0; layer < kLayers; ++layer) {
       attends[layer].rotary_phases = rotary_phases;
-      require(heed::create(attention_[layer], attention, attends[layer], attention_memory, kernels,
-                           take(attention_memory.arena_bytes)));
-      require(heed::create(feed_forward_[layer], feed_forward, feeds[layer], feed_forward_memory, kernels,
-                           take(feed_forward_memory.arena_bytes)));
+      require(heed::create(attention_[layer], attention, attends[layer], attention_memory, kernels, arena));
+      require(heed::create(feed_forward_[layer], feed_forward, feeds[layer], feed_forward_memory, kernels, arena));
     }
     create(input_, {kBands, kModel}, input);
     create(output_, {kModel, kDigits}, output);
+    std::printf("%s kernels; a layer takes at most %u bytes of memory\n", kernels.traits.name,
+                static_cast<unsigned>(attention_memory.arena_bytes));
   }
 
   // Which digit the frames [n, kBands], n at most kFrames, sound like.
@@ -89,8 +85,8 @@ class Spotter {
  private:
   void create(heed::Linear& linear, const heed::LinearConfig& config, const heed::Tensor& weights) {
     heed::LinearMemory memory;
-    require(heed::make_linear_plan(memory, config, kernels_.traits));
-    require(heed::create(linear, config, weights, memory, kernels_, take(memory.arena_bytes)));
+    require(heed::make_linear_plan(memory, config, kernels_.traits, kChunk));
+    require(heed::create(linear, config, weights, memory, kernels_, arena));
   }
   void norm(heed::Span<float> out, heed::Span<const float> in, const float* gain) {
     require(heed::norm(out, in, kModel, {gain, nullptr, kEpsilon, false}, kernels_));
@@ -110,8 +106,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "spotter: %s\n", error);
     return 2;
   }
-  const heed::Kernels& kernels = heed::best_kernels();
-  static Spotter spotter(kernels);
+  static Spotter spotter(heed::best_kernels());
   // Each clip: which digit it is, how many frames it has, the frames.
   const heed::Span<const std::uint8_t> clips = file.bytes();
   std::uint32_t right = 0, total = 0;
@@ -126,7 +121,6 @@ int main(int argc, char** argv) {
     right += heard == digit;
     at += 2 + n * kBands;
   }
-  std::printf("\n%u of %u digits heard rightly; %s kernels, %u bytes of memory\n", right, total, kernels.traits.name,
-              static_cast<unsigned>(used));
+  std::printf("\n%u of %u digits heard rightly\n", right, total);
   return 0;
 }

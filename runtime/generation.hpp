@@ -21,6 +21,11 @@ class Generation {
   // Whether a text is complete with this token, which was picked: one of the image's endings, or without any EOS, or BOS,
   // which begins another text. It counts as generated, has its place in the digest, and is neither printed nor fed back.
   bool ends_text(Token token) const;
+  // What a text that is known ends with: the first of the image's endings, or without any EOS, else BOS; kNoToken if there
+  // is none.
+  Token ending() const {
+    return n_endings_ ? tokens_[n_first_ + n_suppressed_] : eos_ != kNoToken ? eos_ : bos_;
+  }
 
  private:
   friend Status open(Generation&, Span<const std::uint8_t>, std::uint32_t, Token, Token);

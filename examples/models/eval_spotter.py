@@ -26,11 +26,11 @@ def main():
     with tempfile.NamedTemporaryFile(suffix=".bin") as clips:
         common.write_clips(clips.name, test)
         lines = subprocess.run([args.program, clips.name], check=True, capture_output=True, text=True).stdout.splitlines()
-    int8 = np.array([int(word) for word in re.findall(r"\d+", lines[0])])
+    int8 = np.array([int(word) for word in re.findall(r"\d+", lines[1])])
     if len(int8) != len(test):
         raise SystemExit(f"{args.program} heard {len(int8)} digits in {len(test)} clips")
     print(f"float  {(floats == digits).sum()} of {len(test)} right")
-    print(f"int8   {(int8 == digits).sum()} of {len(test)} right, {(int8 == floats).sum()} as in float; {lines[-1]}")
+    print(f"int8   {(int8 == digits).sum()} of {len(test)} right, {(int8 == floats).sum()} as in float; {lines[0]}")
 
 
 if __name__ == "__main__":

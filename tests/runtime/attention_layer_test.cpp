@@ -2,7 +2,7 @@
 // attention_layer_test.cpp: what the attention layer alone can be asked for, against attention in doubles from the same
 // weights, and in every cut, chunk, table and number of threads to the same bits.
 #include <cmath>
-#include <functional>
+#include <cstring>
 
 #include "platform/linux/thread_pool.hpp"
 #include "runtime/attention.hpp"
@@ -308,6 +308,24 @@ TEST_CASE("the layer alone: a change may be written over its embeddings", "[atte
     std::vector<float> x = layer.embeddings();
     REQUIRE(r.attention.forward(x, x) == Status::ok);
     CHECK(x == forward(layer, k, what.positions, 0));
+  }
+}
+
+TEST_CASE("the layer alone: one that looks both ways keeps nothing between two calls", "[attention]") {
+  for (const Kernels* k : runnable_kernels()) {
+    for (const Case& what : cases()) {
+      if (what.config.mask != Mask::two_way) continue;
+      INFO(what.name << " on " << k->traits.name);
+      const Layer layer(what, k->traits.preferred);
+      RunningLayer r(layer, *k, 8);
+      const std::vector<float> x = layer.embeddings();
+      std::vector<float> change(x.size());
+      for (const int garbage : {0xFF, 0x00, 0x7F}) {
+        std::memset(r.arena->span().data(), garbage, r.arena->span().size());
+        REQUIRE(r.attention.forward(change, x) == Status::ok);
+        CHECK(change == forward(layer, *k, what.positions, 0));
+      }
+    }
   }
 }
 
