@@ -211,8 +211,9 @@ class Attention {
   Status rewind(std::uint32_t position);
 
   // Takes n embeddings [n, d_model] at the next n positions and writes the change to each [n, d_model]; nothing is
-  // added to the embeddings themselves. Any cut of a sequence into calls gives the same bits. With two_way a call is a
-  // whole sequence of at most max_seq positions; with a source it is any number of queries, each of which sees all of the
+  // added to the embeddings themselves; `change` may be `embeddings`. Any cut of a sequence into calls gives the same bits.
+  // With two_way a call is a whole sequence of at most max_seq positions, and the arena holds nothing between two of them;
+  // with a source it is any number of queries, each of which sees all of the
   // source. Fails with bad_argument (sizes, a null pointer, no source yet), misaligned, context_full, or rounding_mode when
   // floats no longer round to nearest even, as each call finds out; the layer is unchanged then.
   Status forward(Span<float> change, Span<const float> embeddings);

@@ -593,6 +593,19 @@ void digest(Vector& v) {
   v.is_hex("digest", d.value());
 }
 
+void row_digest(Vector& v) {
+  const auto sequences = v.integers<std::uint32_t>("sequences");
+  const std::vector<float> rows = v.floats("rows");
+  std::size_t count = 0, at = 0;
+  for (const std::uint32_t n : sequences) count += n;
+  const std::size_t width = rows.size() / count;
+  Digest d;
+  for (const std::uint32_t n : sequences)
+    for (std::uint32_t position = 0; position < n; ++position, at += width)
+      d.add_row(kernels_portable, position, {rows.data() + at, width});
+  v.is_hex("digest", d.value());
+}
+
 // Calls run(table) for each that runs here, up to the first that differs.
 template <class Run>
 void on_every_table(Vector& v, Run run) {
@@ -705,6 +718,7 @@ struct {
                  {"weights", weights, 0},
                  {"pick", pick, 0},
                  {"digest", digest, 0},
+                 {"row_digest", row_digest, 0},
                  {"answer", answer, 0},
                  {"encoded", encoded, 0}};
 
