@@ -134,6 +134,13 @@ def int8(x):
     return np.round(x / step) * step
 
 
+def int8_of_value(x):
+    """The same with steps that are powers of two, as heed keeps values."""
+    step = np.abs(x).max(axis=-1, keepdims=True) / 127.0
+    step = 2.0 ** np.ceil(np.log2(np.where(step == 0.0, 1.0, step)))
+    return np.round(x / step) * step
+
+
 class RoundedStack(description_model.Stack):
     """What the simplest int8 makes of a stack: matrices, what they read, and queries, keys and values are rounded."""
 
@@ -143,7 +150,8 @@ class RoundedStack(description_model.Stack):
             y = y + self.tensor(name + ".bias")
         if name.endswith(("w_query", "w_key", "w_value_down")):
             heads = self.n_heads if name.endswith("w_query") else self.n_kv_heads
-            y = int8(y.reshape(len(y), heads, -1)).reshape(y.shape)
+            rounded_heads = int8_of_value if name.endswith("w_value_down") else int8
+            y = rounded_heads(y.reshape(len(y), heads, -1)).reshape(y.shape)
         return y
 
 
