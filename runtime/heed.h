@@ -495,6 +495,202 @@ HEED_CHECKED heed_status heed_decoder_push(heed_decoder* decoder, uint32_t* n_by
 // At the end of a text: writes what still waits, 0 or 3 bytes, to text [3], and returns how many. 0 for null.
 uint32_t heed_decoder_flush(heed_decoder* decoder, char* text);
 
+// ---- Layers ---------------------------------------------------------------------------------------------------
+
+// For networks of one's own: attention, feed-forward layers, matrices and norms without a model, on rows of floats. Each layer
+// works in a block of the caller's memory; any cut of the rows into calls, and any number of threads, give the same bits.
+// Weights are the caller's, must outlive the layer and are trusted: -127..127, scales within 2^-40..2^40.
+
+// Orders of a matrix's bytes (SPEC.md, part 4). Numbers never change.
+#define HEED_LAYOUT_ROW 0u      // row by row
+#define HEED_LAYOUT_PACKED 1u   // 16 rows x 4 columns
+#define HEED_LAYOUT_PAIR 2u     // 4 rows x 4 columns, pairs of weights for 16-bit multipliers
+#define HEED_LAYOUT_BLOCK64 3u  // blocks of 64 columns
+
+// The layout that these kernels are fastest with, and what every table of a firmware for one core wants; 0 for null.
+uint32_t heed_kernels_layout(const heed_kernels* kernels);
+
+// Rows and columns of a matrix in memory: padded to what its layout has no tails with. 0 for a layout that is none, and in a
+// firmware for one core for any but its own.
+uint32_t heed_padded_rows(uint32_t layout, uint32_t rows);
+uint32_t heed_padded_cols(uint32_t layout, uint32_t cols);
+
+// Sets the weight at row r < rows and column c < cols, -127..127, of a matrix that is written by hand, in any order;
+// `weights` [padded_rows, padded_cols] begin as zeros. Slow. Fails with bad_argument.
+HEED_CHECKED heed_status heed_set_weight(int8_t* weights, uint32_t layout, uint32_t rows, uint32_t cols, uint32_t r,
+                                         uint32_t c, int32_t weight);
+
+// A matrix [rows, cols] of int8 weights. Zero all of it first.
+typedef struct heed_tensor {
+  const int8_t* weights;       // [padded_rows, padded_cols] in `layout`, aligned to 64; 0 in what is padded
+  const float* scales;         // [padded_rows], 1 in what is padded
+  const float* bias;           // [padded_rows], 0 in what is padded; null without
+  const uint8_t* multipliers;  // with groups [padded_rows / row block, groups, row block], 1..15, aligned to 4; else null
+  uint32_t rows, cols;
+  uint32_t group;              // columns per group, 32, 64, 128 or 256; 0 = one scale per row
+  uint32_t layout;
+  uint64_t reserved[2];        // 0
+} heed_tensor;
+
+// y = f(x). Numbers never change.
+#define HEED_ACTIVATION_RELU 0u
+#define HEED_ACTIVATION_GELU_TANH 1u
+#define HEED_ACTIVATION_GELU_ERF 2u
+#define HEED_ACTIVATION_SILU 3u
+#define HEED_ACTIVATION_GELU_QUICK 4u
+#define HEED_ACTIVATION_TANH 5u
+#define HEED_ACTIVATION_NONE 6u
+
+// Where everything in a layer's memory will be.
+typedef struct heed_layer_plan {
+  uint64_t storage[36];
+} heed_layer_plan;
+
+// Exactly what the layer asks for when it is created; 0 for null.
+uint64_t heed_layer_plan_arena_bytes(const heed_layer_plan* plan);
+uint32_t heed_layer_plan_arena_align(const heed_layer_plan* plan);  // a power of two, at most 64
+uint32_t heed_layer_plan_chunk(const heed_layer_plan* plan);        // rows taken through the layer together
+
+// A matrix alone: out = activation(weights * in + bias).
+typedef struct heed_linear_config {
+  uint32_t d_in, d_out;
+  uint32_t group;       // that of the weights
+  uint32_t activation;  // HEED_ACTIVATION_; 0 is ReLU
+  uint32_t reserved[4]; // 0
+} heed_linear_config;
+
+// A layer over its memory, which holds nothing between two calls: layers that are not called at the same time may share one,
+// as large as the largest of them asks for. Not to be copied while it has threads.
+typedef struct heed_linear {
+  uint64_t storage[16 + sizeof(void*)];
+} heed_linear;
+
+// `chunk`: at most 4096; 0 = the kernels'. Fails with bad_argument, bad_config or feature_not_built (groups, the activation).
+HEED_CHECKED heed_status heed_linear_plan(heed_layer_plan* plan, const heed_linear_config* config,
+                                          const heed_kernels* kernels, uint32_t chunk);
+
+// weights [d_out, d_in]. `arena` [arena_bytes]: at least what the plan says, aligned as it says; it must outlive the layer.
+// Fails with bad_argument (also a matrix of another shape or group, a plan of another configuration), bad_config, misaligned,
+// arena_too_small, layout_unsupported, feature_not_built (also biases) or rounding_mode.
+HEED_CHECKED heed_status heed_linear_create(heed_linear* linear, const heed_linear_config* config,
+                                            const heed_tensor* weights, const heed_layer_plan* plan,
+                                            const heed_kernels* kernels, void* arena, size_t arena_bytes);
+
+// in [n, d_in], out [n, d_out]; `out` may be `in` where d_in = d_out. Fails with bad_argument, misaligned, or rounding_mode when
+// floats no longer round to nearest even; `out` is unchanged then.
+HEED_CHECKED heed_status heed_linear_forward(heed_linear* linear, float* out, const float* in, size_t n);
+
+// As heed_session_set_parallel, here and below.
+HEED_CHECKED heed_status heed_linear_set_parallel(heed_linear* linear, const heed_parallel* parallel);
+
+// change = w_down * (activation(w_gate * x) * (w_up * x)); without a gate w_down * activation(w_up * x).
+typedef struct heed_feed_forward_config {
+  uint32_t d_model, d_ff;
+  uint32_t gated;                 // 1 or 0
+  uint32_t activation;            // neither tanh nor none
+  uint32_t group_in, group_down;  // of w_gate and w_up, and of w_down
+  uint32_t reserved[6];           // 0
+} heed_feed_forward_config;
+
+typedef struct heed_feed_forward {  // as heed_linear
+  uint64_t storage[24 + 4 * sizeof(void*)];
+} heed_feed_forward;
+
+HEED_CHECKED heed_status heed_feed_forward_plan(heed_layer_plan* plan, const heed_feed_forward_config* config,
+                                                const heed_kernels* kernels, uint32_t chunk);
+
+// w_gate [d_ff, d_model], null without a gate; w_up the same; w_down [d_model, d_ff]. All of one layout. Fails as
+// heed_linear_create.
+HEED_CHECKED heed_status heed_feed_forward_create(heed_feed_forward* layer, const heed_feed_forward_config* config,
+                                                  const heed_tensor* w_gate, const heed_tensor* w_up,
+                                                  const heed_tensor* w_down, const heed_layer_plan* plan,
+                                                  const heed_kernels* kernels, void* arena, size_t arena_bytes);
+
+// The change to each of x [n, d_model], to which nothing is added; `change` may be `x`. Fails as heed_linear_forward.
+HEED_CHECKED heed_status heed_feed_forward_forward(heed_feed_forward* layer, float* change, const float* x, size_t n);
+
+HEED_CHECKED heed_status heed_feed_forward_set_parallel(heed_feed_forward* layer, const heed_parallel* parallel);
+
+// A layer of attention, without the norm in front of it. Zeroes are the defaults. Query head h reads the keys and values of KV
+// head h / (n_heads / n_kv_heads).
+typedef struct heed_attention_config {
+  uint32_t d_model, n_heads, n_kv_heads, head_dim;
+  uint32_t max_seq;           // positions to keep: of the sequence, or of the source
+  uint32_t rotary_dims;       // dimensions of a head that rotate with the position; 0 = none
+  uint32_t rotary_halves;     // 1: pair i is (i, i + rotary_dims / 2); 0: (2i, 2i + 1)
+  uint32_t two_way;           // 1: positions see later ones, too; a call takes a whole sequence then
+  uint32_t window;            // positions see keys less than this far away; 0 = all
+  uint32_t d_source;          // width of another sequence's vectors, of which keys and values are; 0 = of its own
+  uint32_t undivided_values;  // 1: w_value_down is a d_model x d_model map per KV head, and there is no w_value_up
+  uint32_t query_key_norm;    // of each query and key head: 0 none, 1 RMS, 2 layer
+  uint32_t alibi;             // 1: a bias of the scores falls with the distance
+  uint32_t n_distances;       // a bias of the scores for each of so many distances
+  float scale;                // of the scores; 0 = 1 / sqrt(head_dim)
+  float norm_epsilon;         // 0 = 1e-5
+  uint32_t reserved[8];       // 0
+} heed_attention_config;
+
+// With one scale per row, all of one layout. Zero all of it first; what the configuration does not ask for is null.
+typedef struct heed_attention_weights {
+  heed_tensor w_query;                        // [n_heads * head_dim, d_model]
+  heed_tensor w_key;                          // [n_kv_heads * head_dim, d_model], or d_source
+  heed_tensor w_value_down;                   // the same; undivided [n_kv_heads * d_model, ...]
+  heed_tensor w_value_up;                     // [d_model, n_heads * head_dim]
+  const uint32_t* rotary_phases;              // [rotary_dims / 2], turn per position, 2^32 = one turn
+  const int16_t* key_offsets;                 // [n_kv_heads, head_dim], above -32768
+  const int8_t* key_offset_exponents;         // [n_kv_heads], -39..41
+  const float *query_gain, *query_bias;       // [head_dim], with query_key_norm; biases with layer norm only
+  const float *key_gain, *key_bias;           // the same
+  const int32_t* score_bias;                  // alibi [n_heads] slopes, or [n_heads, n_distances] (runtime/attention.hpp)
+  const void* reserved[4];                    // null
+} heed_attention_weights;
+
+// Its memory holds keys and values, so it is the layer's alone.
+typedef struct heed_attention {
+  uint64_t storage[56 + 7 * sizeof(void*)];
+} heed_attention;
+
+HEED_CHECKED heed_status heed_attention_plan(heed_layer_plan* plan, const heed_attention_config* config,
+                                             const heed_kernels* kernels, uint32_t chunk);
+
+// Fails as heed_linear_create.
+HEED_CHECKED heed_status heed_attention_create(heed_attention* attention, const heed_attention_config* config,
+                                               const heed_attention_weights* weights, const heed_layer_plan* plan,
+                                               const heed_kernels* kernels, void* arena, size_t arena_bytes);
+
+// The change to each of x [n, d_model], at the next n positions, to which nothing is added; `change` may be `x`. With two_way
+// it is a whole sequence of at most max_seq positions; with a source any number of queries. Fails with bad_argument (also
+// a source that is not set), misaligned, context_full or rounding_mode; the layer is unchanged then.
+HEED_CHECKED heed_status heed_attention_forward(heed_attention* attention, float* change, const float* x, size_t n);
+
+// Takes the source [n, d_source], at most max_seq vectors, in the place of the one before; they need not be kept. Fails as
+// heed_attention_forward, and with bad_argument on a layer without a source.
+HEED_CHECKED heed_status heed_attention_set_source(heed_attention* attention, const float* vectors, size_t n);
+
+// Positions taken so far; of a layer with a source those of the source. 0 for null.
+uint32_t heed_attention_position(const heed_attention* attention);
+
+// Forgets everything after the first `position` positions. Fails with bad_argument beyond the present one, and where the keys
+// that a window sees before it are no longer kept.
+HEED_CHECKED heed_status heed_attention_rewind(heed_attention* attention, uint32_t position);
+
+HEED_CHECKED heed_status heed_attention_set_parallel(heed_attention* attention, const heed_parallel* parallel);
+
+// The norm of each of in [n, d]; `out` may be `in`. gain [d] and bias [d] may be null; layer 1 takes the mean away first, and
+// only then may there be a bias. epsilon: 2^-40 .. 2^40. Fails with bad_argument, misaligned, feature_not_built or rounding_mode.
+HEED_CHECKED heed_status heed_norm(float* out, const float* in, size_t n, uint32_t d, uint32_t layer, const float* gain,
+                                   const float* bias, float epsilon, const heed_kernels* kernels);
+
+// The activation of each of x [n, d], in place. Fails as heed_norm.
+HEED_CHECKED heed_status heed_activate(float* x, size_t n, uint32_t d, uint32_t activation);
+
+// The mean [d] of rows [n, d], n at least 1; `out` may be the first of them. Fails with bad_argument, misaligned or
+// rounding_mode.
+HEED_CHECKED heed_status heed_mean(float* out, const float* rows, size_t n, uint32_t d);
+
+// x += change, both [n]. Fails as heed_mean.
+HEED_CHECKED heed_status heed_add(float* x, const float* change, size_t n);
+
 // ---- Digest ---------------------------------------------------------------------------------------------------
 
 // One number for a whole run, equal on every CPU: CRC-32C over each generated token and the logits it was picked from.

@@ -3,10 +3,9 @@
 // of the runtime refers to this file, so that programs without C do not carry it.
 #include "runtime/one_rounding.hpp"
 
-#include <cstring>
 #include <type_traits>
 
-#include "runtime/heed.h"
+#include "runtime/heed_c.hpp"
 #include "runtime/runtime.hpp"
 
 namespace heed {
@@ -37,12 +36,6 @@ struct BegunDecoder {
   bool begun;
 };
 
-template <class T, class C>
-constexpr bool fits() {
-  // Zeroing and copying the storage is all that C does to an object.
-  return sizeof(T) <= sizeof(C) && alignof(T) <= alignof(C) && std::is_trivially_copyable_v<T> &&
-         std::is_trivially_destructible_v<T>;
-}
 static_assert(fits<Model, heed_model>() && fits<Plan, heed_plan>() && fits<Session, heed_session>());
 static_assert(fits<SizedSampler, heed_sampler>() && fits<Tokenizer, heed_tokenizer>());
 static_assert(fits<Opened, heed_generation>());
@@ -63,31 +56,11 @@ const Opened& of(const heed_generation* g) { return *reinterpret_cast<const Open
 BegunDecoder& of(heed_decoder* d) { return *reinterpret_cast<BegunDecoder*>(d); }
 Digest& of(heed_digest* d) { return *reinterpret_cast<Digest*>(d); }
 const Digest& of(const heed_digest* d) { return *reinterpret_cast<const Digest*>(d); }
-const Kernels& of(const heed_kernels* k) { return *reinterpret_cast<const Kernels*>(k); }
-const heed_kernels* for_c(const Kernels* k) { return reinterpret_cast<const heed_kernels*>(k); }
-heed_status for_c(Status s) { return static_cast<heed_status>(s); }
-
 bool created(const heed_model* m) { return m && of(m).image().data(); }
 bool created(const heed_session* s) { return s && of(s).plan().arena_bytes; }
 bool created(const heed_generation* g) { return g && of(g).opened; }
 bool created(const heed_tokenizer* t) { return t && of(t).vocab_size(); }
 // clang-format on
-
-// What creating an object came to; refused, it is zeroed.
-template <class C>
-heed_status finish(C* object, Status status) {
-  if (status != Status::ok) std::memset(object, 0, sizeof *object);
-  return for_c(status);
-}
-
-bool all_zero(const void* data, std::size_t bytes) {
-  const auto* p = static_cast<const unsigned char*>(data);
-  unsigned any = 0;
-  for (std::size_t i = 0; i < bytes; ++i) any |= p[i];
-  return any == 0;
-}
-
-Span<std::byte> memory(void* data, std::size_t bytes) { return {static_cast<std::byte*>(data), bytes}; }
 
 // Tokens [n] for C, where a view of none is null.
 const heed_token* tokens_for_c(Span<const Token> tokens, std::uint32_t* n) {
@@ -405,15 +378,7 @@ std::uint32_t heed_session_source_positions(const heed_session* session) {
 }
 
 heed_status heed_session_set_parallel(heed_session* session, const heed_parallel* parallel) {
-  if (!created(session) || (parallel && (!parallel->run || parallel->threads == 0))) return HEED_BAD_ARGUMENT;
-  if constexpr (kBuiltFeatures.threads) {
-    Parallel lent;
-    if (parallel) lent = {parallel->run, parallel->context, parallel->threads, parallel->threshold};
-    of(session).set_parallel(lent);
-    return HEED_OK;
-  } else {
-    return parallel ? HEED_FEATURE_NOT_BUILT : HEED_OK;
-  }
+  return created(session) ? lend(of(session), parallel) : HEED_BAD_ARGUMENT;
 }
 
 // ---- Sampler ---------------------------------------------------------------------------------------------------

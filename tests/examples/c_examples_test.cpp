@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <string>
 
 #include "tests/golden/stacks.hpp"
@@ -26,19 +27,21 @@ struct Printed {
   int status = -1;
 };
 
-std::string folder() {
-  static const std::string made = [] {
+// Where the images lie as long as this program runs.
+struct Folder {
+  Folder() {
     char name[] = "/tmp/heed_c_examples.XXXXXX";
-    return std::string(mkdtemp(name));
-  }();
-  return made;
-}
-struct RemoveFolder {
-  ~RemoveFolder() { std::system(("rm -r " + folder()).c_str()) == 0 ? void() : std::perror("rm"); }
-} remove_folder;
+    if (mkdtemp(name)) path = name;
+  }
+  ~Folder() {
+    std::error_code none;
+    if (!path.empty()) std::filesystem::remove_all(path, none);
+  }
+  std::string path;
+} const folder;
 
 std::string file(const std::string& name, const void* data, std::size_t bytes) {
-  const std::string path = folder() + "/" + name;
+  const std::string path = folder.path + "/" + name;
   std::FILE* f = std::fopen(path.c_str(), "wb");
   REQUIRE(f);
   REQUIRE(std::fwrite(data, 1, bytes, f) == bytes);
@@ -58,7 +61,7 @@ std::string content(const std::string& path) {
 
 Printed run_program(const std::string& command) {
   Printed p;
-  const std::string out = folder() + "/out", error = folder() + "/error";
+  const std::string out = folder.path + "/out", error = folder.path + "/error";
   const int status = std::system((command + " > " + out + " 2> " + error).c_str());
   p.status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   p.out = content(out);
@@ -169,6 +172,17 @@ TEST_CASE("encode.c: an embedding, a class, or one of these at each position of 
     }
 }
 
+TEST_CASE("encode.c: the class that the encoder's firmware finds", "[examples]") {
+  // examples/firmware/encoder.cpp and encoder_c99.c make the same vectors; tests/CMakeLists.txt has their digest.
+  std::vector<float> vectors(40 * 7);
+  for (std::size_t i = 0; i < vectors.size(); ++i) vectors[i] = static_cast<float>(static_cast<int>(i * 37 % 101) - 50) / 32.0f;
+  const quant::ImageBytes image = golden::frames_image(best_kernels().traits.preferred, best_kernels());
+  const std::string model = file("frames.heed", image), input = file("vectors", vectors.data(), vectors.size() * 4);
+  const Printed printed = run_program(HEED_ENCODE_C " " + model + " --vectors " + input);
+  CHECK(printed.out == "down\n");
+  CHECK(printed.error == "digest 8d94213a\n");
+}
+
 TEST_CASE("translate.c: the text that C++ writes", "[examples]") {
   const Kernels& k = best_kernels();
   const quant::ImageBytes golden_image = golden::two_image(k.traits.preferred, k);
@@ -229,7 +243,7 @@ TEST_CASE("the examples in C say why not", "[examples]") {
   };
   refused(HEED_ENCODE_C, 2, "usage: encode_c");
   refused(HEED_TRANSLATE_C " " + two, 2, "usage: translate_c");
-  refused(HEED_ENCODE_C " " + folder() + "/none.heed a", 1, "cannot read");
+  refused(HEED_ENCODE_C " " + folder.path + "/none.heed a", 1, "cannot read");
   refused(HEED_ENCODE_C " " + two + " a", 1, "is no encoder of texts");
   refused(HEED_ENCODE_C " " + frames + " a", 1, "is no encoder of texts");
   refused(HEED_ENCODE_C " " + text + " --vectors " + text, 1, "is no encoder of vectors");
