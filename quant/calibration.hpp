@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// calibration.hpp: what the float model does on a text that it writes itself; the quantiser needs no other data.
+// calibration.hpp: what the float model does on inputs that it makes up itself, or that somebody gave.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -8,16 +8,30 @@
 
 namespace heed::quant {
 
-struct Calibration {
-  std::vector<std::uint32_t> tokens;       // sampled at temperature 1, beginning with BOS; several texts without one
-  std::vector<double> key_means;           // [n_layers, n_kv_heads, head_dim], after rotation
-  std::uint32_t samples = 0;               // positions, evenly spaced, whose vectors were kept
-  std::vector<float> inputs[kSiteCount];   // [n_layers (1 at unembed_in), samples, cols], before gain and bias
+struct SiteSamples {
+  std::uint32_t n = 0;   // vectors of each layer
+  std::vector<float> x;  // [n_layers (1 where a site is not in the layers), n, cols], before gain and bias
 };
 
-// The same on every host. Takes 256 positions, 64 for models above 50 million parameters, fewer if the context is
-// shorter. A model without BOS writes at least four texts, which begin with tokens spread over its vocabulary, and as
-// many as give those positions.
-Calibration calibrate(const FloatModel& model);
+struct StackCalibration {
+  std::vector<double> key_means;        // [n_layers, n_kv_heads, head_dim], after rotation
+  std::vector<double> cross_key_means;  // the same of cross-attention
+  SiteSamples sites[kSiteCount];
+};
+
+struct Calibration {
+  std::vector<std::uint32_t> tokens;  // of a stack that generates: what was sampled
+  std::uint32_t positions = 0;        // of the main stack, of all sequences together
+  bool given = false;                 // by the caller, not made up
+  StackCalibration stacks[kMaxStacks];
+};
+
+// The same on every host. Takes about 256 positions, 64 for models above 50 million parameters, fewer if the context is
+// shorter; keeps 16, or 4, vectors of each site, evenly spaced.
+// A stack that generates writes a text at temperature 1, which begins with BOS, or with the tokens that the model's
+// generation begins with. Without those it writes at least four texts, which begin with tokens spread over its
+// vocabulary, and as many as give those positions. Others, and the source of two stacks, read `inputs`; where there are
+// none, tokens at random or vectors of independent normal numbers. `inputs` that the first stack cannot read are left out.
+Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>& inputs = {});
 
 }  // namespace heed::quant

@@ -8,17 +8,22 @@
 
 #include "quant/image_v1.hpp"
 #include "quant/readers/characters.hpp"
+#include "quant/readers/description.hpp"
 #include "quant/readers/huggingface.hpp"
 #include "quant/readers/llama2c.hpp"
 #include "quant/readers/llama2c_tokenizer.hpp"
+#include "quant/readers/safetensors.hpp"
 #include "quant/recognise.hpp"
 #include "quant/tokenizer_tables.hpp"
+#include "quant/value_map.hpp"
+#include "runtime/numerics.hpp"
 #include "runtime/tokenizer.hpp"
 
 namespace heed::quant {
 namespace {
 
-constexpr char kReadable[] = "llama2.c checkpoints of versions 0 and 1, Hugging Face folders of the GPT-2 family";
+constexpr char kReadable[] =
+    "llama2.c checkpoints of versions 0 and 1, Hugging Face folders of the GPT-2 family, safetensors with a description";
 
 Error open_verified(Model& model, Span<const std::uint8_t> image, const Kernels& kernels) {
   Status status = open(model, image, kernels);
@@ -63,24 +68,88 @@ Error read_vocabulary(Vocabulary& vocabulary, const std::string& tokenizer, std:
   return refused.empty() ? Error() : Error(tokenizer + ": " + refused);
 }
 
-Error build_tokenizer(std::vector<std::uint8_t>& section, FloatModel& model, const std::string& path) {
-  Vocabulary vocabulary;
-  if (Error error = read_vocabulary(vocabulary, path, model.config.vocab_size)) return error;
+Error build_tokenizer(std::vector<std::uint8_t>& section, Vocabulary& vocabulary, const std::string& path,
+                      std::uint32_t vocab_size) {
+  if (Error error = read_vocabulary(vocabulary, path, vocab_size)) return error;
   if (const std::string refused = build_tokenizer_section(section, vocabulary); !refused.empty())
     return Error(path + ": " + refused);
-  static_assert(kNoSourceToken == static_cast<std::uint32_t>(kNoToken));
-  model.bos = static_cast<std::uint32_t>(vocabulary.bos);
-  model.eos = static_cast<std::uint32_t>(vocabulary.eos);
   Tokenizer tokenizer;
-  const Status status = open(tokenizer, {section.data(), section.size()}, model.config.vocab_size);
+  const Status status = open(tokenizer, {section.data(), section.size()}, vocab_size);
   return status == Status::ok ? Error() : Error(path + ": " + to_string(status));
+}
+
+// The tokenizers of both stacks; an empty section where there is none. Where only the source reads tokens, `tokenizer` is
+// for those.
+struct Tokenizers {
+  std::vector<std::uint8_t> main, source;
+};
+
+Error build_tokenizers(Tokenizers& sections, FloatModel& model, const std::string& tokenizer,
+                       const std::string& source_tokenizer) {
+  const StackConfig &main = model.config.main(), &source = model.config.source();
+  const bool source_reads = model.config.n_stacks == 2 && source.input == Input::tokens;
+  const bool main_reads = main.input == Input::tokens;
+  if (!source_tokenizer.empty() && !source_reads) return Error(source_tokenizer + ": the model has no source of tokens");
+  if (!tokenizer.empty() && !main_reads && !source_reads) return Error(tokenizer + ": the model reads no tokens");
+  Vocabulary vocabulary;
+  if (main_reads && !tokenizer.empty()) {
+    if (Error error = build_tokenizer(sections.main, vocabulary, tokenizer, main.vocab_size)) return error;
+    static_assert(kNoSourceToken == static_cast<std::uint32_t>(kNoToken));
+    if (model.generation.first.empty()) model.bos = static_cast<std::uint32_t>(vocabulary.bos);
+    if (model.generation.endings.empty()) model.eos = static_cast<std::uint32_t>(vocabulary.eos);
+    if (source_reads && source_tokenizer.empty() && source.vocab_size != main.vocab_size)
+      return Error("the source has " + std::to_string(source.vocab_size) + " tokens and the text behind it " +
+                   std::to_string(main.vocab_size) + ", so it needs a tokenizer of its own (source_tokenizer)");
+  }
+  const std::string& of_source = source_tokenizer.empty() && !main_reads ? tokenizer : source_tokenizer;
+  if (!source_reads || of_source.empty()) return {};
+  return build_tokenizer(sections.source, vocabulary, of_source, source.vocab_size);
+}
+
+// Section 8 of an image (SPEC.md 1.6); empty where BOS and EOS say it all.
+std::vector<std::uint8_t> generation_section(const Generation& generation) {
+  std::vector<std::uint8_t> bytes;
+  if (generation.empty()) return bytes;
+  const auto put = [&](std::size_t value) {
+    for (int i = 0; i < 32; i += 8) bytes.push_back(static_cast<std::uint8_t>(value >> i));
+  };
+  const std::vector<std::uint32_t>* lists[] = {&generation.first, &generation.suppressed, &generation.endings};
+  for (const auto* list : lists) put(list->size());
+  for (const auto* list : lists)
+    for (const std::uint32_t token : *list) put(token);
+  return bytes;
+}
+
+std::string lines(const std::vector<std::string>& texts) {
+  std::string all;
+  for (const std::string& text : texts) all += (all.empty() ? "" : "\n") + text;
+  return all;
+}
+
+void describe_stack(Metadata& m, const std::string& prefix, const StackConfig& c, const SiteReport* sites,
+                    const std::string& calibrated_on) {
+  std::string groups;
+  for (int i = 0; i < kSiteCount; ++i) {
+    if (!sites[i].used) continue;
+    groups += (groups.empty() ? "" : " ") + std::string(name_of(static_cast<Site>(i))) + ":" +
+              (sites[i].group ? std::to_string(sites[i].group) : "row");
+  }
+  m.emplace_back(prefix + "quantisation", "int8 " + groups);
+  std::string folded;
+  if (c.flags & kAttentionGainFolded) folded += " attention_gain";
+  if (c.flags & kCrossGainFolded) folded += " cross_gain";
+  if (c.flags & kFfnGainFolded) folded += " ffn_gain";
+  if (c.flags & kFinalGainFolded) folded += " final_gain";
+  m.emplace_back(prefix + "folded", folded.empty() ? "none" : folded.substr(1));
+  m.emplace_back(prefix + "key_offset", c.flags & (kKeyOffset | kCrossKeyOffset) ? "mean of " + calibrated_on : "none");
 }
 
 Metadata describe_model(const FloatModel& model, const QuantizeReport& report, const QuantizedModel& quantized,
                         const std::string& source, const ConvertOptions& options, const Kernels& kernels) {
   Metadata m;
-  m.emplace_back("name", options.name.empty() ? file_stem(source) : options.name);
-  if (!options.licence.empty()) m.emplace_back("licence", options.licence);
+  m.emplace_back("name", !options.name.empty() ? options.name : !model.name.empty() ? model.name : file_stem(source));
+  const std::string& licence = options.licence.empty() ? model.licence : options.licence;
+  if (!licence.empty()) m.emplace_back("licence", licence);
   m.emplace_back("source", model.format);
   m.emplace_back("source_file", file_name(source));
   m.emplace_back("source_crc32c", hex(kernels.crc32c(0, model.file.bytes().data(), model.file.bytes().size())));
@@ -88,26 +157,24 @@ Metadata describe_model(const FloatModel& model, const QuantizeReport& report, c
   if (model.bos != kNoSourceToken) m.emplace_back("bos", std::to_string(model.bos));
   if (model.eos != kNoSourceToken) m.emplace_back("eos", std::to_string(model.eos));
   if (model.rope_theta != kUsualTheta) m.emplace_back("rope_theta", plain_number(model.rope_theta));
-  std::string groups;
-  for (int i = 0; i < kSiteCount; ++i) {
-    if (matrices_of(quantized.config, static_cast<Site>(i)).empty()) continue;
-    const std::uint32_t group = report.sites[i].group;
-    groups += std::string(i ? " " : "") + name_of(static_cast<Site>(i)) + ":" + (group ? std::to_string(group) : "row");
+  const bool two = model.config.n_stacks == 2, generates = model.config.main().use == Use::generate;
+  const std::string inputs = report.calibration_given ? "given inputs" : "random inputs";
+  for (std::uint32_t stack = 0; stack < model.config.n_stacks; ++stack) {
+    const bool is_main = stack + 1 == model.config.n_stacks;
+    const std::string positions = std::to_string(report.calibration_positions) + " positions ";
+    describe_stack(m, two && !is_main ? "source_" : "", quantized.config.stacks[stack], report.sites[stack],
+                   !is_main                    ? "positions of " + inputs
+                   : generates && !two ? positions + "that the float model wrote"
+                   : generates         ? positions + "that the float model wrote to " + inputs
+                                       : positions + "of " + inputs);
   }
-  m.emplace_back("quantisation", "int8 " + groups);
-  std::string folded;
-  const std::uint32_t flags = quantized.config.flags;
-  if (flags & kAttentionGainFolded) folded += " attention_gain";
-  if (flags & kFfnGainFolded) folded += " ffn_gain";
-  if (flags & kFinalGainFolded) folded += " final_gain";
-  m.emplace_back("folded", folded.empty() ? "none" : folded.substr(1));
-  m.emplace_back("key_offset", flags & kKeyOffset ? "mean of " + std::to_string(report.calibration_tokens) +
-                                                        " positions that the float model wrote"
-                                                  : "none");
   m.emplace_back("weight_error", number(report.matrix_error));
-  for (int i = 0; i < kSiteCount; ++i)
-    if (!matrices_of(quantized.config, static_cast<Site>(i)).empty())
-      m.emplace_back(std::string("output_error_") + name_of(static_cast<Site>(i)), number(report.sites[i].error));
+  for (std::uint32_t stack = 0; stack < model.config.n_stacks; ++stack) {
+    const std::string prefix = two && stack == 0 ? "source_output_error_" : "output_error_";
+    for (int i = 0; i < kSiteCount; ++i)
+      if (report.sites[stack][i].used)
+        m.emplace_back(prefix + name_of(static_cast<Site>(i)), number(report.sites[stack][i].error));
+  }
   return m;
 }
 
@@ -157,8 +224,10 @@ Error relayout_with(ImageBytes& image, const Model& model, const ModelConfig& co
 Error convert_image(ImageBytes& image, ConvertReport& report, const SourceFile& file, const ConvertOptions& options,
                     const Kernels& kernels) {
   if (options.quantize.group || !options.quantize.key_offset || !options.name.empty() || !options.licence.empty() ||
-      options.read.rope_theta != 0.0)
-    return Error("an image keeps its groups, key offsets, rotation, name and licence; convert the float model again");
+      options.read.rope_theta != 0.0 || !options.read.description.empty() || !options.calibration.empty() ||
+      options.value_map != ValueMapChoice::cheaper)
+    return Error(
+        "an image keeps its groups, key offsets, value maps, rotation, name and licence; convert the float model again");
   ImageBytes upgraded;
   Span<const std::uint8_t> bytes = file.bytes();
   if (is_image_v1(bytes)) {
@@ -170,8 +239,8 @@ Error convert_image(ImageBytes& image, ConvertReport& report, const SourceFile& 
   ModelConfig config = model.config();
   if (Error error = set_context(config.main(), options.context)) return error;
   report.format = "heed";
-  report.parameters = parameter_count(config.main());
-  report.config = config.main();
+  report.parameters = parameter_count(config);
+  report.config = config;
   report.metadata = parse_metadata(model.metadata());
   report.layout = options.layout.value_or(model.layout());
   return relayout_with(image, model, config, report.layout, kernels);
@@ -192,7 +261,35 @@ bool is_folder(const std::string& path) {
 
 }  // namespace
 
+namespace {
+
+// A path in a description counts from its folder; the forms of a character vocabulary are kept.
+std::string beside(const std::string& description, const std::string& tokenizer) {
+  namespace fs = std::filesystem;
+  constexpr char kFile[] = "chars-file:";
+  const fs::path folder = fs::path(description).parent_path();
+  if (tokenizer.compare(0, sizeof kFile - 1, kFile) == 0)
+    return kFile + (folder / tokenizer.substr(sizeof kFile - 1)).string();
+  return tokenizer.empty() || is_character_vocabulary(tokenizer) ? tokenizer : (folder / tokenizer).string();
+}
+
+Error read_described(FloatModel& model, const std::string& path, const std::string& description) {
+  SourceFile json;
+  if (Error error = json.open(description)) return error;
+  if (Error error = model.file.open(path)) return error;
+  if (Error error = read_description(model, json.bytes(), model.file.bytes())) return error.about(path);
+  model.tokenizer = beside(description, model.tokenizer);
+  model.source_tokenizer = beside(description, model.source_tokenizer);
+  return {};
+}
+
+}  // namespace
+
 Error read_model(FloatModel& model, const std::string& path, const ReadOptions& options) {
+  if (!options.description.empty()) {
+    if (options.rope_theta != 0.0) return Error(path + ": the description says theta");
+    return read_described(model, path, options.description);
+  }
   if (is_folder(path)) {
     if (Error error = read_huggingface(model, path)) return error;
   } else {
@@ -203,7 +300,7 @@ Error read_model(FloatModel& model, const std::string& path, const ReadOptions& 
     if (!is_llama2c(model.file.bytes())) return Error(path + ": not a model that heed can read (" + kReadable + ")");
     if (Error error = read_llama2c(model, options)) return error.about(path);
   }
-  if (options.rope_theta != 0.0 && model.config.position != Position::rotary)
+  if (options.rope_theta != 0.0 && model.config.main().position != Position::rotary)
     return Error(path + ": the model has no rotary positions, so no theta");
   return {};
 }
@@ -216,8 +313,12 @@ Error check_output(const std::string& output, const std::string& source, const s
                                        : Error();
   };
   constexpr char kFile[] = "chars-file:";
-  const bool is_list = tokenizer.compare(0, sizeof kFile - 1, kFile) == 0;
-  if (Error error = refuse(is_list ? tokenizer.substr(sizeof kFile - 1) : tokenizer)) return error;
+  for (const std::string& vocabulary : {tokenizer, options.source_tokenizer}) {
+    const bool is_list = vocabulary.compare(0, sizeof kFile - 1, kFile) == 0;
+    if (Error error = refuse(is_list ? vocabulary.substr(sizeof kFile - 1) : vocabulary)) return error;
+  }
+  for (const std::string& read : {options.read.description, options.calibration})
+    if (Error error = refuse(read)) return error;
   const auto holds_image = [](const std::string& path) {
     SourceFile file;
     return !file.open(path) && is_image(file.bytes());
@@ -230,6 +331,72 @@ Error check_output(const std::string& output, const std::string& source, const s
   return {};
 }
 
+namespace {
+
+std::string counted(std::uint64_t n) { return std::to_string(n) + " multiply-adds a position and layer"; }
+
+Error choose_value_map(FloatModel& model, std::uint32_t stack, ValueMapChoice choice, std::vector<std::string>& lines) {
+  const StackConfig& c = model.config.stacks[stack];
+  const std::string why_not = why_not_undivided(c);
+  if (!why_not.empty()) {
+    const bool is_undivided = c.value_map == ValueMap::undivided;
+    if (choice == ValueMapChoice::undivided && !is_undivided) return Error("undivided value maps: " + why_not);
+    if (choice == ValueMapChoice::factors && is_undivided) return Error("its value maps are undivided; factors are not made of them");
+    lines.push_back(is_undivided ? "undivided, as they come" : "factors: " + why_not);
+    return {};
+  }
+  const ValueMapCost cost = value_map_cost(c, model.config.source().max_seq);
+  const bool undivided = choice == ValueMapChoice::cheaper ? cost.undivided < cost.factors
+                                                           : choice == ValueMapChoice::undivided;
+  lines.push_back(undivided ? "undivided: " + counted(cost.undivided) + ", factors " + std::to_string(cost.factors)
+                            : "factors: " + counted(cost.factors) + ", undivided " + std::to_string(cost.undivided));
+  if (choice != ValueMapChoice::cheaper) lines.back() += "; as asked for";
+  if (undivided) make_undivided(model, stack);
+  return {};
+}
+
+Error refuse_inputs(const std::string& path, const std::string& why) { return Error(path + ": inputs " + why); }
+
+// Inputs of the first stack (SPEC.md 7.5).
+Error read_inputs(std::vector<FloatSequence>& sequences, const StackConfig& c, const std::string& path) {
+  SourceFile file;
+  if (Error error = file.open(path)) return error;
+  SafeTensors tensors;
+  if (Error error = tensors.open(file.bytes())) return error.about(path);
+  const SafeTensor* t = tensors.find("inputs");
+  if (!t) return Error(path + ": tensor inputs is missing");
+  std::vector<float> x;
+  if (Error error = read_floats(x, *t)) return error.about(path);
+  const bool tokens = c.input == Input::tokens;
+  const std::uint64_t width = tokens ? 1 : c.input == Input::vectors ? c.d_model : c.d_input;
+  std::vector<std::uint64_t> shape = t->shape;
+  if (tokens) shape.push_back(1);
+  if (shape.size() == 2) shape.insert(shape.begin(), 1);
+  if (shape.size() != 3 || shape[2] != width || x.empty())
+    return refuse_inputs(path, "has the shape " + shape_text(t->shape) + ", not " +
+                                   (tokens ? "[sequences, tokens]" : "[sequences, positions, " + std::to_string(width) + "]"));
+  const std::size_t n = static_cast<std::size_t>(shape[1] * width);
+  for (std::size_t at = 0; at < x.size(); at += n) {
+    FloatSequence s;
+    for (std::size_t i = at; i < at + n; ++i) {
+      if (!(x[i] >= -kLargest && x[i] <= kLargest)) return refuse_inputs(path, "has a number that is not finite or above 2^40");
+      if (!tokens) s.vectors.push_back(x[i]);
+      if (!tokens) continue;
+      const bool is_token = x[i] >= 0.0f && x[i] < static_cast<float>(c.vocab_size) &&
+                            static_cast<float>(static_cast<std::uint32_t>(x[i])) == x[i];
+      if (!is_token) return refuse_inputs(path, "has a number that is no token");
+      s.tokens.push_back(static_cast<std::uint32_t>(x[i]));
+    }
+    const std::uint32_t positions = positions_of(c, s);
+    if (positions == 0 || positions > c.max_seq)
+      return refuse_inputs(path, "has sequences of more than max_seq " + std::to_string(c.max_seq) + " positions");
+    sequences.push_back(std::move(s));
+  }
+  return {};
+}
+
+}  // namespace
+
 Error convert(ImageBytes& image, ConvertReport& report, const std::string& source, const std::string& tokenizer,
               const ConvertOptions& options, const Kernels& kernels) {
   report = ConvertReport{};
@@ -239,7 +406,8 @@ Error convert(ImageBytes& image, ConvertReport& report, const std::string& sourc
     if (Error error = file.open(source)) return error;
   report.source_bytes = file.bytes().size();
   if (is_image(file.bytes())) {
-    if (!tokenizer.empty()) return Error(source + ": an image keeps its tokenizer; convert the float model again");
+    if (!tokenizer.empty() || !options.source_tokenizer.empty())
+      return Error(source + ": an image keeps its tokenizer; convert the float model again");
     Error error = convert_image(image, report, file, options, kernels).about(source);
     report.image_bytes = image.size();
     return error;
@@ -248,26 +416,42 @@ Error convert(ImageBytes& image, ConvertReport& report, const std::string& sourc
   FloatModel model;
   if (Error error = read_model(model, source, options.read)) return error;
   report.source_bytes = model.file.bytes().size();
-  std::vector<std::uint8_t> section;
-  if (!tokenizer.empty())
-    if (Error error = build_tokenizer(section, model, tokenizer)) return error;
-  StackConfig limited = model.config;
+  report.parameters = parameter_count(model.config);
+  for (std::uint32_t stack = 0; stack < model.config.n_stacks; ++stack)
+    if (Error error = choose_value_map(model, stack, options.value_map, report.value_maps)) return error.about(source);
+  Tokenizers tokenizers;
+  if (Error error = build_tokenizers(tokenizers, model, tokenizer.empty() ? model.tokenizer : tokenizer,
+                                     options.source_tokenizer.empty() ? model.source_tokenizer
+                                                                      : options.source_tokenizer))
+    return error;
+  StackConfig limited = model.config.main();
   if (Error error = set_context(limited, options.context)) return error.about(source);
   // Elsewhere calibration may use more positions than the image will have.
-  if (model.config.position_table) model.config.max_seq = limited.max_seq;
+  if (limited.position_table) model.config.main().max_seq = limited.max_seq;
+  QuantizeOptions quantize = options.quantize;
+  if (!options.calibration.empty())
+    if (Error error = read_inputs(quantize.inputs, model.config.source(), options.calibration)) return error;
   QuantizedModel quantized;
-  if (Error error = quantize_model(quantized, report.quantize, model, report.layout, options.quantize, kernels))
+  if (Error error = quantize_model(quantized, report.quantize, model, report.layout, quantize, kernels))
     return error.about(source);
-  quantized.config.max_seq = limited.max_seq;
+  quantized.config.main().max_seq = limited.max_seq;
   report.format = model.format;
-  report.parameters = parameter_count(model.config);
   report.config = quantized.config;
   report.requantised = true;
   report.rope_theta = model.rope_theta;
   report.metadata = describe_model(model, report.quantize, quantized, source, options, kernels);
-  const std::string text = metadata_text(report.metadata);
-  write_image(image, quantized.config, *quantized.tensors, {section.data(), section.size()},
-              {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}, kernels);
+  const std::string metadata = metadata_text(report.metadata), classes = lines(model.classes);
+  const std::vector<std::uint8_t> generation = generation_section(model.generation);
+  const auto bytes = [](const auto& x) {
+    return Span<const std::uint8_t>{reinterpret_cast<const std::uint8_t*>(x.data()), x.size()};
+  };
+  write_image(image, quantized.config, *quantized.tensors,
+              {{SectionKind::tokenizer, bytes(tokenizers.main)},
+               {SectionKind::metadata, bytes(metadata)},
+               {SectionKind::source_tokenizer, bytes(tokenizers.source)},
+               {SectionKind::classes, bytes(classes)},
+               {SectionKind::generation, bytes(generation)}},
+              kernels);
   report.image_bytes = image.size();
   Model check;
   return open_verified(check, {image.data(), image.size()}, kernels).about("the written image is refused");

@@ -20,21 +20,28 @@ double gained(const float* weights, const float* gain, std::size_t row, std::uin
   return gain ? w * gain[c] : w;
 }
 
-Role gain_of(Site site) {
-  return site == Site::attention_in ? Role::attention_gain : site == Site::ffn_in ? Role::ffn_gain : Role::final_gain;
-}
-bool has_gain(Site site) { return site == Site::attention_in || site == Site::ffn_in || site == Site::unembed_in; }
-Role norm_bias_of(Site site) {
-  return site == Site::attention_in ? Role::attention_norm_bias
-         : site == Site::ffn_in     ? Role::ffn_norm_bias
-                                    : Role::final_norm_bias;
-}
-// The bias of the matrices behind a norm, which a folded norm bias becomes a part of.
+// The bias bits of the matrices behind a norm, which a folded norm bias becomes a part of.
 std::uint32_t matrix_bias(Site site) {
-  return site == Site::attention_in ? (kBiasQuery | kBiasKey | kBiasValueDown) : site == Site::ffn_in ? kBiasFfnIn : kBiasUnembedding;
+  switch (site) {
+    case Site::attention_in: return kBiasQuery | kBiasKey | kBiasValueDown;
+    case Site::ffn_in: return kBiasFfnIn;
+    case Site::unembed_in: return kBiasUnembedding;
+    case Site::cross_in: return kBiasCrossQuery;
+    case Site::dense_in: return kBiasDense;
+    default: return 0;
+  }
 }
-std::uint32_t folded_flag(Site site) {
-  return site == Site::attention_in ? kAttentionGainFolded : site == Site::ffn_in ? kFfnGainFolded : kFinalGainFolded;
+std::uint32_t folded_flag(Role gain) {
+  switch (gain) {
+    case Role::attention_gain: return kAttentionGainFolded;
+    case Role::cross_gain: return kCrossGainFolded;
+    case Role::ffn_gain: return kFfnGainFolded;
+    default: return kFinalGainFolded;
+  }
+}
+// The matrix of a tied unembedding also gives the embeddings, which have no norm before them.
+bool is_foldable(const StackConfig& c, Site site) {
+  return norm_before(c, site).present && !(site == Site::unembed_in && c.tied_unembedding);
 }
 
 // Gain and bias of the norm before a matrix; null where there is none.
@@ -43,9 +50,11 @@ struct NormBefore {
   const float* bias = nullptr;
 };
 
-NormBefore norm_before(const FloatModel& model, Site site, std::uint32_t layer) {
-  if (!has_gain(site)) return {};
-  return {model.floats(gain_of(site), layer), model.floats(norm_bias_of(site), layer)};
+NormBefore norm_weights(const FloatModel& model, std::uint32_t stack, Site site, std::uint32_t layer) {
+  const NormRoles norm = norm_before(model.config.stacks[stack], site);
+  if (!norm.present) return {};
+  if (!is_per_layer(site)) layer = 0;
+  return {model.floats(norm.gain, layer, stack), model.floats(norm.bias, layer, stack)};
 }
 
 // W * bias of the norm, row by row.
@@ -58,19 +67,19 @@ std::vector<double> shifted_by(const float* weights, const float* norm_bias, std
 
 // Outputs of one site on the calibration's inputs, int8 against float, over all layers. The matrices' own biases are
 // exact on both sides and left out.
-double site_error(const FloatModel& model, const Calibration& calibration, Site site, std::uint32_t group, bool fold,
-                  const Kernels& kernels) {
-  const StackConfig& c = model.config;
-  const bool per_layer = site != Site::unembed_in;
-  const std::uint32_t n = calibration.samples, layers = per_layer ? c.n_layers : 1;
+double site_error(const FloatModel& model, std::uint32_t stack, const StackCalibration& calibration, Site site,
+                  std::uint32_t group, bool fold, const Kernels& kernels) {
+  const StackConfig& c = model.config.stacks[stack];
+  const SiteSamples& samples = calibration.sites[static_cast<int>(site)];
+  const std::uint32_t n = samples.n, layers = is_per_layer(site) ? c.n_layers : 1;
   SquaredError sum;
   for (std::uint32_t layer = 0; layer < layers; ++layer) {
-    const NormBefore norm = norm_before(model, site, layer);
+    const NormBefore norm = norm_weights(model, stack, site, layer);
     const float* gain = norm.gain;
     for (const Role role : matrices_of(c, site)) {
       const TensorSlot slot = tensor_slot(c, role, layer);
-      const float* x = calibration.inputs[static_cast<int>(site)].data() + std::size_t{layer} * n * slot.cols;
-      const float* weights = model.floats(role, layer);
+      const float* x = samples.x.data() + std::size_t{layer} * n * slot.cols;
+      const float* weights = model.floats(role, layer, stack);
 
       ImageBytes memory(static_cast<std::size_t>(activations_bytes(kernels.traits, slot.cols, group, n)) +
                         kernels.traits.slack);
@@ -126,24 +135,118 @@ std::vector<float> folded_bias(const float* weights, const float* own, const flo
   return result;
 }
 
-Error check_numbers(const QuantizedMatrix& matrix, Role role, std::uint32_t layer) {
+Error check_numbers(const QuantizedMatrix& matrix, const std::string& name) {
   bool good = true;
   for (const float s : matrix.scales) good = good && in_range(s);
   for (const float b : matrix.bias) good = good && magnitude_of(b) <= double{kLargest};
-  return good ? Error() : Error(describe(role, layer) + ": its numbers are too large for an image");
+  return good ? Error() : Error(name + ": its numbers are too large for an image");
 }
 
-void put_key_offsets(TensorSection& tensors, const StackConfig& c, const Calibration& calibration) {
+void put_key_offsets(TensorSection& tensors, const StackConfig& c, const std::vector<double>& means, Role role,
+                     std::uint32_t stack) {
   std::vector<std::int16_t> values(c.d_key());
   std::vector<std::int8_t> exponents(c.n_kv_heads);
   for (std::uint32_t layer = 0; layer < c.n_layers; ++layer) {
     for (std::uint32_t head = 0; head < c.n_kv_heads; ++head) {
       const std::size_t at = (std::size_t{layer} * c.n_kv_heads + head) * c.head_dim;
-      exponents[head] =
-          encode_key_offset(&values[std::size_t{head} * c.head_dim], &calibration.key_means[at], c.head_dim);
+      exponents[head] = encode_key_offset(&values[std::size_t{head} * c.head_dim], &means[at], c.head_dim);
     }
-    tensors.put_key_offset(layer, values, exponents);
+    tensors.put_key_offset(layer, values, exponents, role, stack);
   }
+}
+
+// Chooses groups, and which norms are folded into what stands behind them, by what either costs.
+void choose_sites(StackConfig& c, SiteReport* sites, const FloatModel& model, std::uint32_t stack,
+                  const StackCalibration& calibration, const QuantizeOptions& options, const Kernels& kernels) {
+  const StackConfig& float_config = model.config.stacks[stack];
+  const auto measure = [&](Site site, std::uint32_t group, bool fold) {
+    return site_error(model, stack, calibration, site, group, fold, kernels);
+  };
+  double folded_error[kSiteCount] = {};
+  // Bits of the sites whose matrices read a norm that may not be folded. A norm that two sites read is folded for both.
+  std::uint32_t kept_gains = 0;
+  for (int i = 0; i < kSiteCount; ++i) {
+    const auto site = static_cast<Site>(i);
+    sites[i].used = !matrices_of(float_config, site).empty();
+    if (!sites[i].used) continue;
+    sites[i].row_error = measure(site, 0, false);
+    if (!norm_before(float_config, site).present) continue;
+    folded_error[i] = is_foldable(float_config, site) ? measure(site, 0, true) : 0.0;
+    if (!is_foldable(float_config, site) || !(folded_error[i] <= sites[i].row_error * kFoldingMayCost))
+      kept_gains |= folded_flag(norm_before(float_config, site).gain);
+  }
+  for (int i = 0; i < kSiteCount; ++i) {
+    const auto site = static_cast<Site>(i);
+    SiteReport& s = sites[i];
+    if (!s.used) continue;
+    const NormRoles norm = norm_before(float_config, site);
+    const bool fold = norm.present && !(kept_gains & folded_flag(norm.gain));
+    if (fold) {
+      s.row_error = folded_error[i];
+      c.flags |= folded_flag(norm.gain);
+      if (norm_weights(model, stack, site, 0).bias) c.biases |= matrix_bias(site);
+    }
+    s.error = s.row_error;
+    if (options.group) {
+      s.group = *options.group;
+      if (s.group) s.error = measure(site, s.group, fold);
+    } else if (s.row_error > kRowErrorLimit) {
+      for (const std::uint32_t group : {256u, 128u, 64u, 32u}) {
+        const double error = measure(site, group, fold);
+        if (error > s.error * kGroupMustGain) continue;
+        s.error = error;
+        s.group = group;
+        if (error <= kRowErrorLimit) break;
+      }
+    }
+    c.groups[i] = static_cast<std::uint16_t>(s.group);
+  }
+}
+
+// The norm that is folded into a matrix of the quantised stack.
+NormBefore folded_into(const FloatModel& model, const StackConfig& c, Role role, std::uint32_t layer,
+                       std::uint32_t stack) {
+  for (int i = 0; i < kSiteCount; ++i) {
+    const auto site = static_cast<Site>(i);
+    const NormRoles norm = norm_before(c, site);
+    if (!norm.present || !(c.flags & folded_flag(norm.gain))) continue;
+    for (const Role reader : matrices_of(c, site))
+      if (reader == role) return norm_weights(model, stack, site, layer);
+  }
+  return {};
+}
+
+Error put_tensor(TensorSection& tensors, TensorReport& report, SquaredError& all, const FloatModel& model,
+                 const StackConfig& c, const TensorEntry& e) {
+  const float* x = model.floats(e.role, e.layer, e.stack);
+  switch (e.type) {
+    case ElementType::s8: {
+      const NormBefore folded = folded_into(model, c, e.role, e.layer, e.stack);
+      QuantizedMatrix matrix = quantize_matrix(x, folded.gain, e.rows, e.cols, e.group);
+      if (tensor_slot(c, e.role, e.layer).bias)
+        matrix.bias = folded_bias(x, model.bias(e.role, e.layer, e.stack), folded.bias, e.rows, e.cols);
+      if (Error error = check_numbers(matrix, describe(model.config, e.role, e.layer, e.stack))) return error;
+      const SquaredError off = matrix_error(matrix, x, folded.gain);
+      report.error = off.relative();
+      all += off;
+      tensors.put(e.role, e.layer, matrix, e.stack);
+      break;
+    }
+    case ElementType::f32: tensors.put_floats(e.role, e.layer, storable(x, e.cols).data(), e.stack); break;
+    case ElementType::u32:
+      tensors.put_phases(e.role == Role::rotary_phases ? model.rotary_phases[e.stack]
+                                                       : model.local_rotary_phases[e.stack],
+                         e.role, e.stack);
+      break;
+    case ElementType::s32:
+      tensors.put_score_bias(c.position == Position::alibi ? slopes_as_integers(x, c.n_heads)
+                                                           : biases_as_integers(x, std::size_t{e.rows} * e.cols),
+                             e.stack);
+      break;
+    case ElementType::s16:  // key offsets: behind all others, from the calibration
+    case ElementType::s4: break;
+  }
+  return {};
 }
 
 }  // namespace
@@ -226,81 +329,33 @@ std::int8_t encode_key_offset(std::int16_t* values, const double* means, std::ui
 
 Error quantize_model(QuantizedModel& result, QuantizeReport& report, const FloatModel& model, Layout layout,
                      const QuantizeOptions& options, const Kernels& kernels) {
-  const StackConfig& float_config = model.config;
-  const Calibration calibration = calibrate(model);
+  const Calibration calibration = calibrate(model, options.inputs);
   report = QuantizeReport{};
-  report.calibration_tokens = static_cast<std::uint32_t>(calibration.tokens.size());
+  report.calibration_positions = calibration.positions;
+  report.calibration_given = calibration.given;
 
-  StackConfig c = float_config;
-  if (options.key_offset) c.flags |= kKeyOffset;
-  for (int i = 0; i < kSiteCount; ++i) {
-    const auto site = static_cast<Site>(i);
-    if (matrices_of(c, site).empty()) continue;
-    SiteReport& s = report.sites[i];
-    const auto measure = [&](std::uint32_t group, bool fold) {
-      return site_error(model, calibration, site, group, fold, kernels);
-    };
-    // The matrix of a tied unembedding also gives the embeddings, which have no norm before them.
-    const bool foldable = has_gain(site) && !(site == Site::unembed_in && c.tied_unembedding);
-    bool fold = false;
-    s.row_error = measure(0, false);
-    if (foldable) {
-      const double folded = measure(0, true);
-      fold = folded <= s.row_error * kFoldingMayCost;
-      if (fold) s.row_error = folded;
-    }
-    if (fold) {
-      c.flags |= folded_flag(site);
-      if (c.biases & kBiasNorm) c.biases |= matrix_bias(site);
-    }
-    s.error = s.row_error;
-    if (options.group) {
-      s.group = *options.group;
-      if (s.group) s.error = measure(s.group, fold);
-    } else if (s.row_error > kRowErrorLimit) {
-      for (const std::uint32_t group : {256u, 128u, 64u, 32u}) {
-        const double error = measure(group, fold);
-        if (error > s.error * kGroupMustGain) continue;
-        s.error = error;
-        s.group = group;
-        if (error <= kRowErrorLimit) break;
-      }
-    }
-    c.groups[i] = static_cast<std::uint16_t>(s.group);
+  ModelConfig& config = result.config = model.config;
+  for (std::uint32_t stack = 0; stack < config.n_stacks; ++stack) {
+    StackConfig& c = config.stacks[stack];
+    if (options.key_offset) c.flags |= kKeyOffset | (c.cross_attention ? kCrossKeyOffset : 0u);
+    choose_sites(c, report.sites[stack], model, stack, calibration.stacks[stack], options, kernels);
   }
-  if (check_config(c) != Status::ok) return Error("the quantised model is not one that an image can hold");
+  if (check_config(config) != Status::ok) return Error("the quantised model is not one that an image can hold");
 
-  result.config = c;
-  result.tensors.emplace(c, layout);
+  result.tensors.emplace(config, layout);
   TensorSection& tensors = *result.tensors;
   SquaredError all;
   for (const TensorEntry& e : tensors.directory()) {
-    TensorReport t{e.role, e.layer, tensors.bytes_of(e.role, e.layer), 0.0};
-    const float* x = model.floats(e.role, e.layer);
-    if (e.type == ElementType::s8) {
-      NormBefore folded;
-      for (int i = 0; i < kSiteCount; ++i) {
-        const auto site = static_cast<Site>(i);
-        if (!has_gain(site) || !(c.flags & folded_flag(site))) continue;
-        for (const Role role : matrices_of(c, site))
-          if (role == e.role) folded = norm_before(model, site, e.layer);
-      }
-      QuantizedMatrix matrix = quantize_matrix(x, folded.gain, e.rows, e.cols, e.group);
-      if (tensor_slot(c, e.role, e.layer).bias)
-        matrix.bias = folded_bias(x, model.bias(e.role, e.layer), folded.bias, e.rows, e.cols);
-      if (Error error = check_numbers(matrix, e.role, e.layer)) return error;
-      const SquaredError off = matrix_error(matrix, x, folded.gain);
-      t.error = off.relative();
-      all += off;
-      tensors.put(e.role, e.layer, matrix);
-    } else if (e.type == ElementType::f32) {
-      tensors.put_floats(e.role, e.layer, storable(x, e.cols).data());
-    } else if (e.type == ElementType::u32) {
-      tensors.put_phases(model.rotary_phases);
-    }
+    TensorReport t{e.role, e.layer, e.stack, tensors.bytes_of(e.role, e.layer, e.stack), 0.0};
+    if (Error error = put_tensor(tensors, t, all, model, config.stacks[e.stack], e)) return error;
     report.tensors.push_back(t);
   }
-  if (options.key_offset) put_key_offsets(tensors, c, calibration);
+  for (std::uint32_t stack = 0; stack < config.n_stacks; ++stack) {
+    const StackConfig& c = config.stacks[stack];
+    const StackCalibration& means = calibration.stacks[stack];
+    if (c.flags & kKeyOffset) put_key_offsets(tensors, c, means.key_means, Role::key_offset, stack);
+    if (c.flags & kCrossKeyOffset) put_key_offsets(tensors, c, means.cross_key_means, Role::cross_key_offset, stack);
+  }
   report.matrix_error = all.relative();
   return {};
 }

@@ -13,25 +13,28 @@ namespace heed::quant {
 struct QuantizeOptions {
   std::optional<std::uint32_t> group;  // columns per group at every site, 0 = one scale per row; empty = measured
   bool key_offset = true;
+  std::vector<FloatSequence> inputs = {};  // what the first stack reads while it is measured; none = made up (calibration.hpp)
 };
 
 struct TensorReport {
   Role role;
-  std::uint32_t layer;
+  std::uint32_t layer, stack;
   std::uint64_t bytes;  // in the image
   double error;         // rms of (int8 - float) / rms of float weights, gains folded as in the image; 0 for other types
 };
 
 struct SiteReport {
+  bool used = false;       // a matrix of the stack reads it
   std::uint32_t group = 0;
   double error = 0.0;      // the same of the site's outputs on the calibration's inputs, int8 on both sides
   double row_error = 0.0;  // with one scale per row
 };
 
 struct QuantizeReport {
-  SiteReport sites[kSiteCount];
+  SiteReport sites[kMaxStacks][kSiteCount];
   std::vector<TensorReport> tensors;  // in directory order
-  std::uint32_t calibration_tokens = 0;
+  std::uint32_t calibration_positions = 0;  // of the main stack
+  bool calibration_given = false;           // on inputs that the caller gave
   double matrix_error = 0.0;  // of all matrices together
 };
 
@@ -63,7 +66,7 @@ std::int8_t encode_key_offset(std::int16_t* values, const double* means, std::ui
 // A quantised model, ready for write_image.
 struct QuantizedModel {
   // With groups, flags and biases as decided: folding a norm's bias gives the matrices behind it one.
-  StackConfig config;
+  ModelConfig config;
   std::optional<TensorSection> tensors;
 };
 

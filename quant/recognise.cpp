@@ -139,7 +139,9 @@ constexpr Kind kKinds[] = {
     {is_hdf5, "an HDF5 file (Keras)", kFloatModel, kNoVocabularyHere},
     {is_numpy, "a NumPy array", kFloatModel, kNoVocabularyHere},
     {is_safetensors, "a safetensors file",
-     "give the folder that holds it with its config.json: `heed quantize FOLDER -o MODEL.heed`", kNoVocabularyHere},
+     "give the folder that holds it with its config.json, or say what its tensors are: --description MODEL.json (SPEC.md, "
+     "part 7)",
+     kNoVocabularyHere},
     {is_checkpoint, "a llama2.c checkpoint", nullptr, kNoVocabularyHere},
     {is_llama2c_vocabulary, "llama2.c's tokenizer file", "give the checkpoint, and this file as its --tokenizer",
      nullptr},

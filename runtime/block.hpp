@@ -36,13 +36,15 @@ struct BlockWeights {
 // A stack at one of its layers.
 struct Stack {
   const StackConfig* config = nullptr;
-  std::uint32_t index = 0;  // of the stack in the model
+  std::uint32_t place = 0;  // in the model
   std::uint32_t chunk = 0;
   // Self-attention, and behind it, where there is one, cross-attention; the layer is attention().index.
   AttentionLayer attentions[kBuiltFeatures.cross_attention ? 2 : 1];
   BlockWeights block;
   BlockScratch scratch;
 
+  // Known where there is one stack, so that a firmware looks nothing up.
+  std::uint32_t index() const { return kMaxStacks == 1 ? 0 : place; }
   AttentionLayer& attention() { return attentions[0]; }
   const AttentionLayer& attention() const { return attentions[0]; }
   AttentionLayer& cross() { return attentions[kBuiltFeatures.cross_attention ? 1 : 0]; }

@@ -45,13 +45,13 @@ class Reference {
  public:
   Reference(const std::string& path, const Model& model, const quant::ReadOptions& options) {
     if (const quant::Error e = quant::read_model(source_, path, options)) refuse("", e.sentence());
-    const StackConfig &a = source_.config, &b = model.config().main();
+    const StackConfig &a = source_.config.main(), &b = model.config().main();
     if (a.vocab_size != b.vocab_size || a.d_model != b.d_model || a.n_layers != b.n_layers || a.n_heads != b.n_heads)
       refuse(path, "not the source of this image: " + std::to_string(a.n_layers) + " layers of " +
                        std::to_string(a.d_model) + " and a vocabulary of " + std::to_string(a.vocab_size) +
                        ", the image has " + std::to_string(b.n_layers) + " of " + std::to_string(b.d_model) + " and " +
                        std::to_string(b.vocab_size));
-    const std::vector<std::uint32_t>& phases = source_.rotary_phases;
+    const std::vector<std::uint32_t>& phases = source_.rotary_phases[source_.config.n_stacks - 1];
     if (b.position == Position::rotary &&
         (phases.size() != b.rotary_dims / 2 || !std::equal(phases.begin(), phases.end(), model.rotary_phases())))
       refuse(path, "not the source of this image as it is: its rotation has another theta; --rope-theta names it");

@@ -23,7 +23,8 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Options {
-  std::string source, output, tokenizer, group = "auto", layout, target, name, licence;
+  std::string source, output, description, tokenizer, source_tokenizer, calibration, group = "auto", value_map = "auto",
+      layout, target, name, licence;
   std::uint32_t context = 0;
   double rope_theta = 0.0;
   bool json = false;
@@ -51,11 +52,12 @@ std::string tokenizer_beside(const std::string& source) {
 std::string choose_tokenizer(const Options& options) {
   if (options.tokenizer == "none" || (options.tokenizer.empty() && is_image(options.source))) return "";
   if (!options.tokenizer.empty()) return options.tokenizer;
+  if (!options.description.empty()) return "";  // the description's own
   return tokenizer_beside(options.source);
 }
 
 void note_tokenizer(const Options& options, const std::string& chosen, bool requantised) {
-  if (!options.tokenizer.empty() || !requantised) return;
+  if (!options.tokenizer.empty() || !options.description.empty() || !requantised) return;
   if (chosen.empty())
     std::fputs("heed: note: no tokenizer beside the source, so the image has none; --tokenizer F adds one\n", stderr);
   else
@@ -75,6 +77,12 @@ std::optional<std::uint32_t> choose_group(const std::string& group) {
   return group == "row" ? 0u : static_cast<std::uint32_t>(std::stoul(group));
 }
 
+quant::ValueMapChoice choose_value_map(const std::string& name) {
+  return name == "factors"     ? quant::ValueMapChoice::factors
+         : name == "undivided" ? quant::ValueMapChoice::undivided
+                               : quant::ValueMapChoice::cheaper;
+}
+
 std::string group_name(std::uint32_t group) { return group ? std::to_string(group) : "row"; }
 
 Json to_json(const quant::ConvertReport& report, const Options& options) {
@@ -84,23 +92,37 @@ Json to_json(const quant::ConvertReport& report, const Options& options) {
   json["source_bytes"] = report.source_bytes;
   json["image_bytes"] = report.image_bytes;
   json["parameters"] = report.parameters;
-  if (report.requantised && report.config.position == Position::rotary) json["rope_theta"] = report.rope_theta;
+  if (report.requantised && report.config.main().position == Position::rotary) json["rope_theta"] = report.rope_theta;
   json["layout"] = quant::name_of(report.layout);
   json["requantised"] = report.requantised;
   if (!report.requantised) return json;
+  json["value_maps"] = report.value_maps;
   json["matrix_error"] = report.quantize.matrix_error;
-  for (int i = 0; i < kSiteCount; ++i) {
-    if (quant::matrices_of(report.config, static_cast<Site>(i)).empty()) continue;
-    const quant::SiteReport& site = report.quantize.sites[i];
-    json["sites"].push_back({{"site", quant::name_of(static_cast<Site>(i))},
-                             {"group", group_name(site.group)},
-                             {"output_error", site.error},
-                             {"output_error_with_rows", site.row_error}});
+  for (std::uint32_t stack = 0; stack < report.config.n_stacks; ++stack) {
+    for (int i = 0; i < kSiteCount; ++i) {
+      const quant::SiteReport& site = report.quantize.sites[stack][i];
+      if (site.used)
+        json["sites"].push_back({{"stack", stack},
+                                 {"site", quant::name_of(static_cast<Site>(i))},
+                                 {"group", group_name(site.group)},
+                                 {"output_error", site.error},
+                                 {"output_error_with_rows", site.row_error}});
+    }
   }
   for (const quant::TensorReport& t : report.quantize.tensors)
-    json["tensors"].push_back(
-        {{"role", quant::name_of(t.role)}, {"layer", t.layer}, {"bytes", t.bytes}, {"error", t.error}});
+    json["tensors"].push_back({{"role", quant::name_of(t.role)},
+                               {"stack", t.stack},
+                               {"layer", t.layer},
+                               {"bytes", t.bytes},
+                               {"error", t.error}});
   return json;
+}
+
+void print_sites(const quant::SiteReport* sites) {
+  for (int i = 0; i < kSiteCount; ++i)
+    if (sites[i].used)
+      std::printf("  %-17s %6.3f %%  groups: %s\n", quant::name_of(static_cast<Site>(i)), 100.0 * sites[i].error,
+                  group_name(sites[i].group).c_str());
 }
 
 void print(const quant::ConvertReport& report, const Options& options) {
@@ -117,14 +139,17 @@ void print(const quant::ConvertReport& report, const Options& options) {
     std::puts("weights      the same numbers");
     return;
   }
+  const bool two = report.config.n_stacks == 2;
+  for (std::uint32_t stack = 0; stack < report.config.n_stacks; ++stack)
+    std::printf("value maps   %s%s\n", !two ? "" : stack == 0 ? "source: " : "main: ", report.value_maps[stack].c_str());
   std::printf("weight error %.3f %% of their rms\n", 100.0 * report.quantize.matrix_error);
-  std::printf("output error of what is multiplied, int8 on both sides, over %u positions that the model wrote:\n",
-              report.quantize.calibration_tokens);
-  for (int i = 0; i < kSiteCount; ++i) {
-    if (quant::matrices_of(report.config, static_cast<Site>(i)).empty()) continue;
-    const quant::SiteReport& site = report.quantize.sites[i];
-    std::printf("  %-14s %6.3f %%  groups: %s\n", quant::name_of(static_cast<Site>(i)), 100.0 * site.error,
-                group_name(site.group).c_str());
+  const bool wrote = report.config.main().use == Use::generate;
+  std::printf("output error of what is multiplied, int8 on both sides, over %u positions%s%s:\n",
+              report.quantize.calibration_positions, wrote ? " that the model wrote" : "",
+              report.quantize.calibration_given ? " for given inputs" : wrote && !two ? "" : " for random inputs");
+  for (std::uint32_t stack = 0; stack < report.config.n_stacks; ++stack) {
+    if (two) std::puts(stack == 0 ? "source" : "main");
+    print_sites(report.quantize.sites[stack]);
   }
 }
 
@@ -137,6 +162,10 @@ void quantize(const Options& options) {
   convert.name = options.name;
   convert.licence = options.licence;
   convert.read.rope_theta = options.rope_theta;
+  convert.read.description = options.description;
+  convert.source_tokenizer = options.source_tokenizer;
+  convert.calibration = options.calibration;
+  convert.value_map = choose_value_map(options.value_map);
   const std::string tokenizer = choose_tokenizer(options);
   if (const quant::Error error = quant::check_output(options.output, options.source, tokenizer, convert))
     refuse("", error.sentence());
@@ -164,15 +193,32 @@ void add_quantize(CLI::App& app) {
   command
       ->add_option("SOURCE", options->source,
                    "A llama2.c checkpoint (.bin, version 0 or 1, float32), a Hugging Face folder of the GPT-2 family "
-                   "(config.json and model.safetensors in F32), or an image (.heed) for another layout")
+                   "(config.json and model.safetensors in F32), a safetensors file in F32 with --description, or an image "
+                   "(.heed) for another layout")
       ->required();
   command->add_option("-o,--output", options->output, "The image to write")->type_name("MODEL.heed")->required();
+  command
+      ->add_option("--description", options->description,
+                   "What the tensors of a safetensors file are (SPEC.md, part 7): any model of one or two stacks")
+      ->type_name("MODEL.json");
   command
       ->add_option("--tokenizer", options->tokenizer,
                    "llama2.c's tokenizer file; `bytes`: a token per byte; `chars:ABC`: a token per character, in "
                    "this order; `chars-file:PATH`: one character per line, \\n for a newline, or <bos>, <eos>, "
                    "<bos/eos>, <unused>; `none` for none (default: the one beside SOURCE)")
       ->type_name("F");
+  command
+      ->add_option("--source-tokenizer", options->source_tokenizer,
+                   "The same of the source of an encoder-decoder, where its tokens are others")
+      ->type_name("F");
+  command
+      ->add_option("--calibration", options->calibration,
+                   "A safetensors file with inputs of the first stack to measure on (SPEC.md 7.5; default: random ones)")
+      ->type_name("F");
+  command
+      ->add_option("--value-map", options->value_map, "Form of the value maps; auto takes the one with fewer multiply-adds")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "factors", "undivided"}));
   command->add_option("--group", options->group, "Columns that share a multiplier; auto measures what each site needs")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "row", "32", "64", "128", "256"}));
@@ -192,6 +238,7 @@ void add_quantize(CLI::App& app) {
   command->footer(
       "Example:\n  heed quantize stories260K.bin -o stories.heed --tokenizer tok512.bin\n"
       "  heed quantize letters.bin -o letters.heed --tokenizer chars:ABC\n"
+      "  heed quantize weights.safetensors --description model.json -o encoder.heed\n"
       "  heed quantize gpt2-folder -o gpt2.heed --tokenizer none\n"
       "  heed quantize stories.heed -o stories_m4.heed --target cortex-m4");
   command->callback([options] { quantize(*options); });

@@ -140,7 +140,7 @@ std::int32_t set_distances(std::int32_t& max, const Sight& sight, const ScoreSca
 template <class At, class ScaleOf, class Factor>
 ScoreScale scale_of_seen(std::int32_t& max, const Sight& sight, At at, ScaleOf scale_of, Factor factor) {
   if (sight.is_plain()) return scale_of(max);
-  max = largest_seen(sight, at);
+  if (sight.hidden) max = largest_seen(sight, at);
   ScoreScale scale = scale_of(max);
   const std::int32_t largest = max, lower = set_distances(max, sight, scale, at);
   if (kBuiltFeatures.score_bias && sight.bias) move_reference(scale, largest, factor(), lower);

@@ -244,7 +244,7 @@ struct Attend : Lanes<Arch> {
     };
     if constexpr (portable::kKeysDiffer)
       for (std::uint32_t i = 0; i < N; ++i)
-        if (!sights[i].is_plain()) max[i] = largest_seen(scores[i], sights[i]);
+        if (sights[i].hidden) max[i] = largest_seen(scores[i], sights[i]);
     for (std::uint32_t i = 0; i < N; ++i) scales[i] = score_scale(max[i], factor(i));
     if constexpr (portable::kKeysDiffer)
       for (std::uint32_t i = 0; i < N; ++i) {

@@ -12,13 +12,13 @@ constexpr std::uint32_t kUsualEnd = 50256;  // <|endoftext|>, when config.json d
 
 Error read_config(FloatModel& model, const Json& json) {
   ConfigReader in(json);
-  StackConfig& c = model.config;
-  c = StackConfig{};
+  model.config = ModelConfig{};
+  StackConfig& c = model.config.main();
   c.norm = Norm::layer;
   c.position = Position::none;
   c.position_table = 1;
   c.gated = 0;
-  c.biases = (kBiasQuery | kBiasKey | kBiasValueDown) | kBiasValueUp | kBiasFfnIn | kBiasDown | kBiasNorm;
+  c.biases = kBiasQuery | kBiasKey | kBiasValueDown | kBiasValueUp | kBiasFfnIn | kBiasDown | kBiasNorm;
   const std::string activation = in.text_or("activation_function", "gelu_new");
   if (activation == "gelu_new" || activation == "gelu_pytorch_tanh")
     c.activation = Activation::gelu_tanh;
@@ -130,7 +130,7 @@ class Taker {
 
 Error read_gpt2(FloatModel& model, const Json& config, const SafeTensors& tensors) {
   if (Error error = read_config(model, config)) return error.about("config.json");
-  const StackConfig& c = model.config;
+  const StackConfig& c = model.config.main();
   const std::size_t d = c.d_model;
   Taker in(model, tensors);
   in.matrix(Role::token_embedding, "wte.weight", c.vocab_size, d);

@@ -121,8 +121,8 @@ bool is_llama2c(Span<const std::uint8_t> bytes) {
 
 Error read_llama2c(FloatModel& model, Span<const std::uint8_t> bytes, const ReadOptions& options) {
   std::size_t header_bytes = 0;
-  if (Error error = read_header(model.config, model.format, header_bytes, bytes)) return error;
-  const std::vector<Run> runs = runs_of(model.config, header_bytes == kVersionedHeaderBytes);
+  if (Error error = read_header(model.config.main(), model.format, header_bytes, bytes)) return error;
+  const std::vector<Run> runs = runs_of(model.config.main(), header_bytes == kVersionedHeaderBytes);
 
   // Each term is below 2^12 * 2^34 floats and there are 13, so the sum fits 64 bits.
   std::uint64_t expected = header_bytes;
@@ -150,14 +150,14 @@ Error read_llama2c(FloatModel& model, Span<const std::uint8_t> bytes, const Read
   }
   model.bos = 1;
   model.eos = 2;
-  const StackConfig& c = model.config;
+  const StackConfig& c = model.config.main();
   model.rope_theta = options.rope_theta != 0.0 ? options.rope_theta : kUsualTheta;
   if (tables && options.rope_theta == 0.0) {
     const std::size_t table_bytes = 4 * std::size_t{c.max_seq} * (c.head_dim / 2);
     if (Error error = find_theta(model.rope_theta, tables, tables + table_bytes, c.max_seq, c.rotary_dims))
       return error;
   }
-  model.rotary_phases = rotary_phases(c.rotary_dims, model.rope_theta);
+  model.rotary_phases[0] = rotary_phases(c.rotary_dims, model.rope_theta);
   return check(model);
 }
 

@@ -101,15 +101,26 @@ void count_scores(std::uint32_t head_dim) {
   icount::stop_region();
 }
 
+// Which keys the 64 tokens of a head see, and how.
+struct Mask {
+  const char* name;
+  std::uint32_t first;  // keys that the first token sees, each later one a key more
+  std::uint32_t window = kBlockKeys;
+  bool biased = false;
+};
+constexpr Mask kAllKeys = {"head", kBlockKeys}, kCausal = {"head-causal", 1}, kWindow = {"head-window32", 1, 32},
+               kBiased = {"head-biased", kBlockKeys, kBlockKeys, true};
+
 // One head of 64 tokens, from int8 queries, keys and values to its output.
-void count_head(bool causal, std::uint32_t head_dim) {
+void count_head(const Mask& mask, std::uint32_t head_dim) {
+  const bool prepared_apart = mask.first == kAllKeys.first && !mask.biased;
   const KvBlock b = key_block(head_dim);
   const Activations q = make_activations(query_memory, table.traits, head_dim, 0, kBlockKeys);
   float* const numerators = y;
   static float denominators[kBlockKeys];
   static std::int32_t references[kBlockKeys];
   // Floats to int8: the preparation, counted alone.
-  if (!causal) {
+  if (prepared_apart) {
     put("head-prepare", kBlockKeys, head_dim, 0, kBlockKeys);
     icount::start_region();
   }
@@ -118,18 +129,25 @@ void count_head(bool causal, std::uint32_t head_dim) {
     table.store_value(b, i, x + (kBlockKeys + i) * head_dim);
     table.query_s8r_f32(q, i, x + (2 * kBlockKeys + i) * head_dim, {});
   }
-  if (!causal) icount::stop_region();
+  if (prepared_apart) icount::stop_region();
   for (std::uint32_t i = 0; i < kBlockKeys; ++i) {
     denominators[i] = 0.0f;
     references[i] = -(1 << 24);
   }
   std::memset(numerators, 0, kBlockKeys * head_dim * sizeof(float));
-  const std::uint32_t first = causal ? 1 : kBlockKeys;
-  put(causal ? "head-causal" : "head", kBlockKeys, head_dim, 0,
-      causal ? kBlockKeys * (kBlockKeys + 1) / 2 : kBlockKeys * kBlockKeys);
+  static std::int32_t biases[2 * kBlockKeys];  // by distance from a key to a token behind it
+  for (std::uint32_t i = 0; i < 2 * kBlockKeys; ++i) biases[i] = -32 * static_cast<std::int32_t>(i);
+  BlockQueries queries{q, 0, kBlockKeys, 1, mask.first, kBlockKeys, 0.25f};
+  if (mask.window < kBlockKeys) queries.hidden = 1 - static_cast<std::int32_t>(mask.window);
+  if (mask.biased) queries.bias = biases + kBlockKeys;
+  std::uint32_t seen = 0;
+  for (std::uint32_t i = 0; i < kBlockKeys; ++i) {
+    const std::uint32_t visible = mask.first + i < kBlockKeys ? mask.first + i : kBlockKeys;
+    seen += visible < mask.window ? visible : mask.window;
+  }
+  put(mask.name, kBlockKeys, head_dim, 0, seen);
   icount::start_region();
-  table.attend_block({numerators, denominators, references}, {q, 0, kBlockKeys, 1, first, kBlockKeys, 0.25f}, b, nullptr,
-                     nullptr);
+  table.attend_block({numerators, denominators, references}, queries, b, nullptr, nullptr);
   for (std::uint32_t i = 0; i < kBlockKeys; ++i)
     table.attend_finish(numerators + i * head_dim, numerators + i * head_dim, denominators[i], head_dim);
   icount::stop_region();
@@ -153,6 +171,12 @@ void count_rows(std::uint32_t n) {
     put("layer-norm", n, 0, 0, n);
     icount::start_region();
     table.norm_s8r_f32(a, 0, x, {gain, gain, 1e-5f, true});
+    icount::stop_region();
+  }
+  if (kNormsToFloats) {
+    put("norm-to-floats", n, 0, 0, n);
+    icount::start_region();
+    table.norm_f32_f32(y, x, n, {gain, nullptr, 1e-5f, false});
     icount::stop_region();
   }
   std::memcpy(y, x, n * sizeof(float));
@@ -208,9 +232,11 @@ int main() {
   if (kBuiltFeatures.groups) count_product("matvec-g64", 1, 288, 256, 64);
   count_product("matmul", 64, 288, 288, 0);
   if (kBuiltFeatures.groups) count_product("matmul-g64", 64, 288, 256, 64);
-  count_head(false, kHeadDim);
-  count_head(false, 2 * kHeadDim);  // the difference is what the dimensions cost, the rest the softmax
-  count_head(true, kHeadDim);
+  count_head(kAllKeys, kHeadDim);
+  count_head(kAllKeys, 2 * kHeadDim);  // the difference is what the dimensions cost, the rest the softmax
+  count_head(kCausal, kHeadDim);
+  if (kBuiltFeatures.windows) count_head(kWindow, kHeadDim);
+  if (kBuiltFeatures.score_bias) count_head(kBiased, kHeadDim);
   count_rows(64);
   count_rows(256);
   return count_tokens() ? 0 : 1;

@@ -31,7 +31,10 @@ FIGURES = {
     "matmul 64x288x288": ("64 tokens, preparing them included", True),
     "head 64x32": ("one head, 64 tokens x 32, not causal, instructions", False),
     "head-causal 64x32": ("the same, causal", False),
+    "head-window32 64x32": ("causal with a window of 32 keys", False),
+    "head-biased 64x32": ("not causal, with biases of scores", False),
     "softmax": ("softmax, instructions per element", False),
+    "norm-to-floats 256": ("norm with gain as floats, 256 wide, instructions per element", False),
     "token 0": ("token of stories260K at position 0, instructions per multiply-add", False),
     "token 256": ("the same at position 256", False),
     "token 256 unmerged": ("of it without the merging of four more key blocks", False),
@@ -96,7 +99,8 @@ def count(core, heed, source, features, build, plugin):
             figures[name] = heads[name] = n
             lines[name + ", instructions"] = f"{n:,}"
         else:
-            lines[name + ", per element"] = f"{n / int(work):.2f}"
+            figures[name] = n / int(work)
+            lines[name + ", per element"] = f"{figures[name]:.2f}"
     # Sixteen more keys in the same block, as from position 32 to 48, and nothing else.
     merging = tokens[256] - tokens[0] - 16 * (tokens[48] - tokens[32])
     figures["token 256 unmerged"] = (tokens[256] - merging) / multiply_adds(256)

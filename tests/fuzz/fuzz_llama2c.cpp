@@ -30,7 +30,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return 0;
   }
   // What it costs grows with positions and layers, which take no bytes in a file.
-  if (model.config.max_seq > 32) model.config.max_seq = 32;
+  if (model.config.main().max_seq > 32) model.config.main().max_seq = 32;
   const auto layout = static_cast<Layout>(data[0] & 3);
   static constexpr std::uint32_t kGroups[4] = {0, 32, 64, 256};
   QuantizeOptions options;

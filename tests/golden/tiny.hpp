@@ -36,7 +36,7 @@ inline quant::FloatModel numbered_model(const StackConfig& config, std::uint32_t
   };
   for (const NumberedTensor& t : numbered_tensors(config))
     if (t.role != Role::rotary_phases) fill(t.role, t.layer);
-  model.rotary_phases = quant::rotary_phases(config.rotary_dims, 10000.0);
+  model.rotary_phases[0] = quant::rotary_phases(config.rotary_dims, 10000.0);
   return model;
 }
 

@@ -22,7 +22,7 @@ inline StackConfig small_config(bool tied) {
 // with positions divided by `scale`, in float32 as PyTorch computes them; theta 0 leaves them 0.
 inline std::vector<std::uint8_t> checkpoint_bytes(const quant::FloatModel& model, int version, double theta = 10000.0,
                                                   float scale = 1.0f) {
-  const StackConfig& c = model.config;
+  const StackConfig& c = model.config.main();
   std::vector<std::uint8_t> bytes;
   const auto put = [&bytes](const void* data, std::size_t n) {
     const auto* p = static_cast<const std::uint8_t*>(data);

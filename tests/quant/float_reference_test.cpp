@@ -20,7 +20,7 @@ namespace {
 
 // The same model written down a second time, in double, all positions at once and without a cache.
 std::vector<double> naive_logits(const FloatModel& model, const std::vector<std::uint32_t>& tokens) {
-  const StackConfig& c = model.config;
+  const StackConfig& c = model.config.main();
   using Vector = std::vector<double>;
   const auto multiply = [&](Role role, std::uint32_t layer, const Vector& x, std::size_t rows) {
     const float *w = model.floats(role, layer), *bias = model.bias(role, layer);
@@ -150,7 +150,7 @@ TEST_CASE("the float reference agrees with the formulas written down twice") {
     const FloatModel model = with_biases(config);
     REQUIRE_FALSE(check(model));
     const std::vector<std::uint32_t> tokens = {1, 29, 4, 4, 17, 0, 8, 21, 3, 12, 30 - 1, 6, 6, 6, 2, 9};
-    FloatReference reference(model, model.config.max_seq);
+    FloatReference reference(model, model.config.main().max_seq);
     for (int round = 0; round < 2; ++round) {
       reference.restart();
       Span<const float> logits;
@@ -195,16 +195,16 @@ TEST_CASE("the float reference has the stated loss on stories260K", "[data]") {
   REQUIRE_FALSE(vocabulary_file.open(vocabulary_path));
   REQUIRE_FALSE(text.open(text_path));
   Vocabulary vocabulary;
-  REQUIRE(read_llama2c_tokenizer(vocabulary, vocabulary_file.bytes(), model.config.vocab_size).empty());
+  REQUIRE(read_llama2c_tokenizer(vocabulary, vocabulary_file.bytes(), model.config.main().vocab_size).empty());
   std::vector<std::uint8_t> section;
   REQUIRE(build_tokenizer_section(section, vocabulary).empty());
   Tokenizer tokenizer;
-  REQUIRE(open(tokenizer, {section.data(), section.size()}, model.config.vocab_size) == Status::ok);
+  REQUIRE(open(tokenizer, {section.data(), section.size()}, model.config.main().vocab_size) == Status::ok);
 
   constexpr std::size_t kChunk = 900;
   std::vector<Token> tokens(Tokenizer::max_tokens(kChunk));
   std::vector<std::byte> scratch(Tokenizer::scratch_bytes(kChunk));
-  FloatReference reference(model, model.config.max_seq);
+  FloatReference reference(model, model.config.main().max_seq);
   double nats = 0.0;
   std::uint32_t count = 0;
   // Three minutes under an emulator, which takes all of the text with --full only; of four chunks the host's loss.

@@ -150,8 +150,8 @@ Partials float_partials(const Sort& sort) {
   for (std::uint32_t b = 0; b < kBatch; ++b) {
     reference.restart();
     Numbers qkv;
-    reference.trace = [&](Stage stage, std::uint32_t layer, std::uint32_t head, Span<const float> x) {
-      const std::uint32_t t = reference.position();
+    reference.watchers.stage = [&](Stage stage, const Place& at, std::uint32_t head, Span<const float> x) {
+      const std::uint32_t t = at.position, layer = at.layer;
       if (stage == Stage::after_ffn) out.put("block" + std::to_string(layer), b, t, x);
       if (layer != 0) return;
       const std::string& name = kFirstLayer.at(stage);
@@ -560,11 +560,11 @@ double lowest_cosine(StackConfig& config, const FloatModel& model, const Quantiz
   write_image(image, quantized.config, *quantized.tensors, {}, {}, kernels_portable);
   test::Running running(kernels_portable, {image.data(), image.size()});
   REQUIRE(verify(running.model, kernels_portable) == Status::ok);
-  config = quantized.config;
+  config = quantized.config.main();
   FloatReference reference(model, 20);
   double lowest = 1.0;
   for (std::uint32_t t = 0; t < 20; ++t) {
-    const std::uint32_t token = t * 7 % model.config.vocab_size;
+    const std::uint32_t token = t * 7 % model.config.main().vocab_size;
     Span<const float> logits;
     REQUIRE(running.session.step(logits, static_cast<Token>(token)) == Status::ok);
     const Span<const float> expected = reference.step(token);
@@ -637,8 +637,9 @@ TEST_CASE("a model without BOS calibrates on several texts that begin with token
   std::set<std::uint32_t> starts;
   for (std::size_t i = 0; i < few.tokens.size(); i += 11) starts.insert(few.tokens[i]);
   CHECK(starts.size() == 24);
-  CHECK(few.inputs[static_cast<int>(Site::down_in)].size() == 2u * few.samples * 80);
-  CHECK(few.samples >= 8);
+  const SiteSamples& down_in = few.stacks[0].sites[static_cast<int>(Site::down_in)];
+  CHECK(down_in.x.size() == 2u * down_in.n * 80);
+  CHECK(down_in.n >= 8);
   model.bos = 1;
   CHECK(calibrate(model).tokens.size() == 11);
 }

@@ -219,7 +219,7 @@ TEST_CASE("a GPT-2 folder gives the model that was written, matrices turned and 
     const Error error = read_model(model, folder.path);
     INFO(error.sentence());
     REQUIRE_FALSE(error);
-    const StackConfig& c = model.config;
+    const StackConfig& c = model.config.main();
     CHECK((c.norm == Norm::layer && c.position_table && c.activation == Activation::gelu_tanh));
     CHECK((c.d_ff == 48 && c.head_dim == 4 && c.max_seq == 9 && c.tied_unembedding == 1 && c.gated == 0));
     CHECK(model.bos == kNoSourceToken);  // 50256 is not among 7 tokens
@@ -255,7 +255,7 @@ TEST_CASE("a GPT-2 folder becomes an image, also with a shorter context and in a
   REQUIRE_FALSE(error);
   CHECK(report.format == "Hugging Face GPT2LMHeadModel");
   CHECK(report.source_bytes == std::filesystem::file_size(folder.path + "/model.safetensors"));
-  CHECK(report.config.max_seq == 6);
+  CHECK(report.config.main().max_seq == 6);
   CHECK(metadata_value(
             [&] {
               Model model;

@@ -41,8 +41,8 @@ TEST_CASE("llama2.c: versions 0 and 1, tied and untied, aligned or not, give the
         const Error error = read(got, test::checkpoint_bytes(model, version), shift);
         INFO(error.sentence());
         REQUIRE_FALSE(error);
-        CHECK(std::memcmp(&got.config, &model.config, sizeof got.config) == 0);
-        CHECK(got.rotary_phases == model.rotary_phases);
+        CHECK(std::memcmp(&got.config.main(), &model.config.main(), sizeof(StackConfig)) == 0);
+        CHECK(got.rotary_phases[0] == model.rotary_phases[0]);
         CHECK(got.format == "llama2.c version " + std::to_string(version));
         for (std::uint32_t layer = 0; layer < 2; ++layer) {
           for (int r = 0; r < kOptionalRoles; ++r) {
@@ -50,7 +50,7 @@ TEST_CASE("llama2.c: versions 0 and 1, tied and untied, aligned or not, give the
             const float* expected = model.floats(role, layer);
             REQUIRE((got.floats(role, layer) != nullptr) == (expected != nullptr));
             if (!expected) continue;
-            const TensorSlot slot = tensor_slot(model.config, role, layer);
+            const TensorSlot slot = tensor_slot(model.config.main(), role, layer);
             CHECK(std::memcmp(got.floats(role, layer), expected, 4 * std::size_t{slot.rows} * slot.cols) == 0);
           }
         }
@@ -80,12 +80,12 @@ TEST_CASE("llama2.c: version 0 is read with the theta of its tables") {
     INFO(theta << ": " << error.sentence());
     REQUIRE_FALSE(error);
     CHECK(model.rope_theta == theta);
-    CHECK(model.rotary_phases == rotary_phases(16, theta));
+    CHECK(model.rotary_phases[0] == rotary_phases(16, theta));
   }
   // Tables of zeros, as some programs write them, are none.
   FloatModel model;
   REQUIRE_FALSE(read(model, test::checkpoint_bytes(rotating_model(), 0, 0.0)));
-  CHECK(model.rotary_phases == rotary_phases(16, 10000.0));
+  CHECK(model.rotary_phases[0] == rotary_phases(16, 10000.0));
 }
 
 TEST_CASE("llama2.c: tables in bfloat16 are those of their theta still") {
@@ -99,7 +99,7 @@ TEST_CASE("llama2.c: tables in bfloat16 are those of their theta still") {
     }
     FloatModel model;
     REQUIRE_FALSE(read(model, bytes));
-    CHECK(model.rotary_phases == rotary_phases(16, theta));
+    CHECK(model.rotary_phases[0] == rotary_phases(16, theta));
   }
 }
 
@@ -116,7 +116,7 @@ TEST_CASE("llama2.c: tables of no theta are refused, unless one is given") {
       CHECK(refusal(bytes).find("rotary tables") != std::string::npos);
       FloatModel model;
       REQUIRE_FALSE(read_llama2c(model, {bytes.data(), bytes.size()}, {10000.0}));
-      CHECK(model.rotary_phases == rotary_phases(16, 10000.0));
+      CHECK(model.rotary_phases[0] == rotary_phases(16, 10000.0));
     }
   }
   // Given, it counts for files without tables too.
@@ -124,7 +124,7 @@ TEST_CASE("llama2.c: tables of no theta are refused, unless one is given") {
   FloatModel model;
   REQUIRE_FALSE(read_llama2c(model, {versioned.data(), versioned.size()}, {500000.0}));
   CHECK(model.rope_theta == 500000.0);
-  CHECK(model.rotary_phases == rotary_phases(16, 500000.0));
+  CHECK(model.rotary_phases[0] == rotary_phases(16, 500000.0));
 }
 
 TEST_CASE("llama2.c: a file cut at any byte, or longer by one, is refused with a sentence") {
@@ -215,6 +215,6 @@ TEST_CASE("llama2.c: stories260K", "[data]") {
   CHECK(is_llama2c(model.file.bytes()));
   REQUIRE_FALSE(read_llama2c(model));
   CHECK(parameter_count(model.config) == 260032);
-  CHECK(model.config.n_kv_heads == 4);
-  CHECK(model.config.tied_unembedding == 1);
+  CHECK(model.config.main().n_kv_heads == 4);
+  CHECK(model.config.main().tied_unembedding == 1);
 }

@@ -134,34 +134,36 @@ TEST_CASE("the text that the float model writes is the same each time and stays 
   CHECK(a.tokens.size() == 16);
   CHECK(a.tokens[0] == 1);
   CHECK(a.tokens == b.tokens);
-  CHECK(a.key_means == b.key_means);
-  CHECK(a.samples == 16);
-  CHECK(a.inputs[static_cast<int>(Site::down_in)].size() == 2u * 16 * 40);
-  CHECK(a.inputs[static_cast<int>(Site::unembed_in)].size() == 16u * 24);
+  CHECK(a.stacks[0].key_means == b.stacks[0].key_means);
+  CHECK(a.positions == 16);
+  const SiteSamples* sites = a.stacks[0].sites;
+  CHECK(sites[static_cast<int>(Site::down_in)].n == 16);
+  CHECK(sites[static_cast<int>(Site::down_in)].x.size() == 2u * 16 * 40);
+  CHECK(sites[static_cast<int>(Site::unembed_in)].x.size() == 16u * 24);
 }
 
 TEST_CASE("the measured choice keeps rows where they do, and finds the site that needs groups") {
   QuantizeReport report;
   QuantizedModel plain = quantized(report, model_with_outlier(1.0f), {});
-  for (const SiteReport& site : report.sites) {
+  for (const SiteReport& site : report.sites[0]) {
     CHECK(site.group == 0);
     CHECK(site.error < kRowErrorLimit);
     CHECK(site.error == site.row_error);
   }
-  CHECK((plain.config.flags & (kAttentionGainFolded | kFfnGainFolded)) == (kAttentionGainFolded | kFfnGainFolded));
-  CHECK((plain.config.flags & kFinalGainFolded) == 0);  // tied
+  CHECK((plain.config.main().flags & (kAttentionGainFolded | kFfnGainFolded)) == (kAttentionGainFolded | kFfnGainFolded));
+  CHECK((plain.config.main().flags & kFinalGainFolded) == 0);  // tied
 
   const QuantizedModel outlier = quantized(report, model_with_outlier(300.0f), {});
-  const SiteReport& down = report.sites[static_cast<int>(Site::down_in)];
+  const SiteReport& down = report.sites[0][static_cast<int>(Site::down_in)];
   CHECK(down.row_error > kRowErrorLimit);
   CHECK(down.group != 0);
   CHECK(down.error < 0.8 * down.row_error);
-  CHECK(outlier.config.group(Site::down_in) == down.group);
-  CHECK(report.sites[static_cast<int>(Site::ffn_in)].group == 0);
+  CHECK(outlier.config.main().group(Site::down_in) == down.group);
+  CHECK(report.sites[0][static_cast<int>(Site::ffn_in)].group == 0);
 
   const QuantizedModel asked = quantized(report, model_with_outlier(300.0f), {64u, false});
-  for (int site = 0; site < 5; ++site) CHECK(asked.config.groups[site] == 64);  // of those that it has
-  CHECK((asked.config.flags & kKeyOffset) == 0);
+  for (int i = 0; i < 5; ++i) CHECK(asked.config.main().groups[i] == 64);
+  CHECK((asked.config.main().flags & kKeyOffset) == 0);
 }
 
 TEST_CASE("a gain is folded unless that costs accuracy") {
@@ -177,7 +179,7 @@ TEST_CASE("a gain is folded unless that costs accuracy") {
     model.own(Role::token_embedding, 0, embedding);
     model.own(Role::attention_gain, 0, gain);
     QuantizeReport report;
-    return (quantized(report, model, {0u, true}).config.flags & kAttentionGainFolded) != 0;
+    return (quantized(report, model, {0u, true}).config.main().flags & kAttentionGainFolded) != 0;
   };
   CHECK(folded(1.0f, 1.0f));
   CHECK(folded(1.0f, 30.0f));

@@ -123,10 +123,11 @@ inline portable::ScoreScale score_scale(std::int32_t max, float factor) {
 __attribute__((noinline)) inline portable::ScoreScale scale_of_seen(const AttendCall& call, std::uint32_t index,
                                                                     std::uint32_t visible, std::int32_t* scores,
                                                                     std::int32_t& max, float factor) {
+  static_assert(kQuadWords == 5);
   const std::uint32_t i = index - call.q.first, run = i / call.q.per_position;
   return portable::scale_of_seen(
       max, portable::sight_of(call.q, run, i - run * call.q.per_position, visible),
-      [=](std::uint32_t k) -> std::int32_t& { return scores[k / 4 * kQuadWords + k % 4]; },
+      [=](std::uint32_t k) __attribute__((always_inline)) -> std::int32_t& { return scores[k + k / 4]; },
       [=](std::int32_t largest) { return score_scale(largest, factor); }, [=] { return factor; });
 }
 

@@ -151,7 +151,40 @@ inline void set_scales(FourQueries& four, const float* scales, std::uint32_t n, 
       : "q0", "q1", "q2", "q3", "memory");
 }
 
-// The same for queries of which some do not see all keys alike: their scores become distances (portable::set_distances).
+// portable::largest_seen and portable::set_distances of scores that lie behind each other.
+inline std::int32_t largest_seen(const std::int32_t* scores, const portable::Sight& sight) {
+  std::int32_t max = INT32_MIN;
+  for (std::uint32_t k = sight.hidden; k < sight.visible; k += 4) {
+    const mve_pred16_t seen = vctp32q(sight.visible - k);
+    max = vmaxvq_p_s32(max, vldrwq_z_s32(scores + k, seen), seen);
+  }
+  return max;
+}
+
+inline std::int32_t set_distances(std::int32_t& max, std::int32_t* scores, const portable::Sight& sight,
+                                  const portable::ScoreScale& scale) {
+  for (std::uint32_t k = 0; k < sight.hidden; ++k) scores[k] = portable::kHiddenScore;
+  const std::int32_t largest = max;
+  std::int32_t best = INT32_MIN;
+  // Biases lie the other way round.
+  const uint32x4_t back = vreinterpretq_u32_s32(vnegq_s32(vreinterpretq_s32_u32(vidupq_n_u32(0, 1))));
+  for (std::uint32_t k = sight.hidden; k < sight.visible; k += 4) {
+    const mve_pred16_t seen = vctp32q(sight.visible - k);
+    int32x4_t d = vshlq_r_s32(vsubq_s32(vdupq_n_s32(largest), vldrwq_z_s32(scores + k, seen)), -scale.shift);
+    d = vminq_s32(d, vdupq_n_s32(0xFFFFFF));
+    const int32x4_t high = vmulq_n_s32(vshrq_n_s32(d, 16), scale.mantissa);
+    const int32x4_t low = vmulq_n_s32(vandq_s32(d, vdupq_n_s32(0xFFFF)), scale.mantissa);
+    int32x4_t score = vnegq_s32(vaddq_s32(vaddq_s32(high, high), vrshrq_n_s32(low, 15)));
+    if (kBuiltFeatures.score_bias && sight.bias)
+      score = vaddq_s32(score, vldrwq_gather_shifted_offset_z_s32(sight.bias - k, back, seen));
+    vstrwq_p_s32(scores + k, score, seen);
+    best = vmaxvq_p_s32(best, score, seen);
+  }
+  max = best;
+  return -best;
+}
+
+// The scales once more for queries of which some do not see all keys alike: their scores become distances.
 __attribute__((noinline)) inline void set_distances(FourQueries& four, const BlockQueries& q, std::uint32_t index,
                                                     std::uint32_t n) {
   for (std::uint32_t i = 0; i < n; ++i) {
@@ -160,9 +193,12 @@ __attribute__((noinline)) inline void set_distances(FourQueries& four, const Blo
     if (sight.is_plain()) continue;
     std::int32_t* const scores = four.keys[i].scores;
     const float factor = q.queries.scales[index + i] * q.factor * pow2(four.key_exponent[i]);
-    const portable::ScoreScale scale = portable::scale_of_seen(
-        four.max[i], sight, [=](std::uint32_t k) -> std::int32_t& { return scores[k]; },
-        [=](std::int32_t largest) { return portable::score_scale(largest, factor); }, [=] { return factor; });
+    if (sight.hidden) four.max[i] = largest_seen(scores, sight);
+    const std::int32_t largest = four.max[i];
+    portable::ScoreScale scale = portable::score_scale(largest, factor);
+    const std::int32_t lower = set_distances(four.max[i], scores, sight, scale);
+    if (kBuiltFeatures.score_bias && sight.bias) portable::move_reference(scale, largest, factor, lower);
+    portable::set_distance_scale(scale);
     four.left[i] = 16 - scale.shift;
     four.start[i] = scale.start - 1024;
     four.mantissa[i] = scale.mantissa;

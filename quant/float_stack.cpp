@@ -1,0 +1,521 @@
+// SPDX-License-Identifier: Apache-2.0
+// float_stack.cpp: the forward pass as the papers write it.
+#include "quant/float_stack.hpp"
+
+#include <cstring>
+
+#include "quant/double_math.hpp"
+#include "runtime/numerics.hpp"
+
+namespace heed::quant {
+namespace {
+
+// Sums run in 16 lanes, added pairwise at the end: fast without a compiler that may reorder them, and the same
+// everywhere. GCC and Clang turn the vector type into whatever the target has.
+constexpr std::uint32_t kLanes = 16;
+using FourFloats = float __attribute__((vector_size(16)));
+
+FourFloats four(const float* p) {
+  FourFloats v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+float dot(const float* a, const float* b, std::uint32_t n) {
+  FourFloats s0{}, s1{}, s2{}, s3{};
+  std::uint32_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    s0 += four(a + i) * four(b + i);
+    s1 += four(a + i + 4) * four(b + i + 4);
+    s2 += four(a + i + 8) * four(b + i + 8);
+    s3 += four(a + i + 12) * four(b + i + 12);
+  }
+  float rest = 0.0f;
+  for (; i < n; ++i) rest += a[i] * b[i];
+  const FourFloats sum = (s0 + s2) + (s1 + s3);
+  return ((sum[0] + sum[2]) + (sum[1] + sum[3])) + rest;
+}
+
+float activate(Activation activation, float v) {
+  const double x = v;
+  switch (activation) {
+    case Activation::none: return v;
+    case Activation::relu: return v > 0.0f ? v : 0.0f;
+    case Activation::tanh: return static_cast<float>(tanh_double(x));
+    case Activation::gelu_tanh: {
+      constexpr double kSqrt2OverPi = 0.7978845608028654;
+      return static_cast<float>(0.5 * x * (1.0 + tanh_double(kSqrt2OverPi * (x + 0.044715 * x * x * x))));
+    }
+    case Activation::gelu_erf: return static_cast<float>(0.5 * x * (1.0 + erf_double(x * 0.7071067811865476)));
+    case Activation::gelu_quick: return static_cast<float>(x / (1.0 + exp_double(-1.702 * x)));
+    case Activation::silu: break;
+  }
+  return static_cast<float>(x / (1.0 + exp_double(-x)));
+}
+
+}  // namespace
+
+struct FloatStack::AttentionRoles {
+  Site in, value_up_in;
+  Role w_query, w_value_up, query_gain, query_norm_bias, after_gain, after_bias;
+  Stage norm, query, gathered, change, after;
+};
+
+const FloatStack::AttentionRoles FloatStack::kSelf = {
+    Site::attention_in,    Site::value_up_in,           Role::w_query,
+    Role::w_value_up,      Role::query_gain,            Role::query_norm_bias,
+    Role::attention_after_gain,  Role::attention_after_bias,  Stage::attention_norm,
+    Stage::query,          Stage::gathered,             Stage::attention_change,
+    Stage::after_attention};
+const FloatStack::AttentionRoles FloatStack::kCross = {
+    Site::cross_in,         Site::cross_value_up_in,     Role::cross_w_query,
+    Role::cross_w_value_up, Role::cross_query_gain,      Role::cross_query_norm_bias,
+    Role::cross_after_gain, Role::cross_after_bias,      Stage::cross_attention_norm,
+    Stage::cross_query,     Stage::cross_gathered,       Stage::cross_attention_change,
+    Stage::after_cross_attention};
+
+FloatStack::FloatStack(const FloatModel& model, std::uint32_t stack, std::uint32_t positions, const Watchers& watchers)
+    : model_(model), c_(model.config.stacks[stack]), stack_(stack), positions_(positions), watchers_(watchers) {
+  if (c_.position_table && positions_ > c_.max_seq) positions_ = c_.max_seq;
+  make_room(own_, positions_);
+}
+
+void FloatStack::make_room(Cache& cache, std::uint32_t positions) const {
+  cache.stride = round_up(positions, kLanes);
+  const std::size_t heads = std::size_t{c_.n_layers} * c_.n_kv_heads * cache.stride;
+  cache.keys.assign(heads * c_.head_dim, 0.0f);
+  cache.values.assign(heads * c_.value_dim(), 0.0f);
+}
+
+FloatStack::Vector FloatStack::multiply(Role role, std::uint32_t layer, const Vector& x, std::size_t rows) const {
+  const float* w = floats(role, layer);
+  const float* bias = model_.bias(role, layer, stack_);
+  const auto cols = static_cast<std::uint32_t>(x.size());
+  Vector y(rows);
+  for (std::size_t r = 0; r < rows; ++r) {
+    y[r] = dot(w + r * cols, x.data(), cols);
+    if (bias) y[r] += bias[r];
+  }
+  return y;
+}
+
+// RMS norm: x / sqrt(mean(x^2) + epsilon). Layer norm: the same of x - mean(x).
+void FloatStack::normalise(float* x, std::uint32_t n, Norm kind) const {
+  if (kind == Norm::layer) {
+    double sum = 0.0;
+    for (std::uint32_t i = 0; i < n; ++i) sum += x[i];
+    const auto mean = static_cast<float>(sum / static_cast<double>(n));
+    for (std::uint32_t i = 0; i < n; ++i) x[i] -= mean;
+  }
+  const float square = dot(x, x, n) / static_cast<float>(n);
+  const float factor = 1.0f / square_root(square + c_.norm_epsilon);
+  for (std::uint32_t i = 0; i < n; ++i) x[i] *= factor;
+}
+
+void FloatStack::scale_and_shift(Vector& x, Role gain_role, Role bias_role, std::uint32_t layer) const {
+  if (const float* gain = floats(gain_role, layer))
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] *= gain[i];
+  if (const float* bias = floats(bias_role, layer))
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] += bias[i];
+}
+
+void FloatStack::apply_norm(Vector& x, Role gain, Role bias, std::uint32_t layer) const {
+  normalise(x.data(), static_cast<std::uint32_t>(x.size()), c_.norm);
+  scale_and_shift(x, gain, bias, layer);
+}
+
+FloatStack::Vector FloatStack::enter(Site site, const Place& at, Vector x) const {
+  const NormRoles norm = norm_before(c_, site);
+  if (norm.present) normalise(x.data(), static_cast<std::uint32_t>(x.size()), c_.norm);
+  see(site, at, x);
+  if (norm.present) scale_and_shift(x, norm.gain, norm.bias, at.layer);
+  return x;
+}
+
+void FloatStack::norm_heads(Vector& heads, Role gain_role, Role bias_role, std::uint32_t layer) const {
+  if (c_.query_key_norm == HeadNorm::none) return;
+  const float *gain = floats(gain_role, layer), *bias = floats(bias_role, layer);
+  for (std::size_t first = 0; first < heads.size(); first += c_.head_dim) {
+    normalise(&heads[first], c_.head_dim, c_.query_key_norm == HeadNorm::layer ? Norm::layer : Norm::rms);
+    for (std::uint32_t d = 0; d < c_.head_dim; ++d) {
+      heads[first + d] *= gain[d];
+      if (bias) heads[first + d] += bias[d];
+    }
+  }
+}
+
+FloatStack::Rotation FloatStack::rotation(const std::vector<std::uint32_t>& phases, std::uint32_t position) const {
+  Rotation r;
+  for (const std::uint32_t phase : phases) {
+    const SinCosDouble turned = sin_cos_double(position * phase);
+    r.cosines.push_back(static_cast<float>(turned.cosine));
+    r.sines.push_back(static_cast<float>(turned.sine));
+  }
+  return r;
+}
+
+void FloatStack::rotate(Vector& heads, const Rotation& by) const {
+  const bool halves = c_.rotary_pairing == RotaryPairing::halves;
+  const std::size_t pairs = by.cosines.size(), step = halves ? 1 : 2, other = halves ? pairs : 1;
+  for (std::size_t first = 0; first < heads.size(); first += c_.head_dim) {
+    float* head = &heads[first];
+    for (std::size_t i = 0; i < pairs; ++i) {
+      const float a = head[i * step], b = head[i * step + other];
+      head[i * step] = a * by.cosines[i] - b * by.sines[i];
+      head[i * step + other] = a * by.sines[i] + b * by.cosines[i];
+    }
+  }
+}
+
+void FloatStack::store(Cache& cache, std::uint32_t layer, std::uint32_t position, const Vector& key,
+                       const Vector& value) const {
+  for (std::uint32_t head = 0; head < c_.n_kv_heads; ++head) {
+    for (std::uint32_t d = 0; d < c_.head_dim; ++d)
+      cache.keys[row(cache, layer, head, d, c_.head_dim) + position] = key[std::size_t{head} * c_.head_dim + d];
+    for (std::uint32_t d = 0; d < c_.value_dim(); ++d)
+      cache.values[row(cache, layer, head, d, c_.value_dim()) + position] =
+          value[std::size_t{head} * c_.value_dim() + d];
+  }
+}
+
+void FloatStack::set_source(const std::vector<float>& rows) {
+  const auto n = static_cast<std::uint32_t>(rows.size() / c_.d_source);
+  make_room(source_, n);
+  source_.n = n;
+  for (std::uint32_t layer = 0; layer < c_.n_layers; ++layer) {
+    for (std::uint32_t i = 0; i < n; ++i) {
+      const float* s = &rows[std::size_t{i} * c_.d_source];
+      const Vector input(s, s + c_.d_source);
+      see(Site::source_in, {stack_, layer, i}, input);
+      Vector key = multiply(Role::cross_w_key, layer, input, c_.d_key());
+      norm_heads(key, Role::cross_key_gain, Role::cross_key_norm_bias, layer);
+      store(source_, layer, i, key, multiply(Role::cross_w_value_down, layer, input, c_.d_value()));
+    }
+  }
+}
+
+// The query of one position; its key and value go to the cache.
+void FloatStack::self_keys(const Place& at, const Vector& input, Vector& query) {
+  query = multiply(Role::w_query, at.layer, input, c_.d_query());
+  Vector key = multiply(Role::w_key, at.layer, input, c_.d_key());
+  const Vector value = multiply(Role::w_value_down, at.layer, input, c_.d_value());
+  show(Stage::query, at, query);
+  show(Stage::key, at, key);
+  show(Stage::value, at, value);
+  norm_heads(query, Role::query_gain, Role::query_norm_bias, at.layer);
+  norm_heads(key, Role::key_gain, Role::key_norm_bias, at.layer);
+  if (c_.position == Position::rotary) {
+    const bool local = c_.local_rotary && !c_.sees_all(at.layer);
+    const Rotation by =
+        rotation(local ? model_.local_rotary_phases[stack_] : model_.rotary_phases[stack_], at.position);
+    rotate(query, by);
+    rotate(key, by);
+  }
+  store(own_, at.layer, at.position, key, value);
+}
+
+FloatStack::Vector FloatStack::attend(const Cache& cache, const Place& at, const Vector& query, std::uint32_t begin,
+                                      std::uint32_t end, bool cross) const {
+  Vector gathered(c_.d_heads());
+  Vector scores(cache.stride);
+  const std::uint32_t padded = round_up(end, kLanes), n = end - begin;
+  const float scale = cross ? c_.cross_scale : c_.attention_scale;
+  const float* bias = cross ? nullptr : floats(Role::score_bias, 0);
+  for (std::uint32_t head = 0; head < c_.n_heads; ++head) {
+    const std::uint32_t kv_head = head / (c_.n_heads / c_.n_kv_heads);
+    for (std::uint32_t p = 0; p < padded; ++p) scores[p] = 0.0f;
+    for (std::uint32_t d = 0; d < c_.head_dim; ++d) {
+      const float q = query[std::size_t{head} * c_.head_dim + d] * scale;
+      const float* k = &cache.keys[row(cache, at.layer, kv_head, d, c_.head_dim)];
+      for (std::uint32_t p = 0; p < padded; p += kLanes)
+        for (std::uint32_t l = 0; l < kLanes; ++l) scores[p + l] += q * k[p + l];
+    }
+    for (std::uint32_t p = begin; bias && p < end; ++p) {
+      const auto distance = static_cast<std::int64_t>(at.position) - p;
+      if (c_.position == Position::alibi) {
+        scores[p] -= bias[head] * static_cast<float>(distance < 0 ? -distance : distance);
+      } else {
+        const std::int64_t middle = c_.mask == Mask::two_way ? (c_.n_distances - 1) / 2 : 0;
+        std::int64_t i = distance + middle;
+        i = i < 0 ? 0 : i < c_.n_distances ? i : c_.n_distances - 1;
+        scores[p] += bias[std::size_t{head} * c_.n_distances + static_cast<std::size_t>(i)];
+      }
+    }
+    float* seen = scores.data() + begin;
+    if (!cross) show(Stage::scores, at, seen, n, head);
+    float max = seen[0];
+    for (std::uint32_t p = 1; p < n; ++p) max = seen[p] > max ? seen[p] : max;
+    double sum = 0.0;
+    for (std::uint32_t p = 0; p < n; ++p) {
+      const double e = exp_double(static_cast<double>(seen[p]) - max);
+      sum += e;
+      seen[p] = static_cast<float>(e);
+    }
+    const auto share = static_cast<float>(1.0 / sum);
+    if (watchers_.stage && !cross) {
+      Vector weights(seen, seen + n);
+      for (float& w : weights) w *= share;
+      show(Stage::weights, at, weights.data(), n, head);
+    }
+    const std::uint32_t dims = c_.value_dim();
+    for (std::uint32_t d = 0; d < dims; ++d)
+      gathered[std::size_t{head} * dims + d] =
+          dot(&cache.values[row(cache, at.layer, kv_head, d, dims) + begin], seen, n) * share;
+  }
+  return gathered;
+}
+
+FloatStack::Vector FloatStack::attention_change(const AttentionRoles& roles, const Place& at,
+                                                const Vector& gathered) const {
+  show(roles.gathered, at, gathered);
+  if (c_.value_map == ValueMap::factors) {
+    see(roles.value_up_in, at, gathered);
+    return multiply(roles.w_value_up, at.layer, gathered, c_.d_model);
+  }
+  Vector sum(gathered.begin(), gathered.begin() + c_.d_model);
+  for (std::size_t head = 1; head < c_.n_heads; ++head)
+    for (std::size_t i = 0; i < c_.d_model; ++i) sum[i] += gathered[head * c_.d_model + i];
+  return sum;
+}
+
+// w_down (F(w_gate h) * w_up h), or without a gate w_down F(w_up h)
+FloatStack::Vector FloatStack::feed_forward_change(const Place& at, const Vector& input) const {
+  Vector gate;
+  if (c_.gated) {
+    gate = multiply(Role::w_gate, at.layer, input, c_.d_ff);
+    show(Stage::gate, at, gate);
+  }
+  Vector up = multiply(Role::w_up, at.layer, input, c_.d_ff);
+  show(Stage::up, at, up);
+  for (std::size_t i = 0; i < up.size(); ++i)
+    up[i] = c_.gated ? activate(c_.activation, gate[i]) * up[i] : activate(c_.activation, up[i]);
+  show(Stage::activated, at, up);
+  see(Site::down_in, at, up);
+  Vector change = multiply(Role::w_down, at.layer, up, c_.d_model);
+  show(Stage::ffn_change, at, change);
+  return change;
+}
+
+void FloatStack::add(float* x, Vector change, Role after_gain, Role after_bias, std::uint32_t layer) const {
+  if (c_.norm_placement == NormPlacement::both) apply_norm(change, after_gain, after_bias, layer);
+  for (std::size_t i = 0; i < change.size(); ++i) x[i] += change[i];
+  if (c_.norm_placement != NormPlacement::after) return;
+  Vector sum(x, x + c_.d_model);
+  apply_norm(sum, after_gain, after_bias, layer);
+  for (std::size_t i = 0; i < sum.size(); ++i) x[i] = sum[i];
+}
+
+void FloatStack::forward(std::vector<float>& x, std::uint32_t first) {
+  const auto n = static_cast<std::uint32_t>(x.size() / c_.d_model);
+  std::vector<Vector> queries(n);
+  for (std::uint32_t layer = 0; layer < c_.n_layers; ++layer) {
+    const auto residual = [&](std::uint32_t i) { return &x[std::size_t{i} * c_.d_model]; };
+    for (std::uint32_t i = 0; i < n; ++i) {
+      const Place at{stack_, layer, first + i};
+      const Vector input = enter(Site::attention_in, at, Vector(residual(i), residual(i) + c_.d_model));
+      show(Stage::attention_norm, at, input);
+      self_keys(at, input, queries[i]);
+    }
+    const std::uint32_t reach = c_.sees_all(layer) ? positions_ : c_.window;
+    for (std::uint32_t i = 0; i < n; ++i) {
+      const Place at{stack_, layer, first + i};
+      const std::uint32_t p = at.position, all = c_.mask == Mask::causal ? p + 1 : first + n;
+      const std::uint32_t begin = p < reach ? 0 : p - reach + 1, end = all - p < reach ? all : p + reach;
+      float* r = residual(i);
+      const Vector before(r, r + c_.d_model);
+      const auto attention = [&](const AttentionRoles& roles, const Vector& gathered) {
+        Vector change = attention_change(roles, at, gathered);
+        show(roles.change, at, change);
+        add(r, std::move(change), roles.after_gain, roles.after_bias, layer);
+        show(roles.after, at, r, c_.d_model);
+      };
+      attention(kSelf, attend(own_, at, queries[i], begin, end, false));
+      if (c_.cross_attention) {
+        const Vector input = enter(Site::cross_in, at, Vector(r, r + c_.d_model));
+        show(Stage::cross_attention_norm, at, input);
+        Vector query = multiply(Role::cross_w_query, layer, input, c_.d_query());
+        show(Stage::cross_query, at, query);
+        norm_heads(query, Role::cross_query_gain, Role::cross_query_norm_bias, layer);
+        attention(kCross, attend(source_, at, query, 0, source_.n, true));
+      }
+      const bool in_turn = c_.sublayers == Sublayers::in_turn;
+      const Vector input = enter(Site::ffn_in, at, in_turn ? Vector(r, r + c_.d_model) : before);
+      show(Stage::ffn_norm, at, input);
+      add(r, feed_forward_change(at, input), Role::ffn_after_gain, Role::ffn_after_bias, layer);
+      show(Stage::after_ffn, at, r, c_.d_model);
+    }
+  }
+}
+
+std::uint32_t positions_of(const StackConfig& c, const FloatSequence& s) {
+  std::size_t n = 0;
+  if (c.input == Input::tokens) {
+    for (const std::uint32_t token : s.tokens)
+      if (token >= c.vocab_size) return 0;
+    for (const std::uint32_t type : s.token_types)
+      if (type >= c.n_token_types) return 0;
+    if (!s.vectors.empty() || (!s.token_types.empty() && s.token_types.size() != s.tokens.size())) return 0;
+    n = s.tokens.size();
+  } else {
+    const std::size_t width = c.input == Input::vectors ? c.d_model : c.d_input;
+    if (!s.tokens.empty() || !s.token_types.empty() || s.vectors.size() % width != 0) return 0;
+    n = s.vectors.size() / width;
+    if (c.input == Input::convolved && n != 0) {
+      n = (n - 1) / c.strides[0] + 1;
+      if (c.second_convolution) n = (n - 1) / c.strides[1] + 1;
+    }
+  }
+  return n == 0 || n > c.max_seq ? 0 : static_cast<std::uint32_t>(n) + c.n_class_vectors;
+}
+
+// A product over three neighbouring frames, frames outside being 0, and the activation.
+FloatStack::Vector FloatStack::convolve(Role role, const Vector& frames, std::uint32_t width, std::uint32_t stride,
+                                        Site site) const {
+  const std::size_t n = frames.size() / width;
+  Vector result;
+  for (std::size_t middle = 0; middle < n; middle += stride) {
+    Vector three(3 * std::size_t{width}, 0.0f);
+    for (std::size_t i = 0; i < 3; ++i) {
+      if (middle + i == 0 || middle + i - 1 >= n) continue;
+      const float* frame = &frames[(middle + i - 1) * width];
+      for (std::uint32_t k = 0; k < width; ++k) three[i * width + k] = frame[k];
+    }
+    see(site, {stack_, 0, static_cast<std::uint32_t>(middle / stride)}, three);
+    for (const float y : multiply(role, 0, three, c_.d_model)) result.push_back(activate(c_.activation, y));
+  }
+  return result;
+}
+
+std::vector<float> FloatStack::embed(const FloatSequence& s, std::uint32_t first) const {
+  const std::size_t d = c_.d_model;
+  Vector x;
+  const auto append = [&](Role role, std::size_t row) {
+    const float* from = floats(role, 0) + row * d;
+    x.insert(x.end(), from, from + d);
+  };
+  for (std::uint32_t i = 0; first == 0 && i < c_.n_class_vectors; ++i) append(Role::class_vectors, i);
+  const std::size_t in_front = x.size() / d;
+  switch (c_.input) {
+    case Input::tokens:
+      for (std::size_t i = 0; i < s.tokens.size(); ++i) {
+        append(Role::token_embedding, s.tokens[i]);
+        float* row = &x[x.size() - d];
+        for (std::size_t k = 0; k < d; ++k) row[k] *= c_.embedding_scale;
+        show(Stage::token_embedding, {stack_, 0, first + static_cast<std::uint32_t>(in_front + i)}, row, d);
+      }
+      break;
+    case Input::vectors: x.insert(x.end(), s.vectors.begin(), s.vectors.end()); break;
+    case Input::projected:
+      for (std::size_t i = 0; i < s.vectors.size(); i += c_.d_input) {
+        const Vector frame(&s.vectors[i], &s.vectors[i] + c_.d_input);
+        see(Site::input_in, {stack_, 0, static_cast<std::uint32_t>(i / c_.d_input)}, frame);
+        const Vector y = multiply(Role::input_projection, 0, frame, d);
+        x.insert(x.end(), y.begin(), y.end());
+      }
+      break;
+    case Input::convolved: {
+      Vector y = convolve(Role::convolution_1, s.vectors, c_.d_input, c_.strides[0], Site::input_in);
+      if (c_.second_convolution)
+        y = convolve(Role::convolution_2, y, c_.d_model, c_.strides[1], Site::convolution_in);
+      x.insert(x.end(), y.begin(), y.end());
+      break;
+    }
+  }
+  for (std::size_t i = 0; i < x.size() / d; ++i) {
+    const Place at{stack_, 0, first + static_cast<std::uint32_t>(i)};
+    float* row = &x[i * d];
+    if (const float* types = floats(Role::token_type_embedding, 0); types && i >= in_front) {
+      const std::size_t type = s.token_types.empty() ? 0 : s.token_types[i - in_front];
+      for (std::size_t k = 0; k < d; ++k) row[k] += types[type * d + k];
+    }
+    if (c_.position_table) {
+      const float* table = floats(Role::position_embedding, 0) + at.position * d;
+      show(Stage::position_embedding, at, table, d);
+      for (std::size_t k = 0; k < d; ++k) row[k] += table[k];
+    }
+    if (c_.input_norm) {
+      Vector normed(row, row + d);
+      apply_norm(normed, Role::input_gain, Role::input_norm_bias, 0);
+      for (std::size_t k = 0; k < d; ++k) row[k] = normed[k];
+    }
+    show(Stage::embedding, at, row, d);
+  }
+  return x;
+}
+
+// From the residual of one position, or the mean of their norms, to what comes out of it.
+FloatStack::Vector FloatStack::output_of(Vector x, std::uint32_t position, std::uint32_t head) const {
+  const Place at{stack_, 0, position};
+  const bool norm = c_.final_norm && c_.pooling != Pooling::mean, logits = c_.output == Output::logits;
+  Vector y;
+  if (c_.dense) {
+    y = enter(Site::dense_in, at, std::move(x));
+    if (norm) show(Stage::final_norm, at, y);
+    y = multiply(Role::dense, 0, y, c_.d_dense);
+    for (float& v : y) v = activate(c_.dense_activation, v);
+    if (c_.dense_norm) apply_norm(y, Role::dense_gain, Role::dense_norm_bias, 0);
+    if (logits) see(Site::unembed_in, at, y);
+  } else if (logits) {
+    y = enter(Site::unembed_in, at, std::move(x));
+    if (norm) show(Stage::final_norm, at, y);
+  } else {
+    y = std::move(x);
+    if (norm) {
+      apply_norm(y, Role::final_gain, Role::final_norm_bias, 0);
+      show(Stage::final_norm, at, y);
+    }
+  }
+  if (logits) {
+    const Role role = c_.tied_unembedding ? Role::token_embedding : Role::unembedding;
+    const float *w = floats(role, 0), *bias = model_.bias(role, 0, stack_);
+    Vector result(c_.n_outputs);
+    for (std::size_t r = 0; r < c_.n_outputs; ++r) {
+      const std::size_t row = std::size_t{head} * c_.n_outputs + r;
+      result[r] = dot(w + row * y.size(), y.data(), static_cast<std::uint32_t>(y.size()));
+      if (bias) result[r] += bias[row];
+    }
+    show(Stage::logits, at, result);
+    return result;
+  }
+  if (c_.unit_length) {
+    const float square = dot(y.data(), y.data(), static_cast<std::uint32_t>(y.size()));
+    const float factor = square > 0.0f ? 1.0f / square_root(square) : 0.0f;
+    for (float& v : y) v *= factor;
+  }
+  return y;
+}
+
+std::vector<float> FloatStack::outputs(const std::vector<float>& x, std::uint32_t first) const {
+  const std::size_t d = c_.d_model, n = x.size() / d;
+  const auto at = [&](std::size_t i) { return Vector(x.begin() + static_cast<std::ptrdiff_t>(i * d),
+                                                     x.begin() + static_cast<std::ptrdiff_t>((i + 1) * d)); };
+  Vector result;
+  switch (c_.pooling) {
+    case Pooling::every:
+      for (std::size_t i = 0; i < n; ++i) {
+        const Vector y = output_of(at(i), first + static_cast<std::uint32_t>(i), 0);
+        result.insert(result.end(), y.begin(), y.end());
+      }
+      return result;
+    case Pooling::last: return output_of(at(n - 1), first + static_cast<std::uint32_t>(n - 1), 0);
+    case Pooling::first:
+      result = output_of(at(0), 0, 0);
+      for (std::uint32_t head = 1; head < c_.n_output_heads; ++head) {
+        const Vector more = output_of(at(head), head, head);
+        for (std::size_t i = 0; i < result.size(); ++i) result[i] += more[i];
+      }
+      for (float& v : result) v /= static_cast<float>(c_.n_output_heads);
+      return result;
+    case Pooling::mean: break;
+  }
+  Vector sum(d, 0.0f);
+  for (std::size_t i = 0; i < n; ++i) {
+    Vector y = at(i);
+    if (c_.final_norm) apply_norm(y, Role::final_gain, Role::final_norm_bias, 0);
+    for (std::size_t k = 0; k < d; ++k) sum[k] += y[k];
+  }
+  for (float& v : sum) v /= static_cast<float>(n);
+  return output_of(std::move(sum), 0, 0);
+}
+
+}  // namespace heed::quant

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// described_tensors.hpp: the tensors that a description implies, out of a safetensors file (SPEC.md 7.3).
+#pragma once
+#include <set>
+#include <string>
+#include <vector>
+
+#include "quant/readers/described_stack.hpp"
+#include "quant/readers/safetensors.hpp"
+#include "quant/source.hpp"
+
+namespace heed::quant {
+
+class TensorReader {
+ public:
+  // `names`: from a name of SPEC.md to the one in the file, or null. All must outlive this. The first error is kept.
+  TensorReader(FloatModel& model, const SafeTensors& tensors, const Json* names, Error& error)
+      : model_(model), tensors_(tensors), names_(names), error_(error) {}
+
+  // Precondition: model.config is one that an image can hold.
+  void read(std::uint32_t stack, const StackExtras& extras);
+  // Refuses what nobody asked for: a tensor of the file, or a name for one that the description does not have.
+  void finish();
+
+ private:
+  using Shape = std::vector<std::uint64_t>;
+
+  // All but phases, whose place stays empty.
+  std::vector<float> floats(const StackConfig& c, const TensorSlot& slot, const StackExtras& extras);
+  std::vector<float> score_bias(const StackConfig& c, const StackExtras& extras);
+  std::vector<float> convolution(const char* name, std::uint64_t rows, std::uint64_t width);
+  std::vector<float> position_table(const StackConfig& c, std::uint32_t offset);
+  const SafeTensor* find(const std::string& name_in_stack);
+  std::vector<float> take(const std::string& name_in_stack, const Shape& shape);
+
+  FloatModel& model_;
+  const SafeTensors& tensors_;
+  const Json* names_;
+  Error& error_;
+  std::string prefix_;
+  std::set<std::string> asked_, taken_;
+};
+
+}  // namespace heed::quant

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// value_map.cpp: counts and products.
+#include "quant/value_map.hpp"
+
+#include <algorithm>
+
+namespace heed::quant {
+namespace {
+
+// Of one position's layers on average; a window cuts what most of them see.
+std::uint64_t keys_seen(const StackConfig& c) {
+  std::uint64_t sum = 0;
+  for (std::uint32_t layer = 0; layer < c.n_layers; ++layer) {
+    const std::uint64_t all = c.mask == Mask::causal ? (c.max_seq + 1) / 2 : c.max_seq;
+    const std::uint64_t reach = c.mask == Mask::causal ? c.window : 2 * std::uint64_t{c.window} - 1;
+    sum += c.sees_all(layer) ? all : std::min(all, reach);
+  }
+  return sum / c.n_layers;
+}
+
+struct AttentionTensors {
+  Role value_down, value_up;
+  std::uint32_t down_bias, up_bias, cols;
+};
+
+void make_undivided(FloatModel& model, std::uint32_t stack, std::uint32_t layer, const AttentionTensors& a) {
+  const StackConfig& c = model.config.stacks[stack];
+  const std::size_t d = c.d_model, heads = c.n_heads, dims = c.head_dim, cols = a.cols;
+  const float* down = model.floats(a.value_down, layer, stack);
+  const float* up = model.floats(a.value_up, layer, stack);
+  const float* down_bias = model.bias(a.value_down, layer, stack);
+  const float* up_bias = model.bias(a.value_up, layer, stack);
+  std::vector<float> product(heads * d * cols), bias(heads * d);
+  std::vector<double> row(cols);
+  for (std::size_t head = 0; head < heads; ++head) {
+    for (std::size_t r = 0; r < d; ++r) {
+      std::fill(row.begin(), row.end(), 0.0);
+      double shift = up_bias ? double{up_bias[r]} / static_cast<double>(heads) : 0.0;
+      for (std::size_t k = 0; k < dims; ++k) {
+        const double factor = up[r * heads * dims + head * dims + k];
+        const float* from = down + (head * dims + k) * cols;
+        for (std::size_t col = 0; col < cols; ++col) row[col] += factor * from[col];
+        if (down_bias) shift += factor * down_bias[head * dims + k];
+      }
+      for (std::size_t col = 0; col < cols; ++col)
+        product[(head * d + r) * cols + col] = static_cast<float>(row[col]);
+      bias[head * d + r] = static_cast<float>(shift);
+    }
+  }
+  const bool has_bias = down_bias || up_bias;
+  model.drop(a.value_up, layer, stack);
+  model.drop(a.value_down, layer, stack);
+  model.own(a.value_down, layer, std::move(product), stack);
+  if (has_bias) model.own_bias(a.value_down, layer, std::move(bias), stack);
+}
+
+}  // namespace
+
+ValueMapCost value_map_cost(const StackConfig& c, std::uint32_t source_positions) {
+  const std::uint64_t heads = c.n_heads, kv_heads = c.n_kv_heads, dims = c.head_dim, d = c.d_model;
+  ValueMapCost cost;
+  cost.keys_seen = keys_seen(c);
+  // Values, what weighs them, and what brings them to the residual stream: a product, or a sum over the heads.
+  cost.factors = kv_heads * dims * d + cost.keys_seen * heads * dims + heads * dims * d;
+  cost.undivided = kv_heads * d * d + cost.keys_seen * heads * d + heads * d;
+  if (c.cross_attention) {
+    const std::uint64_t share = std::uint64_t{source_positions} * kv_heads * c.d_source / c.max_seq;
+    cost.factors += share * dims + source_positions * heads * dims + heads * dims * d;
+    cost.undivided += share * d + source_positions * heads * d + heads * d;
+  }
+  return cost;
+}
+
+std::string why_not_undivided(const StackConfig& c) {
+  if (c.value_map == ValueMap::undivided) return "they are";
+  if (c.n_heads != c.n_kv_heads) return "query heads share values, each with a value_up of its own";
+  if (c.d_model > kMaxHeadDim) return "d_model is above " + std::to_string(kMaxHeadDim);
+  if (std::uint64_t{c.n_heads} * c.d_model > kMaxCols) return "all heads together would be too wide";
+  return {};
+}
+
+void make_undivided(FloatModel& model, std::uint32_t stack) {
+  StackConfig& c = model.config.stacks[stack];
+  const AttentionTensors self{Role::w_value_down, Role::w_value_up, kBiasValueDown, kBiasValueUp, c.d_model};
+  const AttentionTensors cross{Role::cross_w_value_down, Role::cross_w_value_up, kBiasCrossValueDown,
+                               kBiasCrossValueUp, c.d_source};
+  for (std::uint32_t layer = 0; layer < c.n_layers; ++layer) {
+    make_undivided(model, stack, layer, self);
+    if (c.cross_attention) make_undivided(model, stack, layer, cross);
+  }
+  for (const AttentionTensors& a : {self, cross}) {
+    if (c.biases & a.up_bias) c.biases |= a.down_bias;
+    c.biases &= ~a.up_bias;
+  }
+  c.value_map = ValueMap::undivided;
+}
+
+}  // namespace heed::quant

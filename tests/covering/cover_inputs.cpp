@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// cover_inputs.cpp: inputs.json and the arrays of raw little-endian float32 beside it.
+#include "tests/covering/cover_inputs.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+
+#include "quant/file.hpp"
+#include "quant/readers/json.hpp"
+
+namespace heed::test {
+namespace {
+
+using quant::Json;
+
+std::string read_array(std::vector<float>& x, const Json& entry, const std::filesystem::path& folder) {
+  quant::SourceFile file;
+  if (const quant::Error error = file.open((folder / entry["file"].get<std::string>()).string())) return error.sentence();
+  x.resize(file.bytes().size() / sizeof(float));
+  std::memcpy(x.data(), file.bytes().data(), x.size() * sizeof(float));
+  const std::size_t wanted = entry["rows"].get<std::size_t>() * entry["columns"].get<std::size_t>();
+  return x.size() == wanted ? "" : entry.dump() + ": the file has another size";
+}
+
+std::string read_sequence(quant::FloatSequence& s, const Json& entry, const std::filesystem::path& folder) {
+  if (entry.contains("vectors")) return read_array(s.vectors, entry["vectors"], folder);
+  for (const Json& token : entry["tokens"]) s.tokens.push_back(token.get<std::uint32_t>());
+  if (entry.contains("token_types"))
+    for (const Json& type : entry["token_types"]) s.token_types.push_back(type.get<std::uint8_t>());
+  return {};
+}
+
+}  // namespace
+
+std::string read_cover_cases(std::vector<CoverCase>& cases, const std::string& path) {
+  quant::SourceFile file;
+  if (const quant::Error error = file.open(path)) return error.sentence();
+  Json json;
+  if (const quant::Error error = quant::parse_json(json, file.bytes(), 8)) return error.sentence();
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  for (const Json& entry : json["cases"]) {
+    CoverCase c;
+    std::string wrong = read_sequence(c.input, entry["input"], folder);
+    if (wrong.empty() && entry.contains("source")) wrong = read_sequence(c.source, entry["source"], folder);
+    if (wrong.empty()) wrong = read_array(c.expected, entry["expected"], folder);
+    if (!wrong.empty()) return wrong;
+    c.rows = entry["expected"]["rows"].get<std::size_t>();
+    c.columns = entry["expected"]["columns"].get<std::size_t>();
+    cases.push_back(std::move(c));
+  }
+  return {};
+}
+
+double largest_difference(const CoverCase& expected, Span<const float> outputs) {
+  if (outputs.size() != expected.expected.size()) return INFINITY;
+  double difference = 0.0, largest = 0.0;
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    const double off = std::fabs(double{outputs[i]} - expected.expected[i]);
+    difference = off <= difference ? difference : off;  // a NaN counts
+    largest = std::fmax(largest, std::fabs(double{expected.expected[i]}));
+  }
+  return difference / largest;
+}
+
+Cosines cosines(const CoverCase& expected, Span<const float> outputs) {
+  if (outputs.size() != expected.expected.size()) return {0.0, 0.0};
+  std::vector<double> all;
+  for (std::size_t row = 0; row < expected.rows; ++row) {
+    double product = 0.0, a = 0.0, b = 0.0;
+    for (std::size_t i = row * expected.columns; i < (row + 1) * expected.columns; ++i) {
+      product += double{outputs[i]} * expected.expected[i];
+      a += double{outputs[i]} * outputs[i];
+      b += double{expected.expected[i]} * expected.expected[i];
+    }
+    const double cosine = a > 0.0 && b > 0.0 ? product / std::sqrt(a * b) : a == b ? 1.0 : 0.0;
+    all.push_back(cosine == cosine ? cosine : 0.0);
+  }
+  std::sort(all.begin(), all.end());
+  return {all.front(), all[all.size() / 2]};
+}
+
+}  // namespace heed::test

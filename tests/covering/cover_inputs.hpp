@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// cover_inputs.hpp: the cases that tests/reference/description_model.py writes beside a description.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "quant/float_stack.hpp"
+
+namespace heed::test {
+
+struct CoverCase {
+  quant::FloatSequence input, source;
+  std::size_t rows = 0, columns = 0;  // of `expected`
+  std::vector<float> expected;        // [rows, columns], of an implementation that is not ours
+};
+
+// Empty, or what is wrong with the file.
+std::string read_cover_cases(std::vector<CoverCase>& cases, const std::string& path);
+
+// The largest difference, as a share of the largest expected magnitude.
+double largest_difference(const CoverCase& expected, Span<const float> outputs);
+// The cosine of each row of `outputs` with the expected one: the smallest, and the median.
+struct Cosines {
+  double smallest = 1.0, median = 1.0;
+};
+Cosines cosines(const CoverCase& expected, Span<const float> outputs);
+
+}  // namespace heed::test
