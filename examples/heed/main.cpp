@@ -24,6 +24,8 @@ int run(int argc, char** argv) {
   heed::tool::add_quantize(app);
   heed::tool::add_quantize_layer(app);
   heed::tool::add_run(app);
+  heed::tool::add_encode(app);
+  heed::tool::add_translate(app);
   heed::tool::add_eval(app);
   heed::tool::add_plan(app);
   heed::tool::add_inspect(app);
