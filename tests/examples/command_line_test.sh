@@ -54,6 +54,10 @@ test_without_data() {
     has "$command"
   done
   for command in quantize quantize-layer run eval plan inspect bench; do
+  for command in quantize run encode translate eval plan inspect bench; do
+    has "$command"
+  done
+  for command in quantize run encode translate eval plan inspect bench; do
     expect 0 "$command --help" $command --help
     has "Example:"
     has "heed $command "
@@ -186,7 +190,12 @@ test_without_data() {
   printf 'abba abab baba\n' | tr '\n' ' ' > text.txt
   expect 0 "eval" eval tiny.heed text.txt --isa portable
   expect 0 "eval --json" eval tiny.heed text.txt --isa portable --json
-  keys nats_per_token perplexity bits_per_byte tokens isa threads image_bytes arena_bytes
+  keys nats_per_token perplexity bits_per_byte tokens digest isa threads image_bytes arena_bytes
+  digest=$(value digest)
+  for rows in 1 3 64; do
+    expect 0 "eval --score-rows $rows" eval tiny.heed text.txt --isa portable --score-rows $rows --json
+    same "digest of eval --score-rows $rows" "$(value digest)" "$digest"
+  done
   expect 0 "eval with a short context" eval tiny.heed text.txt --isa portable --chunk-bytes 5 --max-chunks 2 --json
   same "chunks" "$(value chunks)" 2
   expect 0 "inspect" inspect tiny.heed
@@ -250,7 +259,7 @@ test_without_data() {
 
   # -- refusals
   refuses nothing.heed run nothing.heed
-  for command in "run" "inspect" "plan" "bench" "eval tiny.heed" "quantize -o out.heed" "quantize tiny.heed -o"; do
+  for command in "run" "encode" "translate" "inspect" "plan" "bench" "eval tiny.heed" "quantize -o out.heed" "quantize tiny.heed -o"; do
     # shellcheck disable=SC2086
     expect 1 "$command with an empty path" $command ""
     says "^heed: an empty path cannot be"
