@@ -24,11 +24,33 @@ struct Pass {
   std::uint32_t behind, ahead, length;
 };
 
-// Queries of one KV head: those of the tokens [t_begin, t_end) in the heads [j_begin, j_end) of its group. All heads of the
-// group, or one token: so they lie together.
+// Queries of the KV heads [h, end): those of the tokens [t_begin, t_end) in the heads [j_begin, j_end) of each group. All
+// tokens and heads of the groups, or a part of one KV head's: so they lie together, from `begin` to `behind`.
 struct QuerySlice {
-  std::uint32_t kv_head, t_begin, t_end, j_begin, j_end;
+  std::uint32_t h, end, t_begin, t_end, j_begin, j_end;
+  std::uint32_t begin, behind;
 };
+
+// Whether several KV heads are taken through each step together. A board whose kernels are long takes them one by one, which
+// is less code.
+#if defined(HEED_SINGLE_TABLE) && !defined(HEED_SHORT_KERNELS)
+constexpr bool kHeadsTogether = false;
+#else
+constexpr bool kHeadsTogether = true;
+#endif
+
+// visit(q, behind, t, head) for queries of a slice that lie together: those of token t, from query head `head` on.
+template <class Visit>
+void for_each_row(const Pass& pass, const QuerySlice& slice, Visit visit) {
+  // One token's heads lie together, whatever their group.
+  const std::uint32_t together =
+      kHeadsTogether && pass.n == 1 ? slice.behind - slice.begin : slice.j_end - slice.j_begin;
+  std::uint32_t head = slice.h * pass.per_group + slice.j_begin;
+  for (std::uint32_t q = slice.begin; q != slice.behind; head += together) {
+    for (std::uint32_t t = slice.t_begin; t != slice.t_end; ++t, q += together) visit(q, q + together, t, head);
+    if (!kHeadsTogether) break;
+  }
+}
 
 // Whether a query may see keys behind its own, and whether some are kept that it does not see; else a causal layer sees all.
 constexpr bool kLooksAhead = kBuiltFeatures.encode || kBuiltFeatures.cross_attention;
@@ -108,43 +130,49 @@ void norm_head(const AttentionLayer& layer, float* head, const NormWeights& norm
     layer.kernels->norm_f32_f32(head, head, layer.config.head_dim, norm);
 }
 
-// Of one KV head: stores the keys and values of all tokens, or quantises their queries, none of which has met a key yet; or
-// both.
-void prepare_kv_head(const AttentionLayer& layer, const Pass& pass, std::uint32_t kv_head, bool stores, bool attends) {
+// Stores the keys and values of a slice, which has all tokens, and quantises its queries, none of which has met a key yet; or
+// one of these.
+void prepare_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlice& slice, bool stores, bool attends) {
   const AttentionConfig& c = layer.config;
   const AttentionScratch& s = layer.scratch;
   const Kernels& k = *layer.kernels;
-  const std::uint32_t head_dim = c.head_dim;
+  const std::uint32_t head_dim = c.head_dim, value_dim = c.value_dim();
   Rotation r{nullptr, static_cast<std::uint16_t>(c.rotary_dims / 2), c.rotary_pairing == RotaryPairing::halves};
-  if (c.rotary_dims) r.cosine_sine = pass.rotation;
+  const auto rotate = [&](std::uint32_t t) {
+    if (c.rotary_dims) r.cosine_sine = pass.rotation + t * c.rotary_dims;
+  };
+  if (attends) {
+    for_each_row(pass, slice, [&](std::uint32_t q, std::uint32_t behind, std::uint32_t t, std::uint32_t head) {
+      rotate(t);
+      float* x = s.query + t * s.query_stride + head * head_dim;
+      const auto quantize_query = k.query_s8r_f32;
+      for (; q != behind; ++q, x += head_dim) {
+        norm_head(layer, x, layer.weights.query_norm);
+        quantize_query(pass.queries, q, x, r);
+        s.sums.denominators[q] = 0.0f;
+        s.sums.references[q] = kFreshReference;
+      }
+    });
+  }
+  if (!stores) return;
   KeyOffset offset{nullptr, 0};
-  if (kBuiltFeatures.key_offset && layer.weights.key_offsets)
-    offset = {layer.weights.key_offsets + std::size_t{kv_head} * head_dim, layer.weights.key_offset_exponents[kv_head]};
-  float* key = s.key + kv_head * head_dim;
-  const float* value = s.value + kv_head * c.value_dim();
-  float* query = s.query + kv_head * pass.per_group * head_dim;
-  std::uint32_t q = kv_head * pass.n * pass.per_group;
-  for (std::uint32_t t = 0; t < pass.n; ++t) {
-    if (stores) {
-      const std::uint32_t position = pass.first + t, slot = position % kBlockKeys;
-      const KvBlock block = layer.cache.block(kv_head, position / kBlockKeys);
+  for (std::uint32_t t = 0; t != pass.n; ++t) {
+    rotate(t);
+    const std::uint32_t position = pass.first + t, slot = position % kBlockKeys;
+    KvBlock block = layer.cache.block(slice.h, position / kBlockKeys);
+    float* key = s.key + t * s.key_stride + slice.h * head_dim;
+    const float* value = s.value + t * s.value_stride + slice.h * value_dim;
+    for (std::uint32_t h = slice.h;;) {
+      if (kBuiltFeatures.key_offset && layer.weights.key_offsets)
+        offset = {layer.weights.key_offsets + h * head_dim, layer.weights.key_offset_exponents[h]};
       norm_head(layer, key, layer.weights.key_norm);
       k.store_key(block, slot, key, r, offset);
       k.store_value(block, slot, value);
-      key += s.key_stride;
-      value += s.value_stride;
+      if (!kHeadsTogether || ++h == slice.end) break;
+      key += head_dim;
+      value += value_dim;
+      layer.cache.advance(block);
     }
-    if (attends) {
-      float* x = query;
-      for (const std::uint32_t end = q + pass.per_group; q != end; ++q, x += head_dim) {
-        s.sums.denominators[q] = 0.0f;
-        s.sums.references[q] = kFreshReference;
-        norm_head(layer, x, layer.weights.query_norm);
-        k.query_s8r_f32(pass.queries, q, x, r);
-      }
-      query += s.query_stride;
-    }
-    if (c.rotary_dims) r.cosine_sine += c.rotary_dims;
   }
 }
 
@@ -155,47 +183,51 @@ void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlic
   const AttentionScratch& s = layer.scratch;
   const Kernels& k = *layer.kernels;
   const std::uint32_t per_token = slice.j_end - slice.j_begin, tokens = slice.t_end - slice.t_begin;
-  const std::uint32_t begin = (slice.kv_head * pass.n + slice.t_begin) * pass.per_group + slice.j_begin;
-  const std::uint32_t first = pass.first + slice.t_begin, first_head = slice.kv_head * pass.per_group + slice.j_begin;
-  const std::uint32_t last = last_block(pass, first + tokens - 1);
+  const std::uint32_t first = pass.first + slice.t_begin;
+  const auto attend_block = k.attend_block;
+  const std::uint32_t begin_block = first_block(pass, first), last = last_block(pass, first + tokens - 1);
   BlockQueries here{pass.queries, 0, 0, per_token, 0, kBlockKeys, pass.factor};
-  for (std::uint32_t b = first_block(pass, first); b <= last; ++b) {
-    const std::uint32_t block_first = b * kBlockKeys;
-    const KvBlock block = layer.cache.block(slice.kv_head, b);
-    // Tokens [from, to) see the block; those before it do not look so far ahead, those behind it not so far back.
-    const std::uint32_t farthest = kLooksAhead ? first + pass.ahead : first;
-    std::uint32_t from = block_first > farthest ? block_first - farthest : 0, to = tokens;
-    const auto meet = [&](std::uint32_t end) {
-      here.first = begin + from * per_token;
-      here.n = (end - from) * per_token;
-      set_sight(here, pass, b, slice.t_begin + from);
-      if (c.is_biased()) set_biases(here, layer, pass, b, slice.t_begin + from, first_head);
-      if (kBuiltFeatures.windows && first + end <= block_first + pass.behind + 1) here.hidden = kNoneHidden;
-      k.attend_block(s.sums, here, block, nullptr, nullptr);
-    };
-    if (kBuiltFeatures.windows && pass.behind != kEverything) {
-      const std::uint32_t gone = block_first + kBlockKeys + pass.behind, fresh = block_first + pass.behind;
-      if (gone < first + tokens) to = gone - first;
-      // For tokens from `fresh` on it is the first block, and a call's queries are fresh together.
-      if (b != 0 && fresh > first + from && fresh < first + to) {
-        meet(fresh - first);
-        from = fresh - first;
+  std::uint32_t begin = slice.begin;
+  for (std::uint32_t h = slice.h;;) {
+    for (std::uint32_t b = begin_block; b <= last; ++b) {
+      const std::uint32_t block_first = b * kBlockKeys;
+      const KvBlock block = layer.cache.block(h, b);
+      // Tokens [from, to) see the block; those before it do not look so far ahead, those behind it not so far back.
+      const std::uint32_t farthest = kLooksAhead ? first + pass.ahead : first;
+      std::uint32_t from = block_first > farthest ? block_first - farthest : 0, to = tokens;
+      const auto meet = [&](std::uint32_t end) {
+        here.first = begin + from * per_token;
+        here.n = (end - from) * per_token;
+        set_sight(here, pass, b, slice.t_begin + from);
+        if (c.is_biased()) set_biases(here, layer, pass, b, slice.t_begin + from, h * pass.per_group + slice.j_begin);
+        if (kBuiltFeatures.windows && first + end <= block_first + pass.behind + 1) here.hidden = kNoneHidden;
+        attend_block(s.sums, here, block, nullptr, nullptr);
+      };
+      if (kBuiltFeatures.windows && pass.behind != kEverything) {
+        const std::uint32_t gone = block_first + kBlockKeys + pass.behind, fresh = block_first + pass.behind;
+        if (gone < first + tokens) to = gone - first;
+        // For tokens from `fresh` on it is the first block, and a call's queries are fresh together.
+        if (b != 0 && fresh > first + from && fresh < first + to) {
+          meet(fresh - first);
+          from = fresh - first;
+        }
       }
+      meet(to);
     }
-    meet(to);
+    if (!kHeadsTogether || ++h == slice.end) break;
+    begin += tokens * per_token;
   }
 
   // An undivided value map leaves its outputs where they are.
   const std::uint32_t dim = c.value_dim();
-  std::uint32_t q = begin;
-  for (std::uint32_t t = slice.t_begin; t < slice.t_end; ++t) {
-    float* x = s.query + t * s.query_stride + first_head * dim;
-    for (std::uint32_t j = 0; j < per_token; ++j, ++q, x += dim) {
+  for_each_row(pass, slice, [&](std::uint32_t q, std::uint32_t behind, std::uint32_t t, std::uint32_t head) {
+    float* x = s.query + t * s.query_stride + head * dim;
+    float* numerators = s.sums.numerators + q * dim;
+    for (; q != behind; ++q, x += dim, numerators += dim) {
       if (kBuiltFeatures.pattern_tap && layer.tap.take) tap_row(layer, pass, q);
-      float* const numerators = s.sums.numerators + q * dim;
       k.attend_finish(c.is_undivided() ? numerators : x, numerators, s.sums.denominators[q], dim);
     }
-  }
+  });
 }
 
 // The change of one token whose heads' outputs are as wide as itself: their sum, in order.
@@ -309,8 +341,16 @@ void attention_forward(const AttentionLayer& layer, AttentionStep step, float* d
   if (attends && !k.traits.stores_first_sums)
     for (float *x = s.sums.numerators, *const end = x + std::size_t{n} * c.n_heads * c.value_dim(); x != end; ++x) *x = 0.0f;
   const std::uint32_t per_group = c.n_heads / c.n_kv_heads;
-  Pass pass{make_activations(s.queries, k.traits, c.head_dim, 0, n * c.n_heads), rotation, first, n, per_group,
-            c.scale * kLog2E, kEverything, 0, stores ? first + n : layer.length};
+  Pass pass;  // member by member: a list would first be filled with zeros, out of line
+  pass.queries = make_activations(s.queries, k.traits, c.head_dim, 0, n * c.n_heads);
+  pass.rotation = rotation;
+  pass.first = first;
+  pass.n = n;
+  pass.per_group = per_group;
+  pass.factor = c.scale * kLog2E;
+  pass.behind = kEverything;
+  pass.ahead = 0;
+  pass.length = stores ? first + n : layer.length;
   if (c.has_source()) {
     pass.ahead = kEverything;
   } else {
@@ -325,18 +365,22 @@ void attention_forward(const AttentionLayer& layer, AttentionStep step, float* d
   const std::uint64_t store_work = std::uint64_t{n} * (per_group + 2) * kElementWork * c.head_dim;
   const std::uint64_t first_work = (slices == 1 && attends ? head_work : store_work) * c.n_kv_heads;
   for_each_range(parallel, c.n_kv_heads, first_work, [&](std::uint32_t h, std::uint32_t end) {
-    for (; h < end; ++h) {
-      prepare_kv_head(layer, pass, h, stores, attends);
-      if (attends && slices == 1) attend_slice(layer, pass, {h, 0, n, 0, per_group});
+    for (std::uint32_t behind; h != end; h = behind) {
+      behind = kHeadsTogether ? end : h + 1;
+      const QuerySlice slice{h, behind, 0, n, 0, per_group, h * n * per_group, behind * n * per_group};
+      prepare_slice(layer, pass, slice, stores, attends);
+      if (attends && slices == 1) attend_slice(layer, pass, slice);
     }
   });
   if (!attends) return;
   if (kBuiltFeatures.threads && slices > 1)
     for_each_part(parallel, c.n_kv_heads * slices, [&](std::uint32_t part) {
-      const std::uint32_t h = part / slices, i = part % slices;
+      const std::uint32_t h = part / slices, i = part % slices, begin = h * n * per_group;
       const auto cut = [&](std::uint32_t items, std::uint32_t at) { return items * at / slices; };
       const std::uint32_t from = cut(n > 1 ? n : per_group, i), to = cut(n > 1 ? n : per_group, i + 1);
-      attend_slice(layer, pass, n > 1 ? QuerySlice{h, from, to, 0, per_group} : QuerySlice{h, 0, 1, from, to});
+      attend_slice(layer, pass,
+                   n > 1 ? QuerySlice{h, h + 1, from, to, 0, per_group, begin + from * per_group, begin + to * per_group}
+                         : QuerySlice{h, h + 1, 0, 1, from, to, begin + from, begin + to});
     });
 
   if (c.is_undivided()) {

@@ -12,7 +12,7 @@ void feed_forward(const FeedForwardLayer& layer, float* dst, std::uint32_t dst_s
                   const Activations& input, std::uint32_t n, void* activations) {
   const Kernels& k = *layer.kernels;
   const Parallel& parallel = *layer.parallel;
-  const FeedForwardWeights& w = layer.weights;
+  const FeedForwardWeights& w = *layer.weights;
   const bool gated = !kBuiltFeatures.ungated || layer.gated;
   const Product inputs[] = {{layer.gate, gated ? &w.w_gate : &w.w_up, layer.stride}, {layer.up, &w.w_up, layer.stride}};
   matmul_parallel(k, parallel, inputs, gated ? 2 : 1, false, input, n);
@@ -148,7 +148,7 @@ Status create(FeedForward& layer, const FeedForwardConfig& config, const FeedFor
   layer.config_ = config;
   layer.arena_ = arena.data();
   layer.plan_ = expected;
-  layer.layer_.weights = weights;
+  layer.weights_ = weights;
   layer.layer_.gated = config.gated;
   layer.layer_.activation = config.activation;
   layer.layer_.gate = at<float>(arena.data(), expected.gate);
@@ -162,6 +162,7 @@ Status FeedForward::forward(Span<float> change, Span<const float> embeddings) {
   const FeedForwardConfig& c = config_;
   if (!arena_) return Status::bad_argument;
   if (const Status s = check_call(change, c.d_model, embeddings, c.d_model); s != Status::ok) return s;
+  layer_.weights = &weights_;
   layer_.parallel = &parallel_;
   const std::uint32_t stride = float_row(c.d_model);
   void* const activations = at<void>(arena_, plan_.activations);

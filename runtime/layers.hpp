@@ -17,7 +17,7 @@ struct FeedForwardWeights {
 };
 
 struct FeedForwardLayer {
-  FeedForwardWeights weights;
+  const FeedForwardWeights* weights = nullptr;
   bool gated = true;
   Activation activation = Activation::silu;
   float* gate = nullptr;  // [chunk, stride]
@@ -188,6 +188,7 @@ class FeedForward {
   friend Status create(FeedForward&, const FeedForwardConfig&, const FeedForwardWeights&, const FeedForwardMemory&,
                        const Kernels&, Span<std::byte>);
   FeedForwardConfig config_;
+  FeedForwardWeights weights_;
   FeedForwardLayer layer_;
   Parallel parallel_;
   std::byte* arena_ = nullptr;

@@ -191,7 +191,6 @@ void take_source(HostSession& host, const LoadedModel& loaded, const SequenceOpt
   }
   if (!given) refuse(loaded.path, "the model reads a source beside its input; --source or --source-vectors gives it");
   const InputSequence source = Sequences(loaded, 0, host.plan.source.max_seq, options)[0];
-  if (!source.positions) refuse("--source", "there is nothing in it");
   require(host.session.set_source(source.view()), "--source");
 }
 
@@ -213,7 +212,6 @@ void encode(const Options& options) {
   Progress progress("encode", options.json || !options.output.empty() ? sequences.size() : 0);
   for (std::uint64_t i = 0; i < sequences.size() && !interrupted; ++i) {
     const InputSequence sequence = sequences[i];
-    if (!sequence.positions) refuse(sequence.name, "there is nothing to encode");
     rows.begin(sequence, sequences.tokenizer(), i);
     const auto start = std::chrono::steady_clock::now();
     encode_one(rows, host->session, sequence);

@@ -161,13 +161,12 @@ void eval_text(const LoadedModel& loaded, HostSession& host, Reference* referenc
 void eval(const Options& options) {
   LoadedModel loaded;
   load(loaded, options.model);
-  if (options.pairs) {
-    require_kind(loaded, ModelKind::translator);
-  } else if (kind_of(loaded.model.config()) == ModelKind::translator) {
+  const ModelKind kind = kind_of(loaded.model.config());
+  if (kind == ModelKind::encoder) require_kind(loaded, ModelKind::decoder);
+  if (kind == ModelKind::translator && !options.pairs)
     refuse(options.model, "the model writes a text for a source; --pairs takes a file of lines with both");
-  } else if (kind_of(loaded.model.config()) == ModelKind::encoder) {
-    refuse(options.model, "the model predicts no text; `heed encode` gives out what it says");
-  }
+  if (kind == ModelKind::decoder && options.pairs)
+    refuse(options.model, "the model reads no source; without --pairs it predicts a text");
   const auto host = std::make_unique<HostSession>(loaded, options.session);
   std::optional<Reference> reference;
   if (!options.reference.empty()) reference.emplace(options.reference, loaded.model, options.read);
@@ -216,6 +215,9 @@ void add_eval(CLI::App& app) {
                    "Positions whose logits one product gives; never changes the result")
       ->type_name("N")
       ->capture_default_str()
+      ->transform(whole_number(1, 4096u));
+  command->add_option("--chunk", options->session.chunk, "Positions taken together; never changes the result")
+      ->type_name("N")
       ->transform(whole_number(1, 4096u));
   add_isa_option(*command, options->session.isa);
   add_threads_option(*command, "-t,--threads", options->session.threads);

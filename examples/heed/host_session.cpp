@@ -64,8 +64,10 @@ std::string check_isa_name(const std::string& name) {
 // that others use too, far more.
 constexpr std::uint64_t kWorthThreads = 1u << 22;
 
-std::uint32_t default_threads(const StackConfig& config) {
-  if (count(config).linear_macs < kWorthThreads) return 1;
+std::uint32_t default_threads(const ModelConfig& config) {
+  std::uint64_t macs = 0;
+  for (std::uint32_t i = 0; i < config.n_stacks; ++i) macs = std::max(macs, count(config.stacks[i]).linear_macs);
+  if (macs < kWorthThreads) return 1;
   return std::min(available_cpus(), ThreadPool::kMaxThreads);
 }
 
@@ -224,7 +226,7 @@ HostSession::HostSession(const LoadedModel& loaded, const SessionOptions& option
   if (!arena_) refuse(loaded.path, "no memory for an arena of " + grouped(plan.arena_bytes) + " bytes");
   const Span<std::byte> arena{arena_.get(), static_cast<std::size_t>(plan.arena_bytes)};
   require(create(session, loaded.model, plan, kernels, arena), loaded.path);
-  const std::uint32_t threads = options.profile ? 1 : options.threads ? options.threads : default_threads(config.main());
+  const std::uint32_t threads = options.profile ? 1 : options.threads ? options.threads : default_threads(config);
   if (!pool.start(threads))
     std::fprintf(stderr, "heed: note: only %u of %s could be started\n", pool.threads(),
                  counted(threads, "thread").c_str());

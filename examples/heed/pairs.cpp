@@ -228,10 +228,11 @@ void eval_pairs(const LoadedModel& loaded, HostSession& host, Reference* referen
   }
   progress.reset();
   const bool interrupted = interrupt.signal() != 0;
+  if (sums.pairs == 0 && !interrupted)
+    refuse(options.path, "no pair in it that the model reads and writes" + (sums.left_out ? "; " + first_left_out : ""));
   if (sums.left_out)
     std::fprintf(stderr, "heed: note: %s of %s left out, as %s\n", counted(sums.left_out, "pair").c_str(),
                  one_line(options.path).c_str(), one_line(first_left_out).c_str());
-  if (sums.pairs == 0 && !interrupted) refuse(options.path, "no pair in it that the model reads and writes");
   print(sums, reference != nullptr, interrupted, host, loaded, options.json);
   if (!interrupted) return;
   std::fprintf(stderr, "heed: note: interrupted after %s\n", counted(sums.pairs, "pair").c_str());

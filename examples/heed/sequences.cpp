@@ -25,7 +25,8 @@ void add_sequence_options(CLI::App& command, SequenceOptions& options, const std
       ->needs(vectors);
 }
 
-Sequences::Sequences(const LoadedModel& loaded, std::uint32_t stack, std::uint32_t room, const SequenceOptions& options)
+Sequences::Sequences(const LoadedModel& loaded, std::uint32_t stack, std::uint32_t room, const SequenceOptions& options,
+                     bool take_empty_lines)
     : loaded_(loaded), config_(loaded.model.config().stacks[stack]), room_(room) {
   const bool texts = options.prompt.has_text || options.prompt.has_file || options.lines;
   if (config_.input != Input::tokens) {
@@ -44,45 +45,55 @@ Sequences::Sequences(const LoadedModel& loaded, std::uint32_t stack, std::uint32
   if (!options.vectors.empty()) refuse(loaded.path, "the model reads tokens, not vectors; -p or -f gives it a text");
   const bool main = stack + 1 == loaded.model.config().n_stacks;
   tokenizer_ = main ? tokenizer_of(loaded) : source_tokenizer_of(loaded);
-  read_texts(options);
+  read_texts(options, take_empty_lines);
 }
 
-void Sequences::read_texts(const SequenceOptions& options) {
+void Sequences::read_texts(const SequenceOptions& options, bool take_empty_lines) {
   std::string text = read_prompt(options.prompt);
   are_many_ = options.lines;
   if (!options.lines) {
-    texts_.push_back(std::move(text));
+    add_text(std::move(text), 0, false);
   } else if (!text.empty()) {
-    for (std::size_t first = 0; first <= text.size();) {
+    for (std::size_t first = 0, line = 1; first <= text.size(); ++line) {
       const std::size_t end = std::min(text.find('\n', first), text.size());
       const bool carriage_return = end > first && text[end - 1] == '\r' && end < text.size();
-      texts_.push_back(text.substr(first, end - first - carriage_return));
+      add_text(text.substr(first, end - first - carriage_return), line, take_empty_lines);
       first = end + 1;
     }
   }
   count_ = texts_.size();
 }
 
-InputSequence Sequences::operator[](std::uint64_t i) const {
+void Sequences::add_text(std::string text, std::size_t line, bool take_empty) {
   InputSequence sequence;
-  if (file_) {
-    const std::uint64_t first = i * rows_, n = std::min(rows_, file_->rows() - first);
-    sequence.name = are_many_ ? "sequence " + std::to_string(i) : "vectors";
-    // The limit first: of what is too long nothing is copied.
-    const std::uint64_t most = std::uint64_t{room_} * 4;  // two convolutions with strides of 2
-    if (n > most)
-      refuse(sequence.name, grouped(n) + " rows are too many; the context has " + counted(room_, "position"));
-    sequence.vectors = file_->read(first, n);
-  } else {
-    sequence.text = texts_[static_cast<std::size_t>(i)];
-    sequence.name = are_many_ ? "line " + std::to_string(i + 1) : "text";
-    sequence.tokens = encode(*tokenizer_, {sequence.text.data(), sequence.text.size()}, sequence.name, 0, {true, true});
-    if (sequence.tokens.empty()) return sequence;
-  }
+  sequence.name = line ? "line " + std::to_string(line) : "text";
+  sequence.text = std::move(text);
+  sequence.tokens = encode(*tokenizer_, {sequence.text.data(), sequence.text.size()}, sequence.name, 0, {true, true});
+  if (!sequence.tokens.empty())
+    check(sequence);
+  else if (!take_empty)
+    refuse(sequence.name, line ? "there is nothing in it to read" : "there is nothing to read; -p or -f gives a text");
+  texts_.push_back(std::move(sequence));
+}
+
+void Sequences::check(InputSequence& sequence) const {
   require(check_sequence(sequence.positions, config_, sequence.view(), std::numeric_limits<std::uint32_t>::max()),
           sequence.name);
   if (sequence.positions > room_)
     refuse(sequence.name, "it takes " + counted(sequence.positions, "position") + ", the context has " + grouped(room_));
+}
+
+InputSequence Sequences::operator[](std::uint64_t i) const {
+  if (!file_) return texts_[static_cast<std::size_t>(i)];
+  InputSequence sequence;
+  const std::uint64_t first = i * rows_, n = std::min(rows_, file_->rows() - first);
+  sequence.name = are_many_ ? "sequence " + std::to_string(i) : "vectors";
+  // The limit first: of what is too long nothing is copied.
+  const std::uint64_t most = std::uint64_t{room_} * 4;  // two convolutions with strides of 2
+  if (n > most)
+    refuse(sequence.name, grouped(n) + " rows are too many; the context has " + counted(room_, "position"));
+  sequence.vectors = file_->read(first, n);
+  check(sequence);
   return sequence;
 }
 

@@ -32,12 +32,14 @@ struct InputSequence {
   Sequence view() const { return {tokens, {}, vectors}; }
 };
 
-// The sequences of one stack of a model, read one at a time.
+// The sequences of one stack of a model: texts from the beginning, vectors one sequence at a time.
 class Sequences {
  public:
   // `loaded` must outlive it; `room`: positions that the session keeps of this stack. Refuses options of the other kind
-  // of input than the stack's, and a text that the vocabulary cannot express or that is too long, when it is reached.
-  Sequences(const LoadedModel& loaded, std::uint32_t stack, std::uint32_t room, const SequenceOptions& options);
+  // of input than the stack's, a text that the vocabulary cannot express, and a sequence that is too long or empty. Of many
+  // texts some may be empty where the caller has an answer for them.
+  Sequences(const LoadedModel& loaded, std::uint32_t stack, std::uint32_t room, const SequenceOptions& options,
+            bool take_empty_lines = false);
 
   std::uint64_t size() const { return count_; }
   InputSequence operator[](std::uint64_t i) const;
@@ -47,13 +49,15 @@ class Sequences {
   const Tokenizer* tokenizer() const { return tokenizer_ ? &*tokenizer_ : nullptr; }
 
  private:
-  void read_texts(const SequenceOptions& options);
+  void read_texts(const SequenceOptions& options, bool take_empty_lines);
+  void add_text(std::string text, std::size_t line, bool take_empty);
+  void check(InputSequence& sequence) const;
 
   const LoadedModel& loaded_;
   const StackConfig& config_;
   std::uint32_t room_ = 0;
   std::optional<Tokenizer> tokenizer_;
-  std::vector<std::string> texts_;
+  std::vector<InputSequence> texts_;
   std::unique_ptr<VectorFile> file_;
   std::uint64_t count_ = 0, rows_ = 0;  // sequences; rows of each, the last one's may be fewer
   bool are_many_ = false;

@@ -49,7 +49,7 @@ void translate(const Options& options) {
   require_kind(loaded, ModelKind::translator);
   const Tokenizer tokenizer = tokenizer_of(loaded);
   const auto host = std::make_unique<HostSession>(loaded, options.session);
-  const Sequences sources(loaded, 0, host->plan.source.max_seq, options.source);
+  const Sequences sources(loaded, 0, host->plan.source.max_seq, options.source, /*take_empty_lines=*/true);
   const Interrupt interrupt;
   const bool show = !options.json;
   GenerateOptions texts = options.generate;
@@ -79,8 +79,6 @@ void translate(const Options& options) {
       source_totals.seconds += seconds_since(start);
       source_totals.positions += source.positions;
       result = generate(prompt, unseen);
-    } else if (!sources.are_many()) {
-      refuse(source.name, "there is nothing to translate; -p or -f gives a text");
     }
     interrupted = result.end == End::interrupted || interrupt.signal();
     full += result.end == End::context_full;

@@ -195,7 +195,7 @@ Words ModelCase::run(const Kernels& kernels, Random& how) const {
   if (how.below(16) == 0) require(verify(model, kernels), "verify");
   const std::uint32_t chunk = how.below(3) ? how.below(7) : how.below(80);
   Limits l = limits(chunk);
-  l.score_rows = how.below(4);
+  l.score_rows = how.below(3) ? how.below(4) : how.below(90);
   require(make_plan(plan, model.config(), kernels.traits, l), "plan");
   test::GuardedArena arena(plan.arena_bytes, plan.arena_align, test::Fill::random);
   Session session;

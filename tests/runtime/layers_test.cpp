@@ -43,15 +43,7 @@ spec::Activation quantised(const spec::Floats& x, std::uint32_t group) {
   return spec::quantise(spec::block_float(x), static_cast<int>(group));
 }
 
-// SPEC.md 2.5 as floats; the oracle has the products of the s16 values.
-spec::Floats activated(const spec::Floats& x, Activation a) {
-  if (a == Activation::none) return x;
-  const spec::Block block = spec::block_float(x);
-  spec::Floats y(x.size(), 0.0f);
-  for (std::size_t i = 0; block.M != 0 && i < x.size(); ++i)
-    y[i] = std::ldexp(static_cast<float>(spec::activated(block.s[i], block.e, static_cast<int>(a))), block.e - 15);
-  return y;
-}
+spec::Floats activated(const spec::Floats& x, Activation a) { return spec::activated(x, static_cast<int>(a)); }
 
 template <class RowFunction>
 std::vector<std::uint32_t> by_rows(const std::vector<float>& x, std::size_t d, RowFunction f) {
@@ -128,6 +120,7 @@ const LinearCase kLinears[] = {
     {{24, 10, 0, Activation::none}, true},       {{33, 17, 0, Activation::silu}, false},
     {{130, 48, 32, Activation::gelu_tanh}, true}, {{256, 5, 128, Activation::relu}, false},
     {{64, 64, 0, Activation::gelu_erf}, true},   {{1, 1, 0, Activation::none}, false},
+    {{40, 20, 0, Activation::tanh}, true},       {{24, 33, 0, Activation::gelu_quick}, true},
 };
 
 }  // namespace
@@ -167,6 +160,7 @@ struct FeedForwardCase {
 const FeedForwardCase kFeedForwards[] = {
     {{24, 40, true, Activation::silu, 0, 0}, false},      {{17, 33, false, Activation::gelu_erf, 0, 0}, true},
     {{64, 130, true, Activation::gelu_tanh, 32, 64}, true}, {{96, 20, false, Activation::relu, 0, 32}, false},
+    {{40, 24, true, Activation::gelu_quick, 0, 0}, false},
 };
 
 struct FeedForwardMatrices {
@@ -396,21 +390,7 @@ TEST_CASE("a norm of rows is SPEC.md's as floats", "[layers]") {
             x[2 * d + i] = 3.0f;
           }
           const auto expected = by_rows(x, d, [&](const spec::Floats& row) {
-            spec::Floats y(d, 0.0f);
-            if (centred) {
-              y = spec::layer_norm_floats(row, has_gain ? &gain : nullptr, has_bias ? &bias : nullptr, w.epsilon);
-              if (y.empty()) y = has_bias ? bias : spec::Floats(d, 0.0f);
-            } else if (const spec::Block block = spec::block_float(row); block.M != 0) {
-              const spec::Activation a = spec::quantise(block, 0);
-              std::int64_t squares = 0;
-              for (const std::int64_t q : a.q) squares += q * q;
-              const float mean_square = ((a.scale * a.scale) * static_cast<float>(squares)) * (1.0f / static_cast<float>(d));
-              const float factor = 1.0f / std::sqrt(mean_square + w.epsilon);
-              for (std::uint32_t i = 0; i < d; ++i) y[i] = has_gain ? row[i] * factor * gain[i] : row[i] * factor;
-            }
-            for (float& v : y)
-              if (std::fabs(v) < std::ldexp(1.0f, -40)) v = 0.0f;
-            return y;
+            return spec::norm_as_floats(row, has_gain ? &gain : nullptr, has_bias ? &bias : nullptr, w.epsilon, centred);
           });
           std::vector<float> y(x.size());
           REQUIRE(norm(y, x, d, w, *k) == Status::ok);
@@ -449,7 +429,8 @@ TEST_CASE("means, sums and activations of rows", "[layers]") {
   CHECK(add({}, {}) == Status::ok);
 
   std::vector<float> y = normal_rows(30, 51), wide = y;
-  for (const Activation a : {Activation::relu, Activation::gelu_tanh, Activation::gelu_erf, Activation::silu}) {
+  for (const Activation a : {Activation::relu, Activation::gelu_tanh, Activation::gelu_erf, Activation::silu, Activation::gelu_quick,
+                             Activation::tanh, Activation::none}) {
     std::vector<float> z = y;
     const auto expected = by_rows(z, 10, [&](const spec::Floats& row) { return activated(row, a); });
     REQUIRE(activate(z, 10, a) == Status::ok);
