@@ -17,6 +17,9 @@ const Kernels* find_kernels(const char* name);
 
 namespace {
 
+#ifdef HEED_ONE_STACK
+static_assert(!kBuiltFeatures.cross_attention, "HEED_ONE_STACK needs HEED_FEATURES without Feature::cross_attention");
+#endif
 static_assert(fits<Model, heed_model>() && fits<Plan, heed_plan>() && fits<Session, heed_session>());
 
 using heed::created;

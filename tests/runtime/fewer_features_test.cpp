@@ -7,6 +7,7 @@
 #include "runtime/features.hpp"
 #include "runtime/heed.h"
 #include "runtime/layers.hpp"
+#include "runtime/session.hpp"
 #include "tests/check.hpp"
 
 namespace {
@@ -82,6 +83,19 @@ TEST_CASE("layers say what this build lacks", "[features]") {
   float x[4] = {1.0f, 2.0f, 3.0f, 4.0f};
   CHECK(norm(x, x, 4, {nullptr, nullptr, 1e-5f, false}, kernels) == built(kNormsToFloats));
   CHECK(activate({x, 4}, 4, Activation::relu) == built(kBuiltFeatures.relu));
+}
+
+TEST_CASE("objects of a build for one stack are smaller, and have room to grow", "[features]") {
+#ifdef HEED_ONE_STACK
+  CHECK(sizeof(heed_model) == 384);
+  CHECK(sizeof(heed_plan) == 576);
+  CHECK(sizeof(heed_session) == (sizeof(void*) == 8 ? 2048u : 1600u));
+#else
+  CHECK(sizeof(heed_session) == (sizeof(void*) == 8 ? 5056u : 3776u));
+#endif
+  CHECK(sizeof(heed::Model) * 8 <= sizeof(heed_model) * 7);
+  CHECK(sizeof(heed::Plan) * 8 <= sizeof(heed_plan) * 7);
+  CHECK(sizeof(heed::Session) * 8 <= sizeof(heed_session) * 7);
 }
 
 TEST_CASE("encoders and sources are refused by a build without them, in C", "[features]") {
