@@ -82,20 +82,9 @@ void set_sight(BlockQueries& here, const Pass& pass, std::uint32_t b, std::uint3
 // The biases of one query head's scores at `n` distances from `first` on.
 void fill_biases(std::int32_t* dst, const AttentionLayer& layer, std::uint32_t head, std::int32_t first, std::uint32_t n) {
   const AttentionConfig& c = layer.config;
-  const auto size = static_cast<std::int32_t>(c.n_distances);
-  const std::int32_t middle = c.is_two_way() ? (size - 1) / 2 : 0;
   const std::int32_t* const biases = layer.weights.score_bias + std::size_t{head} * (c.alibi ? 1 : c.n_distances);
   for (std::int32_t distance = first, end = first + static_cast<std::int32_t>(n); distance != end; ++distance, ++dst) {
-    if (c.alibi) {
-      const std::uint64_t fine = std::uint64_t{static_cast<std::uint32_t>(*biases)} *
-                                 static_cast<std::uint32_t>(magnitude(distance));
-      const std::uint64_t b = (fine + (1 << 11)) >> 12;
-      *dst = -static_cast<std::int32_t>(b < kMaxScoreBias ? b : kMaxScoreBias);
-    } else {
-      std::int32_t i = distance + middle;
-      i = i < 0 ? 0 : i;
-      *dst = biases[i < size ? i : size - 1];
-    }
+    *dst = c.alibi ? alibi_bias(*biases, distance) : biases[bias_column(distance, c.n_distances, c.is_two_way())];
   }
 }
 

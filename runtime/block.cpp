@@ -27,8 +27,8 @@ constexpr Role kMatrices[] = {Role::w_query, Role::w_key,  Role::w_value_down, R
 template <class Visit>
 void for_each_matrix(Stack& stack, Visit visit) {
   AttentionWeights& a = stack.attention().weights;
-  BlockWeights& b = stack.block;
-  Tensor* const tensors[] = {&a.w_query, &a.w_key, &a.w_value_down, &a.w_value_up, &b.w_gate, &b.w_up, &b.w_down};
+  FeedForwardWeights& f = stack.block.feed_forward;
+  Tensor* const tensors[] = {&a.w_query, &a.w_key, &a.w_value_down, &a.w_value_up, &f.w_gate, &f.w_up, &f.w_down};
   for (int i = 0; i < 7; ++i) visit(kMatrices[i], *tensors[i]);
   if (!kBuiltFeatures.cross_attention) return;
   AttentionWeights& c = stack.cross().weights;
@@ -178,17 +178,9 @@ struct Pass {
   void feed_forward(const Activations& in) const {
     const BlockScratch& scratch = stack.scratch;
     const BlockWeights& w = stack.block;
-    const bool gated = !kBuiltFeatures.ungated || c.gated;
-    const Product inputs[] = {{scratch.gate, gated ? &w.w_gate : &w.w_up, scratch.ffn_stride},
-                              {scratch.up, &w.w_up, scratch.ffn_stride}};
-    matmul_parallel(k, parallel, inputs, gated ? 2 : 1, false, in, n);
-    const Activations down_in = make_activations(scratch.activations, k.traits, c.d_ff, c.group(Site::down_in), n);
-    for_each_token(c.d_ff, [&](std::uint32_t t) {
-      const std::size_t row = std::size_t{t} * scratch.ffn_stride;
-      k.gate_s8r_f32(down_in, t, scratch.gate + row, gated ? scratch.up + row : nullptr, activation_factor(c.activation));
-    });
-    const Product down{change(), &w.w_down, stride};
-    matmul_parallel(k, parallel, &down, 1, adds_to_x(), down_in, n);
+    const FeedForwardLayer layer{&w.feed_forward, c.gated != 0, c.activation, scratch.gate, scratch.up, scratch.ffn_stride,
+                                 &k, &parallel};
+    heed::feed_forward(layer, change(), stride, adds_to_x(), in, n, scratch.activations);
     leave(w.ffn);
   }
 };

@@ -2,7 +2,7 @@
 // block.hpp: one transformer block: attention, attention to another sequence and the feed-forward layer, each with its norms
 // around it, move the embeddings.
 #pragma once
-#include "runtime/attention.hpp"
+#include "runtime/layers.hpp"
 #include "runtime/model.hpp"
 
 namespace heed {
@@ -30,7 +30,7 @@ struct SublayerNorms {
 // What a block has beside its attention.
 struct BlockWeights {
   SublayerNorms attention, cross, ffn;
-  Tensor w_gate, w_up, w_down;  // without a gate no w_gate
+  FeedForwardWeights feed_forward;
 };
 
 // A stack at one of its layers.

@@ -169,7 +169,7 @@ struct ModelConfig {
   constexpr std::uint32_t count() const { return kMaxStacks == 1 ? 1 : n_stacks; }
 };
 
-// Whether any build of this version can run it (SPEC.md, C19).
+// Whether any build of this version can run it (SPEC.md, C20).
 constexpr bool is_carried(const ModelConfig& m) {
   for (std::uint32_t i = 0; i < m.count(); ++i)
     if (m.stacks[i].n_sinks) return false;
@@ -289,7 +289,7 @@ inline constexpr std::uint32_t kFirstCount = 10, kFirstGroupWord = 35, kFirstRes
 
 }  // namespace config_detail
 
-// Everything that a stack must satisfy on its own (SPEC.md, C1 to C17). What this build does not carry is refused first,
+// Everything that a stack must satisfy on its own (SPEC.md, C1 to C18, C20). What this build does not carry is refused first,
 // so that the rules behind it are built with the features that they are about.
 constexpr Status check_stack(const StackConfig& c) {
   using namespace config_detail;
@@ -341,13 +341,13 @@ constexpr Status check_stack(const StackConfig& c) {
   // Heads.
   if (c.n_heads % c.n_kv_heads != 0 || c.d_query() > kMaxCols) return Status::bad_config;
   if (undivided && (c.d_model > kMaxHeadDim || c.d_heads() > kMaxCols)) return Status::bad_config;
-  // What comes in, and what goes out.
+  // What comes in, and what goes out. As many outputs as tokens, and tokens, are logits too.
   if ((c.vocab_size != 0) != tokens || (c.n_outputs != 0) != logits) return Status::bad_config;
   if ((!kHas.encode || c.use == Use::generate) &&
-      (!tokens || !logits || pooled || c.n_outputs != c.vocab_size || (kHas.encode && c.mask != Mask::causal) ||
+      (!tokens || c.n_outputs != c.vocab_size || pooled || (kHas.encode && c.mask != Mask::causal) ||
        (kHas.embedding_extras && c.n_class_vectors)))
     return Status::bad_config;
-  if (c.tied_unembedding && (!tokens || !logits || c.n_outputs != c.vocab_size || (kHas.pooling && c.n_output_heads != 1) ||
+  if (c.tied_unembedding && (!tokens || c.n_outputs != c.vocab_size || (kHas.pooling && c.n_output_heads != 1) ||
                              (kHas.dense && c.d_output() != c.d_model)))
     return Status::bad_config;
   if ((kHas.vector_input || kHas.convolutions) && (c.d_input != 0) != (projected || convolved)) return Status::bad_config;
@@ -404,7 +404,7 @@ constexpr Status check_stack(const StackConfig& c) {
   return (cross ? in_range(c.cross_scale) : bits_of(c.cross_scale) == 0) ? Status::ok : Status::bad_config;
 }
 
-// The same of a model: of each of its stacks, and of what they are to each other (SPEC.md, C18).
+// The same of a model: of each of its stacks, and of what they are to each other (SPEC.md, C19).
 constexpr Status check_config(const ModelConfig& m) {
   if (m.n_stacks < 1 || m.n_stacks > kMaxStacks) return Status::bad_config;
   for (std::uint32_t i = 0; i < m.count(); ++i)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// digest.hpp: one number for a whole run, equal on every target when the answer is (SPEC.md 3.3).
+// digest.hpp: one number for a whole run, equal on every target when the answer is (SPEC.md 3.3,
+// 3.4).
 #pragma once
 #include "runtime/bits.hpp"
 #include "runtime/kernels.hpp"
@@ -19,8 +20,12 @@ class Digest {
     crc_ = kernels.crc32c(crc_, logits.data(), logits.size() * sizeof(float));
     for (float logit : logits) nan_ |= (bits_of(logit) & 0x7FFFFFFFu) > 0x7F800000u;
   }
+  // Of a model that encodes: a row that came out, and its position; 0 for the one row of a pooled sequence (SPEC.md 3.4).
+  void add_row(const Kernels& kernels, std::uint32_t position, Span<const float> row) {
+    add(kernels, static_cast<Token>(position), row);
+  }
   std::uint32_t value() const { return crc_; }
-  // A run that met a NaN logit has no digest worth comparing; programs treat it as an error.
+  // A run that met a NaN has no digest worth comparing; programs treat it as an error.
   bool saw_nan() const { return nan_; }
 
  private:

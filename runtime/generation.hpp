@@ -21,6 +21,11 @@ class Generation {
   // Whether a text is complete with this token, which was picked: one of the image's endings, or without any EOS, or BOS,
   // which begins another text. It counts as generated, has its place in the digest, and is neither printed nor fed back.
   bool ends_text(Token token) const;
+  // What a text that is known ends with: the first of the image's endings, or without any EOS, else BOS; kNoToken if there
+  // is none.
+  Token ending() const {
+    return n_endings_ ? tokens_[n_first_ + n_suppressed_] : eos_ != kNoToken ? eos_ : bos_;
+  }
 
  private:
   friend Status open(Generation&, Span<const std::uint8_t>, std::uint32_t, Token, Token);
@@ -33,7 +38,7 @@ class Generation {
 
 // `section`: Model::generation(), aligned to 4, possibly empty; vocab_size: of the main stack; bos and eos: the
 // tokenizer's, kNoToken where there is none. Afterwards every token of the section is one of the vocabulary. Fails with
-// bad_section: not three counts and as many tokens as they say, or a token outside the vocabulary.
+// misaligned or bad_section: not three counts and as many tokens as they say, or a token outside the vocabulary.
 Status open(Generation& generation, Span<const std::uint8_t> section, std::uint32_t vocab_size, Token bos = kNoToken,
             Token eos = kNoToken);
 

@@ -205,7 +205,7 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
              tensors = model.section(SectionKind::tensors);
   if (stacks.empty() || directory.empty() || tensors.empty()) return Status::bad_section;
 
-  // C1 to C19: the description. A build without cross-attention keeps the main stack of two, which asks for it.
+  // C1 to C20: the description. A build without cross-attention keeps the main stack of two, which asks for it.
   const bool two = stacks.size() == 2 * sizeof(StackConfig);
   if (!two && stacks.size() != sizeof(StackConfig)) return Status::bad_section;
   model.config_.n_stacks = two && kMaxStacks == 2 ? 2 : 1;

@@ -108,6 +108,8 @@ void Session::place(Stack& stack, std::uint32_t index, const StackPlan& plan, co
   if (kBuiltFeatures.windows) ac.window = 0;
   if (kBuiltFeatures.cross_attention) ac.d_source = 0;
   if (kBuiltFeatures.encode) ac.mask = c.mask;
+  if (kBuiltFeatures.windows) ac.window = 0;  // each layer's own, in move_to_layer; none in cross-attention
+  if (kBuiltFeatures.cross_attention) ac.d_source = 0;
   if (kBuiltFeatures.undivided_values) ac.value_map = c.value_map;
   if (kBuiltFeatures.query_key_norm) ac.query_key_norm = c.query_key_norm;
   if (kBuiltFeatures.score_bias) {

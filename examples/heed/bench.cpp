@@ -2,12 +2,14 @@
 // bench.cpp: `heed bench`, how fast a model runs here, and how far that is from what the machine could do.
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 
 #include "examples/heed/commands.hpp"
 #include "examples/heed/counts.hpp"
 #include "examples/heed/host_session.hpp"
 #include "examples/heed/limits.hpp"
+#include "examples/heed/model_kind.hpp"
 #include "examples/heed/numbers.hpp"
 #include "examples/heed/output.hpp"
 #include "examples/heed/profile.hpp"
@@ -23,7 +25,7 @@ constexpr std::size_t kFewest = 5, kMost = 1000;
 
 struct Options {
   std::string model;
-  std::vector<std::uint32_t> prefill;  // empty = 128 and 512, as far as the context goes
+  std::vector<std::uint32_t> prefill, source;  // empty = 128 and 512, as far as the context goes
   std::uint32_t decode = 128;
   SessionOptions session;
   bool json = false;
@@ -49,51 +51,98 @@ struct Measurement {
 
 double share(double rate, double limit) { return limit > 0.0 ? rate / limit : 0.0; }
 
+// Any inputs do; these are the same in every run.
+class Inputs {
+ public:
+  // Of `positions` of a stack, class vectors included.
+  Inputs(const StackConfig& c, std::uint32_t positions) {
+    std::uint32_t n = positions - std::min(positions, c.n_class_vectors);
+    if (c.input == Input::convolved)
+      for (int i = c.second_convolution; i >= 0; --i) n = (n - 1) * c.strides[i] + 1;
+    std::uint32_t state = 1;
+    const auto next = [&] { return (state = state * 1664525u + 1013904223u) >> 8; };
+    if (c.input == Input::tokens) {
+      for (std::uint32_t i = 0; i < n; ++i) tokens_.push_back(static_cast<Token>(next() % c.vocab_size));
+    } else {
+      vectors_.resize(std::size_t{n} * (c.input == Input::vectors ? c.d_model : c.d_input));
+      for (float& x : vectors_) x = static_cast<float>(next()) * 0x1p-23f - 1.0f;
+    }
+  }
+  Span<const Token> tokens() const { return tokens_; }
+  Sequence sequence() const { return {tokens_, {}, vectors_}; }
+
+ private:
+  std::vector<Token> tokens_;
+  std::vector<float> vectors_;
+};
+
 class Bench {
  public:
   Bench(HostSession& host, const LoadedModel& loaded)
-      : host_(host),
-        path_(loaded.path),
-        config_(loaded.model.config().main()),
-        counts_(count(config_)),
-        step_bytes_(step_weight_bytes(config_, loaded.model.layout())) {
-    const TensorSlot last =
-        tensor_slot(config_, config_.tied_unembedding ? Role::token_embedding : Role::unembedding, 0);
-    unembedding_bytes_ = slot_bytes(last, loaded.model.layout());
-    // Any tokens do; these are the same in every run.
-    std::uint32_t state = 1;
-    for (std::uint32_t i = 0; i < host.session.max_seq(); ++i) {
-      state = state * 1664525u + 1013904223u;
-      tokens_.push_back(static_cast<Token>((state >> 8) % config_.vocab_size));
-    }
-  }
+      : host_(host), path_(loaded.path), model_(loaded.model.config()), layout_(loaded.model.layout()) {}
 
   Measurement prefill(std::uint32_t n) {
+    const Inputs inputs(model_.main(), n);
     Measurement m = measure("prefill", n, [&] {
       Span<const float> logits;
-      require(host_.session.prefill(logits, {tokens_.data(), n}), path_);
+      require(host_.session.prefill(logits, inputs.tokens()), path_);
     });
-    const double unembedding = double(config_.vocab_size) * config_.d_model;
-    m.macs = n * (double(counts_.linear_macs) - unembedding) + unembedding + attention_macs(n);
-    const std::uint32_t chunks = (n + host_.plan.chunk - 1) / host_.plan.chunk;
-    m.bytes = chunks * double(step_bytes_ - unembedding_bytes_) + double(unembedding_bytes_);
+    const Counts counts = count(model_.main());
+    const double cross = double(counts.cross_macs_per_key) * source_positions_;
+    m.macs = n * (double(counts.linear_macs - counts.output_macs) + cross) + double(counts.output_macs) +
+             double(attention_macs(model_.main(), counts, n));
+    m.bytes = weight_bytes(model_.main(), host_.plan.chunk, n);
     return m;
   }
 
   Measurement decode(std::uint32_t n) {
+    const Inputs inputs(model_.main(), n);
     Measurement m = measure("decode", n, [&] {
       Span<const float> logits;
-      for (std::uint32_t i = 0; i < n; ++i) require(host_.session.step(logits, tokens_[i]), path_);
+      for (const Token token : inputs.tokens()) require(host_.session.step(logits, token), path_);
     });
-    m.macs = n * double(counts_.linear_macs) + attention_macs(n);
-    const double key_and_value = config_.n_kv_heads * (2.0 * config_.head_dim + 5.0);
-    m.bytes = n * double(step_bytes_) + double(visible_pairs(n)) * config_.n_layers * key_and_value;
+    const StackConfig& c = model_.main();
+    const Counts counts = count(c);
+    m.macs = n * (double(counts.linear_macs) + double(counts.cross_macs_per_key) * source_positions_) +
+             double(attention_macs(c, counts, n));
+    const double key_and_value = c.n_kv_heads * (double(c.head_dim) + c.value_dim() + 5.0);
+    double keys = 0.0;
+    for (std::uint32_t layer = 0; layer < c.n_layers; ++layer)
+      keys += double(visible_pairs(n, c.mask, c.sees_all(layer) ? 0 : c.window)) +
+              (c.cross_attention ? double(n) * source_positions_ : 0.0);
+    m.bytes = n * double(step_weight_bytes(c, layout_)) + keys * key_and_value;
+    return m;
+  }
+
+  // A whole sequence of a stack that encodes.
+  Measurement encode(std::uint32_t n) {
+    const Inputs inputs(model_.main(), n);
+    const RowSink nowhere{[](void*, std::uint32_t, Span<const float>) {}, nullptr};
+    Measurement m = measure("encode", n, [&] { require(host_.session.encode(inputs.sequence(), nowhere), path_); });
+    m.macs = encoder_macs(model_.main(), n) + double(count(model_.main()).cross_macs_per_key) * n * source_positions_;
+    m.bytes = weight_bytes(model_.main(), host_.plan.chunk, n);
+    return m;
+  }
+
+  // The source of two stacks, its keys and values in the second one included; what runs afterwards reads it.
+  Measurement source(std::uint32_t n) {
+    const Inputs inputs(model_.source(), n);
+    Measurement m = measure("source", n, [&] { require(host_.session.set_source(inputs.sequence()), path_); });
+    source_positions_ = n;
+    m.macs = encoder_macs(model_.source(), n) + double(count(model_.main()).source_macs) * n;
+    m.bytes = weight_bytes(model_.source(), host_.plan.source.chunk, n);
     return m;
   }
 
  private:
-  double attention_macs(std::uint32_t n) const {
-    return double(counts_.attention_macs_per_key) * double(visible_pairs(n));
+  static double encoder_macs(const StackConfig& c, std::uint32_t n) {
+    const Counts counts = count(c);
+    return double(n) * double(counts.linear_macs) + double(counts.pooled_macs) + double(attention_macs(c, counts, n));
+  }
+  // Weights that a sequence reads: each once per chunk, the unembedding once.
+  double weight_bytes(const StackConfig& c, std::uint32_t chunk, std::uint32_t n) const {
+    const double last = double(unembedding_bytes(c, layout_));
+    return ((n + chunk - 1) / chunk) * (double(step_weight_bytes(c, layout_)) - last) + last;
   }
 
   // The median of several runs from position 0, after one that warms up.
@@ -104,7 +153,7 @@ class Bench {
     double total = 0.0;
     for (std::size_t i = 0; i <= kMost; ++i) {
       if (i == 1) reset_kernel_times();
-      require(host_.session.rewind(0), path_);
+      if (model_.main().use == Use::generate) require(host_.session.rewind(0), path_);
       const auto start = std::chrono::steady_clock::now();
       run();
       progress.show(i);
@@ -126,14 +175,14 @@ class Bench {
 
   HostSession& host_;
   std::string path_;
-  StackConfig config_;
-  Counts counts_;
-  std::uint64_t step_bytes_ = 0, unembedding_bytes_ = 0;
-  std::vector<Token> tokens_;
+  ModelConfig model_;
+  Layout layout_;
+  std::uint32_t source_positions_ = 0;
 };
 
-std::vector<std::uint32_t> prefill_sizes(const Options& options, std::uint32_t max_seq) {
-  if (!options.prefill.empty()) return options.prefill;
+// Lengths from an option, or 128 and 512 as far as the context goes.
+std::vector<std::uint32_t> sizes_of(const std::vector<std::uint32_t>& given, std::uint32_t max_seq) {
+  if (!given.empty()) return given;
   std::vector<std::uint32_t> sizes{std::min(128u, max_seq)};
   if (max_seq > 128) sizes.push_back(std::min(512u, max_seq));
   return sizes;
@@ -142,19 +191,23 @@ std::vector<std::uint32_t> prefill_sizes(const Options& options, std::uint32_t m
 void print_as_json(const std::vector<Measurement>& rows, const Limits& limits, const HostSession& host,
                    const LoadedModel& loaded) {
   Json json;
-  // The longest prompt's, and decode's.
-  double prefill = 0.0, decode = 0.0;
-  std::uint32_t longest = 0;
+  // The longest of each phase.
+  std::vector<const Measurement*> longest;
   for (const Measurement& m : rows) {
-    const bool is_prefill = m.phase[0] == 'p';
-    if (!is_prefill) decode = m.tokens_per_s();
-    if (is_prefill && m.n >= longest) {
-      longest = m.n;
-      prefill = m.tokens_per_s();
-    }
+    const auto same = std::find_if(longest.begin(), longest.end(), [&](const Measurement* l) { return std::strcmp(l->phase, m.phase) == 0; });
+    if (same == longest.end())
+      longest.push_back(&m);
+    else if (m.n >= (*same)->n)
+      *same = &m;
   }
-  json["prefill_tokens_per_s"] = number_or_null(prefill);
-  json["decode_tokens_per_s"] = number_or_null(decode);
+  const bool decoder = kind_of(loaded.model.config()) == ModelKind::decoder;
+  for (const char* phase : {"source", "encode", "prefill", "decode"}) {
+    const auto found = std::find_if(longest.begin(), longest.end(), [&](const Measurement* l) { return std::strcmp(l->phase, phase) == 0; });
+    const bool is_token = phase[0] == 'p' || phase[0] == 'd';
+    if (found != longest.end() || (decoder && is_token))
+      json[std::string(phase) + (is_token ? "_tokens_per_s" : "_positions_per_s")] =
+          number_or_null(found == longest.end() ? 0.0 : (*found)->tokens_per_s());
+  }
   for (const Measurement& m : rows) {
     const double of_peak = share(m.macs_per_s(), limits.macs_per_s);
     const double of_bandwidth = share(m.bytes_per_s(), limits.bytes_per_s);
@@ -170,9 +223,8 @@ void print_as_json(const std::vector<Measurement>& rows, const Limits& limits, c
   }
   json["limits"] = {{"int8_macs_per_s", number_or_null(limits.macs_per_s)},
                     {"read_bytes_per_s", number_or_null(limits.bytes_per_s)}};
-  const StackConfig& c = loaded.model.config().main();
-  json["parameters"] = quant::parameter_count(c);
-  json["macs_per_token"] = count(c).linear_macs;
+  json["parameters"] = quant::parameter_count(loaded.model.config());
+  json[decoder ? "macs_per_token" : "macs_per_position"] = count(loaded.model.config().main()).linear_macs;
   json["isa"] = host.kernels.traits.name;
   json["threads"] = host.pool.threads();
   json["layout"] = quant::name_of(loaded.model.layout());
@@ -219,24 +271,32 @@ void bench(const Options& options) {
   load(loaded, options.model);
   if (options.session.profile && options.session.threads > 1) refuse("", "--profile is for one thread");
   const auto host = std::make_unique<HostSession>(loaded, options.session);
-  const std::uint32_t max_seq = host->session.max_seq();
-  const std::vector<std::uint32_t> sizes = prefill_sizes(options, max_seq);
-  for (const std::uint32_t n : sizes)
-    if (n > max_seq)
-      refuse(options.model,
-             "the context has " + std::to_string(max_seq) + " positions, -p asks for " + std::to_string(n));
-  const std::uint32_t decode = std::min(options.decode, max_seq);
-  if (decode < options.decode)
+  const ModelConfig& config = loaded.model.config();
+  const bool encodes = config.main().use == Use::encode, two = config.n_stacks == 2;
+  const std::uint32_t max_seq = host->session.max_seq(), source_max_seq = two ? host->plan.source.max_seq : 0;
+  const auto check = [&](const std::vector<std::uint32_t>& sizes, std::uint32_t most, const char* option) {
+    for (const std::uint32_t n : sizes)
+      if (n > most)
+        refuse(options.model, "the context has " + std::to_string(most) + " positions, " + option + " asks for " + std::to_string(n));
+    return sizes;
+  };
+  if (!two && !options.source.empty()) refuse(options.model, "the model has one stack and no source, --source is for two");
+  const std::vector<std::uint32_t> sizes = check(sizes_of(options.prefill, max_seq), max_seq, "-p");
+  std::vector<std::uint32_t> sources;
+  if (two) sources = check(sizes_of(options.source, source_max_seq), source_max_seq, "--source");
+  const std::uint32_t decode = encodes ? 0 : std::min(options.decode, max_seq);
+  if (!encodes && decode < options.decode)
     std::fprintf(stderr, "heed: note: the context has %u positions, so decode is measured over them\n", max_seq);
 
   Limits limits;
   const Parallel parallel = host->pool.parallel();
   limits.macs_per_s = int8_peak(parallel, host->kernels.traits.name);
-  limits.bytes_per_s = read_bandwidth(parallel, step_weight_bytes(loaded.model.config().main(), loaded.model.layout()),
-                                      host->kernels.traits.name);
+  limits.bytes_per_s =
+      read_bandwidth(parallel, step_weight_bytes(config.main(), loaded.model.layout()), host->kernels.traits.name);
   Bench bench(*host, loaded);
   std::vector<Measurement> rows;
-  for (const std::uint32_t n : sizes) rows.push_back(bench.prefill(n));
+  for (const std::uint32_t n : sources) rows.push_back(bench.source(n));
+  for (const std::uint32_t n : sizes) rows.push_back(encodes ? bench.encode(n) : bench.prefill(n));
   if (decode) rows.push_back(bench.decode(decode));
   if (options.json)
     print_as_json(rows, limits, *host, loaded);
@@ -251,7 +311,11 @@ void add_bench(CLI::App& app) {
   auto options = std::make_shared<Options>();
   command->add_option("MODEL", options->model, "An image (.heed)")->required();
   add_threads_option(*command, "-t,--threads", options->session.threads);
-  command->add_option("-p,--prefill", options->prefill, "Prompt lengths (default: 128,512)")
+  command->add_option("-p,--prefill", options->prefill, "Lengths of prompts, or of sequences that an encoder takes (default: 128,512)")
+      ->type_name("N,N")
+      ->delimiter(',')
+      ->transform(whole_number(1, 1u << 20));
+  command->add_option("--source", options->source, "Lengths of the source of two stacks; the last one stays (default: 128,512)")
       ->type_name("N,N")
       ->delimiter(',')
       ->transform(whole_number(1, 1u << 20));
@@ -265,7 +329,7 @@ void add_bench(CLI::App& app) {
   add_isa_option(*command, options->session.isa);
   command->add_flag("--profile", options->session.profile, "Print the share of each kernel too; one thread");
   command->add_flag("--json", options->json, "Print the numbers as JSON");
-  command->footer("Example:\n  heed bench stories.heed -t 2 -p 128,512 -n 128");
+  command->footer("Example:\n  heed bench stories.heed -t 2 -p 128,512 -n 128\n  heed bench latin.heed --source 16,64 -p 16 -n 48");
   command->callback([options] { bench(*options); });
 }
 

@@ -6,7 +6,10 @@
 namespace heed::tool {
 
 void add_quantize(CLI::App& app);
+void add_quantize_layer(CLI::App& app);
 void add_run(CLI::App& app);
+void add_encode(CLI::App& app);
+void add_translate(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_plan(CLI::App& app);
 void add_inspect(CLI::App& app);

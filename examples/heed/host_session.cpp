@@ -64,8 +64,10 @@ std::string check_isa_name(const std::string& name) {
 // that others use too, far more.
 constexpr std::uint64_t kWorthThreads = 1u << 22;
 
-std::uint32_t default_threads(const StackConfig& config) {
-  if (count(config).linear_macs < kWorthThreads) return 1;
+std::uint32_t default_threads(const ModelConfig& config) {
+  std::uint64_t macs = 0;
+  for (std::uint32_t i = 0; i < config.n_stacks; ++i) macs = std::max(macs, count(config.stacks[i]).linear_macs);
+  if (macs < kWorthThreads) return 1;
   return std::min(available_cpus(), ThreadPool::kMaxThreads);
 }
 
@@ -110,12 +112,33 @@ void load(LoadedModel& loaded, const std::string& path) {
   loaded.verify_s = seconds_since(start) - loaded.open_s;
 }
 
-Tokenizer tokenizer_of(const LoadedModel& loaded) {
-  if (loaded.model.tokenizer().empty())
-    refuse(loaded.path, "the image has no tokenizer; convert its source again, with --tokenizer");
+namespace {
+
+Tokenizer open_tokenizer(const LoadedModel& loaded, Span<const std::uint8_t> section, std::uint32_t vocab_size,
+                         const char* option) {
+  if (section.empty())
+    refuse(loaded.path, "the image has no tokenizer for this text; convert its source again, with " + std::string(option));
   Tokenizer tokenizer;
-  require(open(tokenizer, loaded.model.tokenizer(), loaded.model.config().main().vocab_size), loaded.path);
+  require(open(tokenizer, section, vocab_size), loaded.path);
   return tokenizer;
+}
+
+}  // namespace
+
+Tokenizer tokenizer_of(const LoadedModel& loaded) {
+  return open_tokenizer(loaded, loaded.model.tokenizer(), loaded.model.config().main().vocab_size, "--tokenizer");
+}
+
+Tokenizer source_tokenizer_of(const LoadedModel& loaded) {
+  return open_tokenizer(loaded, loaded.model.source_tokenizer(), loaded.model.config().source().vocab_size,
+                        "--source-tokenizer");
+}
+
+Generation generation_of(const LoadedModel& loaded, const Tokenizer& tokenizer) {
+  Generation generation;
+  const std::uint32_t vocab_size = loaded.model.config().main().vocab_size;
+  require(open(generation, loaded.model.generation(), vocab_size, tokenizer.bos(), tokenizer.eos()), loaded.path);
+  return generation;
 }
 
 namespace {
@@ -132,12 +155,12 @@ bool lacks_its_space(const Tokenizer& tokenizer) {
 }  // namespace
 
 std::vector<Token> encode(const Tokenizer& tokenizer, Span<const char> text, const std::string& subject,
-                          std::size_t first) {
+                          std::size_t first, EncodeOptions options) {
   std::vector<Token> tokens(Tokenizer::max_tokens(text.size()));
   std::vector<std::uint32_t> scratch(Tokenizer::scratch_bytes(text.size()) / sizeof(std::uint32_t) + 1);
   std::uint32_t n = 0;
   const Status status =
-      tokenizer.encode(n, text, {}, tokens, {reinterpret_cast<std::byte*>(scratch.data()), scratch.size() * 4});
+      tokenizer.encode(n, text, options, tokens, {reinterpret_cast<std::byte*>(scratch.data()), scratch.size() * 4});
   if (status == Status::text_not_expressible) {
     if (n == 0 && lacks_its_space(tokenizer))
       refuse(subject, "the vocabulary has no token for the space that it puts in front of every text");
@@ -164,6 +187,17 @@ void add_threads_option(CLI::App& command, const std::string& names, std::uint32
       ->transform(whole_number(1, ThreadPool::kMaxThreads));
 }
 
+void require_context(const std::string& subject, const ModelConfig& config, std::uint32_t context, std::uint32_t source_context) {
+  const auto check = [&](const StackConfig& c, std::uint32_t asked, const char* of, const char* option) {
+    if (asked > c.max_seq)
+      refuse(subject, "the model has a " + std::string(of) + " of " + std::to_string(c.max_seq) + " positions, " + option +
+                          " asks for " + std::to_string(asked));
+  };
+  check(config.main(), context, "context", "--context");
+  if (config.n_stacks == 1 && source_context) refuse(subject, "the model has one stack and no source, --source-context is for two");
+  check(config.source(), source_context, "source context", "--source-context");
+}
+
 const Kernels& choose_kernels(const LoadedModel& loaded, const std::string& isa) {
   const Layout layout = loaded.model.layout();
   if (!isa.empty()) {
@@ -182,11 +216,10 @@ const Kernels& choose_kernels(const LoadedModel& loaded, const std::string& isa)
 
 HostSession::HostSession(const LoadedModel& loaded, const SessionOptions& options)
     : kernels(options.profile ? timed_kernels(choose_kernels(loaded, options.isa)) : choose_kernels(loaded, options.isa)) {
-  const StackConfig& config = loaded.model.config().main();
-  if (options.context > config.max_seq)
-    refuse(loaded.path, "the model has a context of " + std::to_string(config.max_seq) +
-                            " positions, --context asks for " + std::to_string(options.context));
-  require(make_plan(plan, config, kernels.traits, {options.context, options.chunk}), loaded.path);
+  const ModelConfig& config = loaded.model.config();
+  require_context(loaded.path, config, options.context, options.source_context);
+  const Limits limits{options.context, options.chunk, options.source_context, options.score_rows};
+  require(make_plan(plan, config, kernels.traits, limits), loaded.path);
   const std::size_t align = std::max<std::size_t>(plan.arena_align, 64);
   const std::size_t bytes = static_cast<std::size_t>((plan.arena_bytes + align - 1) / align * align);
   arena_.reset(static_cast<std::byte*>(std::aligned_alloc(align, bytes)));

@@ -11,6 +11,7 @@
 #include "platform/linux/map_file.hpp"
 #include "platform/linux/thread_pool.hpp"
 #include "platform/select.hpp"
+#include "runtime/generation.hpp"
 #include "runtime/session.hpp"
 #include "runtime/tokenizer.hpp"
 
@@ -33,19 +34,29 @@ void map(MappedFile& file, const std::string& path);
 // The same of a text to be measured: models and archives are refused, and named for what they are.
 void map_text(MappedFile& file, const std::string& path);
 
-// Refuses an image without a tokenizer.
+// Of the main stack's tokens, or of those of the first of two. Refuses an image without a tokenizer.
 Tokenizer tokenizer_of(const LoadedModel& loaded);
+Tokenizer source_tokenizer_of(const LoadedModel& loaded);
+// What a text begins and ends with.
+Generation generation_of(const LoadedModel& loaded, const Tokenizer& tokenizer);
+// `text` begins `first` bytes behind the beginning of `subject`, which a refusal names.
 std::vector<Token> encode(const Tokenizer& tokenizer, Span<const char> text, const std::string& subject,
-                          std::size_t first = 0);
+                          std::size_t first = 0, EncodeOptions options = {});
 
 // What commands that run a model let the user choose; 0 and "" = the default.
 struct SessionOptions {
   std::string isa;
   std::uint32_t threads = 0, context = 0, chunk = 0;
+  std::uint32_t source_context = 0;  // of two stacks
+  std::uint32_t score_rows = 0;      // positions unembedded together where each is scored
   bool profile = false;  // kernels with a clock, one thread
 };
 void add_isa_option(CLI::App& command, std::string& isa);
 void add_threads_option(CLI::App& command, const std::string& names, std::uint32_t& threads);
+
+// Refuses to keep more positions than the model has; 0 asks for all of them.
+void require_context(const std::string& subject, const ModelConfig& config, std::uint32_t context,
+                     std::uint32_t source_context);
 
 // The best table of this program that runs here and takes the layout of the model, or the named one if it does.
 const Kernels& choose_kernels(const LoadedModel& loaded, const std::string& isa);

@@ -8,6 +8,7 @@
 #include "examples/heed/counts.hpp"
 #include "examples/heed/host_session.hpp"
 #include "examples/heed/memory_map.hpp"
+#include "examples/heed/model_kind.hpp"
 #include "examples/heed/numbers.hpp"
 #include "examples/heed/output.hpp"
 #include "examples/heed/presets.hpp"
@@ -24,15 +25,15 @@ namespace {
 
 struct Options {
   std::string model, preset, target, features;
-  std::uint32_t context = 0, chunk = 0;
+  std::uint32_t context = 0, source_context = 0, chunk = 0;
   bool json = false;
 };
 
 // Everything that is printed, in either form.
 struct Costs {
   std::string subject;  // a path or the name of a preset
-  StackConfig config;
-  Counts counts;
+  ModelConfig config;
+  std::vector<Counts> counts;  // of each stack
   const KernelTraits* traits = nullptr;
   Layout layout = Layout::row;  // that the target reads
   std::uint32_t context = 0;
@@ -66,7 +67,7 @@ void take_image(Costs& costs, const std::string& path) {
   LoadedModel loaded;
   load(loaded, path);
   costs.subject = path;
-  costs.config = loaded.model.config().main();
+  costs.config = loaded.model.config();
   costs.from_image = true;
   costs.layout = loaded.model.layout();
   costs.image_bytes = loaded.model.image().size();
@@ -81,16 +82,13 @@ Costs measure(const Options& options) {
   Costs costs;
   costs.traits = &traits_of(options.target);
   options.preset.empty() ? take_image(costs, options.model) : take_preset(costs, options.preset);
-  const StackConfig& c = costs.config;
-  if (options.context > c.max_seq)
-    refuse(costs.subject, "the model has a context of " + std::to_string(c.max_seq) +
-                              " positions, --context asks for " + std::to_string(options.context));
-  costs.context = options.context ? options.context : c.max_seq;
-  costs.counts = count(c);
+  const ModelConfig& c = costs.config;
+  require_context(costs.subject, c, options.context, options.source_context);
+  const Limits limits{options.context, options.chunk, options.source_context, 0};
+  require(make_plan(costs.plan, c, *costs.traits, limits), costs.subject);
+  costs.context = costs.plan.max_seq;
   costs.tensor_bytes = tensor_section_bytes(c, costs.layout);
-  costs.kv_cache_bytes =
-      KvShape{c.n_kv_heads, c.head_dim, costs.context, costs.traits->alignment}.layer_bytes() * c.n_layers;
-  require(make_plan(costs.plan, c, *costs.traits, {options.context, options.chunk}), costs.subject);
+  costs.kv_cache_bytes = costs.plan.cross_cache.bytes + costs.plan.cache.bytes;
   costs.needed = required_features(c);
   Features built;
   if (!options.features.empty()) {
@@ -101,31 +99,67 @@ Costs measure(const Options& options) {
                                 " has what it needs");
   }
   costs.timed = step_formula(costs.step, options.target, options.features.empty() ? nullptr : &built, c, costs.layout);
-  costs.parameters = costs.counts.matrix_total() + (costs.matrices_only ? 0 : costs.counts.other_total());
+  for (std::uint32_t i = 0; i < c.n_stacks; ++i) {
+    costs.counts.push_back(count(c.stacks[i]));
+    costs.parameters += costs.counts[i].matrix_total() + (costs.matrices_only ? 0 : costs.counts[i].other_total());
+  }
   return costs;
 }
 
-void print_as_json(const Costs& costs, const Options& options) {
-  const Counts& n = costs.counts;
-  Json json;
-  json[options.preset.empty() ? "model" : "preset"] = costs.subject;
-  json["parameters"] = costs.parameters;
-  const auto rows = [](const std::vector<ParameterRow>& from) {
-    Json array = Json::array();
-    for (const ParameterRow& row : from)
-      array.push_back({{"name", row.name}, {"shape", row.shape}, {"count", row.count}, {"parameters", row.total()}});
-    return array;
-  };
-  json["matrices"] = rows(n.matrices);
-  json["others"] = rows(n.others);
+Json rows_of(const std::vector<ParameterRow>& rows) {
+  Json array = Json::array();
+  for (const ParameterRow& row : rows)
+    array.push_back({{"name", row.name}, {"shape", row.shape}, {"count", row.count}, {"parameters", row.total()}});
+  return array;
+}
+
+// Positions that a stack keeps.
+std::uint32_t context_of(const Costs& costs, std::uint32_t stack) {
+  return stack + 1 == costs.config.n_stacks ? costs.plan.max_seq : costs.plan.source.max_seq;
+}
+
+// What one stack costs. A decoder's positions are called tokens.
+void put_counts(Json& json, const Costs& costs, std::uint32_t stack) {
+  const StackConfig& c = costs.config.stacks[stack];
+  const Counts& n = costs.counts[stack];
+  const std::uint64_t context = context_of(costs, stack);
+  const std::string unit = kind_of(costs.config) == ModelKind::decoder ? "token" : "position";
+  json["matrices"] = rows_of(n.matrices);
+  json["others"] = rows_of(n.others);
   json["matrix_parameters"] = n.matrix_total();
   json["other_parameters"] = n.other_total();
   json["parameters_per_head"] = n.per_head;
-  json["macs_per_token"] = n.linear_macs;
-  json["attention_macs_per_token_and_key"] = n.attention_macs_per_key;
-  json["attention_macs_last_token"] = n.attention_macs_per_key * costs.context;
-  json["attention_macs_full_context"] = n.attention_macs_per_key * visible_pairs(costs.context);
-  json["linear_macs_full_context"] = n.linear_macs * costs.context;
+  json["macs_per_" + unit] = n.linear_macs;
+  if (n.pooled_macs) json["macs_behind_pooling"] = n.pooled_macs;
+  json["attention_macs_per_" + unit + "_and_key"] = n.attention_macs_per_key;
+  if (n.window_macs_per_key) json["window_macs_per_" + unit + "_and_key"] = n.window_macs_per_key;
+  if (c.cross_attention) {
+    json["macs_per_source_position"] = n.source_macs;
+    json["cross_macs_per_position_and_source_position"] = n.cross_macs_per_key;
+  }
+  if (c.mask == Mask::causal) {
+    const std::uint64_t in_window = c.window ? std::min<std::uint64_t>(context, c.window) : 0;
+    json["attention_macs_last_" + unit] = n.attention_macs_per_key * context + n.window_macs_per_key * in_window;
+  }
+  json["attention_macs_full_context"] = attention_macs(c, n, context);
+  json["linear_macs_full_context"] = n.linear_macs * context + n.pooled_macs;
+}
+
+void print_as_json(const Costs& costs, const Options& options) {
+  Json json;
+  json[options.preset.empty() ? "model" : "preset"] = costs.subject;
+  json["parameters"] = costs.parameters;
+  if (costs.config.n_stacks == 1) {
+    put_counts(json, costs, 0);
+  } else {
+    for (std::uint32_t i = 0; i < costs.config.n_stacks; ++i) {
+      Json stack;
+      stack["context"] = context_of(costs, i);
+      put_counts(stack, costs, i);
+      json["stacks"].push_back(std::move(stack));
+    }
+    json["source_context"] = costs.plan.source.max_seq;
+  }
   json["target"] = costs.traits->name;
   json["layout"] = quant::name_of(costs.layout);
   json["context"] = costs.context;
@@ -135,13 +169,18 @@ void print_as_json(const Costs& costs, const Options& options) {
   json["arena_bytes"] = costs.plan.arena_bytes;
   json["arena_align"] = costs.plan.arena_align;
   json["chunk"] = costs.plan.chunk;
-  json["sampler_bytes"] = Sampler::scratch_bytes(costs.config.vocab_size);
-  const MemoryMap map = memory_map(costs.plan, costs.traits->slack);
+  if (costs.config.main().use == Use::generate)
+    json["sampler_bytes"] = Sampler::scratch_bytes(costs.config.main().n_outputs);
+  const MemoryMap map = memory_map(costs.plan, costs.config);
   const auto put = [&](const NamedSlice& s) {
     json["memory_map"].push_back({{"name", s.name}, {"offset", s.slice.offset}, {"bytes", s.slice.bytes}});
   };
-  for (const auto* part : {&map.always, &map.attention, &map.ffn})
-    for (const NamedSlice& s : *part) put(s);
+  for (std::size_t i = 0; i < map.stacks.size(); ++i)
+    for (const auto* part : {&map.stacks[i].always, &map.stacks[i].attention, &map.stacks[i].ffn})
+      for (const NamedSlice& s : *part) {
+        put(s);
+        if (map.stacks.size() == 2) json["memory_map"].back()["stack"] = i;
+      }
   put(map.logits);
   put({"slack", map.slack});
   for (const NamedSlice& s : map.regions) json["regions"].push_back({{"name", s.name}, {"bytes", s.slice.bytes}});
@@ -162,34 +201,64 @@ void print_as_json(const Costs& costs, const Options& options) {
   print_json(json);
 }
 
-void print_parameters(const Costs& costs) {
-  const Counts& n = costs.counts;
-  std::printf("%-20s %15s %8s %19s\n", "parameters", "each", "how many", "in all");
-  const auto line = [](const char* name, const std::string& each, const std::string& many, std::uint64_t all) {
-    std::printf("  %-18s %15s %8s %19s\n", name, each.c_str(), many.c_str(), grouped(all).c_str());
+void print_parameters(const Costs& costs, std::uint32_t stack) {
+  const Counts& n = costs.counts[stack];
+  std::size_t width = 18;
+  for (const auto* rows : {&n.matrices, &n.others})
+    for (const ParameterRow& row : *rows) width = std::max(width, row.name.size());
+  const auto print_line = [&](const char* name, const std::string& each, const std::string& many, std::uint64_t all) {
+    std::printf("  %-*s %15s %8s %19s\n", static_cast<int>(width), name, each.c_str(), many.c_str(), grouped(all).c_str());
   };
+  std::printf("%-*s %15s %8s %19s\n", static_cast<int>(width) + 2, "parameters", "each", "how many", "in all");
   for (const ParameterRow& row : n.matrices)
-    line(row.name.c_str(), row.shape, row.count ? grouped(row.count) : "tied", row.total());
+    print_line(row.name.c_str(), row.shape, row.count ? grouped(row.count) : "tied", row.total());
   const auto others = [&] {
-    for (const ParameterRow& row : n.others) line(row.name.c_str(), row.shape, grouped(row.count), row.total());
+    for (const ParameterRow& row : n.others) print_line(row.name.c_str(), row.shape, grouped(row.count), row.total());
   };
   if (!costs.matrices_only) others();
-  line("total", "", "", costs.parameters);
-  line("one head", "", "", n.per_head);
+  print_line("total", "", "", n.matrix_total() + (costs.matrices_only ? 0 : n.other_total()));
+  print_line("one head", "", "", n.per_head);
   if (!costs.matrices_only) return;
   std::puts("and what the familiar count leaves out");
   others();
 }
 
-void print_macs(const Costs& costs) {
-  const Counts& n = costs.counts;
-  const auto context = grouped(costs.context);
+void print_macs(const Costs& costs, std::uint32_t stack) {
+  const StackConfig& c = costs.config.stacks[stack];
+  const Counts& n = costs.counts[stack];
+  const std::uint64_t context = context_of(costs, stack);
+  const bool decoder = kind_of(costs.config) == ModelKind::decoder;
+  const std::string unit = decoder ? "token" : "position";
+  const auto line = [](const char* name, std::uint64_t macs, const std::string& per) {
+    std::printf("  %-16s %22s per %s\n", name, grouped(macs).c_str(), per.c_str());
+  };
   std::puts("\nmultiply-adds");
-  std::printf("  linear term      %22s per token\n", grouped(n.linear_macs).c_str());
-  std::printf("  n-squared term   %22s per token and key that it sees\n", grouped(n.attention_macs_per_key).c_str());
-  std::printf("  text of n = %-6s %21s linear + %s n-squared\n", context.c_str(),
-              grouped(n.linear_macs * costs.context).c_str(),
-              grouped(n.attention_macs_per_key * visible_pairs(costs.context)).c_str());
+  line("linear term", n.linear_macs, unit);
+  if (n.pooled_macs) line("behind pooling", n.pooled_macs, "sequence");
+  if (n.attention_macs_per_key || !c.window) line("n-squared term", n.attention_macs_per_key, unit + " and key that it sees");
+  if (n.window_macs_per_key)
+    line("windowed layers", n.window_macs_per_key, unit + " and key, of at most " + grouped(c.window) + (c.mask == Mask::two_way ? " on each side" : ""));
+  if (c.cross_attention) {
+    line("of the source", n.source_macs, "source position");
+    line("to the source", n.cross_macs_per_key, "position and source position");
+  }
+  std::printf("  %s of n = %-6s %*s linear + %s n-squared\n", decoder ? "text" : "sequence", grouped(context).c_str(),
+              decoder ? 21 : 17, grouped(n.linear_macs * context + n.pooled_macs).c_str(),
+              grouped(attention_macs(c, n, context)).c_str());
+}
+
+// How far back a windowed layer's keys and values reach.
+void print_windows(const Costs& costs) {
+  const StackConfig& c = costs.config.main();
+  if (c.window == 0 || c.use != Use::generate) return;
+  std::uint32_t layers = 0, layer = 0;
+  for (std::uint32_t i = 0; i < c.n_layers; ++i)
+    if (!c.sees_all(i)) layer = i, ++layers;
+  if (layers == 0) return;
+  const KvShape all = kv_shape(c, costs.plan, costs.traits->alignment, layer);
+  std::printf("  %s of %s a window of %s: keys and values of %s bytes each\n", counted(layers, "layer").c_str(),
+              layers == 1 ? "the model sees" : (grouped(c.n_layers) + " see").c_str(), grouped(c.window).c_str(),
+              grouped(all.layer_bytes()).c_str());
 }
 
 std::string rounded(double x) { return grouped(static_cast<std::uint64_t>(x < 0 ? 0 : x + 0.5)); }
@@ -211,25 +280,37 @@ void print_instructions(const Costs& costs, const std::string& core, const std::
 
 void print_as_text(const Costs& costs, const Options& options) {
   std::printf("%s\n\n", costs.subject.c_str());
-  print_parameters(costs);
-  print_macs(costs);
+  const bool two = costs.config.n_stacks == 2;
+  for (std::uint32_t i = 0; i < costs.config.n_stacks; ++i) {
+    if (two) std::printf("%s\n\n", i == 0 ? "The stack that encodes the source" : "\nThe stack that reads it");
+    print_parameters(costs, i);
+    print_macs(costs, i);
+  }
+  if (two) std::printf("\nparameters of both      %s\n", grouped(costs.parameters).c_str());
   if (costs.timed) print_instructions(costs, options.target, options.features);
-  std::printf("\nmemory on %s, context %s\n", costs.traits->name, grouped(costs.context).c_str());
+  if (!costs.timed && has_costs(options.target))
+    std::printf("\nno number of instructions is promised: what needs %s was not counted\n",
+                quant::joined(quant::names_of(uncounted_features(costs.config))).c_str());
+  std::printf("\nmemory on %s, context %s%s\n", costs.traits->name, grouped(costs.context).c_str(),
+              two ? (", of the source " + grouped(costs.plan.source.max_seq)).c_str() : "");
   std::printf("  flash: image     %22s bytes, layout %s%s\n", grouped(costs.image_bytes).c_str(),
               quant::name_of(costs.layout), costs.from_image ? "" : ", without tokenizer and metadata");
   std::printf("  RAM: arena       %22s bytes, aligned to %u, %u tokens per prefill chunk\n",
               grouped(costs.plan.arena_bytes).c_str(), costs.plan.arena_align, costs.plan.chunk);
-  for (const NamedSlice& s : memory_map(costs.plan, costs.traits->slack).regions)
+  const MemoryMap map = memory_map(costs.plan, costs.config);
+  for (const NamedSlice& s : map.regions)
     std::printf("    or %-13s%22s bytes of it in a memory of its own\n", s.name, grouped(s.slice.bytes).c_str());
-  std::printf("  RAM: sampler     %22s bytes, with a temperature only\n",
-              grouped(Sampler::scratch_bytes(costs.config.vocab_size)).c_str());
+  print_windows(costs);
+  if (costs.config.main().use == Use::generate)
+    std::printf("  RAM: sampler     %22s bytes, with a temperature only\n",
+                grouped(Sampler::scratch_bytes(costs.config.main().n_outputs)).c_str());
   if (costs.relayout)
     std::printf("  after `heed quantize %s --target %s`: the image is in another layout now\n", costs.subject.c_str(),
                 costs.traits->name);
   std::printf("  features: needs %s; a firmware with them: -DHEED_FEATURES=%s\n",
               is_empty(costs.needed) ? "none" : quant::joined(quant::names_of(costs.needed)).c_str(),
               quant::define_for(costs.needed).c_str());
-  std::printf("\n%s", draw(memory_map(costs.plan, costs.traits->slack)).c_str());
+  std::printf("\n%s", draw(map).c_str());
 }
 
 void plan(const Options& options) {
@@ -257,6 +338,9 @@ void add_plan(CLI::App& app) {
   command->add_option("--context", options->context, "Positions to keep (default: the model's)")
       ->type_name("N")
       ->transform(whole_number(1, 1u << 20));
+  command->add_option("--source-context", options->source_context, "The same of the source (default: the model's)")
+      ->type_name("N")
+      ->transform(whole_number(1, 1u << 20));
   command->add_option("--chunk", options->chunk, "Tokens that a prefill takes together (default: the target's)")
       ->type_name("N")
       ->transform(whole_number(1, 4096u));
@@ -272,7 +356,7 @@ void add_plan(CLI::App& app) {
           },
           ""));
   command->add_flag("--json", options->json, "Print everything as JSON");
-  command->footer("Example:\n  heed plan stories.heed --target cortex-m4 --context 256 --features kLlamaFeatures\n  heed plan --preset gpt-3");
+  command->footer("Example:\n  heed plan stories.heed --target cortex-m4 --context 256 --features kLlamaFeatures\n  heed plan latin.heed --source-context 32\n  heed plan --preset gpt-3");
   command->callback([options] { plan(*options); });
 }
 

@@ -68,7 +68,7 @@ std::string read_what_is_there() {
 
 }  // namespace
 
-void add_prompt_options(CLI::App& command, PromptOptions& options) {
+void add_prompt_options(CLI::App& command, PromptOptions& options, const std::string& what, const std::string& without) {
   auto* text = command
                    .add_option_function<std::string>(
                        "-p,--prompt",
@@ -76,7 +76,7 @@ void add_prompt_options(CLI::App& command, PromptOptions& options) {
                          options.text = value;
                          options.has_text = true;
                        },
-                       "The text to continue, as it is; - reads standard input")
+                       what + ", as it is; - reads standard input")
                    ->type_name("TEXT");
   command
       .add_option_function<std::string>(
@@ -86,9 +86,8 @@ void add_prompt_options(CLI::App& command, PromptOptions& options) {
             options.has_file = true;
           },
           "A file with that text; - is standard input. Without -p and -f, standard input is read unless it is a "
-          "terminal; "
-          "if it is empty, a text is begun. One end of line at the end of a file or of standard input is not part of "
-          "the text; at most 1 MiB")
+          "terminal; if it is empty, " + without + ". One end of line at the end of a file or of standard input is not "
+          "part of the text; at most 1 MiB")
       ->type_name("FILE")
       ->excludes(text);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// prompt.hpp: where the text that `heed run` continues comes from.
+// prompt.hpp: where a command's text comes from.
 #pragma once
 #include <CLI/CLI.hpp>
 #include <cstddef>
@@ -15,7 +15,8 @@ struct PromptOptions {
   bool has_text = false, has_file = false;
 };
 
-void add_prompt_options(CLI::App& command, PromptOptions& options);
+// `what` the text is, and what happens `without` one, for --help: "The text to continue", "a text is begun".
+void add_prompt_options(CLI::App& command, PromptOptions& options, const std::string& what, const std::string& without);
 
 // The text of -p, the file of -f, or standard input where -p or -f is "-", or where neither is given and something
 // other than a terminal holds a text. One end of line at the end of what is read is left out; any other byte is kept.

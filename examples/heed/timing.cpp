@@ -114,10 +114,17 @@ bool has_costs(const std::string& core) {
   return false;
 }
 
-bool step_formula(StepFormula& formula, const std::string& core, const Features* features, const StackConfig& c,
+Features uncounted_features(const ModelConfig& config) {
+  Features counted = kNoFeatures;
+  counted.biases = counted.ungated = counted.key_offset = counted.layer_norm = counted.learned_positions = true;
+  counted.gelu = counted.relu = true;
+  return required_features(config) - counted;
+}
+
+bool step_formula(StepFormula& formula, const std::string& core, const Features* features, const ModelConfig& config,
                   Layout layout) {
-  for (const std::uint16_t group : c.groups)
-    if (group) return false;
+  if (!is_empty(uncounted_features(config))) return false;
+  const StackConfig& c = config.main();
   const std::uint8_t builds = features ? build_of(*features) : kAnyBuild;
   formula = StepFormula{};
   bool found = false;

@@ -51,9 +51,12 @@ struct StepFormula {
 
 // Whether a core was counted.
 bool has_costs(const std::string& core);
-// For a build with these features, or for any build if that is null. False when the model has a part that was not counted:
-// groups along a row.
-bool step_formula(StepFormula& formula, const std::string& core, const Features* features, const StackConfig& config,
+// What of a model was not counted, so that no number of instructions can be promised: anything but plain decoders, and
+// groups along a row. Empty where all of it was.
+Features uncounted_features(const ModelConfig& config);
+// For a build with these features, or for any build if that is null. False when the model has a part that was not counted, or
+// the core was not.
+bool step_formula(StepFormula& formula, const std::string& core, const Features* features, const ModelConfig& config,
                   Layout layout);
 
 }  // namespace heed::tool

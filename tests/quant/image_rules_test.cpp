@@ -2,6 +2,7 @@
 // image_rules_test.cpp: every rule of SPEC.md, part 5, broken alone, checksums recomputed, is refused with its status.
 #include <cstring>
 #include <limits>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -33,7 +34,7 @@ struct Edited {
     return entry_of(i);
   }
   std::uint8_t* at(SectionKind kind) { return bytes.data() + section(kind).offset; }
-  StackConfig& config() { return *reinterpret_cast<StackConfig*>(at(SectionKind::stacks)); }
+  StackConfig& config() { return *reinterpret_cast<StackConfig*>(at(SectionKind::stacks)); }  // of the first stack
   TensorEntry& tensor_entry(Role role) {
     auto* entry = reinterpret_cast<TensorEntry*>(at(SectionKind::directory));
     while (entry->role != role) ++entry;
@@ -96,6 +97,20 @@ Status verified(Edit edit, Sign sign = Sign::yes, Layout layout = Layout::row) {
   Model model;
   REQUIRE(open(model, {image.bytes.data(), image.bytes.size()}, kernels_portable) == Status::ok);
   return verify(model, kernels_portable);
+}
+
+// The same of an image of two stacks, or of any other.
+template <class Edit>
+Status opened_of(const ModelConfig& config, Edit edit) {
+  Edited image{test::random_image(config, Layout::row, 7)};
+  edit(image);
+  quant::refresh_checksums({image.bytes.data(), image.bytes.size()}, kernels_portable);
+  Model model;
+  return open(model, {image.bytes.data(), image.bytes.size()}, kernels_portable);
+}
+template <class Edit>
+Status opened_two(Edit edit) {
+  return opened_of(test::two_stacks_config(), edit);
 }
 
 template <class Edit>
@@ -216,7 +231,17 @@ TEST_CASE("S1: kinds are known and ascending") {
         Status::bad_section);
   std::vector<SectionBytes> parts = whole_parts();
   CHECK(rebuilt(parts) == Status::ok);
-  parts.emplace_back(9, std::vector<std::uint8_t>(64));
+  for (const std::uint32_t unknown : {9u, 10u, 0x7FFFFFFFu}) {
+    parts.emplace_back(unknown, std::vector<std::uint8_t>(64));
+    CHECK(rebuilt(parts) == Status::bad_section);
+    parts.pop_back();
+  }
+  // The others that are known, and then some that a reader may skip.
+  for (const std::uint32_t kind : {6u, 7u, 8u, 0x80000000u, 0x80000001u, 0xFFFFFFFFu}) {
+    parts.emplace_back(kind, std::vector<std::uint8_t>(5));
+    CHECK(rebuilt(parts) == Status::ok);
+  }
+  std::swap(parts[8], parts[9]);
   CHECK(rebuilt(parts) == Status::bad_section);
 }
 
@@ -270,6 +295,9 @@ TEST_CASE("S5: configuration, directory and tensors are present") {
   std::vector<SectionBytes> parts = whole_parts();
   parts.erase(parts.begin() + 2, parts.begin() + 4);
   CHECK(rebuilt(parts) == Status::ok);
+  std::vector<SectionBytes> longer = whole_parts();
+  longer[0].second.resize(3 * sizeof(StackConfig));
+  CHECK(rebuilt(longer) == Status::bad_section);
   CHECK(opened([](Edited& image) { image.entry_of(0).bytes = 255; }) == Status::bad_section);
   // 257 to 320 bytes keep the directory where it is.
   CHECK(opened([](Edited& image) { image.entry_of(0).bytes = 320; }) == Status::bad_section);
@@ -284,14 +312,20 @@ TEST_CASE("S6: each section's CRC, found by verify") {
                  Sign::no) == Status::bad_checksum);
 }
 
-TEST_CASE("C9 and C10: epsilon and scales") {
-  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
-  for (const float x : {0.0f, -1.0f, kBelow, kAbove, nan, infinity}) {
-    CHECK(configured([x](StackConfig& c) { c.norm_epsilon = x; }) == Status::bad_config);
-    CHECK(configured([x](StackConfig& c) { c.attention_scale = x; }) == Status::bad_config);
-    CHECK(configured([x](StackConfig& c) { c.embedding_scale = x; }) == Status::bad_config);
-  }
+TEST_CASE("C1 to C20 are asked of every stack; tests/runtime/config_test.cpp breaks each") {
+  CHECK(configured([](StackConfig& c) { c.d_model = 0; }) == Status::bad_config);
+  CHECK(configured([](StackConfig& c) { c.n_sinks = 1; }) == Status::feature_not_built);
   CHECK(configured([](StackConfig& c) { c.norm_epsilon = kSmallest, c.attention_scale = kLargest; }) == Status::ok);
+  for (const std::size_t stack : {0u, 1u})
+    CHECK(opened_two([=](Edited& image) { (&image.config())[stack].d_ff = 0; }) == Status::bad_config);
+  CHECK(opened_two([](Edited& image) { (&image.config())[1].d_source += 1; }) == Status::bad_config);
+}
+
+TEST_CASE("C20: what this version does not carry is said in words") {
+  StackConfig c = config_with_everything();
+  CHECK(quant::missing_for(c).empty());
+  c.n_sinks = 4;
+  CHECK(quant::missing_for(c) == "sinks, which this version does not carry");
 }
 
 TEST_CASE("D1: the directory has an entry for each tensor") {
@@ -300,10 +334,8 @@ TEST_CASE("D1: the directory has an entry for each tensor") {
   CHECK(configured([](StackConfig& c) { c.tied_unembedding = 1; }) ==
         Status::bad_tensor);
   // Each bias makes its matrices longer, and those of the norms are tensors.
-  // (Without theirs the gate's multipliers stand elsewhere, and are looked at first.)
   for (int bit = 0; bit < 8; ++bit)
-    CHECK(configured([bit](StackConfig& c) { c.biases ^= 1u << bit; }) ==
-          (1 << bit == kBiasFfnIn ? Status::bad_value : Status::bad_tensor));
+    CHECK(configured([bit](StackConfig& c) { c.biases ^= 1u << bit; }) == Status::bad_tensor);
   for (const int by : {32, 1, -1, -32}) {
     std::vector<SectionBytes> parts = whole_parts();
     parts[1].second.resize(parts[1].second.size() + static_cast<std::size_t>(by));
@@ -312,7 +344,7 @@ TEST_CASE("D1: the directory has an entry for each tensor") {
   CHECK(configured([](StackConfig& c) { c.flags &= ~kKeyOffset; }) == Status::bad_tensor);
 }
 
-TEST_CASE("D2: role, type and layer") {
+TEST_CASE("D2: role, type, layer and stack") {
   const auto refused = [](auto edit) {
     return opened([&](Edited& image) { edit(image.tensor_entry(Role::w_key)); }) == Status::bad_tensor;
   };
@@ -321,6 +353,12 @@ TEST_CASE("D2: role, type and layer") {
   CHECK(refused([](TensorEntry& e) { e.type = ElementType::f32; }));
   CHECK(refused([](TensorEntry& e) { e.type = static_cast<ElementType>(9); }));
   CHECK(refused([](TensorEntry& e) { e.layer = 1; }));
+  CHECK(refused([](TensorEntry& e) { e.stack = 1; }));
+  CHECK(opened([](Edited& image) { image.tensor_entry(Role::w_key).type = ElementType::s4; }) == Status::feature_not_built);
+  CHECK(opened([](Edited& image) { image.tensor_entry(Role::ffn_gain).type = ElementType::s4; }) == Status::bad_tensor);
+  CHECK(opened_two([](Edited& image) { image.tensor_entry(Role::w_key).stack = 1; }) == Status::bad_tensor);
+  CHECK(opened_two([](Edited& image) { image.tensor_entry(Role::cross_w_key).stack = 0; }) == Status::bad_tensor);
+  CHECK(opened_two([](Edited& image) { image.tensor_entry(Role::cross_w_key).role = Role::w_key; }) == Status::bad_tensor);
   CHECK(opened([](Edited& image) {
           std::swap(image.tensor_entry(Role::w_key), image.tensor_entry(Role::w_value_down));
         }) == Status::bad_tensor);
@@ -363,7 +401,6 @@ TEST_CASE("D4: layouts") {
 }
 
 TEST_CASE("D5: reserved fields of an entry") {
-  CHECK(opened([](Edited& image) { image.tensor_entry(Role::w_up).stack = 1; }) == Status::bad_tensor);
   for (int i = 0; i < 2; ++i)
     CHECK(opened([i](Edited& image) { image.tensor_entry(Role::w_up).reserved[i] = 1; }) == Status::bad_tensor);
 }
@@ -373,6 +410,8 @@ TEST_CASE("D6: tensors stand behind each other to the end of their section") {
   CHECK(opened([](Edited& image) { image.tensor_entry(Role::w_up).offset64 += 1; }) == Status::bad_tensor);
   CHECK(opened([](Edited& image) { image.tensor_entry(Role::unembedding).offset64 = 0xFFFFFFFFu; }) ==
         Status::bad_tensor);
+  CHECK(opened([](Edited& image) { image.tensor_entry(Role::w_up).bytes64 += 1; }) == Status::bad_tensor);
+  CHECK(opened([](Edited& image) { image.tensor_entry(Role::ffn_gain).bytes64 -= 1; }) == Status::bad_tensor);
   const auto resize = [](int by) {
     return opened([by](Edited& image) {
       image.bytes.resize(image.bytes.size() + static_cast<std::size_t>(by));
@@ -384,6 +423,37 @@ TEST_CASE("D6: tensors stand behind each other to the end of their section") {
   CHECK(resize(1) == Status::bad_tensor);
   CHECK(resize(-1) == Status::bad_tensor);
   CHECK(resize(-64) == Status::bad_tensor);
+}
+
+TEST_CASE("D7: tensors that a reader may skip stand behind all others and within the section") {
+  // Two of them, 128 and 64 bytes long.
+  const auto with_optional = [](auto edit) {
+    std::vector<SectionBytes> parts = whole_parts();
+    std::vector<std::uint8_t>&directory = parts[1].second, &tensors = parts[4].second;
+    TensorEntry extra[2] = {};
+    extra[0].role = static_cast<Role>(0x80);
+    extra[0].type = static_cast<ElementType>(77);  // nobody looks at what is not understood
+    extra[0].offset64 = static_cast<std::uint32_t>(tensors.size() / 64);
+    extra[0].bytes64 = 2;
+    extra[1].role = static_cast<Role>(0xFF);
+    extra[1].offset64 = extra[0].offset64 + 2;
+    extra[1].bytes64 = 1;
+    edit(extra);
+    tensors.resize(tensors.size() + 192, 0x80);
+    const auto* bytes = reinterpret_cast<const std::uint8_t*>(extra);
+    directory.insert(directory.end(), bytes, bytes + sizeof extra);
+    return rebuilt(parts);
+  };
+  CHECK(with_optional([](TensorEntry*) {}) == Status::ok);
+  CHECK(with_optional([](TensorEntry* e) { e[0].role = static_cast<Role>(0x7F); }) == Status::bad_tensor);
+  CHECK(with_optional([](TensorEntry* e) { e[1].role = Role::w_query; }) == Status::bad_tensor);
+  CHECK(with_optional([](TensorEntry* e) { e[0].offset64 += 1; }) == Status::bad_tensor);
+  CHECK(with_optional([](TensorEntry* e) { e[1].offset64 -= 1; }) == Status::bad_tensor);
+  CHECK(with_optional([](TensorEntry* e) { e[0].bytes64 = 1; }) == Status::bad_tensor);
+  CHECK(with_optional([](TensorEntry* e) { e[1].bytes64 = 2; }) == Status::bad_tensor);
+  CHECK(with_optional([](TensorEntry* e) { e[1].bytes64 = 0; }) == Status::bad_tensor);
+  CHECK(with_optional([](TensorEntry* e) { e[1].bytes64 = 0xFFFFFFFFu; }) == Status::bad_tensor);
+  CHECK(with_optional([](TensorEntry* e) { e[0].bytes64 = e[1].bytes64 = 0x80000000u, e[1].offset64 = 0; }) == Status::bad_tensor);
 }
 
 TEST_CASE("1.4: gaps inside the tensor section are not looked at, but its CRC-32C covers them") {
@@ -497,4 +567,36 @@ TEST_CASE("V5: weights, found by verify") {
   CHECK(pair(0xFF, 0x7F) == Status::bad_value);  // an odd weight of 128
   CHECK(pair(0xFF, 0x80) == Status::ok);         // -127, and -1 borrows
   CHECK(pair(0x7F, 0x7F) == Status::ok);
+}
+
+TEST_CASE("V6: biases of scores; rotary phases may be anything") {
+  StackConfig alibi = config_with_everything();
+  alibi.position = Position::alibi;
+  alibi.rotary_dims = 0;
+  const auto slope = [&](std::int32_t x) {
+    return opened_of(alibi, [=](Edited& image) { reinterpret_cast<std::int32_t*>(image.tensor(Role::score_bias))[3] = x; });
+  };
+  CHECK(slope(-1) == Status::bad_value);
+  CHECK(slope(std::numeric_limits<std::int32_t>::min()) == Status::bad_value);
+  CHECK(slope(0) == Status::ok);
+  CHECK(slope(std::numeric_limits<std::int32_t>::max()) == Status::ok);
+  StackConfig relative = alibi;
+  relative.position = Position::relative;
+  relative.n_distances = 7;
+  const auto bias = [&](std::int32_t x) {
+    return opened_of(relative,
+                     [=](Edited& image) { reinterpret_cast<std::int32_t*>(image.tensor(Role::score_bias))[4 * 7 - 1] = x; });
+  };
+  for (const std::int32_t sign : {1, -1}) {
+    CHECK(bias(sign * kMaxScoreBias) == Status::ok);
+    CHECK(bias(sign * (kMaxScoreBias + 1)) == Status::bad_value);
+  }
+  CHECK(bias(std::numeric_limits<std::int32_t>::min()) == Status::bad_value);
+  // One bias per head is none of ALiBi's slopes.
+  relative.n_distances = 1;
+  CHECK(opened_of(relative, [](Edited& image) { reinterpret_cast<std::int32_t*>(image.tensor(Role::score_bias))[3] = -1; }) ==
+        Status::ok);
+  for (const std::uint32_t phase : {0u, 0xFFFFFFFFu})
+    CHECK(opened([=](Edited& image) { reinterpret_cast<std::uint32_t*>(image.tensor(Role::rotary_phases))[0] = phase; }) ==
+          Status::ok);
 }

@@ -170,6 +170,24 @@ def section_3_3():
     return [given("digest", {"tokens": np.array([1, 0]), "logits": floats(0.5, 2, -1, 3, 1, -0.0)}, digest, behind)]
 
 
+def section_3_4():
+    def row_digest(m, sequences, rows):
+        """`sequences`: how many rows each has."""
+        width, crc, at = len(rows) // int(sum(sequences)), 0, 0
+        for n in sequences:
+            for position in range(int(n)):
+                crc = (m or spec_text).digest_of(position, rows[at:at + width], crc)
+                at += width
+        return {"digest": f"{crc:08x}"}
+
+    right = 'crc32c(struct.pack("<i", token) + logits_bytes(logits), before)'
+    alone = Wrong("rows alone", right, "crc32c(logits_bytes(logits), before)", spec_text)
+    behind = Wrong("the position behind its row", right, 'crc32c(logits_bytes(logits) + struct.pack("<i", token), before)',
+                   spec_text)
+    return [given("row_digest", {"sequences": np.array([2, 1]), "rows": floats(0.5, 2, -1, 3, 1, -0.0)}, row_digest,
+                  alone, behind)]
+
+
 # Part 6.
 
 def traced(image, prompt):
@@ -254,5 +272,5 @@ def section_6_frames():
     return vectors
 
 
-SECTIONS = {"3.1": section_3_1, "3.2": section_3_2, "3.3": section_3_3, "6 tiny": section_6_tiny,
+SECTIONS = {"3.1": section_3_1, "3.2": section_3_2, "3.3": section_3_3, "3.4": section_3_4, "6 tiny": section_6_tiny,
             "6 small": section_6_small, "6 two": section_6_two, "6 frames": section_6_frames}

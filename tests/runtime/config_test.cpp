@@ -268,6 +268,7 @@ TEST_CASE("C13: length and output heads", "[config]") {
   deit.n_output_heads = 2;
   CHECK(check_stack(deit) == Status::ok);
   CHECK(accepted(deit, [](StackConfig& c) { c.n_output_heads = 3; }));
+  CHECK(accepted(deit, [](StackConfig& c) { c.n_output_heads = 7, c.n_class_vectors = 6; }));
   CHECK(refused(deit, [](StackConfig& c) { c.n_output_heads = 4; }));
   CHECK(refused(deit, [](StackConfig& c) { c.pooling = Pooling::mean; }));
   CHECK(refused(deit, [](StackConfig& c) { c.output = Output::vectors, c.n_outputs = 0; }));
@@ -300,6 +301,7 @@ TEST_CASE("C15: windows", "[config]") {
   windowed.local_rotary = 1;
   CHECK(check_stack(windowed) == Status::ok);
   CHECK(refused(windowed, [](StackConfig& c) { c.global_first = 3; }));
+  CHECK(accepted(windowed, [](StackConfig& c) { c.global_every = 2, c.global_first = 1; }));
   CHECK(refused(windowed, [](StackConfig& c) { c.global_every = 1, c.global_first = 0; }));
   CHECK(refused(windowed, [](StackConfig& c) { c.window = 0, c.local_rotary = 0; }));
   CHECK(refused(windowed, [](StackConfig& c) { c.global_every = 0; }));
@@ -336,8 +338,13 @@ TEST_CASE("C17: flags are of norms and attentions that there are", "[config]") {
   StackConfig beside = decoder();
   beside.sublayers = Sublayers::side_by_side;
   CHECK(!folds(beside, kFfnGainFolded));
+  // One norm, quantised once.
+  CHECK(refused(beside, [](StackConfig& c) { c.groups[static_cast<int>(Site::ffn_in)] = 32; }));
+  CHECK(refused(beside, [](StackConfig& c) { c.groups[0] = 64, c.groups[static_cast<int>(Site::ffn_in)] = 32; }));
+  CHECK(accepted(beside, [](StackConfig& c) { c.groups[0] = c.groups[static_cast<int>(Site::ffn_in)] = 32; }));
   beside.sublayers = Sublayers::side_by_side_two_norms;
   CHECK(folds(beside, kFfnGainFolded));
+  CHECK(accepted(beside, [](StackConfig& c) { c.groups[static_cast<int>(Site::ffn_in)] = 32; }));
   StackConfig endless = decoder();
   endless.final_norm = 0;
   CHECK(!folds(endless, kFinalGainFolded));

@@ -43,6 +43,35 @@ TEST_CASE("good images open and verify, in every layout, and every table reads t
   }
 }
 
+TEST_CASE("two stacks and a classifier open in every layout, with every tensor where the writer put it", "[model]") {
+  for (const ModelConfig& config : {two_stacks_config(), ModelConfig(classifier_config())}) {
+    for (int layout = 0; layout < kLayoutCount; ++layout) {
+      const ImageBytes image = random_image(config, static_cast<Layout>(layout), 91);
+      Model model;
+      REQUIRE(open(model, bytes(image), portable()) == Status::ok);
+      CHECK(verify(model, portable()) == Status::ok);
+      CHECK(model.config().n_stacks == config.n_stacks);
+      std::uint32_t index = 0;
+      for (std::uint32_t stack = 0; stack < config.n_stacks; ++stack) {
+        CHECK(std::memcmp(&model.config().stacks[stack], &config.stacks[stack], sizeof(StackConfig)) == 0);
+        for_each_slot(config.stacks[stack], [&](const TensorSlot& slot) {
+          const TensorEntry& e = model.entry(index++);
+          CHECK((e.role == slot.role && e.stack == stack && e.layer == slot.layer && e.rows == slot.rows));
+          CHECK(model.has(slot.role, stack));
+          CHECK(model.floats(slot.role, slot.layer, stack) == static_cast<const void*>(
+              model.section(SectionKind::tensors).data() + std::size_t{e.offset64} * 64));
+          if (slot.type == ElementType::s8) {
+            const Tensor t = model.tensor(slot.role, slot.layer, stack);
+            CHECK((t.rows == slot.rows && t.cols == slot.cols && t.group == slot.group && (t.bias != nullptr) == slot.bias));
+          }
+        });
+      }
+      CHECK(index == model.n_entries());
+      CHECK(!model.has(Role::cross_w_query, 0));
+    }
+  }
+}
+
 TEST_CASE("tensors are views of what was written", "[model]") {
   for (const NamedConfig& c : edge_configs()) {
     for (int layout = 0; layout < kLayoutCount; ++layout) {

@@ -42,32 +42,45 @@ quant::QuantizedMatrix random_matrix(Random& random, const TensorSlot& slot, flo
   return m;
 }
 
-quant::ImageBytes make_image(StackConfig config, Layout layout, std::uint64_t seed, Span<const std::uint8_t> tokenizer,
+quant::ImageBytes make_image(ModelConfig config, Layout layout, std::uint64_t seed, Span<const std::uint8_t> tokenizer,
                              Kind kind) {
   Random random(seed);
   const bool wild = kind.kind == Kind::wild;
   if (kind.kind) {
-    config.norm_epsilon = kind.magnitude(random);
-    config.attention_scale = kind.magnitude(random);
+    for (StackConfig& c : config.stacks) {
+      c.norm_epsilon = kind.magnitude(random);
+      c.attention_scale = kind.magnitude(random);
+      if (c.cross_attention) c.cross_scale = kind.magnitude(random);
+    }
   }
   quant::TensorSection tensors(config, layout);
   for (const golden::NumberedTensor& e : golden::numbered_tensors(config)) {
-    const TensorSlot slot = tensor_slot(config, e.role, e.layer);
+    const TensorSlot slot = tensors.slot(e.role, e.layer, e.stack);
     if (slot.type == ElementType::s8) {
-      const bool sharp = e.role == Role::w_query || e.role == Role::w_key;
-      tensors.put(e.role, e.layer, random_matrix(random, slot, sharp ? 2.0f : 1.0f, kind));
+      const bool sharp = is_per_layer(e.role) && (index_of(e.role) == index_of(Role::w_query) ||
+                                                   index_of(e.role) == index_of(Role::w_key));
+      tensors.put(e.role, e.layer, random_matrix(random, slot, sharp ? 2.0f : 1.0f, kind), e.stack);
     } else if (slot.type == ElementType::f32) {
       std::vector<float> gain;
       for (std::uint32_t i = 0; i < slot.cols; ++i)
         gain.push_back(kind.kind                             ? (random.below(2) ? -1.0f : 1.0f) * kind.magnitude(random)
                        : is_norm_bias(e.role)                  ? 0.25f * random.uniform()
                                                              : 1.0f + 0.5f * random.uniform());
-      tensors.put_floats(e.role, e.layer, gain.data());
+      tensors.put_floats(e.role, e.layer, gain.data(), e.stack);
     } else if (slot.type == ElementType::u32) {
       std::vector<std::uint32_t> phases;
       for (std::uint32_t i = 0; i < slot.cols; ++i)
         phases.push_back(wild ? static_cast<std::uint32_t>(random.next()) : i < 32 ? 683565276u >> i : 0);
-      tensors.put_phases(phases);
+      tensors.put_phases(phases, e.role, e.stack);
+    } else if (slot.type == ElementType::s32) {
+      // Slopes to 4 powers of two per position; biases to 16.
+      const bool slopes = config.stacks[e.stack].position == Position::alibi;
+      std::vector<std::int32_t> bias;
+      for (std::uint32_t i = 0; i < slot.rows * slot.cols; ++i)
+        bias.push_back(wild     ? random.between(slopes ? 0 : -kMaxScoreBias, kMaxScoreBias)
+                       : slopes ? random.between(0, 1 << 24)
+                                : random.between(-(1 << 14), 1 << 14));
+      tensors.put_score_bias(bias, e.stack);
     } else {
       std::vector<std::int16_t> values;
       std::vector<std::int8_t> exponents;
@@ -77,7 +90,7 @@ quant::ImageBytes make_image(StackConfig config, Layout layout, std::uint64_t se
         exponents.push_back(static_cast<std::int8_t>(wild        ? random.between(-39, 41)
                                                      : kind.kind ? (kind.exponent < 0 ? -39 : 41)
                                                                  : random.between(-3, 1)));
-      tensors.put_key_offset(e.layer, values, exponents);
+      tensors.put_key_offset(e.layer, values, exponents, e.role, e.stack);
     }
   }
   const quant::Metadata metadata = {{"name", kind.kind ? "strange" : "random"}};
@@ -156,6 +169,73 @@ StackConfig tiny_odd() {
 
 }  // namespace
 
+ModelConfig two_stacks_config() {
+  StackConfig source = llama_config(24, 40, 2, 4, 2, 8, 0, 40);
+  source.use = Use::encode;
+  source.mask = Mask::two_way;
+  source.input = Input::convolved;
+  source.d_input = 6;
+  source.second_convolution = 1;
+  source.strides[0] = 1;
+  source.strides[1] = 2;
+  source.norm = Norm::layer;
+  source.position = Position::relative;
+  source.rotary_dims = 0;
+  source.n_distances = 9;
+  source.output = Output::vectors;
+  source.tied_unembedding = 0;
+  source.gated = 0;
+  source.activation = Activation::gelu_erf;
+  source.n_class_vectors = 1;
+  source.input_norm = 1;
+  source.position_table = 1;
+  source.norm_placement = NormPlacement::after;
+  source.biases = kBiasQuery | kBiasValueDown | kBiasValueUp | kBiasFfnIn | kBiasDown | kBiasNorm | kBiasInput;
+
+  StackConfig main = llama_config(20, 36, 2, 4, 1, 8, 19, 60);
+  main.norm = Norm::layer;
+  main.norm_placement = NormPlacement::both;
+  main.query_key_norm = HeadNorm::layer;
+  main.cross_attention = 1;
+  main.d_source = source.d_model;
+  main.cross_scale = 0.25f;
+  main.window = 8;
+  main.global_every = 2;
+  main.global_first = 1;
+  main.local_rotary = 1;
+  main.flags = kKeyOffset | kCrossKeyOffset;
+  main.biases = kKnownBiases & ~(kBiasInput | kBiasDense);
+  main.groups[static_cast<int>(Site::source_in)] = 32;
+
+  ModelConfig m;
+  m.n_stacks = 2;
+  m.stacks[0] = source;
+  m.stacks[1] = main;
+  return m;
+}
+
+StackConfig classifier_config() {
+  StackConfig c = llama_config(20, 36, 2, 4, 2, 6, 23, 50);
+  c.use = Use::encode;
+  c.mask = Mask::two_way;
+  c.position = Position::alibi;
+  c.rotary_dims = 0;
+  c.n_token_types = 2;
+  c.n_class_vectors = 1;
+  c.embedding_scale = 4.0f;
+  c.value_map = ValueMap::undivided;
+  c.sublayers = Sublayers::side_by_side;
+  c.pooling = Pooling::first;
+  c.dense = 1;
+  c.d_dense = 12;
+  c.dense_activation = Activation::tanh;
+  c.dense_norm = 1;
+  c.n_outputs = 5;
+  c.tied_unembedding = 0;
+  c.biases = kBiasDense | kBiasUnembedding;
+  return c;
+}
+
 Span<const NamedConfig> edge_configs() {
   static const NamedConfig configs[] = {
       {"key offsets", plain_offset()},
@@ -171,16 +251,16 @@ Span<const NamedConfig> edge_configs() {
   return configs;
 }
 
-quant::ImageBytes random_image(const StackConfig& config, Layout layout, std::uint64_t seed,
+quant::ImageBytes random_image(const ModelConfig& config, Layout layout, std::uint64_t seed,
                                Span<const std::uint8_t> tokenizer) {
   return make_image(config, layout, seed, tokenizer, {});
 }
 
-quant::ImageBytes wild_image(const StackConfig& config, Layout layout, std::uint64_t seed) {
+quant::ImageBytes wild_image(const ModelConfig& config, Layout layout, std::uint64_t seed) {
   return make_image(config, layout, seed, {}, {Kind::wild, 0});
 }
 
-quant::ImageBytes extreme_image(const StackConfig& config, Layout layout, int exponent) {
+quant::ImageBytes extreme_image(const ModelConfig& config, Layout layout, int exponent) {
   return make_image(config, layout, 1, {}, {Kind::extreme, exponent});
 }
 

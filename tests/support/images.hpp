@@ -30,6 +30,12 @@ constexpr StackConfig stories_config() {
   return c;
 }
 
+// Two stacks with most kinds of tensors: frames
+// through convolutions to a two-way encoder with relative positions; a decoder with windows and norms on both sides.
+ModelConfig two_stacks_config();
+// One stack with most of the rest: tokens of two types behind a class vector, to a class by a dense layer.
+StackConfig classifier_config();
+
 struct NamedConfig {
   const char* name;
   StackConfig config;
@@ -39,14 +45,14 @@ struct NamedConfig {
 Span<const NamedConfig> edge_configs();
 
 // Weights over the whole int8 range, scales such that activations stay ordinary and attention is peaked.
-quant::ImageBytes random_image(const StackConfig& config, Layout layout, std::uint64_t seed,
+quant::ImageBytes random_image(const ModelConfig& config, Layout layout, std::uint64_t seed,
                                Span<const std::uint8_t> tokenizer = {});
 
 // The same model with every scale, gain and offset anywhere in its legal range.
-quant::ImageBytes wild_image(const StackConfig& config, Layout layout, std::uint64_t seed);
+quant::ImageBytes wild_image(const ModelConfig& config, Layout layout, std::uint64_t seed);
 
 // The same with everything at 2^exponent, -40 to 40: scales, gains, epsilon, the scale of the scores.
-quant::ImageBytes extreme_image(const StackConfig& config, Layout layout, int exponent);
+quant::ImageBytes extreme_image(const ModelConfig& config, Layout layout, int exponent);
 
 // stories260K from the test data, quantised here; empty (and counted as skipped) without them.
 const quant::ImageBytes& stories_image();

@@ -1,0 +1,603 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""`heed encode`, `translate`, `eval --pairs`, `plan` and `bench` on models that are no decoders.
+
+    stacks_test.py SOURCE_DIR HEED...           HEED: the program, behind its emulator if it needs one
+    stacks_test.py --quick SOURCE_DIR HEED...   for an emulator or a sanitizer: fewer broken files
+    stacks_test.py --data SOURCE_DIR HEED...    the trained models of $HEED_TEST_DATA (needs numpy)
+
+The models are those of tests/quant/described.json, whose outputs numpy gave; digests are computed here from what -o writes.
+"""
+import json
+import math
+import os
+import random
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import zlib
+
+failures = checks = 0
+LETTERS = "abcdefghijkl"  # token i is letter i
+
+
+def check(holds, what):
+    global failures, checks
+    checks += 1
+    if not holds:
+        failures += 1
+        print("FAILED: " + what, flush=True)
+
+
+def same(what, a, b):
+    check(a == b, f"{what}: {a!r} and {b!r}")
+
+
+class Heed:
+    def __init__(self, program):
+        self.program = program
+
+    def __call__(self, *arguments, status=0, stdin=b""):
+        done = subprocess.run([*self.program, *map(str, arguments)], input=stdin, capture_output=True, timeout=300)
+        if done.returncode != status:
+            check(False, f"heed {arguments}: status {done.returncode} instead of {status}: {done.stderr!r}")
+        return done
+
+    def json(self, *arguments, **more):
+        return json.loads(self(*arguments, "--json", **more).stdout)
+
+    def refuses(self, why, *arguments):
+        """Status 1, one line that says why, and no output."""
+        done = self(*arguments, status=1)
+        check(done.stderr.startswith(b"heed: ") and done.stderr.count(b"\n") == 1 and not done.stdout and why in done.stderr.decode(),
+              f"heed {arguments}: not one line with {why!r}: {done.stderr!r} {done.stdout[:80]!r}")
+
+
+# -- models ---------------------------------------------------------------------------------------------------------
+def weights(name, count):
+    """As make_described.py has them."""
+    state, numbers = zlib.crc32(name.encode()), []
+    for _ in range(count):
+        state = (state * 1664525 + 1013904223) % 2 ** 32
+        u = (state >> 8) / 2 ** 24 - 0.5
+        numbers.append(1.0 + u if name.endswith("_gain") else 2.0 * u)
+    return numbers
+
+
+class Models:
+    def __init__(self, heed, source_dir, folder):
+        self.heed, self.folder = heed, folder
+        with open(os.path.join(source_dir, "tests", "quant", "described.json"), encoding="utf-8") as file:
+            self.given = {m["description"]["name"]: m for m in json.load(file)["models"]}
+
+    def cases(self, name):
+        return self.given[name]["cases"]
+
+    def tensors(self, name):
+        return self.given[name]["tensors"]
+
+    def source(self, name, **more):
+        """The files of the float model; tokens are letters."""
+        model = self.given[name]
+        description = dict(model["description"], **more)
+        stacks = description["stacks"]
+        if stacks[-1].get("input", "tokens") == "tokens":
+            description.setdefault("tokenizer", "chars:" + LETTERS[:stacks[-1]["vocab_size"]])
+        if len(stacks) == 2 and stacks[0].get("input", "tokens") == "tokens":
+            description.setdefault("source_tokenizer", "chars:" + LETTERS[:stacks[0]["vocab_size"]])
+        header, data = {}, b""
+        for tensor, shape in model["tensors"].items():
+            part = struct.pack(f"<{math.prod(shape)}f", *weights(tensor, math.prod(shape)))
+            header[tensor] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(part)]}
+            data += part
+        text = json.dumps(header).encode()
+        at = os.path.join(self.folder, name)
+        with open(at + ".safetensors", "wb") as file:
+            file.write(struct.pack("<Q", len(text)) + text + data)
+        with open(at + ".json", "w", encoding="utf-8") as file:
+            json.dump(description, file)
+        return at + ".safetensors", at + ".json"
+
+    def image(self, name, **more):
+        tensors, description = self.source(name, **more)
+        image = os.path.join(self.folder, name + ".heed")
+        self.heed("quantize", tensors, "--description", description, "-o", image, "--value-map", "factors"
+                  if "undivided" not in json.dumps(self.given[name]["description"]) else "auto")
+        return image
+
+
+def text_of(tokens):
+    return "".join(LETTERS[t] for t in tokens)
+
+
+def write(folder, name, data):
+    path = os.path.join(folder, name)
+    with open(path, "wb") as file:
+        file.write(data)
+    return path
+
+
+def floats(numbers):
+    return struct.pack(f"<{len(numbers)}f", *numbers)
+
+
+def npy(shape, numbers, form="f", version=1, fortran=False, type_=None):
+    header = f"{{'descr': '{type_ or '<f' + str(struct.calcsize(form))}', 'fortran_order': {fortran}, 'shape': {shape}, }}"
+    header += " " * (63 - (len(header) + 10) % 64) + "\n"
+    length = struct.pack("<H" if version == 1 else "<I", len(header))
+    return b"\x93NUMPY" + bytes([version, 0]) + length + header.encode() + struct.pack(f"<{len(numbers)}{form}", *numbers)
+
+
+# -- numbers --------------------------------------------------------------------------------------------------------
+def crc32c(data, crc=0):
+    crc ^= 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def digest_of(sequences):
+    """SPEC.md 3.4; `sequences`: a list of rows for each."""
+    crc = 0
+    for rows in sequences:
+        for position, row in enumerate(rows):
+            crc = crc32c(struct.pack("<i", position) + floats(row), crc)
+    return f"{crc:08x}"
+
+
+def read_rows(path, width):
+    with open(path, "rb") as file:
+        data = file.read()
+    numbers = struct.unpack(f"<{len(data) // 4}f", data)
+    return [list(numbers[i:i + width]) for i in range(0, len(numbers), width)]
+
+
+def cosine(a, b):
+    return sum(x * y for x, y in zip(a, b)) / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+
+
+def softmax(row):
+    e = [math.exp(x - max(row)) for x in row]
+    return [x / sum(e) for x in e]
+
+
+def distance(a, b):
+    """Insertions, deletions and exchanges of letters."""
+    if not a or not b:
+        return len(a) + len(b)
+    if a[0] == b[0]:
+        return distance(a[1:], b[1:])
+    return 1 + min(distance(a[1:], b), distance(a, b[1:]), distance(a[1:], b[1:]))
+
+
+# Of rows of twelve numbers and weights that nobody trained; described.json says what float gives.
+LEAST_COSINE = 0.99
+
+
+# -- encode ---------------------------------------------------------------------------------------------------------
+def input_options(folder, given, prefix=""):
+    if "tokens" in given:
+        return [f"--{prefix}" if prefix else "-p", text_of(given["tokens"])]
+    option = f"--{prefix}-vectors" if prefix else "--vectors"
+    return [option, write(folder, f"input{prefix}.f32", floats(given["vectors"]))]
+
+
+def encode_case(models, image, name, case):
+    """Options of one case, and what came out of it, held against what numpy gave."""
+    heed, folder = models.heed, models.folder
+    options = [image, *input_options(folder, case["input"]), *(input_options(folder, case["source"], "source") if "source" in case else [])]
+    out = os.path.join(folder, "rows.f32")
+    answer = heed.json("encode", *options, "-o", out)
+    rows = read_rows(out, len(case["expected"][0]))
+    same(f"{name}: rows", len(rows), len(case["expected"]))
+    worst = min(cosine(a, b) for a, b in zip(rows, case["expected"]))
+    check(worst >= LEAST_COSINE, f"{name}: cosine {worst}")
+    same(f"{name}: digest", answer["digest"], digest_of([rows]))
+    return options, answer, rows
+
+
+def test_encode(models):
+    heed = models.heed
+    for name, kind in (("tagger", "classes"), ("embedding", "embedding"), ("two_heads", "class"), ("last", "class"),
+                       ("drawing", "vectors")):
+        image = models.image(name)
+        stack = models.given[name]["description"]["stacks"][-1]
+        for case in models.cases(name):
+            options, answer, rows = encode_case(models, image, name, case)
+            same(f"{name}: output", answer["output"], kind)
+            n = len(case["input"].get("tokens", [])) or len(case["input"]["vectors"]) // stack.get("d_input", stack["d_model"])
+            same(f"{name}: positions", answer["positions"], n + stack.get("n_class_vectors", 0))
+            if "tokens" in case["input"]:
+                same(f"{name}: tokens", answer["tokens"], case["input"]["tokens"])
+            for way in (["-t", 3], ["--chunk", 1], ["--chunk", 7], ["--isa", "portable"], ["--context", 14]):
+                same(f"{name} {way}: digest", heed.json("encode", *options, *way)["digest"], answer["digest"])
+            plan = heed.json("plan", image)
+            same(f"{name}: plan equals use", plan["arena_bytes"], answer["arena_bytes"])
+            shown = heed("encode", *options)
+            check(b"digest " + answer["digest"].encode() in shown.stderr, f"{name}: {shown.stderr!r}")
+            check_forms(name, kind, answer, rows, shown.stdout.decode().splitlines())
+
+
+def check_forms(name, kind, answer, rows, lines):
+    """JSON and text say what the rows are."""
+    close = [abs(a - b) < 1e-6 * max(1, abs(a)) for a, b in zip(answer.get("logits", answer.get("embedding", [])), rows[0])]
+    if kind in ("class", "embedding"):
+        check(close and all(close), f"{name}: numbers of --json")
+    if kind == "class":
+        p = softmax(rows[0])
+        order = sorted(range(len(p)), key=lambda i: -p[i])
+        same(f"{name}: class", answer["class"], order[0])
+        check(abs(answer["probability"] - p[order[0]]) < 1e-6, f"{name}: {answer['probability']} and {p}")
+        same(f"{name}: top", [c["class"] for c in answer["top"]], order[:5])
+        same(f"{name}: text", lines, [f"{p[i]:.4f}  {i}" for i in order[:5]])
+    elif kind == "classes":
+        for row, one, line in zip(rows, answer["rows"], lines):
+            best = max(range(len(row)), key=lambda i: row[i])
+            same(f"{name}: class of a position", one["class"], best)
+            same(f"{name}: its line", line.split("\t"), [str(one["position"]), one["piece"], str(best), f"{max(softmax(row)):.4f}"])
+        same(f"{name}: lines", len(lines), len(rows))
+    else:
+        same(f"{name}: text", [struct.pack("<f", float(x)) for line in lines for x in line.split()],
+             [struct.pack("<f", x) for row in rows for x in row])
+
+
+def test_many(models):
+    """--lines, --rows and arrays of sequences are the single ones, one behind the other."""
+    heed, folder = models.heed, models.folder
+    image, out = models.image("tagger"), os.path.join(folder, "rows.f32")
+    texts = ["abcab", "h", "iiiigfe"]
+    path = write(folder, "lines.txt", "\r\n".join(texts).encode() + b"\n")
+    singles = []
+    for text in texts:
+        heed("encode", image, "-p", text, "-o", out)
+        singles.append(read_rows(out, 5))
+    answer = heed.json("encode", image, "-f", path, "--lines", "-o", out)
+    same("--lines: rows", read_rows(out, 5), sum(singles, []))
+    same("--lines: digest", answer["digest"], digest_of(singles))
+    same("--lines: sequences", [len(s["rows"]) for s in answer["sequences"]], [5, 1, 7])
+    blocks = heed("encode", image, "-f", path, "--lines").stdout.decode().split("\n\n")
+    same("--lines: an empty line between", [b.count("\n") + 1 for b in blocks], [5, 1, 8])
+    same("one line is a list too", len(heed.json("encode", image, "-p", "abc", "--lines")["sequences"]), 1)
+    heed.refuses("line 2: there is nothing in it", "encode", image, "-f", write(folder, "hole.txt", b"ab\n\nab\n"), "--lines", "-o", out)
+
+    image = models.image("last")
+    numbers = [round(math.sin(i), 3) for i in range(3 * 4 * 12)]
+    array = write(folder, "array.npy", npy((3, 4, 12), numbers))
+    of_array = heed.json("encode", image, "--vectors", array, "-o", out)
+    rows = read_rows(out, 4)
+    same("an array of sequences: digest", of_array["digest"], digest_of([[row] for row in rows]))
+    raw = write(folder, "array.f32", floats(numbers))
+    same("--rows 4", heed.json("encode", image, "--vectors", raw, "--rows", 4)["digest"], of_array["digest"])
+    flat = write(folder, "flat.npy", npy((12, 12), numbers))
+    same("--rows 4 of .npy", heed.json("encode", image, "--vectors", flat, "--rows", 4)["digest"], of_array["digest"])
+    same("the last may be shorter", [s["positions"] for s in heed.json("encode", image, "--vectors", raw, "--rows", 5)["sequences"]], [5, 5, 2])
+    top = heed("encode", image, "--vectors", raw, "--rows", 4, "--top", 2).stdout.decode().splitlines()
+    same("a line each", [len(line.split("\t")) for line in top], [5, 5, 5])
+
+
+def test_names(models):
+    heed = models.heed
+    names = ["yes", "no or so", "perhaps", "nie – niemals"]
+    image = models.image("two_heads", classes=names)
+    options = ["encode", image, *input_options(models.folder, models.cases("two_heads")[0]["input"])]
+    answer = heed.json(*options, "--top", 4)
+    check({c["label"] for c in answer["top"]} == set(names), f"labels: {answer}")
+    same("label", answer["label"], names[answer["class"]])
+    same("as shown", heed(*options, "--top", 1).stdout.decode()[8:], answer["label"] + "\n")
+    for wrong in (names[:3], [*names, "more"]):
+        heed("quantize", *models.source("two_heads", classes=wrong)[:1], "--description", models.source("two_heads", classes=wrong)[1],
+             "-o", image, status=1)
+
+
+# -- vectors from files ---------------------------------------------------------------------------------------------
+def test_vector_files(models, quick):
+    heed, folder = models.heed, models.folder
+    image = models.image("two_heads")
+    numbers = [round(math.cos(i), 3) for i in range(4 * 5)]
+    as_floats = list(struct.unpack("<20f", floats(numbers)))
+    wanted = heed.json("encode", image, "--vectors", write(folder, "v.f32", floats(numbers)))["digest"]
+    for version in (1, 2, 3):
+        same(f"version {version}", heed.json("encode", image, "--vectors", write(folder, "v.npy", npy((4, 5), numbers, version=version)))["digest"], wanted)
+    same("float64", heed.json("encode", image, "--vectors", write(folder, "v.npy", npy((4, 5), as_floats, "d")))["digest"], wanted)
+    other_order = b"{\"shape\":(4,5),\"fortran_order\":False,\"descr\":\"<f4\"}\n"
+    strange = b"\x93NUMPY\x01\0" + struct.pack("<H", len(other_order)) + other_order + floats(numbers)
+    same("keys in another order", heed.json("encode", image, "--vectors", write(folder, "v.npy", strange))["digest"], wanted)
+
+    good = npy((4, 5), numbers)
+    for why, data in (("of type >f4", npy((4, 5), numbers, type_=">f4")), ("of type <i4", npy((4, 5), numbers, type_="<i4")),
+                      ("Fortran", npy((4, 5), numbers, fortran=True)), ("[5, 4]", npy((5, 4), numbers)), ("[20]", npy("(20,)", numbers)),
+                      ("[2, 2, 4]", npy((2, 2, 4), numbers)), ("80 bytes", npy((5, 5), numbers)), ("80 bytes", npy((3, 5), numbers)),
+                      ("80 bytes", npy((2 ** 40, 2 ** 40, 5), numbers)), ("no header", npy((2 ** 60, 5), numbers)),
+                      ("no header", npy((1, 1, 4, 5), numbers)), ("no header", npy("(4, 5", numbers)),
+                      ("no header", good[:8] + b"\xff\xff" + good[10:]), ("no header", good[:6] + b"\4\0" + good[8:]), ("no header", good[:9]),
+                      ("no whole number", floats(numbers)[:-1]), ("no whole number", b"\x93NUMP"),
+                      ("number 3 of row 2", npy((4, 5), numbers[:13] + [math.inf] + numbers[14:])),
+                      ("number 0 of row 0", npy((4, 5), [math.nan] + numbers[1:])),
+                      ("number 4 of row 3", npy((4, 5), numbers[:19] + [1e300], "d")),
+                      ("too many", floats([0.0] * 5 * 100)), ("17 positions, the context has 16", floats([0.0] * 5 * 15)),
+                      ("no row", npy((0, 5), []))):
+        heed.refuses(why, "encode", image, "--vectors", write(folder, "bad.npy", data))
+    heed.refuses("an array of sequences", "encode", image, "--vectors", write(folder, "v.npy", npy((1, 4, 5), numbers)), "--rows", 2)
+    heed.refuses("nothing.npy", "encode", image, "--vectors", os.path.join(folder, "nothing.npy"))
+    heed.refuses("not a file", "encode", image, "--vectors", "/dev/zero")
+    # Whatever stands in the file, it is read or refused in one line.
+    drawn = random.Random(1)
+    for i in range(20 if quick else 300):
+        data = bytearray(npy((4, 5), numbers, drawn.choice("fd"), drawn.choice((1, 2, 3))))
+        for _ in range(drawn.randint(1, 4)):
+            data[drawn.randrange(100)] = drawn.choice((drawn.randrange(256), ord(drawn.choice("(){}',:0123456789"))))
+        data = data[:drawn.randint(1, len(data))] if drawn.random() < 0.3 else data
+        done = subprocess.run([*heed.program, "encode", image, "--vectors", write(folder, "broken.npy", data)], capture_output=True, timeout=60)
+        check(done.returncode == 0 or (done.returncode == 1 and done.stderr.count(b"\n") == 1),
+              f"broken file {i}: status {done.returncode}: {done.stderr!r}")
+
+
+# -- translate ------------------------------------------------------------------------------------------------------
+# With these the models of test_translate and test_pairs write texts that end at once, later, and never.
+BEGIN, ENDING, SUPPRESSED = 0, 1, {4, 6, 8}
+GENERATION = {"first": [BEGIN], "endings": [ENDING], "suppressed": sorted(SUPPRESSED)}
+
+
+def test_translate(models):
+    heed, folder = models.heed, models.folder
+    image = models.image("original", generation=GENERATION)
+    sources = ["abc", "g", "fedcba", "aaaa", "cab"]
+    way = ["translate", image, "--temp", 0.2, "--seed", 4]
+    singles = [heed.json(*way, "-p", text) for text in sources]
+    for text, answer in zip(sources, singles):
+        same("source tokens", answer["source_tokens"], [LETTERS.index(c) for c in text])
+        tokens = answer["tokens"]
+        check(not SUPPRESSED & set(tokens), f"a suppressed token: {tokens}")
+        same("text of the tokens", answer["text"], text_of(t for t in tokens if t != ENDING))
+        check((tokens[-1] == ENDING) == (answer["end"] == "end_of_text") and ENDING not in tokens[:-1], f"its ending: {answer}")
+        check(answer["end"] == "end_of_text" or len(tokens) == 16, f"to the end of the context: {answer}")
+        same("as shown", heed(*way, "-p", text).stdout.decode(), answer["text"] + "\n")
+        for more in (["-t", 3], ["--chunk", 1], ["--chunk", 5], ["--isa", "portable"], ["--source-context", 7]):
+            same(f"{more}", heed.json(*way, "-p", text, *more)["digest"], answer["digest"])
+    check(any(a["end"] == "end_of_text" for a in singles) and len({a["text"] for a in singles}) > 2, f"texts of every kind: {singles}")
+    same("plan equals use", heed.json("plan", image)["arena_bytes"], singles[0]["arena_bytes"])
+    same("plan equals use, less room", heed.json("plan", image, "--context", 9, "--source-context", 7)["arena_bytes"],
+         heed.json(*way, "-p", "abc", "--context", 9, "--source-context", 7)["arena_bytes"])
+
+    path = write(folder, "sources.txt", "\n".join([*sources[:2], "", *sources[2:]]).encode() + b"\n")
+    texts = [a["text"] for a in singles]
+    same("--lines", heed(*way, "-f", path, "--lines").stdout.decode().split("\n"), [*texts[:2], "", *texts[2:], ""])
+    many = heed.json(*way, "-f", path, "--lines")
+    same("--lines --json", [line["text"] for line in many["lines"]], [*texts[:2], "", *texts[2:]])
+    same("--lines from standard input", heed(*way, "--lines", stdin=b"abc\ng\n").stdout.decode(), f"{texts[0]}\n{texts[1]}\n")
+    begun = heed.json(*way, "-p", "abc", "--begin", "hi", "-n", 3)
+    check(begun["text"].startswith("hi") and len(begun["tokens"]) <= 3, f"--begin: {begun}")
+    first = heed.json("translate", image, "-p", "abc", "-n", 1)["tokens"]
+    same("--begin is a beginning that the model may have written",
+         heed.json("translate", image, "-p", "abc", "--begin", text_of(first), "-n", 2)["tokens"][:2],
+         heed.json("translate", image, "-p", "abc", "-n", 3)["tokens"][1:])
+    heed.refuses("line 3: the vocabulary has no token for 'x'", "translate", image, "--json", "--lines", "-f", write(folder, "x.txt", b"a\n\naxa\n"))
+    heed.refuses("nothing to read", "translate", image, "-p", "")
+    heed.refuses("17 positions, the context has 16", "translate", image, "-p", "a" * 17)
+    heed.refuses("not vectors", "translate", image, "--vectors", path)
+
+    image = models.image("whisper", generation={"first": [1], "endings": [2]})
+    case = models.cases("whisper")[0]
+    answer = heed.json("translate", image, *input_options(folder, case["source"]), "-n", 9)
+    same("frames, of which every other has a position", answer["source_positions"], (len(case["source"]["vectors"]) // 5 - 1) // 2 + 1)
+    raw = write(folder, "frames.f32", floats(case["source"]["vectors"]))
+    same("sequences of vectors", [line["tokens"] for line in heed.json("translate", image, "--vectors", raw, "-n", 9, "--rows", 13)["lines"]],
+         [answer["tokens"]])
+    heed.refuses("--vectors FILE gives them", "translate", image, "-p", "abc")
+
+
+# -- eval -----------------------------------------------------------------------------------------------------------
+def test_pairs(models):
+    heed, folder = models.heed, models.folder
+    case = models.cases("original")[0]
+    tokens = case["input"]["tokens"]
+    ending = 4
+    image = models.image("original", generation={"first": tokens[:1], "endings": [ending]})
+    tensors, description = models.source("original", generation={"first": tokens[:1], "endings": [ending]})
+    source, target = text_of(case["source"]["tokens"]), text_of(tokens[1:])
+    way = ["eval", image, "--pairs", write(folder, "pairs.tsv", f"{source}\t{target}\n".encode())]
+    answer = heed.json(*way, "--reference", tensors, "--description", description)
+    # The loss of the float model, from the outputs that numpy gave.
+    nats = [-math.log(softmax(row)[token]) for row, token in zip(case["expected"], [*tokens[1:], ending])]
+    same("tokens", answer["tokens"], len(tokens))
+    float_loss = answer["reference_nats_per_token"]
+    check(abs(float_loss - sum(nats) / len(nats)) < 1e-5, f"float loss {float_loss}, numpy {sum(nats) / len(nats)}")
+    check(abs(answer["nats_per_token"] - float_loss) < 0.1 and 0 <= answer["kl"] < 0.05, f"{answer}")
+    for more in (["--score-rows", 1], ["--score-rows", 3], ["--score-rows", 64], ["-t", 3], ["--isa", "portable"], ["--chunk", 3]):
+        other = heed.json(*way, *more)
+        same(f"eval {more}", (other["digest"], other["nats_per_token"]), (answer["digest"], answer["nats_per_token"]))
+
+    # What the model writes itself is exact; anything else is as far from it as Levenshtein says.
+    image = models.image("original", generation=GENERATION)
+    sources = ["g", "aaaa", "aaab", "aaa"]
+    answers = [heed.json("translate", image, "-p", text) for text in sources]
+    check(all(a["end"] == "end_of_text" for a in answers), f"texts that end: {answers}")
+    written = [a["text"] for a in answers]
+    check("" in written and max(map(len, written)) > 5, f"a text that ends at once, and a long one: {written}")
+    pairs = write(folder, "pairs.tsv", "\r\n".join(f"{s}\t{t}" for s, t in zip(sources, written)).encode())
+    answer = heed.json("eval", image, pairs, "--pairs")
+    same("all exact", (answer["pairs"], answer["exact"], answer["character_error"]), (4, 4, 0))
+    drawn = random.Random(2)
+    others = ["".join(drawn.choice("bcdd") for _ in range(drawn.randint(1, 12))) for _ in range(40)]
+    chosen = [drawn.randrange(4) for _ in others]
+    pairs = write(folder, "pairs.tsv", "".join(f"{sources[i]}\t{t}\n" for i, t in zip(chosen, others)).encode())
+    answer = heed.json("eval", image, pairs, "--pairs")
+    same("exact", answer["exact"], sum(written[i] == t for i, t in zip(chosen, others)))
+    same("characters wrong", answer["character_error"],
+         sum(distance(written[i], t) for i, t in zip(chosen, others)) / sum(map(len, others)))
+    left = write(folder, "pairs.tsv", f"g\txyz\n\ng\t{written[0]}\n{'a' * 17}\tab\n".encode())
+    done = heed("eval", image, left, "--pairs", "--json")
+    same("left out", [json.loads(done.stdout)[k] for k in ("pairs", "left_out", "exact")], [1, 2, 1])
+    check(b"2 pairs of " in done.stderr and b"line 1: the vocabulary has no token for 'x'" in done.stderr, f"{done.stderr!r}")
+    heed.refuses("line 2: a pair is a source, a tab and a text", "eval", image, write(folder, "bad.tsv", b"abc\tab\nabc ab\n"), "--pairs")
+    heed.refuses("no pair in it", "eval", image, write(folder, "bad.tsv", b"xyz\tab\n"), "--pairs")
+    same("--max-pairs", heed.json("eval", image, write(folder, "pairs.tsv", b"abc\tab\ng\tab\n"), "--pairs", "--max-pairs", 1)["pairs"], 1)
+    tensors, description = models.source("tagger")
+    heed.refuses("it has 1 stack", "eval", image, left, "--pairs", "--reference", tensors, "--description", description)
+
+
+# -- plan and bench -------------------------------------------------------------------------------------------------
+def test_plan(models):
+    heed = models.heed
+    image = models.image("bert")
+    plan = heed.json("plan", image, "--target", "cortex-m4")
+    same("parameters of every tensor", plan["parameters"], sum(math.prod(s) for s in models.tensors("bert").values()))
+    stack = models.given["bert"]["description"]["stacks"][0]
+    d, ff, layers = stack["d_model"], stack["d_ff"], stack["n_layers"]
+    same("multiply-adds of a position", plan["macs_per_position"], layers * (4 * d * d + 2 * d * ff))
+    same("and behind pooling", plan["macs_behind_pooling"], stack["d_dense"] * d + 3 * stack["d_dense"])
+    same("both ways", plan["attention_macs_full_context"], layers * 2 * d * 16 * 16)
+    check("instructions" not in plan, "instructions of an encoder are promised")
+    check(b"no number of instructions is promised" in heed("plan", image, "--target", "cortex-m4").stdout, "why is not said")
+    window = models.given["decoder_windows"]["description"]["stacks"][0]
+    plan = heed.json("plan", models.image("decoder_windows"), "--target", "cortex-m4")
+    per_key = 2 * window["n_layers"] // 2 * window["d_model"]
+    same("windows", (plan["attention_macs_per_token_and_key"], plan["window_macs_per_token_and_key"]), (per_key, per_key))
+    same("of a text", plan["attention_macs_full_context"], per_key * (16 * 17 // 2) + per_key * (1 + 2 + 3 * 14))
+    same("of its last token", plan["attention_macs_last_token"], per_key * 16 + per_key * 3)
+    check("instructions" not in plan, "instructions of windows are promised")
+
+    image = models.image("original", generation=GENERATION)
+    plan = heed.json("plan", image)
+    tables = 2 * 16 * 12  # sinusoids are no tensors of the source
+    same("parameters of two stacks", plan["parameters"], tables + sum(math.prod(s) for s in models.tensors("original").values()))
+    same("stacks", len(plan["stacks"]), 2)
+    same("of the source", plan["stacks"][1]["macs_per_source_position"], 2 * 2 * 12 * 12)
+    for slice_ in plan["memory_map"]:
+        check(slice_["offset"] + slice_["bytes"] <= plan["arena_bytes"], f"beyond the arena: {slice_}")
+    for stack in (0, 1):
+        names = [s["name"] for s in plan["memory_map"] if s.get("stack") == stack]
+        check("cross_cache" in names and "kv_cache" in names and ("sequence" in names) == (stack == 0), f"{names}")
+    heed.refuses("source context of 16", "plan", image, "--source-context", 17)
+    heed.refuses("one stack and no source", "plan", models.image("tagger"), "--source-context", 3)
+
+    bench = heed.json("bench", image, "--source", "4,9", "-p", 8, "-n", 4, "--isa", "portable")
+    same("rows", [(r["phase"], r["tokens"]) for r in bench["rows"]], [("source", 4), ("source", 9), ("prefill", 8), ("decode", 4)])
+    check(all(bench[k] > 0 for k in ("source_positions_per_s", "prefill_tokens_per_s", "decode_tokens_per_s")), f"{bench}")
+    bench = heed.json("bench", models.image("two_heads"), "-p", 9, "--isa", "portable")
+    same("rows of an encoder", [(r["phase"], r["tokens"]) for r in bench["rows"]], [("encode", 9)])
+    heed.refuses("no source", "bench", models.image("tagger"), "--source", 3)
+    heed.refuses("16 positions", "bench", image, "--source", 17)
+
+
+# -- the wrong command ----------------------------------------------------------------------------------------------
+def test_kinds(models):
+    heed, folder = models.heed, models.folder
+    decoder, encoder = models.image("decoder"), models.image("tagger")
+    translator = models.image("original", generation=GENERATION)
+    heed.refuses("`heed run` runs it", "translate", decoder, "-p", "a")
+    heed.refuses("`heed run` runs it", "encode", decoder, "-p", "a")
+    heed.refuses("`heed encode` runs it", "run", encoder, "-p", "a")
+    heed.refuses("`heed encode` runs it", "translate", encoder, "-p", "a")
+    heed.refuses("`heed translate` runs it", "run", translator, "-p", "a")
+    heed.refuses("`heed translate` runs it", "encode", translator, "-p", "a")
+    text = write(folder, "text.txt", b"abc")
+    heed.refuses("`heed encode` runs it", "eval", encoder, text)
+    heed.refuses("--pairs takes", "eval", translator, text)
+    heed.refuses("without --pairs", "eval", decoder, text, "--pairs")
+    heed.refuses("no source beside", "encode", encoder, "-p", "a", "--source", "a")
+    heed.refuses("--source or --source-vectors", "encode", models.image("drawing"), "--vectors", write(folder, "v.f32", floats([0.0] * 6)))
+    heed.refuses("no token for 'x' (U+0078) at byte 1", "encode", encoder, "-p", "axa")
+    heed.refuses("nothing to read", "encode", encoder, "-p", "")
+    heed.refuses("context of 16", "encode", encoder, "-p", "a", "--context", 17)
+    heed.refuses("no/such/folder", "encode", encoder, "-p", "a", "-o", "no/such/folder/rows.f32")
+    for wrong in (["encode", encoder, "--rows", "3"], ["encode", encoder, "--top", "0"], ["encode", encoder, "-p", "a", "-f", text],
+                  ["translate", translator, "--temp", "nan"], ["translate", translator, "--rows", "x"], ["eval", decoder, text, "--max-pairs", "2"],
+                  ["eval", decoder, text, "--score-rows", "0"]):
+        heed(*wrong, status=2)
+
+
+# -- a decoder with a generation section ----------------------------------------------------------------------------
+def test_decoder(models):
+    heed = models.heed
+    plain = models.image("decoder")
+    heed.refuses("no beginning-of-text token", "run", plain, "-p", "")
+    image = models.image("decoder", generation={"first": [7, 8], "endings": [2], "suppressed": [0, 1, 3]})
+    answer = heed.json("run", image, "-p", "c", "--temp", 2, "--seed", 5)
+    same("first tokens", answer["prompt_tokens"], [7, 8, 2])
+    check(not {0, 1, 3} & set(answer["tokens"]), f"a suppressed token: {answer}")
+    same("they are no text", answer["text"], text_of([2] + [t for t in answer["tokens"] if t != 2]))
+    check(answer["tokens"].count(2) == (answer["end"] == "end_of_text"), f"its ending: {answer}")
+    on = heed.json("run", image, "-p", "c", "--temp", 2, "--seed", 5, "--ignore-eos")
+    check(len(on["tokens"]) == 14 and on["tokens"][:len(answer["tokens"])] == answer["tokens"], f"--ignore-eos goes on: {on}")
+    # Scoring is stepping: the same loss however many positions are unembedded together.
+    text = write(models.folder, "text.txt", b"abcdefghihgfedcb")
+    losses = {heed.json("eval", image, text, "--chunk-bytes", 9, "--score-rows", n)["digest"] for n in (1, 2, 5, 16, 100)}
+    same("--score-rows", len(losses), 1)
+    same("predicted tokens", heed.json("eval", image, text, "--chunk-bytes", 8)["tokens"], 16)
+
+
+# -- the trained models ---------------------------------------------------------------------------------------------
+def test_data(heed, source_dir, folder, data):
+    import numpy
+    reference = os.path.join(source_dir, "tests", "reference")
+    for name, script in (("transliteration", "transliteration.py"), ("kwt1", "kwt1.py")):
+        out = os.path.join(folder, name)
+        subprocess.run([sys.executable, os.path.join(reference, script), os.path.join(data, name), out], check=True, stdout=subprocess.DEVNULL)
+        heed("quantize", out + "/weights.safetensors", "--description", out + "/model.json", "-o", out + ".heed")
+
+    image = os.path.join(folder, "transliteration.heed")
+    for word, expected in (("آتزمون", "atzmon"), ("آزا", "azza")):
+        same(word, heed("translate", image, "-p", word).stdout.decode(), expected + "\n")
+    same("a forced beginning", heed("translate", image, "-p", "آتزمون", "--begin", "ats").stdout.decode(), "atsumon\n")
+    with open(os.path.join(data, "transliteration", "ar2en-test.txt"), encoding="utf-8") as file:
+        pairs = [line.lower() for line in file]
+    path = write(folder, "pairs.tsv", "".join(pairs).encode())
+    source = os.path.join(folder, "transliteration")
+    answer = heed.json("eval", image, path, "--pairs", "--reference", source + "/weights.safetensors", "--description", source + "/model.json")
+    same("pairs; one has a letter that the source does not know", (answer["pairs"], answer["left_out"]), (1589, 1))
+    same("exact in float, as stated", answer["reference_exact"], 351)
+    check(answer["exact"] >= 340 and answer["character_error"] < 0.235, f"int8: {answer}")
+    check(answer["same_texts"] >= 1500 and answer["kl"] < 0.001 and answer["top1_agreement"] > 0.99, f"int8 and float: {answer}")
+    words = write(folder, "words.txt", "".join(p.split("\t")[0] + "\n" for p in pairs[:200]).encode())
+    digest = heed.json("translate", image, "-f", words, "--lines")["digest"]
+    for way in (["--isa", "portable"], ["--chunk", 1], ["-t", 2]):
+        same(f"{way}", heed.json("translate", image, "-f", words, "--lines", *way)["digest"], digest)
+
+    image = os.path.join(folder, "kwt1.heed")
+    clips = numpy.load(os.path.join(data, "kwt1", "clips96.npz"))
+    path = os.path.join(folder, "clips.npy")
+    numpy.save(path, clips["features"].astype("<f4"))
+    answer = heed.json("encode", image, "--vectors", path)
+    classes = [s["class"] for s in answer["sequences"]]
+    same("classes, as in float", classes, clips["logits"].argmax(axis=1).tolist())
+    same("words right", sum(int(a == b) for a, b in zip(classes, clips["label"])), 90)
+    logits = numpy.array([s["logits"] for s in answer["sequences"]])
+    worst = min(cosine(a, b) for a, b in zip(logits.tolist(), clips["logits"].tolist()))
+    check(worst > 0.995, f"cosine {worst}")
+    numpy.save(path, clips["features"][92].astype("<f8"))
+    same("a clip of float64", heed("encode", image, "--vectors", path, "--top", 1).stdout.decode().split()[1], "go")
+
+
+def main():
+    arguments = [a for a in sys.argv[1:] if a not in ("--quick", "--data")]
+    quick = "--quick" in sys.argv[1:]
+    source_dir, *program = arguments
+    heed, folder = Heed(program), tempfile.mkdtemp()
+    try:
+        if "--data" in sys.argv[1:]:
+            data = os.environ.get("HEED_TEST_DATA", "")
+            if not os.path.exists(os.path.join(data, "kwt1", "kwt1.npz")):
+                print("skipped: kwt1/kwt1.npz needs HEED_TEST_DATA")
+                sys.exit(1 if os.environ.get("HEED_REQUIRE_DATA") == "1" else 0)
+            test_data(heed, source_dir, folder, data)
+        else:
+            models = Models(heed, source_dir, folder)
+            for test, *more in ((test_encode,), (test_many,), (test_names,), (test_vector_files, quick), (test_translate,),
+                                (test_pairs,), (test_plan,), (test_kinds,), (test_decoder,)):
+                try:
+                    test(models, *more)
+                except (KeyError, ValueError, OSError, IndexError, subprocess.TimeoutExpired) as error:
+                    check(False, f"{test.__name__}: {error!r}")
+    finally:
+        shutil.rmtree(folder)
+    print(f"{checks} checks, {failures} failed")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
