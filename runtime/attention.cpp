@@ -32,9 +32,9 @@ struct QuerySlice {
 };
 
 // Whether several KV heads are taken through each step together. A board whose kernels are long takes them one by one, which
-// is less code.
+// is less code, unless it asks for more speed.
 #if defined(HEED_SINGLE_TABLE) && !defined(HEED_SHORT_KERNELS)
-constexpr bool kHeadsTogether = false;
+constexpr bool kHeadsTogether = kBuiltFeatures.unrolled;
 #else
 constexpr bool kHeadsTogether = true;
 #endif
