@@ -6,18 +6,15 @@
 #include <cstring>
 #include <filesystem>
 
+#include "quant/calibration_inputs.hpp"
 #include "quant/image_v1.hpp"
 #include "quant/readers/characters.hpp"
 #include "quant/readers/description.hpp"
 #include "quant/readers/huggingface.hpp"
 #include "quant/readers/llama2c.hpp"
-#include "quant/readers/llama2c_tokenizer.hpp"
-#include "quant/readers/safetensors.hpp"
 #include "quant/recognise.hpp"
-#include "quant/tokenizer_tables.hpp"
+#include "quant/tokenizers.hpp"
 #include "quant/value_map.hpp"
-#include "runtime/numerics.hpp"
-#include "runtime/tokenizer.hpp"
 
 namespace heed::quant {
 namespace {
@@ -57,53 +54,6 @@ Error set_context(StackConfig& config, std::uint32_t context) {
                  std::to_string(config.max_seq));
   if (context) config.max_seq = context;
   return {};
-}
-
-Error read_vocabulary(Vocabulary& vocabulary, const std::string& tokenizer, std::uint32_t vocab_size) {
-  if (is_character_vocabulary(tokenizer)) return read_characters(vocabulary, tokenizer, vocab_size);
-  SourceFile file;
-  if (Error error = file.open(tokenizer)) return error;
-  if (Error error = misplaced(file.bytes(), Wanted::vocabulary)) return error.about(tokenizer);
-  const std::string refused = read_llama2c_tokenizer(vocabulary, file.bytes(), vocab_size);
-  return refused.empty() ? Error() : Error(tokenizer + ": " + refused);
-}
-
-Error build_tokenizer(std::vector<std::uint8_t>& section, Vocabulary& vocabulary, const std::string& path,
-                      std::uint32_t vocab_size) {
-  if (Error error = read_vocabulary(vocabulary, path, vocab_size)) return error;
-  if (const std::string refused = build_tokenizer_section(section, vocabulary); !refused.empty())
-    return Error(path + ": " + refused);
-  Tokenizer tokenizer;
-  const Status status = open(tokenizer, {section.data(), section.size()}, vocab_size);
-  return status == Status::ok ? Error() : Error(path + ": " + to_string(status));
-}
-
-// The tokenizers of both stacks; an empty section where there is none. Where only the source reads tokens, `tokenizer` is
-// for those.
-struct Tokenizers {
-  std::vector<std::uint8_t> main, source;
-};
-
-Error build_tokenizers(Tokenizers& sections, FloatModel& model, const std::string& tokenizer,
-                       const std::string& source_tokenizer) {
-  const StackConfig &main = model.config.main(), &source = model.config.source();
-  const bool source_reads = model.config.n_stacks == 2 && source.input == Input::tokens;
-  const bool main_reads = main.input == Input::tokens;
-  if (!source_tokenizer.empty() && !source_reads) return Error(source_tokenizer + ": the model has no source of tokens");
-  if (!tokenizer.empty() && !main_reads && !source_reads) return Error(tokenizer + ": the model reads no tokens");
-  Vocabulary vocabulary;
-  if (main_reads && !tokenizer.empty()) {
-    if (Error error = build_tokenizer(sections.main, vocabulary, tokenizer, main.vocab_size)) return error;
-    static_assert(kNoSourceToken == static_cast<std::uint32_t>(kNoToken));
-    if (model.generation.first.empty()) model.bos = static_cast<std::uint32_t>(vocabulary.bos);
-    if (model.generation.endings.empty()) model.eos = static_cast<std::uint32_t>(vocabulary.eos);
-    if (source_reads && source_tokenizer.empty() && source.vocab_size != main.vocab_size)
-      return Error("the source has " + std::to_string(source.vocab_size) + " tokens and the text behind it " +
-                   std::to_string(main.vocab_size) + ", so it needs a tokenizer of its own (source_tokenizer)");
-  }
-  const std::string& of_source = source_tokenizer.empty() && !main_reads ? tokenizer : source_tokenizer;
-  if (!source_reads || of_source.empty()) return {};
-  return build_tokenizer(sections.source, vocabulary, of_source, source.vocab_size);
 }
 
 // Section 8 of an image (SPEC.md 1.6); empty where BOS and EOS say it all.
@@ -352,46 +302,6 @@ Error choose_value_map(FloatModel& model, std::uint32_t stack, ValueMapChoice ch
                             : "factors: " + counted(cost.factors) + ", undivided " + std::to_string(cost.undivided));
   if (choice != ValueMapChoice::cheaper) lines.back() += "; as asked for";
   if (undivided) make_undivided(model, stack);
-  return {};
-}
-
-Error refuse_inputs(const std::string& path, const std::string& why) { return Error(path + ": inputs " + why); }
-
-// Inputs of the first stack (SPEC.md 7.5).
-Error read_inputs(std::vector<FloatSequence>& sequences, const StackConfig& c, const std::string& path) {
-  SourceFile file;
-  if (Error error = file.open(path)) return error;
-  SafeTensors tensors;
-  if (Error error = tensors.open(file.bytes())) return error.about(path);
-  const SafeTensor* t = tensors.find("inputs");
-  if (!t) return Error(path + ": tensor inputs is missing");
-  std::vector<float> x;
-  if (Error error = read_floats(x, *t)) return error.about(path);
-  const bool tokens = c.input == Input::tokens;
-  const std::uint64_t width = tokens ? 1 : c.input == Input::vectors ? c.d_model : c.d_input;
-  std::vector<std::uint64_t> shape = t->shape;
-  if (tokens) shape.push_back(1);
-  if (shape.size() == 2) shape.insert(shape.begin(), 1);
-  if (shape.size() != 3 || shape[2] != width || x.empty())
-    return refuse_inputs(path, "has the shape " + shape_text(t->shape) + ", not " +
-                                   (tokens ? "[sequences, tokens]" : "[sequences, positions, " + std::to_string(width) + "]"));
-  const std::size_t n = static_cast<std::size_t>(shape[1] * width);
-  for (std::size_t at = 0; at < x.size(); at += n) {
-    FloatSequence s;
-    for (std::size_t i = at; i < at + n; ++i) {
-      if (!(x[i] >= -kLargest && x[i] <= kLargest)) return refuse_inputs(path, "has a number that is not finite or above 2^40");
-      if (!tokens) s.vectors.push_back(x[i]);
-      if (!tokens) continue;
-      const bool is_token = x[i] >= 0.0f && x[i] < static_cast<float>(c.vocab_size) &&
-                            static_cast<float>(static_cast<std::uint32_t>(x[i])) == x[i];
-      if (!is_token) return refuse_inputs(path, "has a number that is no token");
-      s.tokens.push_back(static_cast<std::uint32_t>(x[i]));
-    }
-    const std::uint32_t positions = positions_of(c, s);
-    if (positions == 0 || positions > c.max_seq)
-      return refuse_inputs(path, "has sequences of more than max_seq " + std::to_string(c.max_seq) + " positions");
-    sequences.push_back(std::move(s));
-  }
   return {};
 }
 

@@ -25,41 +25,56 @@ struct Pass {
 };
 
 // Queries of the KV heads [h, end): those of the tokens [t_begin, t_end) in the heads [j_begin, j_end) of each group. All
-// tokens and heads of the groups, or a part of one KV head's: so they lie together, from `begin` to `end_query`.
+// tokens and heads of the groups, or a part of one KV head's: so they lie together, from `begin` to `behind`.
 struct QuerySlice {
   std::uint32_t h, end, t_begin, t_end, j_begin, j_end;
-  std::uint32_t begin, end_query;
+  std::uint32_t begin, behind;
 };
 
-QuerySlice slice_of(const Pass& pass, std::uint32_t h, std::uint32_t end) {
-  const std::uint32_t per_head = pass.n * pass.per_group;
-  return {h, end, 0, pass.n, 0, pass.per_group, h * per_head, end * per_head};
-}
+// Whether several KV heads are taken through each step together. A board whose kernels are long takes them one by one, which
+// is less code.
+#if defined(HEED_SINGLE_TABLE) && !defined(HEED_SHORT_KERNELS)
+constexpr bool kHeadsTogether = false;
+#else
+constexpr bool kHeadsTogether = true;
+#endif
 
-// visit(q, q_end, t, head) for queries of a slice that lie together: those of token t, from query head `head` on.
+// visit(q, behind, t, head) for queries of a slice that lie together: those of token t, from query head `head` on.
 template <class Visit>
 void for_each_row(const Pass& pass, const QuerySlice& slice, Visit visit) {
   // One token's heads lie together, whatever their group.
-  const std::uint32_t together = pass.n == 1 ? slice.end_query - slice.begin : pass.per_group;
+  const std::uint32_t together =
+      kHeadsTogether && pass.n == 1 ? slice.behind - slice.begin : slice.j_end - slice.j_begin;
   std::uint32_t head = slice.h * pass.per_group + slice.j_begin;
-  for (std::uint32_t q = slice.begin; q != slice.end_query; head += together)
+  for (std::uint32_t q = slice.begin; q != slice.behind; head += together) {
     for (std::uint32_t t = slice.t_begin; t != slice.t_end; ++t, q += together) visit(q, q + together, t, head);
+    if (!kHeadsTogether) break;
+  }
 }
+
+// Whether a query may see keys behind its own, and whether some are kept that it does not see; else a causal layer sees all.
+constexpr bool kLooksAhead = kBuiltFeatures.encode || kBuiltFeatures.cross_attention;
 
 // The first block that a query at this position sees, and the last.
 std::uint32_t first_block(const Pass& pass, std::uint32_t position) {
   return kBuiltFeatures.windows && position > pass.behind ? (position - pass.behind) / kBlockKeys : 0;
 }
 std::uint32_t last_block(const Pass& pass, std::uint32_t position) {
+  if (!kLooksAhead) return position / kBlockKeys;
   const std::uint32_t last = position + pass.ahead;
   return (last < pass.length ? last : pass.length - 1) / kBlockKeys;
 }
 
-// How tokens [from, to) of a pass, all of which see block b, see it.
+// How tokens from `from` on, all of which see block b, see it.
 void set_sight(BlockQueries& here, const Pass& pass, std::uint32_t b, std::uint32_t from) {
-  const std::uint32_t left = pass.length - b * kBlockKeys, seen = pass.first + from + pass.ahead + 1 - b * kBlockKeys;
-  here.visible_limit = left < kBlockKeys ? left : kBlockKeys;
-  here.visible = seen < here.visible_limit ? seen : here.visible_limit;
+  std::uint32_t limit = kBlockKeys, seen = pass.first + from + 1 - b * kBlockKeys;
+  if (kLooksAhead) {
+    const std::uint32_t left = pass.length - b * kBlockKeys;
+    limit = left < limit ? left : limit;
+    seen += pass.ahead;
+  }
+  here.visible_limit = limit;
+  here.visible = seen < limit ? seen : limit;
   if (kBuiltFeatures.windows && pass.behind != kEverything)
     here.hidden = static_cast<std::int32_t>(pass.first + from) - static_cast<std::int32_t>(pass.behind + b * kBlockKeys);
 }
@@ -67,20 +82,9 @@ void set_sight(BlockQueries& here, const Pass& pass, std::uint32_t b, std::uint3
 // The biases of one query head's scores at `n` distances from `first` on.
 void fill_biases(std::int32_t* dst, const AttentionLayer& layer, std::uint32_t head, std::int32_t first, std::uint32_t n) {
   const AttentionConfig& c = layer.config;
-  const auto size = static_cast<std::int32_t>(c.n_distances);
-  const std::int32_t middle = c.is_two_way() ? (size - 1) / 2 : 0;
   const std::int32_t* const biases = layer.weights.score_bias + std::size_t{head} * (c.alibi ? 1 : c.n_distances);
   for (std::int32_t distance = first, end = first + static_cast<std::int32_t>(n); distance != end; ++distance, ++dst) {
-    if (c.alibi) {
-      const std::uint64_t fine = std::uint64_t{static_cast<std::uint32_t>(*biases)} *
-                                 static_cast<std::uint32_t>(magnitude(distance));
-      const std::uint64_t b = (fine + (1 << 11)) >> 12;
-      *dst = -static_cast<std::int32_t>(b < kMaxScoreBias ? b : kMaxScoreBias);
-    } else {
-      std::int32_t i = distance + middle;
-      i = i < 0 ? 0 : i;
-      *dst = biases[i < size ? i : size - 1];
-    }
+    *dst = c.alibi ? alibi_bias(*biases, distance) : biases[bias_column(distance, c.n_distances, c.is_two_way())];
   }
 }
 
@@ -120,90 +124,84 @@ void tap_row(const AttentionLayer& layer, const Pass& pass, std::uint32_t query)
   }
 }
 
-Rotation rotation_of(const AttentionConfig& c) {
-  return {nullptr, static_cast<std::uint16_t>(c.rotary_dims / 2), c.rotary_pairing == RotaryPairing::halves};
-}
-
 // A head as the layer's norm leaves it, where it has one.
 void norm_head(const AttentionLayer& layer, float* head, const NormWeights& norm) {
   if (kBuiltFeatures.query_key_norm && layer.config.query_key_norm != HeadNorm::none)
     layer.kernels->norm_f32_f32(head, head, layer.config.head_dim, norm);
 }
 
-// The keys and values of the KV heads [h, end) into the cache.
-void store_kv_heads(const AttentionLayer& layer, const Pass& pass, std::uint32_t h, std::uint32_t end) {
+// Stores the keys and values of a slice, which has all tokens, and quantises its queries, none of which has met a key yet; or
+// one of these.
+void prepare_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlice& slice, bool stores, bool attends) {
   const AttentionConfig& c = layer.config;
   const AttentionScratch& s = layer.scratch;
   const Kernels& k = *layer.kernels;
   const std::uint32_t head_dim = c.head_dim, value_dim = c.value_dim();
-  Rotation r = rotation_of(c);
+  Rotation r{nullptr, static_cast<std::uint16_t>(c.rotary_dims / 2), c.rotary_pairing == RotaryPairing::halves};
+  const auto rotate = [&](std::uint32_t t) {
+    if (c.rotary_dims) r.cosine_sine = pass.rotation + t * c.rotary_dims;
+  };
+  if (attends) {
+    for_each_row(pass, slice, [&](std::uint32_t q, std::uint32_t behind, std::uint32_t t, std::uint32_t head) {
+      rotate(t);
+      float* x = s.query + t * s.query_stride + head * head_dim;
+      const auto quantize_query = k.query_s8r_f32;
+      for (; q != behind; ++q, x += head_dim) {
+        norm_head(layer, x, layer.weights.query_norm);
+        quantize_query(pass.queries, q, x, r);
+        s.sums.denominators[q] = 0.0f;
+        s.sums.references[q] = kFreshReference;
+      }
+    });
+  }
+  if (!stores) return;
   KeyOffset offset{nullptr, 0};
   for (std::uint32_t t = 0; t != pass.n; ++t) {
-    if (c.rotary_dims) r.cosine_sine = pass.rotation + t * c.rotary_dims;
+    rotate(t);
     const std::uint32_t position = pass.first + t, slot = position % kBlockKeys;
-    KvBlock block = layer.cache.block(h, position / kBlockKeys);
-    float* key = s.key + t * s.key_stride + h * head_dim;
-    const float* value = s.value + t * s.value_stride + h * value_dim;
-    for (std::uint32_t head = h; head != end; ++head, key += head_dim, value += value_dim) {
+    KvBlock block = layer.cache.block(slice.h, position / kBlockKeys);
+    float* key = s.key + t * s.key_stride + slice.h * head_dim;
+    const float* value = s.value + t * s.value_stride + slice.h * value_dim;
+    for (std::uint32_t h = slice.h;;) {
       if (kBuiltFeatures.key_offset && layer.weights.key_offsets)
-        offset = {layer.weights.key_offsets + head * head_dim, layer.weights.key_offset_exponents[head]};
+        offset = {layer.weights.key_offsets + h * head_dim, layer.weights.key_offset_exponents[h]};
       norm_head(layer, key, layer.weights.key_norm);
       k.store_key(block, slot, key, r, offset);
       k.store_value(block, slot, value);
+      if (!kHeadsTogether || ++h == slice.end) break;
+      key += head_dim;
+      value += value_dim;
       layer.cache.advance(block);
     }
   }
 }
 
-// Quantises the queries of a slice, none of which has met a key yet.
-void prepare_queries(const AttentionLayer& layer, const Pass& pass, const QuerySlice& slice) {
+// Queries meet the keys that they see, in order of position, and become the outputs of their heads. A block that none of
+// them sees is not touched.
+void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlice& slice) {
   const AttentionConfig& c = layer.config;
   const AttentionScratch& s = layer.scratch;
   const Kernels& k = *layer.kernels;
-  const std::uint32_t head_dim = c.head_dim;
-  for (std::uint32_t q = slice.begin; q != slice.end_query; ++q) {
-    s.sums.denominators[q] = 0.0f;
-    s.sums.references[q] = kFreshReference;
-  }
-  if (!k.traits.stores_first_sums) {
-    const std::uint32_t value_dim = c.value_dim();
-    for (std::uint32_t i = slice.begin * value_dim; i != slice.end_query * value_dim; ++i) s.sums.numerators[i] = 0.0f;
-  }
-  Rotation r = rotation_of(c);
-  for_each_row(pass, slice, [&](std::uint32_t q, std::uint32_t q_end, std::uint32_t t, std::uint32_t head) {
-    if (c.rotary_dims) r.cosine_sine = pass.rotation + t * c.rotary_dims;
-    float* x = s.query + t * s.query_stride + head * head_dim;
-    const auto quantize_query = k.query_s8r_f32;
-    for (; q != q_end; ++q, x += head_dim) {
-      norm_head(layer, x, layer.weights.query_norm);
-      quantize_query(pass.queries, q, x, r);
-    }
-  });
-}
-
-// Queries meet the keys that they see, in order of position. A block that none of them sees is not touched.
-void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlice& slice) {
-  const Kernels& k = *layer.kernels;
-  const AttentionSums& sums = layer.scratch.sums;
   const std::uint32_t per_token = slice.j_end - slice.j_begin, tokens = slice.t_end - slice.t_begin;
   const std::uint32_t first = pass.first + slice.t_begin;
-  const std::uint32_t begin_block = first_block(pass, first), end_block = last_block(pass, first + tokens - 1) + 1;
-  BlockQueries here{pass.queries, 0, 0, per_token, 0, 0, pass.factor};
+  const auto attend_block = k.attend_block;
+  const std::uint32_t begin_block = first_block(pass, first), last = last_block(pass, first + tokens - 1);
+  BlockQueries here{pass.queries, 0, 0, per_token, 0, kBlockKeys, pass.factor};
   std::uint32_t begin = slice.begin;
-  for (std::uint32_t h = slice.h; h != slice.end; ++h, begin += tokens * per_token) {
-    for (std::uint32_t b = begin_block; b != end_block; ++b) {
+  for (std::uint32_t h = slice.h;;) {
+    for (std::uint32_t b = begin_block; b <= last; ++b) {
       const std::uint32_t block_first = b * kBlockKeys;
       const KvBlock block = layer.cache.block(h, b);
       // Tokens [from, to) see the block; those before it do not look so far ahead, those behind it not so far back.
-      std::uint32_t from = block_first > first + pass.ahead ? block_first - pass.ahead - first : 0, to = tokens;
+      const std::uint32_t farthest = kLooksAhead ? first + pass.ahead : first;
+      std::uint32_t from = block_first > farthest ? block_first - farthest : 0, to = tokens;
       const auto meet = [&](std::uint32_t end) {
         here.first = begin + from * per_token;
         here.n = (end - from) * per_token;
         set_sight(here, pass, b, slice.t_begin + from);
-        if (layer.config.is_biased())
-          set_biases(here, layer, pass, b, slice.t_begin + from, h * pass.per_group + slice.j_begin);
+        if (c.is_biased()) set_biases(here, layer, pass, b, slice.t_begin + from, h * pass.per_group + slice.j_begin);
         if (kBuiltFeatures.windows && first + end <= block_first + pass.behind + 1) here.hidden = kNoneHidden;
-        k.attend_block(sums, here, block, nullptr, nullptr);
+        attend_block(s.sums, here, block, nullptr, nullptr);
       };
       if (kBuiltFeatures.windows && pass.behind != kEverything) {
         const std::uint32_t gone = block_first + kBlockKeys + pass.behind, fresh = block_first + pass.behind;
@@ -216,21 +214,18 @@ void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlic
       }
       meet(to);
     }
+    if (!kHeadsTogether || ++h == slice.end) break;
+    begin += tokens * per_token;
   }
-}
 
-// The outputs of the heads of a slice, where their queries were. An undivided value map leaves them where they are.
-void finish_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlice& slice) {
-  const AttentionConfig& c = layer.config;
-  const AttentionScratch& s = layer.scratch;
+  // An undivided value map leaves its outputs where they are.
   const std::uint32_t dim = c.value_dim();
-  for_each_row(pass, slice, [&](std::uint32_t q, std::uint32_t q_end, std::uint32_t t, std::uint32_t head) {
-    const auto finish = layer.kernels->attend_finish;
+  for_each_row(pass, slice, [&](std::uint32_t q, std::uint32_t behind, std::uint32_t t, std::uint32_t head) {
+    float* x = s.query + t * s.query_stride + head * dim;
     float* numerators = s.sums.numerators + q * dim;
-    float* x = c.is_undivided() ? numerators : s.query + t * s.query_stride + head * dim;
-    for (; q != q_end; ++q, x += dim, numerators += dim) {
+    for (; q != behind; ++q, x += dim, numerators += dim) {
       if (kBuiltFeatures.pattern_tap && layer.tap.take) tap_row(layer, pass, q);
-      finish(x, numerators, s.sums.denominators[q], dim);
+      k.attend_finish(c.is_undivided() ? numerators : x, numerators, s.sums.denominators[q], dim);
     }
   });
 }
@@ -343,9 +338,19 @@ void attention_forward(const AttentionLayer& layer, AttentionStep step, float* d
     matmul_parallel(k, parallel, inputs + (attends ? 0 : 1), attends ? 1 : 2, false, input, n);
 
   // A KV head stores its keys and values, then its queries attend; heads do not meet before value_up.
+  if (attends && !k.traits.stores_first_sums)
+    for (float *x = s.sums.numerators, *const end = x + std::size_t{n} * c.n_heads * c.value_dim(); x != end; ++x) *x = 0.0f;
   const std::uint32_t per_group = c.n_heads / c.n_kv_heads;
-  Pass pass{make_activations(s.queries, k.traits, c.head_dim, 0, n * c.n_heads), rotation, first, n, per_group,
-            c.scale * kLog2E, kEverything, 0, stores ? first + n : layer.length};
+  Pass pass;  // member by member: a list would first be filled with zeros, out of line
+  pass.queries = make_activations(s.queries, k.traits, c.head_dim, 0, n * c.n_heads);
+  pass.rotation = rotation;
+  pass.first = first;
+  pass.n = n;
+  pass.per_group = per_group;
+  pass.factor = c.scale * kLog2E;
+  pass.behind = kEverything;
+  pass.ahead = 0;
+  pass.length = stores ? first + n : layer.length;
   if (c.has_source()) {
     pass.ahead = kEverything;
   } else {
@@ -360,13 +365,12 @@ void attention_forward(const AttentionLayer& layer, AttentionStep step, float* d
   const std::uint64_t store_work = std::uint64_t{n} * (per_group + 2) * kElementWork * c.head_dim;
   const std::uint64_t first_work = (slices == 1 && attends ? head_work : store_work) * c.n_kv_heads;
   for_each_range(parallel, c.n_kv_heads, first_work, [&](std::uint32_t h, std::uint32_t end) {
-    if (stores) store_kv_heads(layer, pass, h, end);
-    if (!attends) return;
-    const QuerySlice slice = slice_of(pass, h, end);
-    prepare_queries(layer, pass, slice);
-    if (slices != 1) return;
-    attend_slice(layer, pass, slice);
-    finish_slice(layer, pass, slice);
+    for (std::uint32_t behind; h != end; h = behind) {
+      behind = kHeadsTogether ? end : h + 1;
+      const QuerySlice slice{h, behind, 0, n, 0, per_group, h * n * per_group, behind * n * per_group};
+      prepare_slice(layer, pass, slice, stores, attends);
+      if (attends && slices == 1) attend_slice(layer, pass, slice);
+    }
   });
   if (!attends) return;
   if (kBuiltFeatures.threads && slices > 1)
@@ -374,11 +378,9 @@ void attention_forward(const AttentionLayer& layer, AttentionStep step, float* d
       const std::uint32_t h = part / slices, i = part % slices, begin = h * n * per_group;
       const auto cut = [&](std::uint32_t items, std::uint32_t at) { return items * at / slices; };
       const std::uint32_t from = cut(n > 1 ? n : per_group, i), to = cut(n > 1 ? n : per_group, i + 1);
-      const QuerySlice slice =
-          n > 1 ? QuerySlice{h, h + 1, from, to, 0, per_group, begin + from * per_group, begin + to * per_group}
-                : QuerySlice{h, h + 1, 0, 1, from, to, begin + from, begin + to};
-      attend_slice(layer, pass, slice);
-      finish_slice(layer, pass, slice);
+      attend_slice(layer, pass,
+                   n > 1 ? QuerySlice{h, h + 1, from, to, 0, per_group, begin + from * per_group, begin + to * per_group}
+                         : QuerySlice{h, h + 1, 0, 1, from, to, begin + from, begin + to});
     });
 
   if (c.is_undivided()) {

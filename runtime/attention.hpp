@@ -51,6 +51,20 @@ struct AttentionWeights {
   const std::int32_t* score_bias = nullptr;
 };
 
+// Biases of scores, where the key lies `distance` positions in front of the query (behind it if negative): with alibi, of
+// this slope; and the column of a row of n_distances, odd with two_way, where it stands (SPEC.md 2.7).
+inline std::int32_t alibi_bias(std::int32_t slope, std::int32_t distance) {
+  const std::uint64_t fine = std::uint64_t{static_cast<std::uint32_t>(slope)} *
+                             static_cast<std::uint32_t>(distance < 0 ? -distance : distance);
+  const std::uint64_t fall = (fine + (1 << 11)) >> 12;
+  return -static_cast<std::int32_t>(fall < kMaxScoreBias ? fall : kMaxScoreBias);
+}
+inline std::uint32_t bias_column(std::int32_t distance, std::uint32_t n_distances, bool two_way) {
+  const auto last = static_cast<std::int32_t>(n_distances) - 1;
+  const std::int32_t i = two_way ? distance + last / 2 : distance;
+  return static_cast<std::uint32_t>(i < 0 ? 0 : i < last ? i : last);
+}
+
 // Receives attention weights as they are computed: those of query `position` in query head `head` of layer `layer`
 // to the keys first_key, first_key + 1, ... A position's row comes in order of keys, in pieces of at most 64; it
 // sums to one. Keys that it does not see are never computed, so they never come. Cross-attention of layer l comes as layer
@@ -197,8 +211,9 @@ class Attention {
   Status rewind(std::uint32_t position);
 
   // Takes n embeddings [n, d_model] at the next n positions and writes the change to each [n, d_model]; nothing is
-  // added to the embeddings themselves. Any cut of a sequence into calls gives the same bits. With two_way a call is a
-  // whole sequence of at most max_seq positions; with a source it is any number of queries, each of which sees all of the
+  // added to the embeddings themselves; `change` may be `embeddings`. Any cut of a sequence into calls gives the same bits.
+  // With two_way a call is a whole sequence of at most max_seq positions, and the arena holds nothing between two of them;
+  // with a source it is any number of queries, each of which sees all of the
   // source. Fails with bad_argument (sizes, a null pointer, no source yet), misaligned, context_full, or rounding_mode when
   // floats no longer round to nearest even, as each call finds out; the layer is unchanged then.
   Status forward(Span<float> change, Span<const float> embeddings);

@@ -20,14 +20,15 @@ void advance(const T*& part, std::ptrdiff_t bytes) {
   if (part) move(part, bytes);
 }
 
+constexpr Role kMatrices[] = {Role::w_query, Role::w_key,  Role::w_value_down, Role::w_value_up,
+                              Role::w_gate,  Role::w_up,   Role::w_down};
+
 // Once for each matrix of a layer, with its role.
 template <class Visit>
 void for_each_matrix(Stack& stack, Visit visit) {
-  constexpr Role kMatrices[] = {Role::w_query, Role::w_key,  Role::w_value_down, Role::w_value_up,
-                                Role::w_gate,  Role::w_up,   Role::w_down};
   AttentionWeights& a = stack.attention().weights;
-  BlockWeights& b = stack.block;
-  Tensor* const tensors[] = {&a.w_query, &a.w_key, &a.w_value_down, &a.w_value_up, &b.w_gate, &b.w_up, &b.w_down};
+  FeedForwardWeights& f = stack.block.feed_forward;
+  Tensor* const tensors[] = {&a.w_query, &a.w_key, &a.w_value_down, &a.w_value_up, &f.w_gate, &f.w_up, &f.w_down};
   for (int i = 0; i < 7; ++i) visit(kMatrices[i], *tensors[i]);
   if (!kBuiltFeatures.cross_attention) return;
   AttentionWeights& c = stack.cross().weights;
@@ -62,15 +63,15 @@ Role behind(Role gain) { return static_cast<Role>(static_cast<std::uint32_t>(gai
 
 void first_offsets(AttentionWeights& a, const Stack& stack, const Model& model, Role role) {
   a.key_offsets = nullptr;
-  if (!kBuiltFeatures.key_offset || !model.has(role, stack.index)) return;
-  a.key_offsets = model.key_offset(0, 0, stack.index, role).values;
+  if (!kBuiltFeatures.key_offset || !model.has(role, stack.index())) return;
+  a.key_offsets = model.key_offset(0, 0, stack.index(), role).values;
   a.key_offset_exponents = reinterpret_cast<const std::int8_t*>(a.key_offsets + stack.config->d_key());
 }
 
 }  // namespace
 
 void first_layer(Stack& stack, const Model& model) {
-  const std::uint32_t s = stack.index;
+  const std::uint32_t s = stack.index();
   for_each_matrix(stack, [&](Role role, Tensor& t) { t = model.has(role, s) ? model.tensor(role, 0, s) : Tensor{}; });
   for_each_norm(stack, [&](Role gain, NormWeights& w) { w = norm_weights(model, gain, behind(gain), s); });
   // The norms of heads may be of another kind than the stack's.
@@ -108,7 +109,7 @@ void advance_layer(Stack& stack, std::ptrdiff_t bytes) {
 }
 
 NormWeights norm_weights(const Model& model, Role gain, Role bias, std::uint32_t stack) {
-  const StackConfig& c = model.config().stacks[stack];
+  const StackConfig& c = model.config().stacks[kMaxStacks == 1 ? 0 : stack];
   return {model.has(gain, stack) ? model.floats(gain, 0, stack) : nullptr,
           kBuiltFeatures.layer_norm && model.has(bias, stack) ? model.floats(bias, 0, stack) : nullptr,
           c.norm_epsilon, c.norm == Norm::layer};
@@ -177,17 +178,9 @@ struct Pass {
   void feed_forward(const Activations& in) const {
     const BlockScratch& scratch = stack.scratch;
     const BlockWeights& w = stack.block;
-    const bool gated = !kBuiltFeatures.ungated || c.gated;
-    const Product inputs[] = {{scratch.gate, gated ? &w.w_gate : &w.w_up, scratch.ffn_stride},
-                              {scratch.up, &w.w_up, scratch.ffn_stride}};
-    matmul_parallel(k, parallel, inputs, gated ? 2 : 1, false, in, n);
-    const Activations down_in = make_activations(scratch.activations, k.traits, c.d_ff, c.group(Site::down_in), n);
-    for_each_token(c.d_ff, [&](std::uint32_t t) {
-      const std::size_t row = std::size_t{t} * scratch.ffn_stride;
-      k.gate_s8r_f32(down_in, t, scratch.gate + row, gated ? scratch.up + row : nullptr, activation_factor(c.activation));
-    });
-    const Product down{change(), &w.w_down, stride};
-    matmul_parallel(k, parallel, &down, 1, adds_to_x(), down_in, n);
+    const FeedForwardLayer layer{&w.feed_forward, c.gated != 0, c.activation, scratch.gate, scratch.up, scratch.ffn_stride,
+                                 &k, &parallel};
+    heed::feed_forward(layer, change(), stride, adds_to_x(), in, n, scratch.activations);
     leave(w.ffn);
   }
 };

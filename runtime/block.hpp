@@ -2,7 +2,7 @@
 // block.hpp: one transformer block: attention, attention to another sequence and the feed-forward layer, each with its norms
 // around it, move the embeddings.
 #pragma once
-#include "runtime/attention.hpp"
+#include "runtime/layers.hpp"
 #include "runtime/model.hpp"
 
 namespace heed {
@@ -30,19 +30,21 @@ struct SublayerNorms {
 // What a block has beside its attention.
 struct BlockWeights {
   SublayerNorms attention, cross, ffn;
-  Tensor w_gate, w_up, w_down;  // without a gate no w_gate
+  FeedForwardWeights feed_forward;
 };
 
 // A stack at one of its layers.
 struct Stack {
   const StackConfig* config = nullptr;
-  std::uint32_t index = 0;  // of the stack in the model
+  std::uint32_t place = 0;  // in the model
   std::uint32_t chunk = 0;
   // Self-attention, and behind it, where there is one, cross-attention; the layer is attention().index.
   AttentionLayer attentions[kBuiltFeatures.cross_attention ? 2 : 1];
   BlockWeights block;
   BlockScratch scratch;
 
+  // Known where there is one stack, so that a firmware looks nothing up.
+  std::uint32_t index() const { return kMaxStacks == 1 ? 0 : place; }
   AttentionLayer& attention() { return attentions[0]; }
   const AttentionLayer& attention() const { return attentions[0]; }
   AttentionLayer& cross() { return attentions[kBuiltFeatures.cross_attention ? 1 : 0]; }

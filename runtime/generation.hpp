@@ -38,7 +38,7 @@ class Generation {
 
 // `section`: Model::generation(), aligned to 4, possibly empty; vocab_size: of the main stack; bos and eos: the
 // tokenizer's, kNoToken where there is none. Afterwards every token of the section is one of the vocabulary. Fails with
-// bad_section: not three counts and as many tokens as they say, or a token outside the vocabulary.
+// misaligned or bad_section: not three counts and as many tokens as they say, or a token outside the vocabulary.
 Status open(Generation& generation, Span<const std::uint8_t> section, std::uint32_t vocab_size, Token bos = kNoToken,
             Token eos = kNoToken);
 

@@ -3,10 +3,9 @@
 // of the runtime refers to this file, so that programs without C do not carry it.
 #include "runtime/one_rounding.hpp"
 
-#include <cstring>
 #include <type_traits>
 
-#include "runtime/heed.h"
+#include "runtime/heed_c.hpp"
 #include "runtime/runtime.hpp"
 
 namespace heed {
@@ -25,20 +24,21 @@ struct SizedSampler {
   std::uint32_t vocab_size;
 };
 
+// A zeroed Generation would be one with BOS 0.
+struct Opened {
+  Generation generation;
+  bool opened;
+};
+
 // A zeroed StreamDecoder would go on behind token 0.
 struct BegunDecoder {
   StreamDecoder stream;
   bool begun;
 };
 
-template <class T, class C>
-constexpr bool fits() {
-  // Zeroing and copying the storage is all that C does to an object.
-  return sizeof(T) <= sizeof(C) && alignof(T) <= alignof(C) && std::is_trivially_copyable_v<T> &&
-         std::is_trivially_destructible_v<T>;
-}
 static_assert(fits<Model, heed_model>() && fits<Plan, heed_plan>() && fits<Session, heed_session>());
 static_assert(fits<SizedSampler, heed_sampler>() && fits<Tokenizer, heed_tokenizer>());
+static_assert(fits<Opened, heed_generation>());
 static_assert(fits<BegunDecoder, heed_decoder>() && fits<Digest, heed_digest>());
 
 // clang-format off
@@ -51,33 +51,53 @@ const Session& of(const heed_session* s) { return *reinterpret_cast<const Sessio
 SizedSampler& of(heed_sampler* s) { return *reinterpret_cast<SizedSampler*>(s); }
 Tokenizer& of(heed_tokenizer* t) { return *reinterpret_cast<Tokenizer*>(t); }
 const Tokenizer& of(const heed_tokenizer* t) { return *reinterpret_cast<const Tokenizer*>(t); }
+Opened& of(heed_generation* g) { return *reinterpret_cast<Opened*>(g); }
+const Opened& of(const heed_generation* g) { return *reinterpret_cast<const Opened*>(g); }
 BegunDecoder& of(heed_decoder* d) { return *reinterpret_cast<BegunDecoder*>(d); }
 Digest& of(heed_digest* d) { return *reinterpret_cast<Digest*>(d); }
 const Digest& of(const heed_digest* d) { return *reinterpret_cast<const Digest*>(d); }
-const Kernels& of(const heed_kernels* k) { return *reinterpret_cast<const Kernels*>(k); }
-const heed_kernels* for_c(const Kernels* k) { return reinterpret_cast<const heed_kernels*>(k); }
-heed_status for_c(Status s) { return static_cast<heed_status>(s); }
-
 bool created(const heed_model* m) { return m && of(m).image().data(); }
 bool created(const heed_session* s) { return s && of(s).plan().arena_bytes; }
+bool created(const heed_generation* g) { return g && of(g).opened; }
 bool created(const heed_tokenizer* t) { return t && of(t).vocab_size(); }
 // clang-format on
 
-// What creating an object came to; refused, it is zeroed.
-template <class C>
-heed_status finish(C* object, Status status) {
-  if (status != Status::ok) std::memset(object, 0, sizeof *object);
-  return for_c(status);
+// Tokens [n] for C, where a view of none is null.
+const heed_token* tokens_for_c(Span<const Token> tokens, std::uint32_t* n) {
+  if (n) *n = static_cast<std::uint32_t>(tokens.size());
+  return tokens.empty() ? nullptr : tokens.data();
 }
 
-bool all_zero(const void* data, std::size_t bytes) {
-  const auto* p = static_cast<const unsigned char*>(data);
-  unsigned any = 0;
-  for (std::size_t i = 0; i < bytes; ++i) any |= p[i];
-  return any == 0;
+// The widths of vectors that a stack reads and of the outputs that it gives.
+std::uint32_t input_width(const StackConfig& c) {
+  return c.input == Input::tokens ? 0 : c.input == Input::vectors ? c.d_model : c.d_input;
 }
 
-Span<std::byte> memory(void* data, std::size_t bytes) { return {static_cast<std::byte*>(data), bytes}; }
+// Of a session's stack: what C calls a sequence, or null spans where it is none.
+Status sequence_of(Sequence& sequence, const StackConfig& c, const heed_sequence* in) {
+  if (!in || !all_zero(in->reserved, sizeof in->reserved) || (!in->tokens && in->n_tokens) ||
+      (!in->vectors && in->n_vectors) || (in->token_types && !in->n_tokens))
+    return Status::bad_argument;
+  const std::size_t width = input_width(c);
+  if (in->n_vectors && (!width || in->n_vectors > SIZE_MAX / sizeof(float) / width)) return Status::bad_argument;
+  sequence.tokens = {in->tokens, in->n_tokens};
+  sequence.token_types = {in->token_types, in->token_types ? in->n_tokens : 0};
+  sequence.vectors = {in->vectors, in->n_vectors * width};
+  return Status::ok;
+}
+
+// Hands what a session gives to C.
+struct Taker {
+  heed_take_output take;
+  void* context;
+  RowSink sink() {
+    return {[](void* user, std::uint32_t position, Span<const float> row) {
+              const auto& t = *static_cast<const Taker*>(user);
+              t.take(t.context, position, row.data(), static_cast<std::uint32_t>(row.size()));
+            },
+            this};
+  }
+};
 
 const StackConfig& config_of(const heed_model* model) {
   static constexpr StackConfig kNone{};  // its sizes are 0
@@ -200,6 +220,42 @@ std::uint32_t heed_model_n_heads(const heed_model* model) { return config_of(mod
 std::uint32_t heed_model_n_kv_heads(const heed_model* model) { return config_of(model).n_kv_heads; }
 std::uint32_t heed_model_head_dim(const heed_model* model) { return config_of(model).head_dim; }
 
+std::uint32_t heed_model_n_stacks(const heed_model* model) { return created(model) ? of(model).config().n_stacks : 0; }
+
+heed_status heed_model_stack(const heed_model* model, heed_stack* stack, std::uint32_t index) {
+  if (!created(model) || !stack || index >= of(model).config().n_stacks) return HEED_BAD_ARGUMENT;
+  const StackConfig& c = of(model).config().stacks[index];
+  heed_stack s{};
+  s.use = static_cast<std::uint32_t>(c.use);
+  s.input = static_cast<std::uint32_t>(c.input);
+  s.input_width = input_width(c);
+  s.input_stride = 1;
+  if (is_convolved(c)) s.input_stride = std::uint32_t{c.strides[0]} * (c.second_convolution ? c.strides[1] : 1);
+  s.n_class_vectors = c.n_class_vectors;
+  s.n_token_types = c.n_token_types;
+  s.output = static_cast<std::uint32_t>(c.output);
+  s.output_width = output_width(c);
+  s.pooled = is_pooled(c) ? 1 : 0;
+  s.sees_both_ways = sees_both_ways(c) ? 1 : 0;
+  s.window = c.window;
+  s.vocab_size = c.vocab_size;
+  s.max_seq = c.max_seq;
+  s.d_model = c.d_model;
+  s.d_ff = c.d_ff;
+  s.n_layers = c.n_layers;
+  s.n_heads = c.n_heads;
+  s.n_kv_heads = c.n_kv_heads;
+  s.head_dim = c.head_dim;
+  *stack = s;
+  return HEED_OK;
+}
+
+const char* heed_model_class_name(const heed_model* model, std::size_t* name_bytes, std::uint32_t index) {
+  const Span<const char> name = created(model) ? of(model).class_name(index) : Span<const char>();
+  if (name_bytes) *name_bytes = name.size();
+  return name.data();
+}
+
 std::size_t heed_model_image_bytes(const heed_model* model) { return model ? of(model).image().size() : 0; }
 
 const char* heed_model_metadata(const heed_model* model, std::size_t* metadata_bytes) {
@@ -217,7 +273,7 @@ heed_status heed_plan_make(heed_plan* plan, const heed_model* model, const heed_
   Limits asked;
   if (limits) {
     if (!all_zero(limits->reserved, sizeof limits->reserved)) return finish(plan, Status::bad_argument);
-    asked = {limits->max_seq, limits->chunk};
+    asked = {limits->max_seq, limits->chunk, limits->source_seq, limits->score_rows};
   }
   return finish(plan, make_plan(of(plan), of(model).config(), of(kernels).traits, asked));
 }
@@ -225,6 +281,9 @@ heed_status heed_plan_make(heed_plan* plan, const heed_model* model, const heed_
 std::uint64_t heed_plan_arena_bytes(const heed_plan* plan) { return plan ? of(plan).arena_bytes : 0; }
 std::uint32_t heed_plan_arena_align(const heed_plan* plan) { return plan ? of(plan).arena_align : 0; }
 std::uint32_t heed_plan_max_seq(const heed_plan* plan) { return plan ? of(plan).max_seq : 0; }
+std::uint32_t heed_plan_source_seq(const heed_plan* plan) {
+  return kBuiltFeatures.cross_attention && plan ? of(plan).source.max_seq : 0;
+}
 std::uint32_t heed_plan_chunk(const heed_plan* plan) { return plan ? of(plan).chunk : 0; }
 std::uint64_t heed_plan_region_bytes(const heed_plan* plan, int region) {
   return plan && region >= 0 && region < HEED_REGIONS ? of(plan).region(static_cast<Region>(region)).bytes : 0;
@@ -265,16 +324,8 @@ heed_status heed_session_step(heed_session* session, const float** logits, heed_
 heed_status heed_session_evaluate(heed_session* session, const heed_token* tokens, std::size_t n_tokens,
                                   heed_take_logits take, void* context) {
   if (!created(session) || !tokens || !take) return HEED_BAD_ARGUMENT;
-  struct Caller {
-    heed_take_logits take;
-    void* context;
-  } caller{take, context};
-  const LogitsSink sink{[](void* user, std::uint32_t position, Span<const float> logits) {
-                          const auto& c = *static_cast<const Caller*>(user);
-                          c.take(c.context, position, logits.data(), static_cast<std::uint32_t>(logits.size()));
-                        },
-                        &caller};
-  return for_c(of(session).evaluate({tokens, n_tokens}, sink));
+  Taker taker{take, context};
+  return for_c(of(session).evaluate({tokens, n_tokens}, taker.sink()));
 }
 
 std::uint32_t heed_session_position(const heed_session* session) { return session ? of(session).position() : 0; }
@@ -284,16 +335,50 @@ heed_status heed_session_rewind(heed_session* session, std::uint32_t position) {
   return created(session) ? for_c(of(session).rewind(position)) : HEED_BAD_ARGUMENT;
 }
 
-heed_status heed_session_set_parallel(heed_session* session, const heed_parallel* parallel) {
-  if (!created(session) || (parallel && (!parallel->run || parallel->threads == 0))) return HEED_BAD_ARGUMENT;
-  if constexpr (kBuiltFeatures.threads) {
-    Parallel lent;
-    if (parallel) lent = {parallel->run, parallel->context, parallel->threads, parallel->threshold};
-    of(session).set_parallel(lent);
-    return HEED_OK;
+heed_status heed_session_encode(heed_session* session, const float** output, const heed_sequence* input) {
+  if (!created(session) || !output || !input) return HEED_BAD_ARGUMENT;
+  if constexpr (kBuiltFeatures.encode) {
+    Sequence sequence;
+    Status status = sequence_of(sequence, of(session).model().config().main(), input);
+    Span<const float> row;
+    if (status == Status::ok) status = of(session).encode(row, sequence);
+    if (status == Status::ok) *output = row.data();
+    return for_c(status);
   } else {
-    return parallel ? HEED_FEATURE_NOT_BUILT : HEED_OK;
+    return HEED_FEATURE_NOT_BUILT;
   }
+}
+
+heed_status heed_session_encode_each(heed_session* session, const heed_sequence* input, heed_take_output take,
+                                     void* context) {
+  if (!created(session) || !input || !take) return HEED_BAD_ARGUMENT;
+  if constexpr (kBuiltFeatures.encode) {
+    Sequence sequence;
+    const Status status = sequence_of(sequence, of(session).model().config().main(), input);
+    Taker taker{take, context};
+    return for_c(status == Status::ok ? of(session).encode(sequence, taker.sink()) : status);
+  } else {
+    return HEED_FEATURE_NOT_BUILT;
+  }
+}
+
+heed_status heed_session_set_source(heed_session* session, const heed_sequence* source) {
+  if (!created(session) || !source) return HEED_BAD_ARGUMENT;
+  if constexpr (kBuiltFeatures.cross_attention) {
+    Sequence sequence;
+    const Status status = sequence_of(sequence, of(session).model().config().source(), source);
+    return for_c(status == Status::ok ? of(session).set_source(sequence) : status);
+  } else {
+    return HEED_FEATURE_NOT_BUILT;
+  }
+}
+
+std::uint32_t heed_session_source_positions(const heed_session* session) {
+  return created(session) ? of(session).source_positions() : 0;
+}
+
+heed_status heed_session_set_parallel(heed_session* session, const heed_parallel* parallel) {
+  return created(session) ? lend(of(session), parallel) : HEED_BAD_ARGUMENT;
 }
 
 // ---- Sampler ---------------------------------------------------------------------------------------------------
@@ -320,6 +405,13 @@ heed_status heed_sampler_pick(heed_sampler* sampler, heed_token* token, const fl
   return for_c(s.sampler.pick(*token, {logits, s.vocab_size}));
 }
 
+heed_status heed_sampler_pick_except(heed_sampler* sampler, heed_token* token, const float* logits,
+                                     const heed_token* suppressed, std::size_t n_suppressed) {
+  if (!sampler || !token || !logits || (!suppressed && n_suppressed)) return HEED_BAD_ARGUMENT;
+  SizedSampler& s = of(sampler);
+  return for_c(s.sampler.pick(*token, {logits, s.vocab_size}, {suppressed, n_suppressed}));
+}
+
 heed_status heed_sampler_accept(heed_sampler* sampler, const heed_token* tokens, std::size_t n_tokens) {
   if (!sampler || !of(sampler).vocab_size || (!tokens && n_tokens)) return HEED_BAD_ARGUMENT;
   return for_c(of(sampler).sampler.accept({tokens, n_tokens}));
@@ -331,6 +423,12 @@ heed_status heed_tokenizer_open(heed_tokenizer* tokenizer, const heed_model* mod
   if (!tokenizer) return HEED_BAD_ARGUMENT;
   if (!created(model)) return finish(tokenizer, Status::bad_argument);
   return finish(tokenizer, open(of(tokenizer), of(model).tokenizer(), of(model).config().main().vocab_size));
+}
+
+heed_status heed_tokenizer_open_source(heed_tokenizer* tokenizer, const heed_model* model) {
+  if (!tokenizer) return HEED_BAD_ARGUMENT;
+  if (!created(model) || of(model).config().n_stacks != 2) return finish(tokenizer, Status::bad_argument);
+  return finish(tokenizer, open(of(tokenizer), of(model).source_tokenizer(), of(model).config().source().vocab_size));
 }
 
 heed_token heed_tokenizer_bos(const heed_tokenizer* tokenizer) {
@@ -363,6 +461,31 @@ heed_status heed_tokenizer_decode(const heed_tokenizer* tokenizer, const char** 
   *bytes = piece.data();
   *n_bytes = static_cast<std::uint32_t>(piece.size());
   return HEED_OK;
+}
+
+// ---- Generation ------------------------------------------------------------------------------------------------
+
+heed_status heed_generation_open(heed_generation* generation, const heed_model* model,
+                                 const heed_tokenizer* tokenizer) {
+  if (!generation) return HEED_BAD_ARGUMENT;
+  if (!created(model) || (tokenizer && !created(tokenizer))) return finish(generation, Status::bad_argument);
+  Opened opened{{}, true};
+  const Status status = open(opened.generation, of(model).generation(), of(model).config().main().vocab_size,
+                             heed_tokenizer_bos(tokenizer), heed_tokenizer_eos(tokenizer));
+  of(generation) = opened;
+  return finish(generation, status);
+}
+
+const heed_token* heed_generation_first(const heed_generation* generation, std::uint32_t* n_tokens) {
+  return tokens_for_c(created(generation) ? of(generation).generation.first() : Span<const Token>(), n_tokens);
+}
+
+const heed_token* heed_generation_suppressed(const heed_generation* generation, std::uint32_t* n_tokens) {
+  return tokens_for_c(created(generation) ? of(generation).generation.suppressed() : Span<const Token>(), n_tokens);
+}
+
+int heed_generation_ends_text(const heed_generation* generation, heed_token token) {
+  return created(generation) && of(generation).generation.ends_text(token) ? 1 : 0;
 }
 
 // ---- Stream decoder --------------------------------------------------------------------------------------------

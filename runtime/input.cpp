@@ -29,8 +29,8 @@ class Embedder {
  public:
   Embedder(const Stack& s, const Model& m) : stack_(s), model_(m), c_(*s.config), k_(*s.attention().kernels) {}
 
-  Tensor tensor(Role role) const { return model_.tensor(role, 0, stack_.index); }
-  bool has(Role role) const { return model_.has(role, stack_.index); }
+  Tensor tensor(Role role) const { return model_.tensor(role, 0, stack_.index()); }
+  bool has(Role role) const { return model_.has(role, stack_.index()); }
   float* row(float* x, std::uint32_t t) const { return x + std::size_t{t} * stack_.scratch.residual_stride; }
   std::uint32_t chunk() const { return stack_.chunk; }
 
@@ -118,7 +118,7 @@ class Embedder {
       for (std::uint32_t t = 0; t < n; ++t) add_row(row(x, t), positions, first + t);
     }
     if (kBuiltFeatures.embedding_extras && c_.input_norm) {
-      const NormWeights norm = norm_weights(model_, Role::input_gain, Role::input_norm_bias, stack_.index);
+      const NormWeights norm = norm_weights(model_, Role::input_gain, Role::input_norm_bias, stack_.index());
       for (std::uint32_t t = 0; t < n; ++t) k_.norm_f32_f32(row(x, t), row(x, t), c_.d_model, norm);
     }
     // Products add to padded rows too; what the arena held there could be a denormal or a signalling NaN.

@@ -21,7 +21,7 @@ class Giver {
  public:
   Giver(const Stack& s, const Model& m)
       : stack_(s), model_(m), c_(*s.config), k_(*s.attention().kernels),
-        final_norm_(norm_weights(m, Role::final_gain, Role::final_norm_bias, s.index)) {}
+        final_norm_(norm_weights(m, Role::final_gain, Role::final_norm_bias, s.index())) {}
 
   const NormWeights* final_norm() const { return !kBuiltFeatures.norm_after || c_.final_norm ? &final_norm_ : nullptr; }
 
@@ -50,7 +50,7 @@ class Giver {
   }
   void logits(float* dst, std::uint32_t stride, const Rows& rows) const {
     const Tensor unembedding =
-        model_.tensor(c_.tied_unembedding ? Role::token_embedding : Role::unembedding, 0, stack_.index);
+        model_.tensor(c_.tied_unembedding ? Role::token_embedding : Role::unembedding, 0, stack_.index());
     product(dst, stride, unembedding, quantized(rows, Site::unembed_in), rows.n);
   }
 
@@ -59,9 +59,9 @@ class Giver {
     if (has_dense(c_)) {
       float* const y = stack_.scratch.dense;
       const std::uint32_t y_stride = float_row(c_.d_dense);
-      product(y, y_stride, model_.tensor(Role::dense, 0, stack_.index), quantized(rows, Site::dense_in), rows.n);
+      product(y, y_stride, model_.tensor(Role::dense, 0, stack_.index()), quantized(rows, Site::dense_in), rows.n);
       for (std::uint32_t t = 0; t < rows.n; ++t) activate(y + std::size_t{t} * y_stride, c_.d_dense, c_.dense_activation);
-      dense_norm = norm_weights(model_, Role::dense_gain, Role::dense_norm_bias, stack_.index);
+      dense_norm = norm_weights(model_, Role::dense_gain, Role::dense_norm_bias, stack_.index());
       rows = {y, y_stride, c_.d_dense, rows.n, c_.dense_norm ? &dense_norm : nullptr};
     }
     if (gives_logits(c_)) return logits(dst, stride, rows);

@@ -199,14 +199,19 @@ constexpr std::uint64_t stack_buffers(StackPlan& p, Stacker& kv, const StackConf
   if (kBuiltFeatures.windows) s.take(p.local_rotation, c.local_rotary ? std::uint64_t{2} * chunk * c.rotary_dims : 0);
   s.take_rows(p.position, adds_rows(c) ? 1 : 0, c.d_model);
 
-  std::uint64_t widest = 0;
+  // Without groups the widest vectors take the most bytes, whatever reads them.
+  std::uint32_t widest_cols = c.d_model < c.d_ff ? c.d_ff : c.d_model;
+  if (!is_undivided(c) && widest_cols < c.d_heads()) widest_cols = c.d_heads();
+  std::uint64_t widest = activations_bytes(traits, widest_cols, 0, chunk);
   const auto site = [&](std::uint32_t cols, Site at, std::uint32_t n) {
     widest = larger(widest, activations_bytes(traits, cols, c.group(at), n));
   };
-  site(c.d_model, Site::attention_in, chunk);
-  if (!is_undivided(c)) site(c.d_heads(), Site::value_up_in, chunk);
-  site(c.d_model, Site::ffn_in, chunk);
-  site(c.d_ff, Site::down_in, chunk);
+  if (kBuiltFeatures.groups) {
+    site(c.d_model, Site::attention_in, chunk);
+    if (!is_undivided(c)) site(c.d_heads(), Site::value_up_in, chunk);
+    site(c.d_model, Site::ffn_in, chunk);
+    site(c.d_ff, Site::down_in, chunk);
+  }
   if (has_cross(c)) {
     site(c.d_model, Site::cross_in, chunk);
     site(c.d_source, Site::source_in, chunk);
@@ -228,7 +233,7 @@ constexpr std::uint64_t stack_buffers(StackPlan& p, Stacker& kv, const StackConf
       site(c.d_model, Site::dense_in, rows);
       s.take_rows(p.dense, rows, c.d_dense);
     }
-    if (gives_logits(c)) site(c.d_output(), Site::unembed_in, rows);
+    if (gives_logits(c) && (kBuiltFeatures.groups || has_dense(c))) site(c.d_output(), Site::unembed_in, rows);
     if (kBuiltFeatures.pooling) s.take_rows(p.heads, c.n_output_heads > 1 ? 1 : 0, c.n_output_heads * c.n_outputs);
   }
   s.take(p.activations, widest);
@@ -251,6 +256,9 @@ constexpr KvShape cross_shape(const StackConfig& c, std::uint32_t source_seq, st
   return {c.n_kv_heads, c.head_dim, source_seq, align, value_width(c), 0};
 }
 
+// Whether outputs of several positions are made in one product; a build without `speed` makes one after the other.
+inline constexpr bool kGivesRowsTogether = kBuiltFeatures.speed;
+
 // Fills `plan` for running a model of this configuration on a CPU described by `traits`, which need not be this one.
 // Fails with bad_config, feature_not_built, context_too_long or bad_argument (a chunk above 4096, more score rows than that,
 // source positions of a model without a source); `plan` is unspecified then. An arena that does not fit the address space of
@@ -260,15 +268,18 @@ constexpr Status make_plan(Plan& plan, const ModelConfig& m, const KernelTraits&
   const StackConfig& c = m.main();
   const bool two = kBuiltFeatures.cross_attention && m.n_stacks == 2;
   if (limits.max_seq > c.max_seq || (two && limits.source_seq > m.source().max_seq)) return Status::context_too_long;
-  if (limits.chunk > 4096 || limits.score_rows > 4096 || (!two && limits.source_seq)) return Status::bad_argument;
+  if (limits.chunk > 4096 || (kGivesRowsTogether && limits.score_rows > 4096) ||
+      (kBuiltFeatures.cross_attention && !two && limits.source_seq))
+    return Status::bad_argument;
   plan = Plan{};
   plan.max_seq = limits.max_seq ? limits.max_seq : c.max_seq;
   const std::uint32_t chunk = limits.chunk ? limits.chunk : traits.default_chunk;
   plan.chunk = chunk < plan.max_seq ? chunk : plan.max_seq;
   plan.arena_align = traits.alignment;
   plan.slack = traits.slack;
-  plan.output_rows = limits.score_rows && !is_pooled(c) ? limits.score_rows : 1;
-  if (plan.output_rows > plan.chunk) plan.output_rows = plan.chunk;
+  plan.output_rows = 1;
+  if (kGivesRowsTogether && limits.score_rows && !is_pooled(c))
+    plan.output_rows = limits.score_rows < plan.chunk ? limits.score_rows : plan.chunk;
   plan.output_stride = float_row(gives_logits(c) ? c.n_outputs : c.d_output());
 
   using plan_detail::larger;

@@ -3,6 +3,7 @@
 #pragma once
 #include "runtime/digest.hpp"
 #include "runtime/generation.hpp"
+#include "runtime/layers.hpp"
 #include "runtime/sampler.hpp"
 #include "runtime/session.hpp"
 #include "runtime/tokenizer.hpp"

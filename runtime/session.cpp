@@ -91,7 +91,7 @@ void Session::place(Stack& stack, std::uint32_t index, const StackPlan& plan, co
   const auto at = [&](const Slice& s) { return scratch + static_cast<std::size_t>(s.offset); };
   const auto floats = [&](const Slice& s) { return reinterpret_cast<float*>(at(s)); };
   stack.config = &c;
-  stack.index = index;
+  stack.place = index;
   stack.chunk = plan.chunk;
 
   AttentionLayer& a = stack.attention();
@@ -104,7 +104,12 @@ void Session::place(Stack& stack, std::uint32_t index, const StackPlan& plan, co
   ac.rotary_dims = c.rotary_dims;
   ac.rotary_pairing = c.rotary_pairing;
   ac.scale = c.attention_scale;
+  // A session may be created anew, so nothing may stay as it was.
+  if (kBuiltFeatures.windows) ac.window = 0;
+  if (kBuiltFeatures.cross_attention) ac.d_source = 0;
   if (kBuiltFeatures.encode) ac.mask = c.mask;
+  if (kBuiltFeatures.windows) ac.window = 0;  // each layer's own, in move_to_layer; none in cross-attention
+  if (kBuiltFeatures.cross_attention) ac.d_source = 0;
   if (kBuiltFeatures.undivided_values) ac.value_map = c.value_map;
   if (kBuiltFeatures.query_key_norm) ac.query_key_norm = c.query_key_norm;
   if (kBuiltFeatures.score_bias) {
@@ -155,37 +160,33 @@ void Session::place(Stack& stack, std::uint32_t index, const StackPlan& plan, co
   b.ffn_stride = float_row(c.d_ff);
 
   first_layer(stack, model_);
-  a.index = c.n_layers;
-  move_to_layer(stack, 0);
+  a.index = 0;
+  if (kBuiltFeatures.windows) a.config.window = c.sees_all(0) ? 0 : c.window;
+  a.cache = {kv_shape(c, plan, kernels.traits.alignment, 0), kv_cache_ + static_cast<std::size_t>(plan.cache.offset)};
 }
 
 // To the next layer, or from any to the first.
 void Session::move_to_layer(Stack& stack, std::uint32_t layer) {
   AttentionLayer& a = stack.attention();
   const StackConfig& c = *stack.config;
-  const StackPlan& plan = plan_of(stack);
-  const bool placed = a.index != c.n_layers;
-  if (placed) {
-    const std::ptrdiff_t layers = static_cast<std::ptrdiff_t>(layer) - static_cast<std::ptrdiff_t>(a.index);
-    if (layers == 0) return;
-    advance_layer(stack, layers * static_cast<std::ptrdiff_t>(model_.layer_bytes(stack.index)));
-    if (has_cross(c)) {
-      AttentionLayer& x = stack.cross();
-      x.cache.base += layers * static_cast<std::ptrdiff_t>(x.cache.head_bytes * c.n_kv_heads);
-      x.index = c.n_layers + layer;
-    }
+  const std::ptrdiff_t layers = static_cast<std::ptrdiff_t>(layer) - static_cast<std::ptrdiff_t>(a.index);
+  if (layers == 0) return;
+  advance_layer(stack, layers * static_cast<std::ptrdiff_t>(model_.layer_bytes(stack.index())));
+  a.index = layer;
+  if (has_cross(c)) {
+    AttentionLayer& x = stack.cross();
+    x.cache.base += layers * static_cast<std::ptrdiff_t>(x.cache.head_bytes * c.n_kv_heads);
+    x.index = c.n_layers + layer;
   }
-  // Layers that see a window keep other shapes than those that see everything.
-  if (!placed || layer == 0 || (kBuiltFeatures.windows && c.window)) {
+  if (kBuiltFeatures.windows && c.window) {  // layers that see a window keep other shapes than those that see everything
+    const StackPlan& plan = plan_of(stack);
     std::byte* const base = layer == 0 ? kv_cache_ + static_cast<std::size_t>(plan.cache.offset)
                                        : a.cache.base + a.cache.head_bytes * c.n_kv_heads;
-    a.cache = {kv_shape(c, plan, a.kernels->traits.alignment, layer), base};
-    if (kBuiltFeatures.windows) a.config.window = c.sees_all(layer) ? 0 : c.window;
-  } else {
-    a.cache.base += a.cache.head_bytes * c.n_kv_heads;
+    a.config.window = c.sees_all(layer) ? 0 : c.window;
+    if (!encodes(c)) a.cache = {kv_shape(c, plan, a.kernels->traits.alignment, layer), base};
+  } else if (!encodes(c)) {
+    a.cache.base += layers * static_cast<std::ptrdiff_t>(a.cache.head_bytes * c.n_kv_heads);
   }
-  if (encodes(c)) a.cache.base = kv_cache_ + static_cast<std::size_t>(plan.cache.offset);
-  a.index = layer;
 }
 
 Status Session::check(Span<const Token> tokens) const {
@@ -202,7 +203,7 @@ void Session::set_rotation(const Stack& stack, std::uint32_t first, std::uint32_
   const std::uint32_t pairs = stack.config->rotary_dims / 2;
   if (pairs) fill_rotation(stack.scratch.rotation, stack.attention().weights.rotary_phases, pairs, first, n);
   if (kBuiltFeatures.windows && stack.config->local_rotary)
-    fill_rotation(stack.scratch.local_rotation, model_.phases(Role::local_rotary_phases, stack.index), pairs, first, n);
+    fill_rotation(stack.scratch.local_rotation, model_.phases(Role::local_rotary_phases, stack.index()), pairs, first, n);
 }
 
 // At most plan_.chunk tokens through all blocks.
@@ -243,7 +244,8 @@ template <class Output>
 void hand_out(const Stack& stack, const Model& model, const Plan& plan, float* dst, const float* x, std::uint32_t first,
               std::uint32_t n, const RowSink& sink, Output output) {
   for (std::uint32_t done = 0; done < n;) {
-    const std::uint32_t rows = n - done < plan.output_rows ? n - done : plan.output_rows;
+    std::uint32_t rows = 1;
+    if (kGivesRowsTogether) rows = n - done < plan.output_rows ? n - done : plan.output_rows;
     give_rows(stack, model, dst, plan.output_stride, x + std::size_t{done} * stack.scratch.residual_stride, rows);
     for (std::uint32_t r = 0; r < rows; ++r) sink.take(sink.context, first + done + r, output(r));
     done += rows;

@@ -19,6 +19,10 @@ struct SessionMemory {
 // chunk, the threads and the rows of a product. A refused call leaves the session as it was.
 class Session {
  public:
+  Session() = default;
+  Session(const Session&) = delete;  // its parts know where they are
+  Session& operator=(const Session&) = delete;
+
   // ---- Of a model whose main stack generates ------------------------------------------------------------------
 
   // Takes the prompt at the next positions; logits [vocab_size] of its last token, valid until the next call.

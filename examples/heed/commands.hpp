@@ -6,6 +6,7 @@
 namespace heed::tool {
 
 void add_quantize(CLI::App& app);
+void add_quantize_layer(CLI::App& app);
 void add_run(CLI::App& app);
 void add_encode(CLI::App& app);
 void add_translate(CLI::App& app);

@@ -29,12 +29,19 @@ const char* name_of(SectionKind kind) {
     case SectionKind::classes: return "classes";
     case SectionKind::generation: return "generation";
   }
-  return "unknown";
+  return "skipped";
 }
 
-const char* name_of(ElementType type) {
+// Entries that a reader skips have roles and types of their own.
+bool is_skipped(const TensorEntry& e) { return static_cast<std::uint8_t>(e.role) >= kOptionalRoles; }
+
+const char* type_name(const TensorEntry& e) {
   static constexpr const char* kNames[] = {"s8", "f32", "u32", "s16", "s4", "s32"};
-  return kNames[static_cast<int>(type)];  // open() has checked it
+  return is_skipped(e) ? "" : kNames[static_cast<int>(e.type)];  // open() has checked it
+}
+
+std::string role_name(const TensorEntry& e) {
+  return is_skipped(e) ? "skipped, " + std::to_string(static_cast<int>(e.role)) : quant::name_of(e.role);
 }
 
 template <class T>
@@ -72,35 +79,100 @@ std::vector<Line> metadata_of(const Model& model) {
   return lines;
 }
 
-Json config_json(const StackConfig& c) {
-  static constexpr const char* kActivations[] = {"relu", "gelu_tanh", "gelu_erf", "silu", "gelu_quick"};
-  static constexpr const char* kPositions[] = {"none", "rotary", "alibi", "relative"};
+using Names = std::vector<const char*>;
+
+// Those whose bit is set, in the order of the bits.
+Json names_of_bits(std::uint32_t bits, const Names& names) {
+  Json list = Json::array();
+  for (std::size_t i = 0; i < names.size(); ++i)
+    if ((bits >> i) & 1u) list.push_back(names[i]);
+  return list;
+}
+
+// SPEC.md 1.3, field by field, values as the words that a description says them in.
+Json stack_json(const StackConfig& c) {
+  static const Names kActivations = {"relu", "gelu_tanh", "gelu_erf", "silu", "gelu_quick", "tanh", "none"};
+  static const Names kBiases = {"query", "key", "value_down", "value_up", "ffn_in", "down", "unembedding", "norm", "cross_query",
+                                "cross_key", "cross_value_down", "cross_value_up", "input", "dense"};
+  const auto word = [](auto value, const Names& names) { return names[static_cast<std::size_t>(value)]; };
   Json groups;
   for (int i = 0; i < kSiteCount; ++i) groups[quant::name_of(static_cast<Site>(i))] = c.groups[i];
-  return {{"d_model", c.d_model},
+  return {{"use", word(c.use, {"generate", "encode"})},
+          {"input", word(c.input, {"tokens", "vectors", "projected", "convolved"})},
+          {"mask", word(c.mask, {"causal", "two_way"})},
+          {"cross_attention", c.cross_attention != 0},
+          {"norm", word(c.norm, {"rms", "layer"})},
+          {"norm_placement", word(c.norm_placement, {"before", "after", "both"})},
+          {"sublayers", word(c.sublayers, {"in_turn", "side_by_side", "side_by_side_two_norms"})},
+          {"input_norm", c.input_norm != 0},
+          {"final_norm", c.final_norm != 0},
+          {"position_table", c.position_table != 0},
+          {"position", word(c.position, {"none", "rotary", "alibi", "relative"})},
+          {"rotary_pairing", word(c.rotary_pairing, {"adjacent", "halves"})},
+          {"query_key_norm", word(c.query_key_norm, {"none", "rms", "layer"})},
+          {"value_map", word(c.value_map, {"factors", "undivided"})},
+          {"gated", c.gated != 0},
+          {"activation", word(c.activation, kActivations)},
+          {"pooling", word(c.pooling, {"every", "first", "mean", "last"})},
+          {"dense", c.dense != 0},
+          {"dense_activation", word(c.dense_activation, kActivations)},
+          {"dense_norm", c.dense_norm != 0},
+          {"output", word(c.output, {"logits", "vectors"})},
+          {"tied_unembedding", c.tied_unembedding != 0},
+          {"unit_length", c.unit_length != 0},
+          {"second_convolution", c.second_convolution != 0},
+          {"strides", {c.strides[0], c.strides[1]}},
+          {"n_output_heads", c.n_output_heads},
+          {"biases", names_of_bits(c.biases, kBiases)},
+          {"gains_folded", names_of_bits(c.flags, {"attention", "ffn", "final", "cross"})},
+          {"key_offset", (c.flags & kKeyOffset) != 0},
+          {"cross_key_offset", (c.flags & kCrossKeyOffset) != 0},
+          {"d_model", c.d_model},
           {"d_ff", c.d_ff},
           {"n_layers", c.n_layers},
           {"n_heads", c.n_heads},
           {"n_kv_heads", c.n_kv_heads},
           {"head_dim", c.head_dim},
           {"vocab_size", c.vocab_size},
+          {"n_outputs", c.n_outputs},
           {"max_seq", c.max_seq},
-          {"norm", c.norm == Norm::layer ? "layer" : "rms"},
-          {"activation", kActivations[static_cast<int>(c.activation)]},
-          {"gated", c.gated != 0},
-          {"biases", c.biases},
-          {"position_table", c.position_table != 0},
-          {"position", kPositions[static_cast<int>(c.position)]},
+          {"window", c.window},
+          {"global_every", c.global_every},
+          {"global_first", c.global_first},
           {"rotary_dims", c.rotary_dims},
-          {"rotary_pairing", c.rotary_pairing == RotaryPairing::halves ? "halves" : "adjacent"},
+          {"local_rotary", c.local_rotary != 0},
+          {"n_distances", c.n_distances},
+          {"d_input", c.d_input},
+          {"d_source", c.d_source},
+          {"n_token_types", c.n_token_types},
+          {"n_class_vectors", c.n_class_vectors},
+          {"d_dense", c.d_dense},
           {"norm_epsilon", c.norm_epsilon},
           {"attention_scale", c.attention_scale},
-          {"tied_unembedding", c.tied_unembedding != 0},
-          {"attention_gain_folded", (c.flags & kAttentionGainFolded) != 0},
-          {"ffn_gain_folded", (c.flags & kFfnGainFolded) != 0},
-          {"final_gain_folded", (c.flags & kFinalGainFolded) != 0},
-          {"key_offset", (c.flags & kKeyOffset) != 0},
+          {"cross_scale", c.cross_scale},
+          {"embedding_scale", c.embedding_scale},
           {"groups", groups}};
+}
+
+// What a stack does not have is not printed: no, none, nothing, 0, and words that say as much.
+bool is_absent(const std::string& key, const Json& value) {
+  if (value.is_boolean()) return !value.get<bool>();
+  if (value.is_number()) return value == 0 || ((key == "n_output_heads" || key == "embedding_scale") && value == 1);
+  if (value.is_array()) return value.empty() || (key == "strides" && value[0] == 0);
+  return value == "none" || value == "in_turn" || (key == "pooling" && value == "every") ||
+         (key == "value_map" && value == "factors");
+}
+
+void print_stack(const StackConfig& c) {
+  const Json stack = stack_json(c);
+  for (const auto& item : stack.items()) {
+    if (item.key() == "groups" || is_absent(item.key(), item.value())) continue;
+    if (item.key() == "rotary_pairing" && c.position != Position::rotary) continue;
+    std::printf("  %-22s %s\n", item.key().c_str(),
+                item.value().is_string() ? item.value().get<std::string>().c_str() : item.value().dump().c_str());
+  }
+  for (const auto& item : stack["groups"].items())
+    if (item.value() != 0) std::printf("  groups at %-12s %s\n", item.key().c_str(), item.value().dump().c_str());
 }
 
 // Calls visit(entry, slot bytes) for each tensor.
@@ -118,9 +190,9 @@ void print_as_json(const LoadedModel& loaded) {
   json["image_bytes"] = model.image().size();
   json["version"] = load_at<ImageHeader>(model.image(), 0).version;
   json["header_crc32c"] = hex8(load_at<ImageHeader>(model.image(), 0).header_crc);
-  json["parameters"] = quant::parameter_count(model.config().main());
+  json["parameters"] = quant::parameter_count(model.config());
   json["layout"] = quant::name_of(model.layout());
-  json["config"] = config_json(model.config().main());
+  for (std::uint32_t i = 0; i < model.config().n_stacks; ++i) json["stacks"].push_back(stack_json(model.config().stacks[i]));
   const Features needed = required_features(model.config());
   json["features"] = quant::names_of(needed);
   json["heed_features"] = quant::define_for(needed);
@@ -130,9 +202,10 @@ void print_as_json(const LoadedModel& loaded) {
                                 {"bytes", s.bytes},
                                 {"crc32c", hex8(s.crc)}});
   for_each_tensor(model, [&](const TensorEntry& e, std::uint64_t bytes) {
-    json["tensors"].push_back({{"role", quant::name_of(e.role)},
+    json["tensors"].push_back({{"role", role_name(e)},
+                               {"stack", e.stack},
                                {"layer", e.layer},
-                               {"type", name_of(e.type)},
+                               {"type", type_name(e)},
                                {"rows", e.rows},
                                {"cols", e.cols},
                                {"group", e.group},
@@ -147,29 +220,30 @@ void print_as_json(const LoadedModel& loaded) {
 
 void print_as_text(const LoadedModel& loaded) {
   const Model& model = loaded.model;
-  const StackConfig& c = model.config().main();
+  const ModelConfig& c = model.config();
   std::printf("%s: %s bytes, format version %u, %s parameters, layout %s\n", loaded.path.c_str(),
               grouped(model.image().size()).c_str(), load_at<ImageHeader>(model.image(), 0).version,
               grouped(quant::parameter_count(c)).c_str(), quant::name_of(model.layout()));
-  std::puts("\nconfiguration");
-  const Json config = config_json(c);
-  for (const auto& item : config.items()) std::printf("  %-22s %s\n", item.key().c_str(), item.value().dump().c_str());
+  for (std::uint32_t i = 0; i < c.n_stacks; ++i) {
+    std::puts(c.n_stacks == 1 ? "\nstack" : i == 0 ? "\nstack 0, the source" : "\nstack 1, the main one");
+    print_stack(c.stacks[i]);
+  }
 
   const Features needed = required_features(c);
   std::puts("\nfeatures that a firmware needs for it");
   std::printf("  %s\n", is_empty(needed) ? "none" : quant::joined(quant::names_of(needed)).c_str());
   std::printf("  a firmware with them: -DHEED_FEATURES=%s\n", quant::define_for(needed).c_str());
 
-  std::puts("\nsections           offset        bytes  crc-32c");
+  std::puts("\nsections                 offset        bytes  crc-32c");
   for (const SectionEntry& s : sections_of(model))
-    std::printf("  %-10s %12s %12s  %s\n", name_of(static_cast<SectionKind>(s.kind)), grouped(s.offset).c_str(),
+    std::printf("  %-16s %12s %12s  %s\n", name_of(static_cast<SectionKind>(s.kind)), grouped(s.offset).c_str(),
                 grouped(s.bytes).c_str(), hex8(s.crc).c_str());
 
-  std::puts("\ntensors          layer type     rows x cols    group     bytes");
+  std::printf("\ntensors%s              layer type     rows x cols     group     bytes\n", c.n_stacks == 1 ? "" : "  stack");
   for_each_tensor(model, [&](const TensorEntry& e, std::uint64_t bytes) {
-    const bool global = !is_per_layer(e.role);
-    std::printf("  %-15s %4s %-4s %8u x %-8u %5s %9s\n", quant::name_of(e.role),
-                global ? "" : std::to_string(e.layer).c_str(), name_of(e.type), e.rows, e.cols,
+    if (c.n_stacks != 1) std::printf("  %u    ", e.stack);
+    std::printf("  %-22s %4s %-4s %8u x %-8u %5s %9s\n", role_name(e).c_str(),
+                is_per_layer(e.role) ? std::to_string(e.layer).c_str() : "", type_name(e), e.rows, e.cols,
                 e.group ? std::to_string(e.group).c_str() : "", grouped(bytes).c_str());
   });
 

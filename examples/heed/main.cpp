@@ -22,6 +22,7 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer("heed COMMAND --help shows an example of each.");
   heed::tool::add_quantize(app);
+  heed::tool::add_quantize_layer(app);
   heed::tool::add_run(app);
   heed::tool::add_encode(app);
   heed::tool::add_translate(app);

@@ -2,7 +2,6 @@
 // cover_inputs.cpp: inputs.json and the arrays of raw little-endian float32 beside it.
 #include "tests/covering/cover_inputs.hpp"
 
-#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -64,9 +63,9 @@ double largest_difference(const CoverCase& expected, Span<const float> outputs) 
   return difference / largest;
 }
 
-Cosines cosines(const CoverCase& expected, Span<const float> outputs) {
-  if (outputs.size() != expected.expected.size()) return {0.0, 0.0};
-  std::vector<double> all;
+std::vector<double> cosines(const CoverCase& expected, Span<const float> outputs) {
+  std::vector<double> all(expected.rows, 0.0);
+  if (outputs.size() != expected.expected.size()) return all;
   for (std::size_t row = 0; row < expected.rows; ++row) {
     double product = 0.0, a = 0.0, b = 0.0;
     for (std::size_t i = row * expected.columns; i < (row + 1) * expected.columns; ++i) {
@@ -75,10 +74,9 @@ Cosines cosines(const CoverCase& expected, Span<const float> outputs) {
       b += double{expected.expected[i]} * expected.expected[i];
     }
     const double cosine = a > 0.0 && b > 0.0 ? product / std::sqrt(a * b) : a == b ? 1.0 : 0.0;
-    all.push_back(cosine == cosine ? cosine : 0.0);
+    all[row] = cosine == cosine ? cosine : 0.0;
   }
-  std::sort(all.begin(), all.end());
-  return {all.front(), all[all.size() / 2]};
+  return all;
 }
 
 }  // namespace heed::test

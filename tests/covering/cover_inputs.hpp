@@ -19,10 +19,7 @@ std::string read_cover_cases(std::vector<CoverCase>& cases, const std::string& p
 
 // The largest difference, as a share of the largest expected magnitude.
 double largest_difference(const CoverCase& expected, Span<const float> outputs);
-// The cosine of each row of `outputs` with the expected one: the smallest, and the median.
-struct Cosines {
-  double smallest = 1.0, median = 1.0;
-};
-Cosines cosines(const CoverCase& expected, Span<const float> outputs);
+// The cosine of each row of `outputs` with the expected one; 0 for all where the shapes differ or a number is a NaN.
+std::vector<double> cosines(const CoverCase& expected, Span<const float> outputs);
 
 }  // namespace heed::test

@@ -1,18 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-// cover_run.cpp: a model of the covering (tests/reference/covering.py) through heed, against the outputs that were written
-// beside it.
+// cover_run.cpp: models of a description through heed, floats and int8, against the outputs that were written beside them.
 //
-//   cover_run FOLDER... [--out OUT]
+//   cover_run [options] MODEL...
 //
-// FOLDER holds model.json, weights.safetensors and inputs.json. Prints a line of JSON per model; with --out, writes
-// OUT/NAME.float.N.f32, the outputs [rows, columns] of case N as raw float32.
+// MODEL is a folder with model.json, weights.safetensors and inputs.json (tests/reference/covering.py), or the three paths
+// with commas between them. Prints a line of JSON per model: the largest difference of the float reference, as a share of
+// the largest output; of the int8 outputs the cosine with the expected ones at each position, smallest and median of all cases, and the
+// CRC-32C of their bits.
+//   --out OUT         writes OUT/NAME.float.N.f32 and OUT/NAME.int8.N.f32, the outputs [rows, columns] of case N as raw float32,
+//                     and OUT/NAME.heed
+//   --kernels NAME    the kernel table (default: the best of this machine)
+//   --chunk N         positions that go through the layers together (default: the table's)
+//   --group G         columns per group, 0 = one scale per row (default: measured)
+//   --value-map FORM  factors or undivided (default: the cheaper one)
+//   --float           no int8
+#include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <string>
 
+#include "platform/select.hpp"
 #include "quant/convert.hpp"
 #include "quant/float_reference.hpp"
+#include "runtime/runtime.hpp"
 #include "tests/covering/cover_inputs.hpp"
 
 namespace {
@@ -20,55 +32,181 @@ namespace {
 using namespace heed;
 namespace fs = std::filesystem;
 
+struct Options {
+  std::string out;
+  const Kernels* kernels = &best_kernels();
+  std::uint32_t chunk = 0;
+  quant::ConvertOptions convert;
+  bool int8 = true;
+};
+
+struct ModelPaths {
+  std::string name, description, weights, inputs;
+};
+
+ModelPaths paths_of(const std::string& model) {
+  const std::size_t first = model.find(','), second = model.find(',', first + 1);
+  if (first == std::string::npos || second == std::string::npos)
+    return {fs::path(model).filename().string(), model + "/model.json", model + "/weights.safetensors",
+            model + "/inputs.json"};
+  const std::string description = model.substr(0, first);
+  return {fs::path(description).stem().string(), description, model.substr(first + 1, second - first - 1),
+          model.substr(second + 1)};
+}
+
 bool fail(const std::string& what) {
   std::fprintf(stderr, "cover_run: %s\n", what.c_str());
   return false;
 }
 
-bool write_floats(const std::string& path, Span<const float> x) {
-  const quant::Error error =
-      quant::write_file(path, {reinterpret_cast<const std::uint8_t*>(x.data()), x.size() * sizeof(float)});
+bool write_bytes(const std::string& path, Span<const std::uint8_t> bytes) {
+  const quant::Error error = quant::write_file(path, bytes);
   return !error || fail(error.sentence());
 }
 
-bool run(const std::string& folder, const std::string& out) {
+bool write_floats(const Options& options, const std::string& name, std::size_t i, Span<const float> x) {
+  return options.out.empty() || write_bytes(options.out + "/" + name + "." + std::to_string(i) + ".f32",
+                                            {reinterpret_cast<const std::uint8_t*>(x.data()), x.size() * sizeof(float)});
+}
+
+bool run_float(double& difference, const Options& options, const ModelPaths& paths,
+               const std::vector<test::CoverCase>& cases) {
   quant::FloatModel model;
-  quant::ReadOptions options;
-  options.description = folder + "/model.json";
-  if (const quant::Error error = quant::read_model(model, folder + "/weights.safetensors", options))
-    return fail(error.sentence());
-  std::vector<test::CoverCase> cases;
-  if (const std::string wrong = test::read_cover_cases(cases, folder + "/inputs.json"); !wrong.empty())
-    return fail(folder + ": " + wrong);
-  const std::string name = fs::path(folder).filename().string();
+  quant::ReadOptions read;
+  read.description = paths.description;
+  if (const quant::Error error = quant::read_model(model, paths.weights, read)) return fail(error.sentence());
   quant::FloatReference reference(model, model.config.main().max_seq);
-  double worst = 0.0;
   for (std::size_t i = 0; i < cases.size(); ++i) {
     const test::CoverCase& c = cases[i];
-    if (reference.source_stack() && !reference.set_source(c.source)) return fail(folder + ": the source does not fit");
+    if (reference.source_stack() && !reference.set_source(c.source)) return fail(paths.name + ": the source does not fit");
     const Span<const float> outputs = reference.encode(c.input);
-    if (outputs.size() != c.expected.size()) return fail(folder + ": the outputs of case " + std::to_string(i) + " have another shape");
     const double off = test::largest_difference(c, outputs);
-    worst = off > worst ? off : worst;
-    if (!out.empty() && !write_floats(out + "/" + name + ".float." + std::to_string(i) + ".f32", outputs)) return false;
+    difference = off > difference ? off : difference;
+    if (!write_floats(options, paths.name + ".float", i, outputs)) return false;
   }
-  std::printf("{\"model\": \"%s\", \"float_difference\": %.3g}\n", name.c_str(), worst);
   return true;
+}
+
+// A sequence of the runtime, whose tokens are signed.
+class RuntimeSequence {
+ public:
+  explicit RuntimeSequence(const quant::FloatSequence& s) : from_(s), tokens_(s.tokens.begin(), s.tokens.end()) {}
+  Sequence view() const {
+    return {{tokens_.data(), tokens_.size()},
+            {from_.token_types.data(), from_.token_types.size()},
+            {from_.vectors.data(), from_.vectors.size()}};
+  }
+
+ private:
+  const quant::FloatSequence& from_;
+  std::vector<Token> tokens_;
+};
+
+void take_row(void* rows, std::uint32_t, Span<const float> row) {
+  auto& x = *static_cast<std::vector<float>*>(rows);
+  x.insert(x.end(), row.begin(), row.end());
+}
+
+struct Int8Result {
+  double smallest = 1.0, median = 1.0;
+  std::uint32_t digest = 0;
+};
+
+bool run_int8(Int8Result& result, const Options& options, const ModelPaths& paths,
+              const std::vector<test::CoverCase>& cases) {
+  const Kernels& k = *options.kernels;
+  quant::ConvertOptions convert = options.convert;
+  convert.read.description = paths.description;
+  convert.layout = k.traits.preferred;
+  quant::ImageBytes image;
+  quant::ConvertReport report;
+  if (const quant::Error error = quant::convert(image, report, paths.weights, "", convert, k)) return fail(error.sentence());
+  if (!options.out.empty() && !write_bytes(options.out + "/" + paths.name + ".heed", {image.data(), image.size()}))
+    return false;
+  const auto refused = [&](Status status) { return status != Status::ok && !fail(paths.name + ": " + to_string(status)); };
+  Model model;
+  Plan plan;
+  Limits limits;
+  limits.chunk = options.chunk;
+  if (refused(open(model, {image.data(), image.size()}, k)) || refused(make_plan(plan, model.config(), k.traits, limits)))
+    return false;
+  quant::ImageBytes arena(static_cast<std::size_t>(plan.arena_bytes));
+  Session session;
+  if (refused(create(session, model, plan, k, {reinterpret_cast<std::byte*>(arena.data()), arena.size()}))) return false;
+  std::vector<double> cosines;
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    const test::CoverCase& c = cases[i];
+    const RuntimeSequence input(c.input), source(c.source);
+    std::vector<float> rows;
+    const RowSink sink{take_row, &rows};
+    if (model.config().n_stacks == 2 && refused(session.set_source(source.view()))) return false;
+    if (model.config().n_stacks == 1 && model.config().main().use == Use::generate && refused(session.rewind(0))) return false;
+    if (refused(model.config().main().use == Use::generate ? session.evaluate(input.view().tokens, sink)
+                                                           : session.encode(input.view(), sink)))
+      return false;
+    for (const double cosine : test::cosines(c, {rows.data(), rows.size()})) cosines.push_back(cosine);
+    result.digest =
+        k.crc32c(result.digest, reinterpret_cast<const std::uint8_t*>(rows.data()), rows.size() * sizeof(float));
+    if (!write_floats(options, paths.name + ".int8", i, {rows.data(), rows.size()})) return false;
+  }
+  std::sort(cosines.begin(), cosines.end());
+  if (cosines.empty()) return fail(paths.name + ": no outputs");
+  result.smallest = cosines.front();
+  result.median = cosines[cosines.size() / 2];
+  return true;
+}
+
+bool run(const Options& options, const std::string& argument) {
+  const ModelPaths paths = paths_of(argument);
+  std::vector<test::CoverCase> cases;
+  if (const std::string wrong = test::read_cover_cases(cases, paths.inputs); !wrong.empty())
+    return fail(paths.inputs + ": " + wrong);
+  double difference = 0.0;
+  if (!run_float(difference, options, paths, cases)) return false;
+  std::printf("{\"model\": \"%s\", \"float_difference\": %.3g", paths.name.c_str(), difference);
+  Int8Result int8;
+  const bool good = !options.int8 || run_int8(int8, options, paths, cases);
+  if (good && options.int8)
+    std::printf(", \"cosine_smallest\": %.6f, \"cosine_median\": %.6f, \"digest\": \"%08x\"", int8.smallest, int8.median,
+                int8.digest);
+  std::printf("}\n");
+  return good;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string out;
-  std::vector<std::string> folders;
+  Options options;
+  std::vector<std::string> models;
   for (int i = 1; i < argc; ++i) {
-    if (!std::strcmp(argv[i], "--out") && i + 1 < argc)
-      out = argv[++i];
+    const std::string word = argv[i];
+    const char* value = i + 1 < argc ? argv[i + 1] : "";
+    if (word == "--float") {
+      options.int8 = false;
+      continue;
+    }
+    if (word.compare(0, 2, "--") != 0) {
+      models.push_back(word);
+      continue;
+    }
+    ++i;
+    if (word == "--out")
+      options.out = value;
+    else if (word == "--kernels")
+      options.kernels = find_kernels(value);
+    else if (word == "--chunk")
+      options.chunk = static_cast<std::uint32_t>(std::strtoul(value, nullptr, 10));
+    else if (word == "--group")
+      options.convert.quantize.group = static_cast<std::uint32_t>(std::strtoul(value, nullptr, 10));
+    else if (word == "--value-map")
+      options.convert.value_map = std::strcmp(value, "undivided") ? quant::ValueMapChoice::factors
+                                                                  : quant::ValueMapChoice::undivided;
     else
-      folders.push_back(argv[i]);
+      return fail(word + " is not known") ? 0 : 2;
+    if (!options.kernels) return fail(std::string("no kernels ") + value + " here") ? 0 : 2;
   }
-  if (folders.empty()) return fail("no folder of a model is given") ? 0 : 2;
+  if (models.empty()) return fail("no model is given") ? 0 : 2;
   bool good = true;
-  for (const std::string& folder : folders) good = run(folder, out) && good;
+  for (const std::string& model : models) good = run(options, model) && good;
   return good ? 0 : 1;
 }

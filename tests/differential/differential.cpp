@@ -29,9 +29,9 @@ namespace heed::differential {
 
 Span<const CaseKind> case_kinds() {
   static constexpr CaseKind kinds[] = {
-      {"quantise", make_quantise, 15}, {"norm", make_norm, 20},           {"gate", make_gate, 25},
+      {"quantise", make_quantise, 12}, {"norm", make_norm, 17},           {"gate", make_gate, 21},
       {"product", make_product, 6},    {"attention", make_attention, 12}, {"sampling", make_sampling, 8},
-      {"digest", make_digest, 2},      {"model", make_model, 12},
+      {"digest", make_digest, 2},      {"model", make_model, 22},
   };
   return kinds;
 }

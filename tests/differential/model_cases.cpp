@@ -29,7 +29,7 @@ ThreadPool& pool(std::uint32_t threads) {
   return pools[threads - 2];
 }
 
-// Often across a block of keys, or two.
+// Often across a block of keys, or two; with a window now and then far enough for its ring of blocks to go round.
 std::uint32_t random_length(Random& random, const StackConfig& c, bool small) {
   const std::uint32_t length = random.below(8);
   std::uint32_t n = 1 + random.below(8);
@@ -37,7 +37,9 @@ std::uint32_t random_length(Random& random, const StackConfig& c, bool small) {
   if (length == 1) n = 20 + random.below(30);
   if (length == 2 && random.below(3) == 0) n = 120 + random.below(40);
   if (small) n = std::min(n, length == 0 ? 70u : 20u);
-  if (c.d_model * c.d_ff * c.n_layers > 30000) n = std::min(n, 12u);
+  const std::uint32_t size = c.d_model * c.d_ff * c.n_layers;
+  if (size > 30000) n = std::min(n, 12u);
+  if (!small && c.window && size < 6000 && random.below(6) == 0) n = 130 + random.below(200);
   return n;
 }
 
@@ -93,6 +95,17 @@ void run_tokens(Session& session, const std::vector<Token>& tokens, Words& words
   }
 }
 
+// To an earlier position of a text. A window may not keep the keys in front of it: then the text is taken again.
+void go_back(Session& session, const StackConfig& c, std::vector<Token>& text, std::uint32_t position) {
+  text.resize(position);
+  if (position == session.position()) return;
+  const Status s = session.rewind(position);
+  if (!c.window || s != Status::bad_argument) return require(s, "rewind");
+  require(session.rewind(0), "rewind");
+  Span<const float> logits;
+  if (position) require(session.prefill(logits, text), "prefill");
+}
+
 void run_sequence(Session& session, const StackConfig& c, const Inputs& inputs, Words& words, Random& how) {
   const bool pooled = c.pooling != Pooling::every;
   Rows rows{words, session.kernels(), words.size()};
@@ -137,8 +150,8 @@ ModelCase::ModelCase(std::uint64_t seed, bool small, bool all, Layout only) {
         position = 0;
       else if (position > 0)
         position -= random.below(std::min(position, 70u) + 1);
-      // A window's ring holds no more than the last keys: a text goes back to its beginning, or not at all.
-      if (c.window && !new_text && !stretches.empty())
+      // A board knows no text that it could take again.
+      if (small && c.window && !new_text && !stretches.empty())
         position = random.below(2) ? 0 : stretches.back().position + stretches.back().inputs.n;
       const std::uint32_t left = position < n ? n - position : 0;
       if (left == 0) break;
@@ -182,7 +195,7 @@ Words ModelCase::run(const Kernels& kernels, Random& how) const {
   if (how.below(16) == 0) require(verify(model, kernels), "verify");
   const std::uint32_t chunk = how.below(3) ? how.below(7) : how.below(80);
   Limits l = limits(chunk);
-  l.score_rows = how.below(4);
+  l.score_rows = how.below(3) ? how.below(4) : how.below(90);
   require(make_plan(plan, model.config(), kernels.traits, l), "plan");
   test::GuardedArena arena(plan.arena_bytes, plan.arena_align, test::Fill::random);
   Session session;
@@ -194,14 +207,18 @@ Words ModelCase::run(const Kernels& kernels, Random& how) const {
     session.set_parallel(parallel);
   }
   Words words;
+  std::vector<Token> text;
   for (const Stretch& s : stretches) {
-    if (s.source >= 0)
+    if (s.source >= 0) {
       require(session.set_source(sequence_of(sources[static_cast<std::size_t>(s.source)])), "set_source");
+      text.clear();
+    }
     if (config.main().use == Use::encode) {
       run_sequence(session, config.main(), s.inputs, words, how);
       continue;
     }
-    if (s.position != session.position()) require(session.rewind(s.position), "rewind");
+    go_back(session, config.main(), text, s.position);
+    text.insert(text.end(), s.inputs.tokens.begin(), s.inputs.tokens.end());
     run_tokens(session, s.inputs.tokens, words, how);
   }
   if (!arena.intact()) {

@@ -82,11 +82,18 @@ void choose_input(Random& random, StackConfig& c, bool small) {
     c.second_convolution = random.below(2) != 0;
     if (c.second_convolution) c.strides[1] = static_cast<std::uint8_t>(1 + random.below(2));
   }
-  if (c.use == Use::encode && now_and_then(random, 3)) c.n_class_vectors = 1 + random.below(3);
+  if (c.use == Use::encode && now_and_then(random, 3)) c.n_class_vectors = 1 + random.below(random.below(2) ? 2 : 6);
 }
 
 void choose_output(Random& random, StackConfig& c, bool small) {
   c.n_outputs = c.vocab_size;
+  if (c.n_class_vectors && now_and_then(random, 3)) {  // logits of several of the first positions
+    c.pooling = Pooling::first;
+    c.n_outputs = 1 + random.below(20);
+    c.n_output_heads = static_cast<std::uint8_t>(2 + random.below(c.n_class_vectors));
+    c.tied_unembedding = 0;
+    return;
+  }
   if (now_and_then(random, 3)) {
     c.dense = 1;
     c.d_dense = random.below(2) ? c.d_model : width(random, small);
@@ -102,8 +109,6 @@ void choose_output(Random& random, StackConfig& c, bool small) {
   const bool may_be_tied = c.input == Input::tokens && c.output == Output::logits && c.d_output() == c.d_model;
   c.tied_unembedding = may_be_tied && random.below(2);
   if (c.tied_unembedding) c.n_outputs = c.vocab_size;
-  if (c.n_class_vectors && c.pooling == Pooling::first && c.output == Output::logits && !c.dense && !c.tied_unembedding)
-    c.n_output_heads = static_cast<std::uint8_t>(1 + random.below(c.n_class_vectors + 1));
 }
 
 // What the first of two stacks gives.

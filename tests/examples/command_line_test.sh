@@ -50,6 +50,10 @@ test_without_data() {
   cp "$golden" tiny.heed
   # -- help and wrong command lines
   expect 0 "help" --help
+  for command in quantize quantize-layer run eval plan inspect bench; do
+    has "$command"
+  done
+  for command in quantize quantize-layer run eval plan inspect bench; do
   for command in quantize run encode translate eval plan inspect bench; do
     has "$command"
   done
@@ -195,17 +199,17 @@ test_without_data() {
   expect 0 "eval with a short context" eval tiny.heed text.txt --isa portable --chunk-bytes 5 --max-chunks 2 --json
   same "chunks" "$(value chunks)" 2
   expect 0 "inspect" inspect tiny.heed
-  for word in configuration sections tensors metadata checks w_value_up verify; do has "$word"; done
+  for word in stack sections tensors metadata checks w_value_up verify; do has "$word"; done
   expect 0 "inspect --json" inspect tiny.heed --json
-  keys image_bytes version parameters layout config sections tensors metadata checks open_s verify_s crc32c
+  keys image_bytes version parameters layout stacks sections tensors metadata checks open_s verify_s crc32c
   keys features heed_features
   same "the features of tiny.heed" "$(value heed_features)" kLlamaFeatures
-  # An image that no build runs is refused with the name of what is missing: byte 9 of the configuration is the mask.
-  at=$(tr -d ' \n' < out | sed 's/.*"kind":"config","offset":\([0-9]*\).*/\1/')
-  cp tiny.heed both_ways.heed
-  printf '\001' | dd of=both_ways.heed bs=1 seek=$((at + 9)) conv=notrunc 2> /dev/null
-  refuses both_ways.heed inspect both_ways.heed
-  says "a mask that is not causal"
+  # An image that no build runs is refused with the name of what is missing: byte 88 of the stack is n_sinks.
+  at=$(tr -d ' \n' < out | sed 's/.*"kind":"stacks","offset":\([0-9]*\).*/\1/')
+  cp tiny.heed with_sinks.heed
+  printf '\001' | dd of=with_sinks.heed bs=1 seek=$((at + 88)) conv=notrunc 2> /dev/null
+  refuses with_sinks.heed inspect with_sinks.heed
+  says "sinks, which this version does not carry"
   expect 0 "bench" bench tiny.heed -p 8,16 -n 4 --isa portable
   expect 0 "bench --json" bench tiny.heed -p 8 -n 4 --isa portable --json
   keys prefill_tokens_per_s decode_tokens_per_s macs_per_token parameters isa threads image_bytes arena_bytes \

@@ -115,24 +115,25 @@ def operations(c, position):
     norm = lambda folded: ("layer_norm" if c["norm"] == "layer" else "norm") + ("" if folded else "_gain")
 
     def product(rows, cols, added, bias, times):
-        biased = c["biases"] & bias != 0
+        biased = bias in c["biases"]
         yield PRODUCTS[2 if biased else added], (rows, cols), times
         if biased and added:
             yield "product_added", (rows, cols), times
             yield "product", (rows, cols), -times
 
-    yield "embed", (d,), 1 + int(c["position"] == "learned")
+    yield "embed", (d,), 1 + int(c["position_table"])
     if rotates:
         yield "turn", (c["rotary_dims"] // 2,), 1
-    yield norm(c["attention_gain_folded"]), (d,), layers
-    yield norm(c["ffn_gain_folded"]), (d,), layers
-    yield norm(c["final_gain_folded"]), (d,), 1
-    yield from product(heads * hd, d, 0, 1, layers)
-    yield from product(kv * hd, d, 0, 1, 2 * layers)
-    yield from product(d, heads * hd, 1, 2, layers)
-    yield from product(c["d_ff"], d, 0, 4, (1 + int(c["gated"])) * layers)
-    yield from product(d, c["d_ff"], 1, 8, layers)
-    yield from product(c["vocab_size"], d, 0, 16, 1)
+    yield norm("attention" in c["gains_folded"]), (d,), layers
+    yield norm("ffn" in c["gains_folded"]), (d,), layers
+    yield norm("final" in c["gains_folded"]), (d,), 1
+    yield from product(heads * hd, d, 0, "query", layers)
+    yield from product(kv * hd, d, 0, "key", layers)
+    yield from product(kv * hd, d, 0, "value_down", layers)
+    yield from product(d, heads * hd, 1, "value_up", layers)
+    yield from product(c["d_ff"], d, 0, "ffn_in", (1 + int(c["gated"])) * layers)
+    yield from product(d, c["d_ff"], 1, "down", layers)
+    yield from product(c["vocab_size"], d, 0, "unembedding", 1)
     yield "query", (hd, rotates), layers * heads
     yield "key", (hd, rotates, offset), layers * kv
     yield "value", (hd,), layers * kv
@@ -191,7 +192,7 @@ class Counter:
         return path
 
     def config(self, image):
-        return json.loads(output(self.args.heed, "inspect", image, "--json"))["config"]
+        return json.loads(output(self.args.heed, "inspect", image, "--json"))["stacks"][-1]
 
 
 # ---- Making the table -------------------------------------------------------------------------------------------------

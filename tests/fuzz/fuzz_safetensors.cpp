@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // fuzz_safetensors.cpp: any bytes as a Hugging Face folder of the GPT-2 family: refused with one sentence, or quantised
-// to an image that opens. Input: u16 length of config.json, config.json, model.safetensors.
+// to an image that opens; and its tensors as a header of layers. Input: u16 length of config.json, config.json, model.safetensors.
 #include <cstdint>
 #include <cstdlib>
 
+#include "quant/layer_header.hpp"
 #include "quant/quantize.hpp"
 #include "quant/readers/huggingface.hpp"
 #include "quant/readers/safetensors.hpp"
@@ -38,6 +39,17 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     std::vector<float> x;
     if (!refused(read_floats(x, t))) require(x.size() == t.elements);
     require(tensors.find(t.name) == &t);
+  }
+  std::string header;
+  LayerReport layers;
+  LayerHeaderOptions options;
+  options.name = "fuzz";
+  options.group = wanted % 2 ? 32 : 0;
+  if (!refused(make_layer_header(header, layers, tensors, options))) {
+    require(layers.bytes > 0);
+    for (const char c : header) require((static_cast<unsigned char>(c) >= 32 && c != 127) || c == '\n');  // names of tensors stay in their comments
+    for (std::size_t at = header.find("// "); at != std::string::npos; at = header.find("// ", header.find('\n', at)))
+      require(header[header.find('\n', at) - 1] != '\\');
   }
   FloatModel model;
   if (refused(read_huggingface(model, input.subspan(0, split), input.subspan(split, input.size() - split)))) return 0;

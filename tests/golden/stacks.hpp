@@ -179,7 +179,7 @@ inline quant::ImageBytes frames_image(Layout layout, const Kernels& kernels) {
   const ModelConfig config = frames_config();
   quant::TensorSection tensors(config, layout);
   fill_numbered(tensors, config, 4);
-  static constexpr char kClasses[] = "up\ndown\nleft\nright\nstay";
+  static constexpr char kClasses[] = "up\ndown\nleft\nright\nstay\n";
   quant::ImageBytes image;
   quant::write_image(
       image, config, tensors,

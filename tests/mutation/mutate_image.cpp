@@ -81,29 +81,74 @@ void mend(ImageBytes& image) {
   quant::refresh_checksums({image.data(), image.size()}, *find_kernels("portable"));
 }
 
-// Prefill of 70 tokens and 4 steps, or as many as the context holds; the digest of all logits seen.
-// 0 when the model is too large to run here, a few seconds being what a mutation is worth.
+// Something that a stack can read, of `positions` positions at most.
+struct Material {
+  std::vector<Token> tokens;
+  std::vector<std::uint8_t> types;
+  std::vector<float> vectors;
+  Sequence sequence;
+
+  Material(const StackConfig& c, std::uint32_t positions) {
+    const std::uint32_t n = std::min(positions - c.n_class_vectors, 70u);  // strides only make frames fewer
+    Random random(n);
+    if (c.input == Input::tokens) {
+      for (std::uint32_t i = 0; i < n; ++i) tokens.push_back(static_cast<Token>(random.below(c.vocab_size)));
+      for (std::uint32_t i = 0; c.n_token_types && i < n; ++i)
+        types.push_back(static_cast<std::uint8_t>(random.below(std::min(c.n_token_types, 256u))));
+    } else {
+      const std::uint32_t width = c.input == Input::vectors ? c.d_model : c.d_input;
+      for (std::size_t i = 0; i < std::size_t{n} * width; ++i) vectors.push_back(random.uniform());
+    }
+    sequence = {tokens, types, vectors};
+  }
+};
+
+struct Rows {
+  const Kernels& kernels;
+  Digest digest;
+  static void take(void* self, std::uint32_t, Span<const float> row) {
+    static_cast<Rows*>(self)->digest.add(static_cast<Rows*>(self)->kernels, 0, row);
+  }
+};
+
+// What generates: a prefill of 70 tokens and 4 steps, or as many as the context holds; what encodes: one sequence; the
+// source before either. The digest of all outputs seen, 0 when the model is too large to run here, a few seconds being what
+// a mutation is worth.
 std::uint32_t run_model(const Model& model, const Kernels& kernels, std::uint64_t seed, long index) {
-  const StackConfig& c = model.config().main();
+  const ModelConfig& m = model.config();
+  const StackConfig &c = m.main(), &source = m.source();
+  // Class vectors, and an input behind them.
+  const auto limit = [](const StackConfig& s) { return std::min(s.max_seq, std::max(74u, s.n_class_vectors + 1)); };
   Plan plan;
-  if (make_plan(plan, c, kernels.traits, {std::min(c.max_seq, 74u), 0}) != Status::ok) fail("no plan", seed, index);
+  Limits limits{limit(c), 0};
+  if (m.n_stacks == 2) limits.source_seq = limit(source);
+  if (make_plan(plan, m, kernels.traits, limits) != Status::ok) fail("no plan", seed, index);
   if (plan.arena_bytes > 256u << 20) return 0;
   GuardedArena arena(plan.arena_bytes, plan.arena_align, Fill::random);
   Session session;
   if (create(session, model, plan, kernels, arena.span()) != Status::ok) fail("no session", seed, index);
-  const std::vector<Token> tokens = random_prompt(model, 74, 1);
-  const std::size_t n = std::min<std::size_t>(plan.max_seq, 70);
-  Span<const float> logits;
-  Digest digest;
-  if (session.prefill(logits, Span<const Token>(tokens).subspan(0, n)) != Status::ok) fail("no prefill", seed, index);
-  digest.add(kernels, 0, logits);
-  for (std::size_t i = n; i < std::min<std::size_t>(plan.max_seq, 74); ++i) {
-    if (session.step(logits, tokens[i]) != Status::ok) fail("no step", seed, index);
-    digest.add(kernels, 0, logits);
+  Rows rows{kernels, {}};
+  if (m.n_stacks == 2) {
+    const Material material(source, limits.source_seq);
+    if (session.set_source(material.sequence) != Status::ok) fail("no source", seed, index);
   }
-  if (digest.saw_nan()) fail("a NaN", seed, index);
+  if (c.use == Use::encode) {
+    const Material material(c, limits.max_seq);
+    if (session.encode(material.sequence, {Rows::take, &rows}) != Status::ok) fail("no encoding", seed, index);
+  } else {
+    const std::vector<Token> tokens = random_prompt(model, 74, 1);
+    const std::size_t n = std::min<std::size_t>(plan.max_seq, 70);
+    Span<const float> logits;
+    if (session.prefill(logits, Span<const Token>(tokens).subspan(0, n)) != Status::ok) fail("no prefill", seed, index);
+    rows.digest.add(kernels, 0, logits);
+    for (std::size_t i = n; i < std::min<std::size_t>(plan.max_seq, 74); ++i) {
+      if (session.step(logits, tokens[i]) != Status::ok) fail("no step", seed, index);
+      rows.digest.add(kernels, 0, logits);
+    }
+  }
+  if (rows.digest.saw_nan()) fail("a NaN", seed, index);
   if (!arena.intact()) fail("a write outside the arena", seed, index);
-  return digest.value();
+  return rows.digest.value();
 }
 
 void open_and_run(ImageBytes& image, Outcomes& outcomes, std::uint64_t seed, long index) {

@@ -592,55 +592,11 @@ TEST_CASE("V6: biases of scores; rotary phases may be anything") {
     CHECK(bias(sign * (kMaxScoreBias + 1)) == Status::bad_value);
   }
   CHECK(bias(std::numeric_limits<std::int32_t>::min()) == Status::bad_value);
+  // One bias per head is none of ALiBi's slopes.
+  relative.n_distances = 1;
+  CHECK(opened_of(relative, [](Edited& image) { reinterpret_cast<std::int32_t*>(image.tensor(Role::score_bias))[3] = -1; }) ==
+        Status::ok);
   for (const std::uint32_t phase : {0u, 0xFFFFFFFFu})
     CHECK(opened([=](Edited& image) { reinterpret_cast<std::uint32_t*>(image.tensor(Role::rotary_phases))[0] = phase; }) ==
           Status::ok);
-}
-
-TEST_CASE("G1 and G2: the generation section, checked when it is opened") {
-  const auto opened_generation = [](std::vector<std::uint32_t> words, std::size_t cut = 0) {
-    alignas(64) std::uint8_t bytes[64] = {};
-    std::memcpy(bytes, words.data(), 4 * words.size());
-    Generation g;
-    const Status s = open(g, {bytes, 4 * words.size() - cut}, 21);
-    if (s == Status::ok)
-      CHECK((g.first.size() == 2 && g.first[1] == 20 && g.suppressed.size() == 1 && g.suppressed[0] == 5 &&
-             g.endings.size() == 1 && g.endings[0] == 0));
-    else
-      CHECK((g.first.empty() && g.suppressed.empty() && g.endings.empty()));
-    return s;
-  };
-  CHECK(opened_generation({2, 1, 1, 3, 20, 5, 0}) == Status::ok);
-  CHECK(opened_generation({2, 1, 1, 3, 21, 5, 0}) == Status::bad_section);
-  CHECK(opened_generation({2, 1, 1, 3, 20, 5, 0xFFFFFFFFu}) == Status::bad_section);
-  CHECK(opened_generation({2, 1, 1, 3, 20, 5}) == Status::bad_section);
-  CHECK(opened_generation({2, 1, 1, 3, 20, 5, 0, 0}) == Status::bad_section);
-  CHECK(opened_generation({2, 1, 1, 3, 20, 5, 0}, 1) == Status::bad_section);
-  CHECK(opened_generation({2, 1}) == Status::bad_section);
-  CHECK(opened_generation({0xFFFFFFFFu, 0xFFFFFFFFu, 6, 3, 20, 5, 0}) == Status::bad_section);
-  CHECK(opened_generation({0x40000000u, 0, 0}) == Status::bad_section);
-  Generation g;
-  CHECK(open(g, {}, 21) == Status::ok);
-  alignas(64) const std::uint8_t moved[16] = {};
-  CHECK(open(g, {moved + 1, 12}, 21) == Status::misaligned);
-  CHECK(open(g, {moved, 12}, 21) == Status::ok);
-}
-
-TEST_CASE("N1: class names, checked when they are asked for") {
-  const auto text = [](const char* t) {
-    return Span<const std::uint8_t>(reinterpret_cast<const std::uint8_t*>(t), std::strlen(t));
-  };
-  CHECK(check_classes(text("yes\nno\n"), 2) == Status::ok);
-  CHECK(check_classes(text("yes\nno\n"), 1) == Status::bad_section);
-  CHECK(check_classes(text("yes\nno\n"), 3) == Status::bad_section);
-  CHECK(check_classes(text("yes\nno"), 2) == Status::bad_section);
-  CHECK(check_classes(text("yes\nno"), 1) == Status::bad_section);
-  CHECK(check_classes(text("\nyes\n"), 2) == Status::bad_section);
-  CHECK(check_classes(text("yes\n\nno\n"), 3) == Status::bad_section);
-  CHECK(check_classes({}, 1) == Status::bad_section);
-  const auto name = [&](std::uint32_t i) {
-    const Span<const std::uint8_t> n = class_name(text("yes\nno\nperhaps\n"), i);
-    return std::string(n.begin(), n.end());
-  };
-  CHECK((name(0) == "yes" && name(1) == "no" && name(2) == "perhaps" && name(3).empty()));
 }

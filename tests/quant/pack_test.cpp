@@ -143,7 +143,9 @@ TEST_CASE("the second golden image is the one that make_small writes, in every l
 
 TEST_CASE("the golden images of stacks are those that make_stacks writes") {
   const std::pair<const char*, ImageBytes> files[] = {{"two.heed", golden::two_image(Layout::row, kernels_portable)},
-                                                      {"frames.heed", golden::frames_image(Layout::row, kernels_portable)}};
+                                                      {"frames.heed", golden::frames_image(Layout::row, kernels_portable)},
+                                                      {"frames_pair.heed", golden::frames_image(Layout::pair, kernels_portable)},
+                                                      {"frames_block64.heed", golden::frames_image(Layout::block64, kernels_portable)}};
   for (const auto& [name, image] : files) {
     SourceFile file;
     const Error error = file.open(std::string(HEED_SOURCE_DIR "/tests/golden/") + name);

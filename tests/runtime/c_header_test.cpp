@@ -126,7 +126,7 @@ TEST_CASE("getters give what the configuration says", "[c]") {
   CHECK(std::string(metadata, n).rfind("name=tiny\n", 0) == 0);
   CHECK(heed_plan_max_seq(&c.plan) == config.max_seq);
   CHECK(heed_session_max_seq(&c.session) == config.max_seq);
-  const heed_limits limits{40, 3, {}};
+  const heed_limits limits{40, 3, 0, 0, {}};
   REQUIRE(heed_plan_make(&c.plan, &c.model, portable(), &limits) == HEED_OK);
   CHECK(heed_plan_max_seq(&c.plan) == 40);
   CHECK(heed_plan_chunk(&c.plan) == 3);
@@ -299,12 +299,12 @@ TEST_CASE("every status can be met through C, and has a text", "[c]") {
 
   // Plan and session.
   CRunning c(good);
-  heed_limits limits{129, 0, {}};
+  heed_limits limits{129, 0, 0, 0, {}};
   meet(HEED_CONTEXT_TOO_LONG, heed_plan_make(&plan, &c.model, k, &limits));
   CHECK(heed_plan_arena_bytes(&plan) == 0);
-  limits = {0, 4097, {}};
+  limits = {0, 4097, 0, 0, {}};
   meet(HEED_BAD_ARGUMENT, heed_plan_make(&plan, &c.model, k, &limits));
-  limits = {0, 0, {0, 0, 0, 0, 0, 1}};
+  limits = {0, 0, 0, 0, {0, 0, 0, 1}};
   meet(HEED_BAD_ARGUMENT, heed_plan_make(&plan, &c.model, k, &limits));
   const Span<std::byte> arena = c.arena->span();
   heed_session session;
@@ -558,12 +558,17 @@ TEST_CASE("objects have room to grow before the ABI breaks", "[c]") {
   CHECK(sizeof(Session) * 8 <= sizeof(heed_session) * 7);
   CHECK(sizeof(Sampler) * 8 <= sizeof(heed_sampler) * 7);
   CHECK(sizeof(Tokenizer) * 8 <= sizeof(heed_tokenizer) * 7);
+  CHECK(sizeof(Generation) * 8 + 64 <= sizeof(heed_generation) * 7);  // and whether it was opened
   // Their sizes are the ABI.
   CHECK(sizeof(heed_model) == 768);
-  CHECK(sizeof(heed_plan) == 512);
-  CHECK(sizeof(heed_session) == (sizeof(void*) == 8 ? 1920u : 1536u));
+  CHECK(sizeof(heed_plan) == 1024);
+  CHECK(sizeof(heed_session) == (sizeof(void*) == 8 ? 5056u : 3776u));
   CHECK(sizeof(heed_sampler) == 96);
   CHECK(sizeof(heed_tokenizer) == 192);
+  CHECK(sizeof(heed_generation) == 64);
+  CHECK(sizeof(heed_limits) == 32);
+  CHECK(sizeof(heed_stack) == 128);
+  CHECK(sizeof(heed_sequence) == (sizeof(void*) == 8 ? 56u : 40u));
   CHECK(sizeof(heed_decoder) == 32);
   CHECK(sizeof(heed_digest) == 16);
 }

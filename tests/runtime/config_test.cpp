@@ -338,8 +338,13 @@ TEST_CASE("C17: flags are of norms and attentions that there are", "[config]") {
   StackConfig beside = decoder();
   beside.sublayers = Sublayers::side_by_side;
   CHECK(!folds(beside, kFfnGainFolded));
+  // One norm, quantised once.
+  CHECK(refused(beside, [](StackConfig& c) { c.groups[static_cast<int>(Site::ffn_in)] = 32; }));
+  CHECK(refused(beside, [](StackConfig& c) { c.groups[0] = 64, c.groups[static_cast<int>(Site::ffn_in)] = 32; }));
+  CHECK(accepted(beside, [](StackConfig& c) { c.groups[0] = c.groups[static_cast<int>(Site::ffn_in)] = 32; }));
   beside.sublayers = Sublayers::side_by_side_two_norms;
   CHECK(folds(beside, kFfnGainFolded));
+  CHECK(accepted(beside, [](StackConfig& c) { c.groups[static_cast<int>(Site::ffn_in)] = 32; }));
   StackConfig endless = decoder();
   endless.final_norm = 0;
   CHECK(!folds(endless, kFinalGainFolded));

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// fewer_features_test.cpp: builds with fewer features, through heed.h: what is missing is said, and nothing is ignored.
+// fewer_features_test.cpp: builds with fewer features, through heed.h and of layers: what is missing is said, and nothing is
+// ignored.
 #include <cstdio>
 
+#include "platform/select.hpp"
 #include "runtime/features.hpp"
 #include "runtime/heed.h"
+#include "runtime/layers.hpp"
 #include "tests/check.hpp"
 
 namespace {
@@ -58,4 +61,25 @@ TEST_CASE("threads and chance are refused by a build without them", "[features]"
   CHECK(heed_session_set_parallel(&session, &parallel) == HEED_BAD_ARGUMENT);
   const float* logits = nullptr;
   CHECK(heed_session_step(&session, &logits, 1) == HEED_OK);
+}
+
+TEST_CASE("layers say what this build lacks", "[features]") {
+  using namespace heed;
+  const Kernels& kernels = best_kernels();
+  const KernelTraits& traits = kernels.traits;
+  const auto built = [](bool has) { return has ? Status::ok : Status::feature_not_built; };
+  LinearMemory linear;
+  CHECK(make_linear_plan(linear, {8, 8, 0, Activation::none}, traits) == Status::ok);
+  CHECK(make_linear_plan(linear, {8, 8, 0, Activation::tanh}, traits) == Status::ok);
+  CHECK(make_linear_plan(linear, {8, 8, 32, Activation::none}, traits) == built(kBuiltFeatures.groups));
+  CHECK(make_linear_plan(linear, {8, 8, 0, Activation::relu}, traits) == built(kBuiltFeatures.relu));
+  CHECK(make_linear_plan(linear, {8, 8, 0, Activation::gelu_quick}, traits) == built(kBuiltFeatures.gelu));
+  FeedForwardMemory memory;
+  CHECK(make_feed_forward_plan(memory, {8, 8, true, Activation::silu, 0, 0}, traits) == Status::ok);
+  CHECK(make_feed_forward_plan(memory, {8, 8, false, Activation::silu, 0, 0}, traits) == built(kBuiltFeatures.ungated));
+  CHECK(make_feed_forward_plan(memory, {8, 8, true, Activation::gelu_erf, 0, 0}, traits) == built(kBuiltFeatures.gelu));
+  CHECK(make_feed_forward_plan(memory, {8, 8, true, Activation::silu, 0, 64}, traits) == built(kBuiltFeatures.groups));
+  float x[4] = {1.0f, 2.0f, 3.0f, 4.0f};
+  CHECK(norm(x, x, 4, {nullptr, nullptr, 1e-5f, false}, kernels) == built(kNormsToFloats));
+  CHECK(activate({x, 4}, 4, Activation::relu) == built(kBuiltFeatures.relu));
 }

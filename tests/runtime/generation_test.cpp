@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "platform/select.hpp"
+#include "runtime/generation.hpp"
 #include "tests/golden/tiny.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/sections.hpp"
@@ -77,6 +78,8 @@ TEST_CASE("a section that is not three counts and their tokens is refused", "[ge
   const auto refused = [&](const std::vector<std::uint32_t>& section, std::size_t left_out = 0) {
     return open(g, bytes_of(section, left_out), 10, 3, 4) == Status::bad_section;
   };
+  const auto odd = words({0, 0, 0, 0});
+  CHECK(open(g, {reinterpret_cast<const std::uint8_t*>(odd.data()) + 1, 12}, 10) == Status::misaligned);
   CHECK(refused(words({0, 0})));
   CHECK(refused(words({0, 0, 1})));
   CHECK(refused(words({0, 0, 0, 1})));
@@ -92,7 +95,7 @@ TEST_CASE("a section that is not three counts and their tokens is refused", "[ge
 }
 
 TEST_CASE("an image has its generation section and the names of its outputs", "[generation]") {
-  const std::string names = "no\n\nyes, always\n";
+  const std::string names = "no\nperhaps\nyes, always\n";
   const auto generation = words({0, 1, 1, 11, 9});
   const Kernels& k = *find_kernels("portable");
   const quant::ImageBytes plain = golden::tiny_image(Layout::row, k);
@@ -106,7 +109,7 @@ TEST_CASE("an image has its generation section and the names of its outputs", "[
     return std::string(line.data() ? line.data() : "-", line.data() ? line.size() : 1);
   };
   CHECK(name(0) == "no");
-  CHECK(name(1) == "");
+  CHECK(name(1) == "perhaps");
   CHECK(name(2) == "yes, always");
   CHECK(name(3) == "-");
   CHECK(name(0xFFFFFFFF) == "-");

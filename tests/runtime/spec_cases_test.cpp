@@ -32,7 +32,7 @@ struct Inputs {
     for (std::uint32_t i = 0; i < kInputs; ++i) {
       if (c.input == Input::tokens) {
         tokens.push_back(static_cast<Token>((7 * i + 3) % c.vocab_size));
-        types.push_back(static_cast<std::uint8_t>(c.n_token_types ? i % c.n_token_types : 0));
+        if (c.n_token_types) types.push_back(static_cast<std::uint8_t>(i % c.n_token_types));
         continue;
       }
       for (std::uint32_t d = 0; d < width; ++d)
@@ -42,7 +42,7 @@ struct Inputs {
   // The first n of them.
   Sequence sequence(std::size_t n) const {
     if (tokens.empty()) return {{}, {}, {vectors.data(), n * width}};
-    return {{tokens.data(), n}, {types.data(), n}, {}};
+    return {{tokens.data(), n}, {types.data(), types.empty() ? 0 : n}, {}};
   }
 };
 

@@ -231,6 +231,88 @@ void value(Vector& v) {
   v.is_integer("ev", b.block.value_exponents[0]);
 }
 
+void alibi(Vector& v) {
+  std::vector<std::int32_t> bias;
+  for (const std::int32_t distance : v.integers("distances")) bias.push_back(alibi_bias(v.integer("slope"), distance));
+  v.are("bias", bias);
+}
+
+void relative_column(Vector& v) {
+  std::vector<std::uint32_t> column;
+  for (const std::int32_t ahead : v.integers("ahead"))
+    column.push_back(
+        bias_column(ahead, v.integer<std::uint32_t>("n_distances"), v.words("mask").at(0) == "two_way"));
+  v.are("column", column);
+}
+
+// A session of an image on one table, in the table's layout.
+struct Running {
+  quant::ImageBytes bytes;
+  Model model;
+  Plan plan;
+  Session session;
+  std::unique_ptr<std::byte[]> memory;
+  Running(const Model& image, const Kernels& k, const std::string& name) {
+    if (quant::relayout(bytes, image, k.traits.preferred, kernels_portable) ||
+        open(model, {bytes.data(), bytes.size()}, k) != Status::ok ||
+        make_plan(plan, model.config(), k.traits) != Status::ok)
+      broken(name);
+    memory.reset(new std::byte[plan.arena_bytes + 64]);
+    std::byte* arena = memory.get();
+    while (reinterpret_cast<std::uintptr_t>(arena) % 64) ++arena;
+    if (create(session, model, plan, k, {arena, static_cast<std::size_t>(plan.arena_bytes)}) != Status::ok) broken(name);
+  }
+};
+
+// The first and the last key that a position sees, as the pattern's tap shows them, in a model of one layer.
+struct SeenKeys {
+  std::uint32_t position, first = ~0u, last = 0;
+  static void take(void* context, std::uint32_t, std::uint32_t, std::uint32_t position, std::uint32_t first,
+                   Span<const float> weights) {
+    auto& seen = *static_cast<SeenKeys*>(context);
+    if (position != seen.position) return;
+    seen.first = std::min(seen.first, first);
+    seen.last = std::max(seen.last, first + static_cast<std::uint32_t>(weights.size()) - 1);
+  }
+};
+
+void keys_seen(Vector& v) {
+  StackConfig c;
+  c.use = Use::encode;
+  c.mask = v.words("mask").at(0) == "two_way" ? Mask::two_way : Mask::causal;
+  c.input = Input::vectors;
+  c.output = Output::vectors;
+  c.tied_unembedding = 0;
+  c.position = Position::none;
+  c.flags = kAttentionGainFolded | kFfnGainFolded | kFinalGainFolded;
+  c.d_model = c.d_ff = c.head_dim = 4;
+  c.n_layers = c.n_heads = c.n_kv_heads = 1;
+  c.max_seq = v.integer<std::uint32_t>("n");
+  c.window = v.integer<std::uint32_t>("window");
+  c.attention_scale = 1.0f;
+  quant::TensorSection tensors(c, Layout::row);
+  quant::ImageBytes image;
+  for_each_slot(c, [&](const TensorSlot& s) {
+    quant::QuantizedMatrix m;
+    m.rows = s.rows;
+    m.cols = s.cols;
+    m.weights.resize(std::size_t{m.rows} * m.cols);
+    m.scales.assign(m.rows, 1.0f);
+    tensors.put(s.role, s.layer, m);
+  });
+  quant::write_image(image, c, tensors, {}, {}, kernels_portable);
+  Model model;
+  if (open(model, {image.data(), image.size()}, kernels_portable) != Status::ok) broken("keys_seen");
+  Running on(model, kernels_portable, "keys_seen");
+  SeenKeys seen{v.integer<std::uint32_t>("position")};
+  on.session.set_tap({SeenKeys::take, &seen});
+  const std::vector<float> x(std::size_t{c.max_seq} * c.d_model, 1.0f);
+  const RowSink nowhere{[](void*, std::uint32_t, Span<const float>) {}, nullptr};
+  if (on.session.encode({{}, {}, x}, nowhere) != Status::ok) broken("keys_seen");
+  v.is_integer("first", seen.first);
+  v.is_integer("last", seen.last);
+}
+
 // The keys and values of a vector, and its query.
 struct Attended {
   const Vector& v;
@@ -524,25 +606,6 @@ void row_digest(Vector& v) {
   v.is_hex("digest", d.value());
 }
 
-// A session of an image on one table, in the table's layout.
-struct Running {
-  quant::ImageBytes bytes;
-  Model model;
-  Plan plan;
-  Session session;
-  std::unique_ptr<std::byte[]> memory;
-  Running(const Model& image, const Kernels& k, const std::string& name) {
-    if (quant::relayout(bytes, image, k.traits.preferred, kernels_portable) ||
-        open(model, {bytes.data(), bytes.size()}, k) != Status::ok ||
-        make_plan(plan, model.config(), k.traits) != Status::ok)
-      broken(name);
-    memory.reset(new std::byte[plan.arena_bytes + 64]);
-    std::byte* arena = memory.get();
-    while (reinterpret_cast<std::uintptr_t>(arena) % 64) ++arena;
-    if (create(session, model, plan, k, {arena, static_cast<std::size_t>(plan.arena_bytes)}) != Status::ok) broken(name);
-  }
-};
-
 // Calls run(table) for each that runs here, up to the first that differs.
 template <class Run>
 void on_every_table(Vector& v, Run run) {
@@ -639,6 +702,9 @@ struct {
                  {"query", query, 0},
                  {"key", key, 0},
                  {"value", value, 0},
+                 {"keys_seen", keys_seen, 0},
+                 {"alibi", alibi, 0},
+                 {"relative_column", relative_column, 0},
                  {"attend", attend, 0},
                  {"attend_window", attend_window, 0},
                  {"attend_biased", attend_biased, 0},

@@ -74,11 +74,12 @@ quant::ImageBytes make_image(ModelConfig config, Layout layout, std::uint64_t se
       tensors.put_phases(phases, e.role, e.stack);
     } else if (slot.type == ElementType::s32) {
       // Slopes to 4 powers of two per position; biases to 16.
+      const bool slopes = config.stacks[e.stack].position == Position::alibi;
       std::vector<std::int32_t> bias;
       for (std::uint32_t i = 0; i < slot.rows * slot.cols; ++i)
-        bias.push_back(wild            ? random.between(slot.cols == 1 ? 0 : -kMaxScoreBias, kMaxScoreBias)
-                       : slot.cols == 1 ? random.between(0, 1 << 24)
-                                        : random.between(-(1 << 14), 1 << 14));
+        bias.push_back(wild     ? random.between(slopes ? 0 : -kMaxScoreBias, kMaxScoreBias)
+                       : slopes ? random.between(0, 1 << 24)
+                                : random.between(-(1 << 14), 1 << 14));
       tensors.put_score_bias(bias, e.stack);
     } else {
       std::vector<std::int16_t> values;

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// layer_header.hpp: the weights of a network that somebody builds from runtime/layers.hpp and runtime/attention.hpp, from
+// a safetensors file to one C++17 header: int8 matrices as heed::Tensor constants in one CPU's layout, vectors as floats.
+//
+// A program that quantises at run time takes three calls: quantize_matrix (quant/quantize.hpp) for the int8 numbers,
+// `pack` and `view` (quant/pack.hpp) for their bytes and their Tensor.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "quant/error.hpp"
+#include "quant/readers/safetensors.hpp"
+#include "runtime/tensor.hpp"
+
+namespace heed::quant {
+
+struct LayerHeaderOptions {
+  Layout layout = Layout::packed;
+  std::uint32_t group = 0;         // columns per group of every matrix: 0 (one scale per row), 32, 64, 128 or 256
+  std::string name;                // of the namespace; see is_identifier
+  std::string source;              // what the first comment says the weights are from
+  std::string licence;             // SPDX expression for the first line; empty = no such line
+  double rope_theta = 0.0;         // with rotary_dims: adds the phases of rotary positions
+  std::uint32_t rotary_dims = 0;   // even; 0 = no phases
+};
+
+struct LayerMatrixReport {
+  std::string tensor, identifier;  // in the file, and in the header
+  std::uint32_t rows = 0, cols = 0;
+  bool bias = false;
+  std::uint64_t bytes = 0;         // of weights, scales, bias and multipliers
+  double error = 0.0;              // rms of (int8 - float) / rms of float
+};
+struct LayerVectorReport {
+  std::string tensor, identifier;
+  std::uint32_t n = 0;
+};
+struct LayerReport {
+  std::vector<LayerMatrixReport> matrices;  // in the order of the file
+  std::vector<LayerVectorReport> vectors;
+  std::uint64_t bytes = 0;                  // of all constants: what they take of a board's flash
+};
+
+// Weights of a header are for small networks: above this an image or a file is the better place.
+inline constexpr std::uint64_t kMaxLayerWeights = 16u << 20;
+
+// Whether `name` can name a namespace: letters, digits and single underscores, a letter first, no word of C++.
+bool is_identifier(const std::string& name);
+// `name` with an underscore for all that is no letter or digit, so "" for none of them; not always an identifier.
+std::string identifier_of(const std::string& name);
+
+// Every matrix [rows, cols] becomes a Tensor. Its bias is the vector [rows] whose name is the matrix's with ".bias" or
+// "_bias" behind it, or in the place of ".weight" or "_weight"; other vectors become arrays of floats. A name in the header
+// is identifier_of the tensor's, without ".weight" or "_weight" of a matrix.
+// Refuses other shapes and types, numbers that are not finite or that no image could hold, names that are none or that
+// two tensors share, and more than kMaxLayerWeights weights. The same file and options give the same text.
+Error make_layer_header(std::string& text, LayerReport& report, const SafeTensors& tensors,
+                        const LayerHeaderOptions& options);
+
+}  // namespace heed::quant
