@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`heed encode`, `translate`, `eval --pairs`, `plan` and `bench` on models that are no decoders.
 
-    stacks_test.py SOURCE_DIR HEED...           HEED: the program, behind its emulator if it needs one
-    stacks_test.py --quick SOURCE_DIR HEED...   for an emulator or a sanitizer: fewer broken files
-    stacks_test.py --data SOURCE_DIR HEED...    the trained models of $HEED_TEST_DATA (needs numpy)
+    encode_translate_test.py SOURCE_DIR HEED...           HEED: the program, behind its emulator if it needs one
+    encode_translate_test.py --quick SOURCE_DIR HEED...   for an emulator or a sanitizer: fewer broken files
+    encode_translate_test.py --data SOURCE_DIR HEED...    the trained models of $HEED_TEST_DATA (needs numpy)
 
 The models are those of tests/quant/described.json, whose outputs numpy gave; digests are computed here from what -o writes.
 """
