@@ -293,6 +293,20 @@ def test_names(models):
              "-o", image, status=1)
 
 
+def test_words(models):
+    """Outputs that are tokens are called by their pieces; a class vector in front is no token."""
+    heed = models.heed
+    image = models.image("masked_word")
+    answer = heed.json("encode", image, "-p", "cab")
+    same("pieces", [row.get("piece") for row in answer["rows"]], [None, "c", "a", "b"])
+    check(all(row["label"] == LETTERS[row["class"]] for row in answer["rows"]), f"labels: {answer}")
+    lines = heed("encode", image, "-p", "cab").stdout.decode().splitlines()
+    same("as shown", [line.split("\t")[1] for line in lines], ["", "c", "a", "b"])
+    answer = heed.json("encode", models.image("bert"), "-p", "abcd", "--top", 9)
+    same("three classes", sorted(c["class"] for c in answer["top"]), [0, 1, 2])
+    check(abs(sum(c["probability"] for c in answer["top"]) - 1) < 1e-9, f"probabilities: {answer}")
+
+
 # -- vectors from files ---------------------------------------------------------------------------------------------
 def test_vector_files(models, quick):
     heed, folder = models.heed, models.folder
@@ -587,7 +601,7 @@ def main():
             test_data(heed, source_dir, folder, data)
         else:
             models = Models(heed, source_dir, folder)
-            for test, *more in ((test_encode,), (test_many,), (test_names,), (test_vector_files, quick), (test_translate,),
+            for test, *more in ((test_encode,), (test_many,), (test_names,), (test_words,), (test_vector_files, quick), (test_translate,),
                                 (test_pairs,), (test_plan,), (test_kinds,), (test_decoder,)):
                 try:
                     test(models, *more)
