@@ -108,15 +108,12 @@ void print(const Sums& sums, const Options& options, const HostSession& host, co
               counted(sums.chunks, "chunk").c_str());
 }
 
-void eval_text(const LoadedModel& loaded, HostSession& host, Reference* reference, const Options& options) {
+void eval_text(const LoadedModel& loaded, HostSession& host, Reference* reference, Span<const char> text,
+               const Options& options) {
   const Tokenizer tokenizer = tokenizer_of(loaded);
   const Generation generation = generation_of(loaded, tokenizer);
   const Span<const Token> begin = generation.first();
   const std::size_t unscored = std::max<std::size_t>(begin.size(), 1);
-  MappedFile file;
-  map_text(file, options.text);
-  const Span<const char> text{reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
-
   std::size_t n_chunks = (text.size() + options.chunk_bytes - 1) / options.chunk_bytes;
   if (options.max_chunks) n_chunks = std::min(n_chunks, options.max_chunks);
   Sums sums;
@@ -167,14 +164,17 @@ void eval(const Options& options) {
     refuse(options.model, "the model writes a text for a source; --pairs takes a file of lines with both");
   if (kind == ModelKind::decoder && options.pairs)
     refuse(options.model, "the model reads no source; without --pairs it predicts a text");
+  MappedFile file;
+  map_text(file, options.text);
+  const Span<const char> text{reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
   const auto host = std::make_unique<HostSession>(loaded, options.session);
   std::optional<Reference> reference;
   if (!options.reference.empty()) reference.emplace(options.reference, loaded.model, options.read);
   Reference* const beside = reference ? &*reference : nullptr;
   if (options.pairs)
-    eval_pairs(loaded, *host, beside, {options.text, options.max_pairs, options.json});
+    eval_pairs(loaded, *host, beside, text, {options.text, options.max_pairs, options.json});
   else
-    eval_text(loaded, *host, beside, options);
+    eval_text(loaded, *host, beside, text, options);
 }
 
 }  // namespace

@@ -197,12 +197,11 @@ void print(const PairScores& sums, bool with_reference, bool interrupted, const 
 
 }  // namespace
 
-void eval_pairs(const LoadedModel& loaded, HostSession& host, Reference* reference, const PairOptions& options) {
+void eval_pairs(const LoadedModel& loaded, HostSession& host, Reference* reference, Span<const char> bytes,
+                const PairOptions& options) {
   if (loaded.model.config().source().input != Input::tokens)
     refuse(loaded.path, "its source is vectors, and a line of a file has none");
-  MappedFile file;
-  map_text(file, options.path);
-  const std::string text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+  const std::string text(bytes.data(), bytes.size());
   std::vector<std::string> lines;
   for (std::size_t first = 0; first < text.size();) {
     const std::size_t end = std::min(text.find('\n', first), text.size());

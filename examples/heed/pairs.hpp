@@ -8,13 +8,14 @@
 namespace heed::tool {
 
 struct PairOptions {
-  std::string path;              // a line per pair, a tab between source and text
-  std::uint64_t max_pairs = 0;   // 0 = all
+  std::string path;             // for messages
+  std::uint64_t max_pairs = 0;  // 0 = all
   bool json = false;
 };
 
 // Scores each text behind its source, and counts how many the model writes itself, taking the likeliest token each time.
-// `reference` may be null.
-void eval_pairs(const LoadedModel& loaded, HostSession& host, Reference* reference, const PairOptions& options);
+// `text`: a line for each pair, a tab between its source and its text. `reference` may be null.
+void eval_pairs(const LoadedModel& loaded, HostSession& host, Reference* reference, Span<const char> text,
+                const PairOptions& options);
 
 }  // namespace heed::tool

@@ -50,14 +50,10 @@ test_without_data() {
   cp "$golden" tiny.heed
   # -- help and wrong command lines
   expect 0 "help" --help
-  for command in quantize quantize-layer run eval plan inspect bench; do
+  for command in quantize quantize-layer run encode translate eval plan inspect bench; do
     has "$command"
   done
-  for command in quantize quantize-layer run eval plan inspect bench; do
-  for command in quantize run encode translate eval plan inspect bench; do
-    has "$command"
-  done
-  for command in quantize run encode translate eval plan inspect bench; do
+  for command in quantize quantize-layer run encode translate eval plan inspect bench; do
     expect 0 "$command --help" $command --help
     has "Example:"
     has "heed $command "

@@ -235,7 +235,7 @@ test_theta() {
   refuses "scaled.bin: its rotary tables are those of no theta" quantize scaled.bin -o out.heed --tokenizer none
   expect 0 "tables left aside" quantize scaled.bin -o out.heed --tokenizer none --rope-theta 10000
   for wrong in 1 0 -1 nan inf 1e13 x; do expect 2 "--rope-theta $wrong" quantize usual.bin -o out.heed --rope-theta $wrong; done
-  refuses "keeps its groups, key offsets, rotation" quantize tiny.heed -o out.heed --rope-theta 10000
+  refuses "keeps its groups, key offsets, value maps, rotation" quantize tiny.heed -o out.heed --rope-theta 10000
   refuses "no rotary positions" quantize gpt2 -o out.heed --tokenizer none --rope-theta 10000
   # The float model beside an image is the one that the image was made of.
   tail -c +2 "$corpus/llama2c/untied" > float.bin

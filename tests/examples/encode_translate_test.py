@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`heed encode`, `translate`, `eval --pairs`, `plan` and `bench` on models that are no decoders.
 
-    stacks_test.py SOURCE_DIR HEED...           HEED: the program, behind its emulator if it needs one
-    stacks_test.py --quick SOURCE_DIR HEED...   for an emulator or a sanitizer: fewer broken files
-    stacks_test.py --data SOURCE_DIR HEED...    the trained models of $HEED_TEST_DATA (needs numpy)
+    encode_translate_test.py SOURCE_DIR HEED...           HEED: the program, behind its emulator if it needs one
+    encode_translate_test.py --quick SOURCE_DIR HEED...   for an emulator or a sanitizer: fewer broken files
+    encode_translate_test.py --data SOURCE_DIR HEED...    the trained models of $HEED_TEST_DATA (needs numpy)
 
 The models are those of tests/quant/described.json, whose outputs numpy gave; digests are computed here from what -o writes.
 """
@@ -291,6 +291,20 @@ def test_names(models):
     for wrong in (names[:3], [*names, "more"]):
         heed("quantize", *models.source("two_heads", classes=wrong)[:1], "--description", models.source("two_heads", classes=wrong)[1],
              "-o", image, status=1)
+
+
+def test_words(models):
+    """Outputs that are tokens are called by their pieces; a class vector in front is no token."""
+    heed = models.heed
+    image = models.image("masked_word")
+    answer = heed.json("encode", image, "-p", "cab")
+    same("pieces", [row.get("piece") for row in answer["rows"]], [None, "c", "a", "b"])
+    check(all(row["label"] == LETTERS[row["class"]] for row in answer["rows"]), f"labels: {answer}")
+    lines = heed("encode", image, "-p", "cab").stdout.decode().splitlines()
+    same("as shown", [line.split("\t")[1] for line in lines], ["", "c", "a", "b"])
+    answer = heed.json("encode", models.image("bert"), "-p", "abcd", "--top", 9)
+    same("three classes", sorted(c["class"] for c in answer["top"]), [0, 1, 2])
+    check(abs(sum(c["probability"] for c in answer["top"]) - 1) < 1e-9, f"probabilities: {answer}")
 
 
 # -- vectors from files ---------------------------------------------------------------------------------------------
@@ -587,7 +601,7 @@ def main():
             test_data(heed, source_dir, folder, data)
         else:
             models = Models(heed, source_dir, folder)
-            for test, *more in ((test_encode,), (test_many,), (test_names,), (test_vector_files, quick), (test_translate,),
+            for test, *more in ((test_encode,), (test_many,), (test_names,), (test_words,), (test_vector_files, quick), (test_translate,),
                                 (test_pairs,), (test_plan,), (test_kinds,), (test_decoder,)):
                 try:
                     test(models, *more)
