@@ -720,7 +720,8 @@ typedef struct heed_digest {
 // Does nothing for null. A zeroed digest has begun, too.
 void heed_digest_begin(heed_digest* digest);
 
-// logits [vocab_size]: those that `token` was picked from. Does nothing if a pointer is null.
+// logits [vocab_size]: those that `token` was picked from. Of a model that encodes: its output [output_width] in the place of the
+// logits, and in that of the token its position, 0 where it pools. Does nothing if a pointer is null.
 void heed_digest_add(heed_digest* digest, heed_token token, const float* logits, uint32_t vocab_size,
                      const heed_kernels* kernels);
 
