@@ -70,9 +70,10 @@ std::vector<std::uint8_t> generation_section(const Generation& generation) {
   return bytes;
 }
 
+// A line for each, its end included.
 std::string lines(const std::vector<std::string>& texts) {
   std::string all;
-  for (const std::string& text : texts) all += (all.empty() ? "" : "\n") + text;
+  for (const std::string& text : texts) all += text + "\n";
   return all;
 }
 

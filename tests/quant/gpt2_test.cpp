@@ -265,7 +265,7 @@ class Int8Walk {
   // Behind a folded norm, gain and bias are put back so that it is the same vector as PyTorch's.
   Activations norm(const std::string& name, Role gain, Role bias, Site site, std::uint32_t layer, bool seen) {
     const Activations a = activations(c_.d_model, site);
-    const NormWeights weights = norm_weights(model_, gain, bias, layer);
+    const NormWeights weights{model_.floats(gain, layer), model_.floats(bias, layer), c_.norm_epsilon, c_.norm == Norm::layer};
     for (std::uint32_t t = 0; t < n_; ++t) {
       k_.norm_s8r_f32(a, t, x_.data() + t * stride(c_.d_model), weights);
       Numbers v = values(a, t);
