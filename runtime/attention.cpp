@@ -32,9 +32,9 @@ struct QuerySlice {
 };
 
 // Whether several KV heads are taken through each step together. A board whose kernels are long takes them one by one, which
-// is less code.
+// is less code, unless it asks for more speed.
 #if defined(HEED_SINGLE_TABLE) && !defined(HEED_SHORT_KERNELS)
-constexpr bool kHeadsTogether = false;
+constexpr bool kHeadsTogether = kBuiltFeatures.unrolled;
 #else
 constexpr bool kHeadsTogether = true;
 #endif
@@ -45,11 +45,11 @@ void for_each_row(const Pass& pass, const QuerySlice& slice, Visit visit) {
   // One token's heads lie together, whatever their group.
   const std::uint32_t together =
       kHeadsTogether && pass.n == 1 ? slice.behind - slice.begin : slice.j_end - slice.j_begin;
-  std::uint32_t head = slice.h * pass.per_group + slice.j_begin;
-  for (std::uint32_t q = slice.begin; q != slice.behind; head += together) {
+  std::uint32_t head = slice.h * pass.per_group + slice.j_begin, q = slice.begin;
+  do {
     for (std::uint32_t t = slice.t_begin; t != slice.t_end; ++t, q += together) visit(q, q + together, t, head);
-    if (!kHeadsTogether) break;
-  }
+    head += together;
+  } while (kHeadsTogether && q != slice.behind);
 }
 
 // Whether a query may see keys behind its own, and whether some are kept that it does not see; else a causal layer sees all.
@@ -72,8 +72,8 @@ void set_sight(BlockQueries& here, const Pass& pass, std::uint32_t b, std::uint3
     const std::uint32_t left = pass.length - b * kBlockKeys;
     limit = left < limit ? left : limit;
     seen += pass.ahead;
+    here.visible_limit = limit;
   }
-  here.visible_limit = limit;
   here.visible = seen < limit ? seen : limit;
   if (kBuiltFeatures.windows && pass.behind != kEverything)
     here.hidden = static_cast<std::int32_t>(pass.first + from) - static_cast<std::int32_t>(pass.behind + b * kBlockKeys);
@@ -111,7 +111,7 @@ void tap_row(const AttentionLayer& layer, const Pass& pass, std::uint32_t query)
   float weights[kBlockKeys];
   const std::uint32_t last = last_block(pass, position);
   for (std::uint32_t b = first_block(pass, position); b <= last; ++b) {
-    BlockQueries one{pass.queries, query, 1, 1, 0, 0, pass.factor};
+    BlockQueries one{pass.queries, query, 1, 1, 0, kBlockKeys, pass.factor};
     set_sight(one, pass, b, token);
     if (layer.config.is_biased()) set_biases(one, layer, pass, b, token, head);
     std::int32_t reference = 0;
@@ -189,7 +189,8 @@ void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlic
   BlockQueries here{pass.queries, 0, 0, per_token, 0, kBlockKeys, pass.factor};
   std::uint32_t begin = slice.begin;
   for (std::uint32_t h = slice.h;;) {
-    for (std::uint32_t b = begin_block; b <= last; ++b) {
+    std::uint32_t b = begin_block;
+    do {
       const std::uint32_t block_first = b * kBlockKeys;
       const KvBlock block = layer.cache.block(h, b);
       // Tokens [from, to) see the block; those before it do not look so far ahead, those behind it not so far back.
@@ -213,7 +214,7 @@ void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlic
         }
       }
       meet(to);
-    }
+    } while (b++ != last);
     if (!kHeadsTogether || ++h == slice.end) break;
     begin += tokens * per_token;
   }

@@ -47,6 +47,25 @@ extern "C" {
 // older than their header.
 uint32_t heed_version(void);
 
+// ---- Size of objects ------------------------------------------------------------------------------------------
+
+// A firmware whose library carries no cross-attention (HEED_FEATURES, runtime/features.hpp), so that no model has two stacks,
+// may define HEED_ONE_STACK for its whole program, the library included: models, plans and sessions take less memory. A header
+// and a library that differ in it do not link.
+#ifdef HEED_ONE_STACK
+#define HEED_MODEL_WORDS 48
+#define HEED_PLAN_WORDS 72
+#define HEED_SESSION_WORDS (144 + 14 * sizeof(void*))
+#define heed_model_open heed_model_open_one_stack
+#define heed_plan_make heed_plan_make_one_stack
+#define heed_session_create heed_session_create_one_stack
+#define heed_session_create_in heed_session_create_in_one_stack
+#else
+#define HEED_MODEL_WORDS 96
+#define HEED_PLAN_WORDS 128
+#define HEED_SESSION_WORDS (312 + 40 * sizeof(void*))
+#endif
+
 // ---- Status ---------------------------------------------------------------------------------------------------
 
 // Numbers never change; new ones are added at the end.
@@ -104,7 +123,7 @@ const char* heed_kernels_name(const heed_kernels* kernels);
 
 // A checked view of an image, which must outlive it and stay unchanged.
 typedef struct heed_model {
-  uint64_t storage[96];
+  uint64_t storage[HEED_MODEL_WORDS];
 } heed_model;
 
 // Checks the structure of `image` [image_bytes] and every number that is trusted later, but reads no weight; takes
@@ -226,7 +245,7 @@ typedef struct heed_limits {
 
 // Where everything in a session's memory will be.
 typedef struct heed_plan {
-  uint64_t storage[128];
+  uint64_t storage[HEED_PLAN_WORDS];
 } heed_plan;
 
 // Integer arithmetic; touches no memory but the plan. `limits` may be null: all defaults.
@@ -257,7 +276,7 @@ uint64_t heed_plan_region_bytes(const heed_plan* plan, int region);
 // A model running in an arena: tokens or vectors in, logits or vectors out. Not to be copied. Sessions with arenas of their own are
 // independent of each other.
 typedef struct heed_session {
-  uint64_t storage[312 + 40 * sizeof(void*)];
+  uint64_t storage[HEED_SESSION_WORDS];
 } heed_session;
 
 // `arena` [arena_bytes]: at least heed_plan_arena_bytes, aligned to heed_plan_arena_align; any content; the session's
@@ -701,7 +720,8 @@ typedef struct heed_digest {
 // Does nothing for null. A zeroed digest has begun, too.
 void heed_digest_begin(heed_digest* digest);
 
-// logits [vocab_size]: those that `token` was picked from. Does nothing if a pointer is null.
+// logits [vocab_size]: those that `token` was picked from. Of a model that encodes: its output [output_width] in the place of the
+// logits, and in that of the token its position, 0 where it pools. Does nothing if a pointer is null.
 void heed_digest_add(heed_digest* digest, heed_token token, const float* logits, uint32_t vocab_size,
                      const heed_kernels* kernels);
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// heed_c.hpp: what the two files that implement heed.h share; internal to them.
+// heed_c.hpp: what the files that implement heed.h share; internal to them.
 #pragma once
 #include <cstring>
 #include <type_traits>
 
 #include "runtime/heed.h"
 #include "runtime/kernels.hpp"
+#include "runtime/model.hpp"
 #include "runtime/parallel.hpp"
 #include "runtime/span.hpp"
 #include "runtime/status.hpp"
@@ -21,7 +22,10 @@ constexpr bool fits() {
 
 inline const Kernels& of(const heed_kernels* k) { return *reinterpret_cast<const Kernels*>(k); }
 inline const heed_kernels* for_c(const Kernels* k) { return reinterpret_cast<const heed_kernels*>(k); }
+inline const Model& of(const heed_model* m) { return *reinterpret_cast<const Model*>(m); }
 inline heed_status for_c(Status s) { return static_cast<heed_status>(s); }
+
+inline bool created(const heed_model* m) { return m && of(m).image().data(); }
 
 // What creating an object came to; refused, it is zeroed.
 template <class C>

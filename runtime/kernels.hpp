@@ -148,7 +148,9 @@ struct NormWeights {
 };
 
 // Whether anything asks for a norm as floats.
-inline constexpr bool kNormsToFloats = kBuiltFeatures.norm_after || kBuiltFeatures.query_key_norm;
+inline constexpr bool kNormsToFloats = kBuiltFeatures.norm_after || kBuiltFeatures.query_key_norm || kBuiltFeatures.encode ||
+                                       kBuiltFeatures.cross_attention || kBuiltFeatures.embedding_extras ||
+                                       kBuiltFeatures.pooling || kBuiltFeatures.dense;
 
 struct Kernels {
   KernelTraits traits;

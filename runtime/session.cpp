@@ -105,8 +105,6 @@ void Session::place(Stack& stack, std::uint32_t index, const StackPlan& plan, co
   ac.rotary_pairing = c.rotary_pairing;
   ac.scale = c.attention_scale;
   // A session may be created anew, so nothing may stay as it was.
-  if (kBuiltFeatures.windows) ac.window = 0;
-  if (kBuiltFeatures.cross_attention) ac.d_source = 0;
   if (kBuiltFeatures.encode) ac.mask = c.mask;
   if (kBuiltFeatures.windows) ac.window = 0;  // each layer's own, in move_to_layer; none in cross-attention
   if (kBuiltFeatures.cross_attention) ac.d_source = 0;

@@ -50,11 +50,10 @@ test_without_data() {
   cp "$golden" tiny.heed
   # -- help and wrong command lines
   expect 0 "help" --help
-  commands="quantize quantize-layer run encode translate eval plan inspect bench"
-  for command in $commands; do
+  for command in quantize quantize-layer run encode translate eval plan inspect bench; do
     has "$command"
   done
-  for command in $commands; do
+  for command in quantize quantize-layer run encode translate eval plan inspect bench; do
     expect 0 "$command --help" $command --help
     has "Example:"
     has "heed $command "

@@ -38,7 +38,7 @@ int main() {
       heed::create(g_session, g_model, g_plan, kernels, g_arena) != heed::Status::ok)
     return 1;
   std::int32_t token = 0;
-  for (heed::Token& t : g_prompt) t = ++token % static_cast<std::int32_t>(g_model.config().vocab_size);
+  for (heed::Token& t : g_prompt) t = ++token % static_cast<std::int32_t>(g_model.config().main().vocab_size);
   const auto put = [](const char* name, std::size_t bytes) {
     io::put_text(name);
     io::put_decimal(static_cast<std::uint32_t>(bytes));

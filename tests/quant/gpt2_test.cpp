@@ -185,11 +185,17 @@ class Int8Walk {
   Numbers run(std::uint32_t b) {
     b_ = b;
     embed();
-    AttentionLayer a;
-    a.config = {c_.d_model,    c_.n_heads, c_.n_kv_heads,     c_.head_dim,
-                plan_.max_seq, 0,          c_.rotary_pairing, c_.attention_scale};
-    a.cache = {{c_.n_kv_heads, c_.head_dim, plan_.max_seq, k_.traits.alignment}, in_region(Region::kv_cache, {})};
-    a.scratch = attention_scratch(plan_.attention, in_region(Region::scratch, {}), c_.n_heads, c_.n_kv_heads, c_.head_dim);
+    Stack stack;
+    stack.config = &c_;
+    AttentionLayer& a = stack.attention();
+    a.config.d_model = c_.d_model;
+    a.config.n_heads = c_.n_heads;
+    a.config.n_kv_heads = c_.n_kv_heads;
+    a.config.head_dim = c_.head_dim;
+    a.config.max_seq = plan_.max_seq;
+    a.config.scale = c_.attention_scale;
+    a.cache = {kv_shape(a.config, plan_.chunk, k_.traits.alignment), in_region(Region::kv_cache, {})};
+    a.scratch = attention_scratch(plan_.attention, in_region(Region::scratch, {}), a.config, plan_.chunk);
     const Parallel alone;
     a.kernels = &k_;
     a.parallel = &alone;
@@ -199,11 +205,10 @@ class Int8Walk {
                if (layer == 0) walk.out_.put_head("attSm", walk.b_, head, position, w);
              },
              this};
-    BlockWeights block;
-    first_layer(a.weights, block, model_);
+    first_layer(stack, model_);
     for (std::uint32_t layer = 0; layer < c_.n_layers; ++layer) {
       a.index = layer;
-      if (layer) advance_layer(a.weights, block, model_.layer_bytes());
+      if (layer) advance_layer(stack, model_.layer_bytes());
       attention(a, layer);
       a.cache.base += a.cache.shape.layer_bytes();
       feed_forward(layer);
@@ -324,7 +329,7 @@ class Int8Walk {
       }
     }
     Numbers before = x_;
-    attention_forward(a, x_.data(), static_cast<std::uint32_t>(stride(c_.d_model)), true, in, nullptr, 0, n_,
+    attention_forward(a, AttentionStep::both, x_.data(), static_cast<std::uint32_t>(stride(c_.d_model)), true, in, nullptr, 0, n_,
                       in_region(Region::scratch, plan_.activations));
     if (!seen) return;
     put_scores(a);
