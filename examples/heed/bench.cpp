@@ -194,7 +194,8 @@ void print_as_json(const std::vector<Measurement>& rows, const Limits& limits, c
   // The longest of each phase.
   std::vector<const Measurement*> longest;
   for (const Measurement& m : rows) {
-    const auto same = std::find_if(longest.begin(), longest.end(), [&](const Measurement* l) { return std::strcmp(l->phase, m.phase) == 0; });
+    const auto same = std::find_if(longest.begin(), longest.end(),
+                                   [&](const Measurement* l) { return std::strcmp(l->phase, m.phase) == 0; });
     if (same == longest.end())
       longest.push_back(&m);
     else if (m.n >= (*same)->n)
@@ -202,7 +203,8 @@ void print_as_json(const std::vector<Measurement>& rows, const Limits& limits, c
   }
   const bool decoder = kind_of(loaded.model.config()) == ModelKind::decoder;
   for (const char* phase : {"source", "encode", "prefill", "decode"}) {
-    const auto found = std::find_if(longest.begin(), longest.end(), [&](const Measurement* l) { return std::strcmp(l->phase, phase) == 0; });
+    const auto found = std::find_if(longest.begin(), longest.end(),
+                                    [&](const Measurement* l) { return std::strcmp(l->phase, phase) == 0; });
     const bool is_token = phase[0] == 'p' || phase[0] == 'd';
     if (found != longest.end() || (decoder && is_token))
       json[std::string(phase) + (is_token ? "_tokens_per_s" : "_positions_per_s")] =
@@ -219,7 +221,8 @@ void print_as_json(const std::vector<Measurement>& rows, const Limits& limits, c
                             {"bytes_per_s", m.bytes_per_s()},
                             {"share_of_int8_peak", number_or_null(of_peak)},
                             {"share_of_read_bandwidth", number_or_null(of_bandwidth)}});
-    for (const KernelTime& k : m.profile) json["rows"].back()["seconds_by_kernel"][k.name] = k.seconds / double(m.repetitions);
+    for (const KernelTime& k : m.profile)
+      json["rows"].back()["seconds_by_kernel"][k.name] = k.seconds / double(m.repetitions);
   }
   json["limits"] = {{"int8_macs_per_s", number_or_null(limits.macs_per_s)},
                     {"read_bytes_per_s", number_or_null(limits.bytes_per_s)}};
@@ -277,10 +280,12 @@ void bench(const Options& options) {
   const auto check = [&](const std::vector<std::uint32_t>& sizes, std::uint32_t most, const char* option) {
     for (const std::uint32_t n : sizes)
       if (n > most)
-        refuse(options.model, "the context has " + std::to_string(most) + " positions, " + option + " asks for " + std::to_string(n));
+        refuse(options.model,
+               "the context has " + std::to_string(most) + " positions, " + option + " asks for " + std::to_string(n));
     return sizes;
   };
-  if (!two && !options.source.empty()) refuse(options.model, "the model has one stack and no source, --source is for two");
+  if (!two && !options.source.empty())
+    refuse(options.model, "the model has one stack and no source, --source is for two");
   const std::vector<std::uint32_t> sizes = check(sizes_of(options.prefill, max_seq), max_seq, "-p");
   std::vector<std::uint32_t> sources;
   if (two) sources = check(sizes_of(options.source, source_max_seq), source_max_seq, "--source");
@@ -311,11 +316,15 @@ void add_bench(CLI::App& app) {
   auto options = std::make_shared<Options>();
   command->add_option("MODEL", options->model, "An image (.heed)")->required();
   add_threads_option(*command, "-t,--threads", options->session.threads);
-  command->add_option("-p,--prefill", options->prefill, "Lengths of prompts, or of sequences that an encoder takes (default: 128,512)")
+  command
+      ->add_option("-p,--prefill", options->prefill,
+                   "Lengths of prompts, or of sequences that an encoder takes (default: 128,512)")
       ->type_name("N,N")
       ->delimiter(',')
       ->transform(whole_number(1, 1u << 20));
-  command->add_option("--source", options->source, "Lengths of the source of two stacks; the last one stays (default: 128,512)")
+  command
+      ->add_option("--source", options->source,
+                   "Lengths of the source of two stacks; the last one stays (default: 128,512)")
       ->type_name("N,N")
       ->delimiter(',')
       ->transform(whole_number(1, 1u << 20));
@@ -329,7 +338,8 @@ void add_bench(CLI::App& app) {
   add_isa_option(*command, options->session.isa);
   command->add_flag("--profile", options->session.profile, "Print the share of each kernel too; one thread");
   command->add_flag("--json", options->json, "Print the numbers as JSON");
-  command->footer("Example:\n  heed bench stories.heed -t 2 -p 128,512 -n 128\n  heed bench latin.heed --source 16,64 -p 16 -n 48");
+  command->footer(
+      "Example:\n  heed bench stories.heed -t 2 -p 128,512 -n 128\n  heed bench latin.heed --source 16,64 -p 16 -n 48");
   command->callback([options] { bench(*options); });
 }
 

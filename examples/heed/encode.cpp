@@ -175,10 +175,9 @@ class Rows {
 };
 
 void encode_one(Rows& rows, Session& session, const InputSequence& sequence) {
-  const RowSink sink{[](void* user, std::uint32_t position, Span<const float> row) {
-                       static_cast<Rows*>(user)->take(position, row);
-                     },
-                     &rows};
+  const RowSink sink{
+      [](void* user, std::uint32_t position, Span<const float> row) { static_cast<Rows*>(user)->take(position, row); },
+      &rows};
   require(session.encode(sequence.view(), sink), sequence.name);
 }
 
@@ -243,8 +242,8 @@ void encode(const Options& options) {
     std::fflush(stdout);
     if (interrupted) std::fputs("heed: note: interrupted\n", stderr);
     std::fprintf(stderr, "digest %s: %s, %s, %s positions/s, %s\n", hex8(rows.digest().value()).c_str(),
-                 counted(positions, "position").c_str(), counted(rows.n_rows(), "row").c_str(), engineering(rate).c_str(),
-                 description.c_str());
+                 counted(positions, "position").c_str(), counted(rows.n_rows(), "row").c_str(),
+                 engineering(rate).c_str(), description.c_str());
   }
   if (interrupted) throw Interrupted{interrupt.signal()};
 }
@@ -252,7 +251,8 @@ void encode(const Options& options) {
 }  // namespace
 
 void add_encode(CLI::App& app) {
-  auto* command = app.add_subcommand("encode", "Give out a class, an embedding or hidden states of a text or of vectors");
+  auto* command =
+      app.add_subcommand("encode", "Give out a class, an embedding or hidden states of a text or of vectors");
   auto options = std::make_shared<Options>();
   command->add_option("MODEL", options->model, "An image (.heed) of an encoder")->required();
   add_sequence_options(*command, options->input, "The text to encode");
@@ -270,7 +270,9 @@ void add_encode(CLI::App& app) {
       },
       "For a model of two stacks: the text that the first one reads");
   source->type_name("TEXT");
-  command->add_option("--source-vectors", options->source.vectors, "The same of vectors")->type_name("FILE")->excludes(source);
+  command->add_option("--source-vectors", options->source.vectors, "The same of vectors")
+      ->type_name("FILE")
+      ->excludes(source);
   add_threads_option(*command, "-t,--threads", options->session.threads);
   add_isa_option(*command, options->session.isa);
   command->add_option("--chunk", options->session.chunk, "Positions taken together; never changes the result")
@@ -279,7 +281,8 @@ void add_encode(CLI::App& app) {
   command->add_option("--context", options->session.context, "Positions to keep (default: the model's)")
       ->type_name("N")
       ->transform(whole_number(1, 1u << 20));
-  command->add_option("--source-context", options->session.source_context, "The same of the source (default: the model's)")
+  command
+      ->add_option("--source-context", options->session.source_context, "The same of the source (default: the model's)")
       ->type_name("N")
       ->transform(whole_number(1, 1u << 20));
   command->add_flag("--json", options->json, "Print everything as JSON");

@@ -104,8 +104,8 @@ void print(const Sums& sums, const Options& options, const HostSession& host, co
   print_scores(scores);
   std::printf("bits per byte   %.4f\n", sums.bits_per_byte());
   if (!options.reference.empty()) print_reference_scores(scores);
-  std::printf("over            %s, %s, %s\n", counted(scores.tokens, "token").c_str(), counted(sums.bytes, "byte").c_str(),
-              counted(sums.chunks, "chunk").c_str());
+  std::printf("over            %s, %s, %s\n", counted(scores.tokens, "token").c_str(),
+              counted(sums.bytes, "byte").c_str(), counted(sums.chunks, "chunk").c_str());
 }
 
 void eval_text(const LoadedModel& loaded, HostSession& host, Reference* reference, Span<const char> text,
@@ -184,29 +184,30 @@ void add_eval(CLI::App& app) {
   auto options = std::make_shared<Options>();
   command->add_option("MODEL", options->model, "An image (.heed) with a tokenizer")->required();
   command->add_option("FILE", options->text, "A text; each chunk of it is predicted on its own")->required();
-  auto* pairs = command->add_flag("--pairs", options->pairs,
-                                  "For a model of two stacks: each line of FILE is a source, a tab and a text, which is "
-                                  "predicted behind its source, and then written by the model itself");
+  auto* pairs =
+      command->add_flag("--pairs", options->pairs,
+                        "For a model of two stacks: each line of FILE is a source, a tab and a text, which is "
+                        "predicted behind its source, and then written by the model itself");
   command->add_option("--max-pairs", options->max_pairs, "Pairs to take (default: all)")
       ->type_name("N")
       ->transform(whole_number())
       ->needs(pairs);
-  command
-      ->add_option("--chunk-bytes", options->chunk_bytes,
-                   "Bytes per chunk, at most 1 MiB")
+  command->add_option("--chunk-bytes", options->chunk_bytes, "Bytes per chunk, at most 1 MiB")
       ->type_name("N")
       ->capture_default_str()
       ->transform(whole_number(1, 1u << 20));
   command->add_option("--max-chunks", options->max_chunks, "Chunks to take (default: all)")
       ->type_name("N")
       ->transform(whole_number());
-  CLI::Option* const reference =
-      command->add_option("--reference", options->reference,
-                   "The float source: adds its loss, the KL divergence from it "
-                   "and how often both put the same token first")
-      ->type_name("SOURCE");
+  CLI::Option* const reference = command
+                                     ->add_option("--reference", options->reference,
+                                                  "The float source: adds its loss, the KL divergence from it "
+                                                  "and how often both put the same token first")
+                                     ->type_name("SOURCE");
   add_rope_theta_option(*command, options->read.rope_theta)->needs(reference);
-  command->add_option("--description", options->read.description, "What the tensors of SOURCE are, if it is a safetensors file")
+  command
+      ->add_option("--description", options->read.description,
+                   "What the tensors of SOURCE are, if it is a safetensors file")
       ->type_name("MODEL.json")
       ->needs(reference);
   options->session.score_rows = kScoreRows;

@@ -148,8 +148,9 @@ void add_generate_options(CLI::App& command, GenerateOptions& options) {
       ->capture_default_str()
       ->check(number(0, 1, "0 to 1"));
   command
-      .add_option("--repeat-penalty", options.sampler.repeat_penalty,
-                  "Make what the last tokens had less likely: logits above 0 are divided by R, others multiplied; 1 = off")
+      .add_option(
+          "--repeat-penalty", options.sampler.repeat_penalty,
+          "Make what the last tokens had less likely: logits above 0 are divided by R, others multiplied; 1 = off")
       ->type_name("R")
       ->capture_default_str()
       ->check(number(0.01, 100, "0.01 to 100"));
@@ -172,7 +173,9 @@ void add_generate_options(CLI::App& command, GenerateOptions& options) {
           "End in front of this text, which is not printed; may be given several times. Not looked for in the prompt")
       ->type_name("TEXT")
       ->allow_extra_args(false)
-      ->check([](const std::string& text) { return text.empty() ? std::string("an empty text is everywhere") : std::string(); });
+      ->check([](const std::string& text) {
+        return text.empty() ? std::string("an empty text is everywhere") : std::string();
+      });
   command.add_flag("--ignore-eos", options.ignore_eos,
                    "Go on behind a token that ends a text: it is fed back, and its piece is not printed");
 }
@@ -180,8 +183,7 @@ void add_generate_options(CLI::App& command, GenerateOptions& options) {
 void settle_seed(GenerateOptions& options) {
   const bool random = options.seed == "random";
   options.sampler.seed = random ? random_seed() : std::strtoull(options.seed.c_str(), nullptr, 10);
-  if (random)
-    std::fprintf(stderr, "heed: note: --seed %llu\n", static_cast<unsigned long long>(options.sampler.seed));
+  if (random) std::fprintf(stderr, "heed: note: --seed %llu\n", static_cast<unsigned long long>(options.sampler.seed));
 }
 
 void put_session(Json& json, const HostSession& host, const LoadedModel& loaded) {

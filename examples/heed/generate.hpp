@@ -50,8 +50,8 @@ struct GenerateTotals {
 // Generates texts in a session, each from a sampler of its own with the same seed.
 class Generator {
  public:
-  // All but `options` must outlive it. `show`: texts are printed as they come, otherwise how far one is is shown, unless
-  // it is one of `many`.
+  // All but `options` must outlive it. `show`: texts are printed as they come, otherwise how far one is is shown,
+  // unless it is one of `many`.
   Generator(HostSession& host, const LoadedModel& loaded, const Tokenizer& tokenizer, const GenerateOptions& options,
             const Interrupt& interrupt, bool show, bool many = false);
 

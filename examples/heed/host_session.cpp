@@ -117,7 +117,8 @@ namespace {
 Tokenizer open_tokenizer(const LoadedModel& loaded, Span<const std::uint8_t> section, std::uint32_t vocab_size,
                          const char* option) {
   if (section.empty())
-    refuse(loaded.path, "the image has no tokenizer for this text; convert its source again, with " + std::string(option));
+    refuse(loaded.path,
+           "the image has no tokenizer for this text; convert its source again, with " + std::string(option));
   Tokenizer tokenizer;
   require(open(tokenizer, section, vocab_size), loaded.path);
   return tokenizer;
@@ -181,20 +182,23 @@ void add_isa_option(CLI::App& command, std::string& isa) {
 
 void add_threads_option(CLI::App& command, const std::string& names, std::uint32_t& threads) {
   command
-      .add_option(names, threads,
-                  "Threads; never changes the result (default: one per CPU that this process may use, 1 for small models)")
+      .add_option(
+          names, threads,
+          "Threads; never changes the result (default: one per CPU that this process may use, 1 for small models)")
       ->type_name("N")
       ->transform(whole_number(1, ThreadPool::kMaxThreads));
 }
 
-void require_context(const std::string& subject, const ModelConfig& config, std::uint32_t context, std::uint32_t source_context) {
+void require_context(const std::string& subject, const ModelConfig& config, std::uint32_t context,
+                     std::uint32_t source_context) {
   const auto check = [&](const StackConfig& c, std::uint32_t asked, const char* of, const char* option) {
     if (asked > c.max_seq)
-      refuse(subject, "the model has a " + std::string(of) + " of " + std::to_string(c.max_seq) + " positions, " + option +
-                          " asks for " + std::to_string(asked));
+      refuse(subject, "the model has a " + std::string(of) + " of " + std::to_string(c.max_seq) + " positions, " +
+                          option + " asks for " + std::to_string(asked));
   };
   check(config.main(), context, "context", "--context");
-  if (config.n_stacks == 1 && source_context) refuse(subject, "the model has one stack and no source, --source-context is for two");
+  if (config.n_stacks == 1 && source_context)
+    refuse(subject, "the model has one stack and no source, --source-context is for two");
   check(config.source(), source_context, "source context", "--source-context");
 }
 
@@ -215,7 +219,8 @@ const Kernels& choose_kernels(const LoadedModel& loaded, const std::string& isa)
 }
 
 HostSession::HostSession(const LoadedModel& loaded, const SessionOptions& options)
-    : kernels(options.profile ? timed_kernels(choose_kernels(loaded, options.isa)) : choose_kernels(loaded, options.isa)) {
+    : kernels(options.profile ? timed_kernels(choose_kernels(loaded, options.isa))
+                              : choose_kernels(loaded, options.isa)) {
   const ModelConfig& config = loaded.model.config();
   require_context(loaded.path, config, options.context, options.source_context);
   const Limits limits{options.context, options.chunk, options.source_context, options.score_rows};

@@ -49,7 +49,7 @@ struct SessionOptions {
   std::uint32_t threads = 0, context = 0, chunk = 0;
   std::uint32_t source_context = 0;  // of two stacks
   std::uint32_t score_rows = 0;      // positions unembedded together where each is scored
-  bool profile = false;  // kernels with a clock, one thread
+  bool profile = false;              // kernels with a clock, one thread
 };
 void add_isa_option(CLI::App& command, std::string& isa);
 void add_threads_option(CLI::App& command, const std::string& names, std::uint32_t& threads);

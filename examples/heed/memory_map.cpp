@@ -31,10 +31,10 @@ std::string row(const std::string& content) { return std::string(kAddress, ' ') 
 StackMap stack_map(const StackPlan& p, const Plan& whole, bool two) {
   const AttentionPlan& a = p.attention;
   StackMap map;
-  map.always = {{"residual", p.residual},       {"rotation", p.rotation},   {"local_rotation", p.local_rotation},
-                {"position", p.position},       {"frames", p.frames},       {"convolved", p.convolved},
-                {"pooled", p.pooled},           {"dense", p.dense},         {"heads", p.heads},
-                {"activations", p.activations}, {"kept", p.kept},           {"change", p.change}};
+  map.always = {{"residual", p.residual},       {"rotation", p.rotation}, {"local_rotation", p.local_rotation},
+                {"position", p.position},       {"frames", p.frames},     {"convolved", p.convolved},
+                {"pooled", p.pooled},           {"dense", p.dense},       {"heads", p.heads},
+                {"activations", p.activations}, {"kept", p.kept},         {"change", p.change}};
   map.attention = {{"query", a.query},           {"key", a.key},
                    {"value", a.value},           {"queries", a.queries},
                    {"numerators", a.numerators}, {"denominators", a.denominators},

@@ -23,7 +23,9 @@ struct PairScores {
   Texts texts, reference_texts;
   std::uint64_t pairs = 0, left_out = 0, characters = 0, same_texts = 0;
 
-  double share(std::uint64_t n, std::uint64_t of) const { return of ? static_cast<double>(n) / static_cast<double>(of) : 0.0; }
+  double share(std::uint64_t n, std::uint64_t of) const {
+    return of ? static_cast<double>(n) / static_cast<double>(of) : 0.0;
+  }
   double character_error(const Texts& of) const { return share(of.wrong_characters, characters); }
 };
 
@@ -84,7 +86,8 @@ class PairEvaluation {
     try {
       pair.source = encode(source_tokenizer_, {line.data(), tab}, name, 0, {true, true});
       pair.text.assign(first.begin(), first.end());
-      for (const Token t : encode(tokenizer_, {pair.expected.data(), pair.expected.size()}, name, tab + 1, {false, false}))
+      for (const Token t :
+           encode(tokenizer_, {pair.expected.data(), pair.expected.size()}, name, tab + 1, {false, false}))
         pair.text.push_back(t);
     } catch (const Refusal& refusal) {
       why = refusal.reason;
@@ -157,8 +160,8 @@ class PairEvaluation {
   PairScores sums_;
 };
 
-void print(const PairScores& sums, bool with_reference, bool interrupted, const HostSession& host, const LoadedModel& loaded,
-           bool as_json) {
+void print(const PairScores& sums, bool with_reference, bool interrupted, const HostSession& host,
+           const LoadedModel& loaded, bool as_json) {
   if (as_json) {
     Json json;
     put_scores(json, sums.scores);
@@ -228,7 +231,8 @@ void eval_pairs(const LoadedModel& loaded, HostSession& host, Reference* referen
   progress.reset();
   const bool interrupted = interrupt.signal() != 0;
   if (sums.pairs == 0 && !interrupted)
-    refuse(options.path, "no pair in it that the model reads and writes" + (sums.left_out ? "; " + first_left_out : ""));
+    refuse(options.path,
+           "no pair in it that the model reads and writes" + (sums.left_out ? "; " + first_left_out : ""));
   if (sums.left_out)
     std::fprintf(stderr, "heed: note: %s of %s left out, as %s\n", counted(sums.left_out, "pair").c_str(),
                  one_line(options.path).c_str(), one_line(first_left_out).c_str());

@@ -13,8 +13,8 @@ struct PairOptions {
   bool json = false;
 };
 
-// Scores each text behind its source, and counts how many the model writes itself, taking the likeliest token each time.
-// `text`: a line for each pair, a tab between its source and its text. `reference` may be null.
+// Scores each text behind its source, and counts how many the model writes itself, taking the likeliest token each
+// time. `text`: a line for each pair, a tab between its source and its text. `reference` may be null.
 void eval_pairs(const LoadedModel& loaded, HostSession& host, Reference* reference, Span<const char> text,
                 const PairOptions& options);
 

@@ -43,7 +43,7 @@ struct Costs {
   bool matrices_only = false;  // counted as parameters
   Plan plan;
   Features needed;
-  bool timed = false;          // the target's operations were counted
+  bool timed = false;  // the target's operations were counted
   StepFormula step;
 };
 
@@ -207,7 +207,8 @@ void print_parameters(const Costs& costs, std::uint32_t stack) {
   for (const auto* rows : {&n.matrices, &n.others})
     for (const ParameterRow& row : *rows) width = std::max(width, row.name.size());
   const auto print_line = [&](const char* name, const std::string& each, const std::string& many, std::uint64_t all) {
-    std::printf("  %-*s %15s %8s %19s\n", static_cast<int>(width), name, each.c_str(), many.c_str(), grouped(all).c_str());
+    std::printf("  %-*s %15s %8s %19s\n", static_cast<int>(width), name, each.c_str(), many.c_str(),
+                grouped(all).c_str());
   };
   std::printf("%-*s %15s %8s %19s\n", static_cast<int>(width) + 2, "parameters", "each", "how many", "in all");
   for (const ParameterRow& row : n.matrices)
@@ -235,9 +236,11 @@ void print_macs(const Costs& costs, std::uint32_t stack) {
   std::puts("\nmultiply-adds");
   line("linear term", n.linear_macs, unit);
   if (n.pooled_macs) line("behind pooling", n.pooled_macs, "sequence");
-  if (n.attention_macs_per_key || !c.window) line("n-squared term", n.attention_macs_per_key, unit + " and key that it sees");
+  if (n.attention_macs_per_key || !c.window)
+    line("n-squared term", n.attention_macs_per_key, unit + " and key that it sees");
   if (n.window_macs_per_key)
-    line("windowed layers", n.window_macs_per_key, unit + " and key, of at most " + grouped(c.window) + (c.mask == Mask::two_way ? " on each side" : ""));
+    line("windowed layers", n.window_macs_per_key,
+         unit + " and key, of at most " + grouped(c.window) + (c.mask == Mask::two_way ? " on each side" : ""));
   if (c.cross_attention) {
     line("of the source", n.source_macs, "source position");
     line("to the source", n.cross_macs_per_key, "position and source position");
@@ -266,8 +269,10 @@ std::string rounded(double x) { return grouped(static_cast<std::uint64_t>(x < 0 
 void print_instructions(const Costs& costs, const std::string& core, const std::string& features) {
   const StepFormula& step = costs.step;
   const std::uint32_t last = costs.context - 1;
-  std::printf("\ninstructions of a step on %s at position p, from 0: at most, in a build with %s (counted under "
-              "emulation, not cycles)\n", core.c_str(), features.empty() ? "any features" : features.c_str());
+  std::printf(
+      "\ninstructions of a step on %s at position p, from 0: at most, in a build with %s (counted under "
+      "emulation, not cycles)\n",
+      core.c_str(), features.empty() ? "any features" : features.c_str());
   std::printf("  %s + %.1f (p + 1) + %s floor(p / 64)\n", rounded(step.constant).c_str(), step.per_key,
               rounded(step.per_block).c_str());
   std::printf("  and at most      %22s more where p + 1 is no multiple of %d\n",
@@ -351,12 +356,15 @@ void add_plan(CLI::App& app) {
       ->check(CLI::Validator(
           [](const std::string& text) {
             Features set;
-            return quant::parse_features(set, text) ? std::string()
-                                                    : "no features are called " + text + "; e.g. kLlamaFeatures+Feature::groups";
+            return quant::parse_features(set, text)
+                       ? std::string()
+                       : "no features are called " + text + "; e.g. kLlamaFeatures+Feature::groups";
           },
           ""));
   command->add_flag("--json", options->json, "Print everything as JSON");
-  command->footer("Example:\n  heed plan stories.heed --target cortex-m4 --context 256 --features kLlamaFeatures\n  heed plan latin.heed --source-context 32\n  heed plan --preset gpt-3");
+  command->footer(
+      "Example:\n  heed plan stories.heed --target cortex-m4 --context 256 --features kLlamaFeatures\n  heed plan "
+      "latin.heed --source-context 32\n  heed plan --preset gpt-3");
   command->callback([options] { plan(*options); });
 }
 

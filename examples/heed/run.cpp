@@ -33,7 +33,8 @@ void run(const Options& options) {
   const Span<const Token> first = generate.generation().first();
   const std::size_t unseen = first.size();
   std::vector<Token> prompt(first.begin(), first.end());
-  for (const Token token : encode(tokenizer, {text.data(), text.size()}, "prompt", 0, {false, false})) prompt.push_back(token);
+  for (const Token token : encode(tokenizer, {text.data(), text.size()}, "prompt", 0, {false, false}))
+    prompt.push_back(token);
   if (prompt.empty())
     refuse(options.model, "this vocabulary has no beginning-of-text token; give a prompt with -p or -f");
   if (prompt.size() > host->session.max_seq())
@@ -89,7 +90,8 @@ void add_run(CLI::App& app) {
   command->footer(
       "Example:\n"
       "  heed run stories.heed -p \"Once upon a time\" -n 200 --temp 0.8 --seed 7\n"
-      "  heed run stories.heed -f prompt.txt --temp 0.8 --min-p 0.05 --repeat-penalty 1.1 --seed random --stop \"The end\"\n"
+      "  heed run stories.heed -f prompt.txt --temp 0.8 --min-p 0.05 --repeat-penalty 1.1 --seed random --stop \"The "
+      "end\"\n"
       "Ctrl-C ends the text and prints what there is (status 130); a second one ends the program.");
   command->callback([options] {
     settle_seed(options->generate);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// scores.hpp: how well a model predicts tokens that are known, and how far it is from the float model that it came from.
+// scores.hpp: how well a model predicts tokens that are known, and how far it is from the float model that it came
+// from.
 #pragma once
 #include <optional>
 #include <string>
@@ -39,7 +40,8 @@ class Reference {
   void set_source(const std::vector<Token>& tokens);
   // The logits behind `token`, valid until the next step.
   Span<const float> step(Token token) { return forward_->step(static_cast<std::uint32_t>(token)); }
-  // Adds to the scores of one position, at which the float model has `exact`, the int8 model `logits`, and the text `next`.
+  // Adds to the scores of one position, at which the float model has `exact`, the int8 model `logits`, and the text
+  // `next`.
   void compare(Scores& scores, Span<const float> exact, Span<const float> logits, Token next);
 
  private:
@@ -49,7 +51,8 @@ class Reference {
 };
 
 // Runs a session from position 0 over `tokens` and scores what each position predicts: the next one of them, and behind
-// the last one `ending`, unless that is kNoToken. Predictions of the first `unscored` tokens, at least one, do not count.
+// the last one `ending`, unless that is kNoToken. Predictions of the first `unscored` tokens, at least one, do not
+// count.
 void score(Scores& scores, Session& session, Reference* reference, Span<const Token> tokens, Token ending,
            std::size_t unscored, const std::string& path);
 

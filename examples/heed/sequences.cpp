@@ -14,11 +14,12 @@ namespace heed::tool {
 void add_sequence_options(CLI::App& command, SequenceOptions& options, const std::string& what) {
   add_prompt_options(command, options.prompt, what, "there is nothing to read");
   command.add_flag("--lines", options.lines, "Take each line of the text on its own");
-  auto* vectors = command
-                      .add_option("--vectors", options.vectors,
-                                  "For a model that reads feature vectors: a file of rows, raw little-endian float32, or "
-                                  ".npy of float32 or float64, [rows, width] or [sequences, rows, width]")
-                      ->type_name("FILE");
+  auto* vectors =
+      command
+          .add_option("--vectors", options.vectors,
+                      "For a model that reads feature vectors: a file of rows, raw little-endian float32, or "
+                      ".npy of float32 or float64, [rows, width] or [sequences, rows, width]")
+          ->type_name("FILE");
   command.add_option("--rows", options.rows, "Take each N rows of this file on their own")
       ->type_name("N")
       ->transform(whole_number(1, 1u << 20))
@@ -80,7 +81,8 @@ void Sequences::check(InputSequence& sequence) const {
   require(check_sequence(sequence.positions, config_, sequence.view(), std::numeric_limits<std::uint32_t>::max()),
           sequence.name);
   if (sequence.positions > room_)
-    refuse(sequence.name, "it takes " + counted(sequence.positions, "position") + ", the context has " + grouped(room_));
+    refuse(sequence.name,
+           "it takes " + counted(sequence.positions, "position") + ", the context has " + grouped(room_));
 }
 
 InputSequence Sequences::operator[](std::uint64_t i) const {
@@ -90,8 +92,7 @@ InputSequence Sequences::operator[](std::uint64_t i) const {
   sequence.name = are_many_ ? "sequence " + std::to_string(i) : "vectors";
   // The limit first: of what is too long nothing is copied.
   const std::uint64_t most = std::uint64_t{room_} * 4;  // two convolutions with strides of 2
-  if (n > most)
-    refuse(sequence.name, grouped(n) + " rows are too many; the context has " + counted(room_, "position"));
+  if (n > most) refuse(sequence.name, grouped(n) + " rows are too many; the context has " + counted(room_, "position"));
   sequence.vectors = file_->read(first, n);
   check(sequence);
   return sequence;

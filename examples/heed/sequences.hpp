@@ -36,8 +36,8 @@ struct InputSequence {
 class Sequences {
  public:
   // `loaded` must outlive it; `room`: positions that the session keeps of this stack. Refuses options of the other kind
-  // of input than the stack's, a text that the vocabulary cannot express, and a sequence that is too long or empty. Of many
-  // texts some may be empty where the caller has an answer for them.
+  // of input than the stack's, a text that the vocabulary cannot express, and a sequence that is too long or empty. Of
+  // many texts some may be empty where the caller has an answer for them.
   Sequences(const LoadedModel& loaded, std::uint32_t stack, std::uint32_t room, const SequenceOptions& options,
             bool take_empty_lines = false);
 

@@ -58,12 +58,14 @@ void translate(const Options& options) {
   const Span<const Token> first = generate.generation().first();
   const std::size_t unseen = first.size();
   std::vector<Token> prompt(first.begin(), first.end());
-  for (const Token token : encode(tokenizer, {options.begin.data(), options.begin.size()}, "--begin", 0, {false, false}))
+  for (const Token token :
+       encode(tokenizer, {options.begin.data(), options.begin.size()}, "--begin", 0, {false, false}))
     prompt.push_back(token);
   if (prompt.empty())
     refuse(options.model, "neither the image nor its vocabulary says what a text begins with; --begin does");
   if (prompt.size() > host->session.max_seq())
-    refuse("--begin", "it takes " + counted(prompt.size(), "position") + ", the context has " + grouped(host->session.max_seq()));
+    refuse("--begin",
+           "it takes " + counted(prompt.size(), "position") + ", the context has " + grouped(host->session.max_seq()));
 
   SourceTotals source_totals;
   Json lines = Json::array(), only;
@@ -105,7 +107,8 @@ void translate(const Options& options) {
   } else {
     std::fflush(stdout);
     if (full)
-      std::fprintf(stderr, "heed: note: %s of %s to the end of the context\n", counted(full, "text").c_str(), grouped(sources.size()).c_str());
+      std::fprintf(stderr, "heed: note: %s of %s to the end of the context\n", counted(full, "text").c_str(),
+                   grouped(sources.size()).c_str());
     if (interrupted) std::fputs("heed: note: interrupted\n", stderr);
     std::fprintf(stderr, "digest %s: %s, source %s positions/s, %s, decode %s tokens/s, %s\n",
                  hex8(totals.digest.value()).c_str(), counted(source_totals.positions, "source position").c_str(),
@@ -132,7 +135,8 @@ void add_translate(CLI::App& app) {
   command->add_option("--context", options->session.context, "Positions of a text to keep (default: the model's)")
       ->type_name("N")
       ->transform(whole_number(1, 1u << 20));
-  command->add_option("--source-context", options->session.source_context, "The same of the source (default: the model's)")
+  command
+      ->add_option("--source-context", options->session.source_context, "The same of the source (default: the model's)")
       ->type_name("N")
       ->transform(whole_number(1, 1u << 20));
   command->add_flag("--json", options->json, "Print texts, tokens, digest and speed as JSON");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// vector_file.cpp: the header of .npy is a Python dictionary with three keys in any order; of Python no more is read than
-// that takes.
+// vector_file.cpp: the header of .npy is a Python dictionary with three keys in any order; of Python no more is read
+// than that takes.
 #include "examples/heed/vector_file.hpp"
 
 #include <cmath>
@@ -36,7 +36,10 @@ class HeaderReader {
     while (!take('}')) {
       std::string key;
       if (!quoted(key) || !take(':')) return false;
-      bool* const first = key == "descr" ? &seen[0] : key == "fortran_order" ? &seen[1] : key == "shape" ? &seen[2] : nullptr;
+      bool* const first = key == "descr"           ? &seen[0]
+                          : key == "fortran_order" ? &seen[1]
+                          : key == "shape"         ? &seen[2]
+                                                   : nullptr;
       if (!first || *first) return false;
       *first = true;
       const bool known = first == &seen[0]   ? quoted(header.type)
@@ -138,7 +141,8 @@ void VectorFile::read_header() {
   if (length > kLongestHeader || length > bytes.size() - 8 - length_bytes) refuse_header();
   const std::size_t begin = 8 + length_bytes + static_cast<std::size_t>(length);
   NumpyHeader header;
-  const Span<const char> text{reinterpret_cast<const char*>(bytes.data()) + 8 + length_bytes, static_cast<std::size_t>(length)};
+  const Span<const char> text{reinterpret_cast<const char*>(bytes.data()) + 8 + length_bytes,
+                              static_cast<std::size_t>(length)};
   if (!HeaderReader(text).read(header)) refuse_header();
   if (header.type != "<f4" && header.type != "<f8")
     refuse(path_, "its numbers are of type " + header.type + "; little-endian float32 (<f4) or float64 (<f8) is read");
@@ -153,11 +157,14 @@ void VectorFile::read_header() {
   rows_ = shape[0];
   if (shape.size() == 3) {
     rows_per_sequence_ = shape[1];
-    if (shape[1] == 0 || shape[0] > there / shape[1]) rows_ = there + 1;  // which the next line refuses
-    else rows_ = shape[0] * shape[1];
+    if (shape[1] == 0 || shape[0] > there / shape[1])
+      rows_ = there + 1;  // which the next line refuses
+    else
+      rows_ = shape[0] * shape[1];
   }
   if (rows_ > there || bytes.size() - begin != rows_ * width_ * bytes_each_)
-    refuse(path_, "its shape is " + joined(shape) + ", but " + counted(bytes.size() - begin, "byte") + " stand behind the header");
+    refuse(path_, "its shape is " + joined(shape) + ", but " + counted(bytes.size() - begin, "byte") +
+                      " stand behind the header");
   numbers_ = bytes.data() + begin;
 }
 

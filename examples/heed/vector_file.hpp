@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// vector_file.hpp: feature vectors from a file that anybody may have written: raw little-endian float32, or NumPy's .npy.
+// vector_file.hpp: feature vectors from a file that anybody may have written: raw little-endian float32, or NumPy's
+// .npy.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -13,8 +14,8 @@ namespace heed::tool {
 class VectorFile {
  public:
   // Refuses a file that holds no whole number of rows of `width` numbers. Which format it has is known from its first
-  // bytes: .npy of version 1 to 3, little-endian float32 or float64 in C order, [rows, width] or [sequences, rows, width];
-  // anything else is float32 without a header.
+  // bytes: .npy of version 1 to 3, little-endian float32 or float64 in C order, [rows, width] or [sequences, rows,
+  // width]; anything else is float32 without a header.
   VectorFile(const std::string& path, std::uint32_t width);
 
   std::uint64_t rows() const { return rows_; }

@@ -305,6 +305,11 @@ def test_words(models):
     answer = heed.json("encode", models.image("bert"), "-p", "abcd", "--top", 9)
     same("three classes", sorted(c["class"] for c in answer["top"]), [0, 1, 2])
     check(abs(sum(c["probability"] for c in answer["top"]) - 1) < 1e-9, f"probabilities: {answer}")
+    # A vocabulary with tokens that begin and end a text, in an order of its own.
+    write(models.folder, "letters.txt", b"a\nb\n<eos>\nc\nd\n<bos>\ne\nf\ng\n")
+    image = models.image("tagger", tokenizer="chars-file:letters.txt")
+    same("BOS and EOS around a text", heed.json("encode", image, "-p", "cab")["tokens"], [5, 3, 0, 1, 2])
+    same("and around none", heed.json("encode", image, "-p", "")["tokens"], [5, 2])
 
 
 # -- vectors from files ---------------------------------------------------------------------------------------------
@@ -393,6 +398,15 @@ def test_translate(models):
     heed.refuses("nothing to read", "translate", image, "-p", "")
     heed.refuses("17 positions, the context has 16", "translate", image, "-p", "a" * 17)
     heed.refuses("not vectors", "translate", image, "--vectors", path)
+
+    # A text of a line ends where its line does, and a source has the ends of its own vocabulary.
+    write(folder, "letters.txt", b"a\nb\nc\nd\ne\n\\n\ng\nh\ni\n")
+    write(folder, "source_letters.txt", b"a\n<bos>\n<eos>\nd\ne\nf\ng\n")
+    broken = models.image("original", generation=GENERATION, tokenizer="chars-file:letters.txt", source_tokenizer="chars-file:source_letters.txt")
+    same("BOS and EOS around a source", heed.json("translate", broken, "-p", "ad")["source_tokens"], [1, 0, 3, 2])
+    check("\n" in heed.json("translate", broken, "-p", "ad")["text"], "a text of several lines")
+    lines = heed("translate", broken, "--lines", "-f", write(folder, "ad.txt", b"ad\nad\n")).stdout
+    same("a line each", lines.count(b"\n"), 2)
 
     image = models.image("whisper", generation={"first": [1], "endings": [2]})
     case = models.cases("whisper")[0]
