@@ -176,9 +176,7 @@ constexpr bool is_carried(const ModelConfig& m) {
   return true;
 }
 
-constexpr bool is_gelu(Activation a) {
-  return a == Activation::gelu_tanh || a == Activation::gelu_erf || a == Activation::gelu_quick;
-}
+constexpr bool is_gelu(Activation a) { return a == Activation::gelu_tanh || a == Activation::gelu_erf; }
 
 // The features without which a build refuses a stack. What a program asks for beside it (chance, threads, the pattern)
 // is the program's own.
@@ -191,6 +189,7 @@ constexpr Features required_features(const StackConfig& c) {
   f.layer_norm = c.norm == Norm::layer || c.query_key_norm == HeadNorm::layer;
   f.learned_positions = c.position_table != 0;
   f.gelu = is_gelu(c.activation) || is_gelu(c.dense_activation);
+  f.gelu_quick = c.activation == Activation::gelu_quick || c.dense_activation == Activation::gelu_quick;
   f.relu = c.activation == Activation::relu || c.dense_activation == Activation::relu;
   f.windows = c.window != 0;
   f.score_bias = c.position == Position::alibi || c.position == Position::relative;
@@ -225,6 +224,7 @@ constexpr Choice choice(int always, bool feature, int more) {
   return {only(always | more), only(feature ? always | more : always)};
 }
 constexpr Choice kFlag{3, 3}, kNothing{1, 1};
+constexpr int kTabled = (kHas.gelu ? 6 : 0) | (kHas.gelu_quick ? 16 : 0) | (kHas.relu ? 1 : 0);  // activations beside SiLU
 
 // The first 32 bytes of StackConfig.
 inline constexpr Choice kChoices[32] = {
@@ -243,10 +243,10 @@ inline constexpr Choice kChoices[32] = {
     {7, only(1 | (kHas.query_key_norm ? 2 | (kHas.layer_norm ? 4 : 0) : 0))},  // query_key_norm
     choice(1, kHas.undivided_values, 2),                                     // value_map
     choice(2, kHas.ungated, 1),                                              // gated
-    {31, only(8 | (kHas.gelu ? 22 : 0) | (kHas.relu ? 1 : 0))},              // activation
+    {31, only(8 | kTabled)},                                                 // activation
     choice(1, kHas.pooling, 14),                                             // pooling
     choice(1, kHas.dense, 2),                                                // dense
-    {127, only(64 | (kHas.dense ? 40 | (kHas.gelu ? 22 : 0) | (kHas.relu ? 1 : 0) : 0))},  // dense_activation
+    {127, only(64 | (kHas.dense ? 40 | kTabled : 0))},                       // dense_activation
     choice(1, kHas.dense, 2),                                                // dense_norm
     choice(1, kHas.encode, 2),                                               // output
     kFlag,                                                                   // tied_unembedding
