@@ -139,11 +139,13 @@ struct StackConfig {
   constexpr std::uint32_t d_query() const { return n_heads * head_dim; }
   constexpr std::uint32_t d_key() const { return n_kv_heads * head_dim; }
   // Of a value head, and of all of them; and of the heads' outputs side by side.
-  constexpr std::uint32_t value_dim() const { return value_map == ValueMap::undivided ? d_model : head_dim; }
+  constexpr std::uint32_t value_dim() const {
+    return kBuiltFeatures.undivided_values && value_map == ValueMap::undivided ? d_model : head_dim;
+  }
   constexpr std::uint32_t d_value() const { return n_kv_heads * value_dim(); }
   constexpr std::uint32_t d_heads() const { return n_heads * value_dim(); }
   // Of the vectors that the unembedding reads, or that come out.
-  constexpr std::uint32_t d_output() const { return dense ? d_dense : d_model; }
+  constexpr std::uint32_t d_output() const { return kBuiltFeatures.dense && dense ? d_dense : d_model; }
   constexpr std::uint32_t group(Site s) const { return groups[static_cast<int>(s)]; }
   constexpr bool sees_all(std::uint32_t layer) const {
     return window == 0 || (global_every != 0 && layer % global_every == global_first);

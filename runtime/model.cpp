@@ -154,7 +154,9 @@ TensorSlot tensor_slot(const StackConfig& c, Role role, std::uint32_t layer) {
     case Role::dense_norm_bias:
       if (kHas.dense) vector(ElementType::f32, c.d_dense);
       break;
-    case Role::unembedding: matrix(c.n_output_heads * c.n_outputs, c.d_output(), Site::unembed_in, kBiasUnembedding); break;
+    case Role::unembedding:
+      matrix((kHas.pooling ? c.n_output_heads : 1u) * c.n_outputs, c.d_output(), Site::unembed_in, kBiasUnembedding);
+      break;
     default: s.type = ElementType::f32; break;
   }
   return s;
