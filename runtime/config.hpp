@@ -156,12 +156,14 @@ static_assert(sizeof(StackConfig) == 256, "the image holds these bytes");
 // A decoder or an encoder is one stack; an encoder-decoder is two, the second with cross-attention to the first. A build
 // without cross-attention runs no model of two, and spares the memory of the second description.
 inline constexpr std::uint32_t kMaxStacks = kBuiltFeatures.cross_attention ? 2 : 1;
+struct ConfigView;
 struct ModelConfig {
   StackConfig stacks[kMaxStacks];
   std::uint32_t n_stacks = 1;
 
   constexpr ModelConfig() = default;
   constexpr ModelConfig(const StackConfig& only) { stacks[0] = only; }  // implicit: a stack alone is a model
+  constexpr ModelConfig(const ConfigView& view);
 
   // The stack whose output is the model's, and the one that it reads through cross-attention.
   constexpr const StackConfig& main() const { return stacks[count() - 1]; }
@@ -171,8 +173,26 @@ struct ModelConfig {
   constexpr std::uint32_t count() const { return kMaxStacks == 1 ? 1 : n_stacks; }
 };
 
+// The same where it lies, usually in an image: it is not copied into memory.
+struct ConfigView {
+  const StackConfig* stacks = nullptr;  // [n_stacks]; null until there is a model
+  std::uint32_t n_stacks = 1;
+
+  constexpr ConfigView() = default;
+  constexpr ConfigView(const StackConfig* first, std::uint32_t n) : stacks(first), n_stacks(n) {}
+  constexpr ConfigView(const ModelConfig& config) : ConfigView(config.stacks, config.n_stacks) {}
+  constexpr ConfigView(const StackConfig& only) : ConfigView(&only, 1) {}
+
+  constexpr const StackConfig& main() const { return stacks[count() - 1]; }
+  constexpr const StackConfig& source() const { return stacks[0]; }
+  constexpr std::uint32_t count() const { return kMaxStacks == 1 ? 1 : n_stacks; }
+};
+constexpr ModelConfig::ModelConfig(const ConfigView& view) : n_stacks(view.n_stacks) {
+  for (std::uint32_t i = 0; i < count(); ++i) stacks[i] = view.stacks[i];
+}
+
 // Whether any build of this version can run it (SPEC.md, C20).
-constexpr bool is_carried(const ModelConfig& m) {
+constexpr bool is_carried(const ConfigView& m) {
   for (std::uint32_t i = 0; i < m.count(); ++i)
     if (m.stacks[i].n_sinks) return false;
   return true;
@@ -208,7 +228,7 @@ constexpr Features required_features(const StackConfig& c) {
   f.undivided_values = c.value_map == ValueMap::undivided;
   return f;
 }
-constexpr Features required_features(const ModelConfig& m) {
+constexpr Features required_features(const ConfigView& m) {
   Features f = kNoFeatures;
   for (std::uint32_t i = 0; i < m.count(); ++i) f = f + required_features(m.stacks[i]);
   return f;
@@ -407,8 +427,8 @@ constexpr Status check_stack(const StackConfig& c) {
 }
 
 // The same of a model: of each of its stacks, and of what they are to each other (SPEC.md, C19).
-constexpr Status check_config(const ModelConfig& m) {
-  if (m.n_stacks < 1 || m.n_stacks > kMaxStacks) return Status::bad_config;
+constexpr Status check_config(const ConfigView& m) {
+  if (!m.stacks || m.n_stacks < 1 || m.n_stacks > kMaxStacks) return Status::bad_config;
   for (std::uint32_t i = 0; i < m.count(); ++i)
     if (const Status s = check_stack(m.stacks[i]); s != Status::ok) return s;
   if (!kBuiltFeatures.cross_attention) return Status::ok;

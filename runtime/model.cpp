@@ -214,13 +214,12 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
              tensors = model.section(SectionKind::tensors);
   if (stacks.empty() || directory.empty() || tensors.empty()) return Status::bad_section;
 
-  // C1 to C20: the description. A build without cross-attention keeps the main stack of two, which asks for it.
+  // C1 to C20: the description. A build without cross-attention sees the main stack of two, which asks for it.
   const bool two = stacks.size() == 2 * sizeof(StackConfig);
   if (!two && stacks.size() != sizeof(StackConfig)) return Status::bad_section;
-  model.config_.n_stacks = two && kMaxStacks == 2 ? 2 : 1;
-  const ModelConfig& c = model.config_;
-  const std::size_t config_bytes = c.count() * sizeof(StackConfig);
-  std::memcpy(model.config_.stacks, stacks.end() - config_bytes, config_bytes);
+  const std::uint32_t n_stacks = two && kMaxStacks == 2 ? 2 : 1;
+  model.config_ = {reinterpret_cast<const StackConfig*>(stacks.end()) - n_stacks, n_stacks};
+  const ConfigView& c = model.config_;
   if (const Status s = check_config(c); s != Status::ok) return s;
 
   // D1 to D7: the directory is what the description implies, then tensors that nobody needs.

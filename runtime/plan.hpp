@@ -78,10 +78,12 @@ struct StackPlan {
 template <bool kTwoStacks>
 struct SourcePlan {
   StackPlan source;
+  Slice cross_cache;  // in the region kv_cache: the main stack's [n_layers] KvCache of the source
 };
 template <>
-struct SourcePlan<false> {
-  inline static StackPlan source;  // never used
+struct SourcePlan<false> {  // never used
+  inline static StackPlan source;
+  inline static SliceOf<false> cross_cache;
 };
 
 // That of the main stack, and the whole.
@@ -94,8 +96,6 @@ struct Plan : StackPlan, SourcePlan<kBuiltFeatures.cross_attention> {
   Slice kv_cache;     // keys and values, and sequences that are encoded
   Slice scratch;      // what only lives while a call runs
   Slice logits;       // [output_rows, output_stride] f32, logits or vectors, live until the next call
-  // Of two stacks, in the region kv_cache: [n_layers] KvCache of the source.
-  SliceOf<kBuiltFeatures.cross_attention> cross_cache;
 
   // Where a region begins in the one block, and the bytes that it needs in a memory of its own.
   constexpr Slice region(Region r) const {
@@ -275,7 +275,7 @@ inline constexpr bool kGivesRowsTogether = kBuiltFeatures.speed;
 // Fails with bad_config, feature_not_built, context_too_long or bad_argument (a chunk above 4096, more score rows than that,
 // source positions of a model without a source); `plan` is unspecified then. An arena that does not fit the address space of
 // the target is the caller's to compare.
-constexpr Status make_plan(Plan& plan, const ModelConfig& m, const KernelTraits& traits, const Limits& limits = {}) {
+constexpr Status make_plan(Plan& plan, const ConfigView& m, const KernelTraits& traits, const Limits& limits = {}) {
   if (const Status s = check_config(m); s != Status::ok) return s;
   const StackConfig& c = m.main();
   const bool two = kBuiltFeatures.cross_attention && m.n_stacks == 2;
