@@ -146,7 +146,7 @@ struct StackConfig {
   constexpr std::uint32_t d_heads() const { return n_heads * value_dim(); }
   // Of the vectors that the unembedding reads, or that come out.
   constexpr std::uint32_t d_output() const { return kBuiltFeatures.dense && dense ? d_dense : d_model; }
-  constexpr std::uint32_t group(Site s) const { return groups[static_cast<int>(s)]; }
+  constexpr std::uint32_t group(Site s) const { return kBuiltFeatures.groups ? groups[static_cast<int>(s)] : 0; }
   constexpr bool sees_all(std::uint32_t layer) const {
     return window == 0 || (global_every != 0 && layer % global_every == global_first);
   }

@@ -326,25 +326,25 @@ Span<const char> Model::class_name(std::uint32_t index) const {
 
 Tensor Model::tensor(Role role, std::uint32_t layer, std::uint32_t stack) const {
   const TensorEntry& e = *find(role, layer, stack);
-  const auto* base = static_cast<const std::uint8_t*>(data(&e));
-  const StackConfig& c = config_.stacks[stack];
+  const std::uint8_t* base = tensors_ + std::size_t{e.offset64} * 64;
+  const StackConfig& c = config_.stacks[kMaxStacks == 1 ? 0 : stack];
   const bool bias = kBuiltFeatures.biases && c.biases != 0 && tensor_slot(c, role, layer).bias;
   const TensorBytes at = tensor_bytes(e.layout, e.rows, e.cols, e.group, bias);
   Tensor t;
   t.weights = reinterpret_cast<const std::int8_t*>(base);
   t.scales = reinterpret_cast<const float*>(base + at.scales);
   if (bias) t.bias = reinterpret_cast<const float*>(base + at.bias);
-  if (e.group) t.multipliers = base + at.multipliers;
+  if (kBuiltFeatures.groups && e.group) t.multipliers = base + at.multipliers;
   t.rows = e.rows;
   t.cols = e.cols;
-  t.group = e.group;
-  t.layout = e.layout;
+  t.group = kBuiltFeatures.groups ? e.group : 0;
+  t.layout = known_layout(e.layout);
   return t;
 }
 
 KeyOffset Model::key_offset(std::uint32_t layer, std::uint32_t kv_head, std::uint32_t stack, Role role) const {
   const void* base = data(find(role, layer, stack));
-  const StackConfig& c = config_.stacks[stack];
+  const StackConfig& c = config_.stacks[kMaxStacks == 1 ? 0 : stack];
   const std::size_t n = std::size_t{c.n_kv_heads} * c.head_dim;
   return {static_cast<const std::int16_t*>(base) + std::size_t{kv_head} * c.head_dim,
           static_cast<const std::int8_t*>(base)[2 * n + kv_head]};
