@@ -11,7 +11,7 @@ namespace heed {
 const std::uint16_t* activation_factor(Activation a) {
   if (kBuiltFeatures.gelu && a == Activation::gelu_tanh) return kGeluTanh;
   if (kBuiltFeatures.gelu && a == Activation::gelu_erf) return kGeluErf;
-  if (kBuiltFeatures.gelu && a == Activation::gelu_quick) return kGeluQuick;
+  if (kBuiltFeatures.gelu_quick && a == Activation::gelu_quick) return kGeluQuick;
   if (kBuiltFeatures.relu && a == Activation::relu) return kStep;
   return kSigmoid;
 }

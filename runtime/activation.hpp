@@ -23,8 +23,8 @@ constexpr Status check_activation(Activation a) {
   switch (a) {
     case Activation::relu: return kBuiltFeatures.relu ? Status::ok : Status::feature_not_built;
     case Activation::gelu_tanh:
-    case Activation::gelu_erf:
-    case Activation::gelu_quick: return kBuiltFeatures.gelu ? Status::ok : Status::feature_not_built;
+    case Activation::gelu_erf: return kBuiltFeatures.gelu ? Status::ok : Status::feature_not_built;
+    case Activation::gelu_quick: return kBuiltFeatures.gelu_quick ? Status::ok : Status::feature_not_built;
     case Activation::silu:
     case Activation::tanh:
     case Activation::none: return Status::ok;

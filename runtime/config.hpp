@@ -139,12 +139,14 @@ struct StackConfig {
   constexpr std::uint32_t d_query() const { return n_heads * head_dim; }
   constexpr std::uint32_t d_key() const { return n_kv_heads * head_dim; }
   // Of a value head, and of all of them; and of the heads' outputs side by side.
-  constexpr std::uint32_t value_dim() const { return value_map == ValueMap::undivided ? d_model : head_dim; }
+  constexpr std::uint32_t value_dim() const {
+    return kBuiltFeatures.undivided_values && value_map == ValueMap::undivided ? d_model : head_dim;
+  }
   constexpr std::uint32_t d_value() const { return n_kv_heads * value_dim(); }
   constexpr std::uint32_t d_heads() const { return n_heads * value_dim(); }
   // Of the vectors that the unembedding reads, or that come out.
-  constexpr std::uint32_t d_output() const { return dense ? d_dense : d_model; }
-  constexpr std::uint32_t group(Site s) const { return groups[static_cast<int>(s)]; }
+  constexpr std::uint32_t d_output() const { return kBuiltFeatures.dense && dense ? d_dense : d_model; }
+  constexpr std::uint32_t group(Site s) const { return kBuiltFeatures.groups ? groups[static_cast<int>(s)] : 0; }
   constexpr bool sees_all(std::uint32_t layer) const {
     return window == 0 || (global_every != 0 && layer % global_every == global_first);
   }
@@ -154,12 +156,14 @@ static_assert(sizeof(StackConfig) == 256, "the image holds these bytes");
 // A decoder or an encoder is one stack; an encoder-decoder is two, the second with cross-attention to the first. A build
 // without cross-attention runs no model of two, and spares the memory of the second description.
 inline constexpr std::uint32_t kMaxStacks = kBuiltFeatures.cross_attention ? 2 : 1;
+struct ConfigView;
 struct ModelConfig {
   StackConfig stacks[kMaxStacks];
   std::uint32_t n_stacks = 1;
 
   constexpr ModelConfig() = default;
   constexpr ModelConfig(const StackConfig& only) { stacks[0] = only; }  // implicit: a stack alone is a model
+  constexpr ModelConfig(const ConfigView& view);
 
   // The stack whose output is the model's, and the one that it reads through cross-attention.
   constexpr const StackConfig& main() const { return stacks[count() - 1]; }
@@ -169,16 +173,32 @@ struct ModelConfig {
   constexpr std::uint32_t count() const { return kMaxStacks == 1 ? 1 : n_stacks; }
 };
 
+// The same where it lies, usually in an image: it is not copied into memory.
+struct ConfigView {
+  const StackConfig* stacks = nullptr;  // [n_stacks]; null until there is a model
+  std::uint32_t n_stacks = 1;
+
+  constexpr ConfigView() = default;
+  constexpr ConfigView(const StackConfig* first, std::uint32_t n) : stacks(first), n_stacks(n) {}
+  constexpr ConfigView(const ModelConfig& config) : ConfigView(config.stacks, config.n_stacks) {}
+  constexpr ConfigView(const StackConfig& only) : ConfigView(&only, 1) {}
+
+  constexpr const StackConfig& main() const { return stacks[count() - 1]; }
+  constexpr const StackConfig& source() const { return stacks[0]; }
+  constexpr std::uint32_t count() const { return kMaxStacks == 1 ? 1 : n_stacks; }
+};
+constexpr ModelConfig::ModelConfig(const ConfigView& view) : n_stacks(view.n_stacks) {
+  for (std::uint32_t i = 0; i < count(); ++i) stacks[i] = view.stacks[i];
+}
+
 // Whether any build of this version can run it (SPEC.md, C20).
-constexpr bool is_carried(const ModelConfig& m) {
+constexpr bool is_carried(const ConfigView& m) {
   for (std::uint32_t i = 0; i < m.count(); ++i)
     if (m.stacks[i].n_sinks) return false;
   return true;
 }
 
-constexpr bool is_gelu(Activation a) {
-  return a == Activation::gelu_tanh || a == Activation::gelu_erf || a == Activation::gelu_quick;
-}
+constexpr bool is_gelu(Activation a) { return a == Activation::gelu_tanh || a == Activation::gelu_erf; }
 
 // The features without which a build refuses a stack. What a program asks for beside it (chance, threads, the pattern)
 // is the program's own.
@@ -191,6 +211,7 @@ constexpr Features required_features(const StackConfig& c) {
   f.layer_norm = c.norm == Norm::layer || c.query_key_norm == HeadNorm::layer;
   f.learned_positions = c.position_table != 0;
   f.gelu = is_gelu(c.activation) || is_gelu(c.dense_activation);
+  f.gelu_quick = c.activation == Activation::gelu_quick || c.dense_activation == Activation::gelu_quick;
   f.relu = c.activation == Activation::relu || c.dense_activation == Activation::relu;
   f.windows = c.window != 0;
   f.score_bias = c.position == Position::alibi || c.position == Position::relative;
@@ -207,7 +228,7 @@ constexpr Features required_features(const StackConfig& c) {
   f.undivided_values = c.value_map == ValueMap::undivided;
   return f;
 }
-constexpr Features required_features(const ModelConfig& m) {
+constexpr Features required_features(const ConfigView& m) {
   Features f = kNoFeatures;
   for (std::uint32_t i = 0; i < m.count(); ++i) f = f + required_features(m.stacks[i]);
   return f;
@@ -225,6 +246,7 @@ constexpr Choice choice(int always, bool feature, int more) {
   return {only(always | more), only(feature ? always | more : always)};
 }
 constexpr Choice kFlag{3, 3}, kNothing{1, 1};
+constexpr int kTabled = (kHas.gelu ? 6 : 0) | (kHas.gelu_quick ? 16 : 0) | (kHas.relu ? 1 : 0);  // activations beside SiLU
 
 // The first 32 bytes of StackConfig.
 inline constexpr Choice kChoices[32] = {
@@ -243,10 +265,10 @@ inline constexpr Choice kChoices[32] = {
     {7, only(1 | (kHas.query_key_norm ? 2 | (kHas.layer_norm ? 4 : 0) : 0))},  // query_key_norm
     choice(1, kHas.undivided_values, 2),                                     // value_map
     choice(2, kHas.ungated, 1),                                              // gated
-    {31, only(8 | (kHas.gelu ? 22 : 0) | (kHas.relu ? 1 : 0))},              // activation
+    {31, only(8 | kTabled)},                                                 // activation
     choice(1, kHas.pooling, 14),                                             // pooling
     choice(1, kHas.dense, 2),                                                // dense
-    {127, only(64 | (kHas.dense ? 40 | (kHas.gelu ? 22 : 0) | (kHas.relu ? 1 : 0) : 0))},  // dense_activation
+    {127, only(64 | (kHas.dense ? 40 | kTabled : 0))},                       // dense_activation
     choice(1, kHas.dense, 2),                                                // dense_norm
     choice(1, kHas.encode, 2),                                               // output
     kFlag,                                                                   // tied_unembedding
@@ -405,8 +427,8 @@ constexpr Status check_stack(const StackConfig& c) {
 }
 
 // The same of a model: of each of its stacks, and of what they are to each other (SPEC.md, C19).
-constexpr Status check_config(const ModelConfig& m) {
-  if (m.n_stacks < 1 || m.n_stacks > kMaxStacks) return Status::bad_config;
+constexpr Status check_config(const ConfigView& m) {
+  if (!m.stacks || m.n_stacks < 1 || m.n_stacks > kMaxStacks) return Status::bad_config;
   for (std::uint32_t i = 0; i < m.count(); ++i)
     if (const Status s = check_stack(m.stacks[i]); s != Status::ok) return s;
   if (!kBuiltFeatures.cross_attention) return Status::ok;

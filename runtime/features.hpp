@@ -38,6 +38,7 @@ struct Features {
   bool pooling = true;           // one output for a sequence, several output heads, vectors of length 1
   bool dense = true;             // a matrix and an activation in front of the output
   bool undivided_values = true;  // value maps that are not two factors
+  bool gelu_quick = true;        // x * sigmoid(1.702 x)
 };
 
 // A member by name, so that a set can be written as kLlamaFeatures+Feature::groups or kAllFeatures-Feature::threads: no
@@ -45,7 +46,7 @@ struct Features {
 enum class Feature : std::uint8_t {
   groups, biases, ungated, key_offset, pattern_tap, layer_norm, learned_positions, gelu, relu, threads, sampling, speed,
   unrolled, repeat_penalty, min_p, windows, score_bias, norm_after, query_key_norm, encode, cross_attention, vector_input,
-  convolutions, embedding_extras, side_by_side, pooling, dense, undivided_values
+  convolutions, embedding_extras, side_by_side, pooling, dense, undivided_values, gelu_quick
 };
 
 // In the order of `Feature`.
@@ -74,8 +75,9 @@ inline constexpr NamedFeature kFeatureTable[] = {
     {"side_by_side", &Features::side_by_side},
     {"pooling", &Features::pooling},
     {"dense", &Features::dense},
-    {"undivided_values", &Features::undivided_values}};
-inline constexpr int kFeatureCount = static_cast<int>(Feature::undivided_values) + 1;
+    {"undivided_values", &Features::undivided_values},
+    {"gelu_quick", &Features::gelu_quick}};
+inline constexpr int kFeatureCount = static_cast<int>(Feature::gelu_quick) + 1;
 static_assert(sizeof kFeatureTable == kFeatureCount * sizeof(NamedFeature) && sizeof(Features) == kFeatureCount,
               "a member of Features is a Feature and has a row in kFeatureTable");
 

@@ -111,7 +111,9 @@ static_assert(HEED_FEATURE_GROUPS == bit(Feature::groups) && HEED_FEATURE_BIASES
               HEED_FEATURE_CONVOLUTIONS == bit(Feature::convolutions) &&
               HEED_FEATURE_EMBEDDING_EXTRAS == bit(Feature::embedding_extras) &&
               HEED_FEATURE_SIDE_BY_SIDE == bit(Feature::side_by_side) && HEED_FEATURE_POOLING == bit(Feature::pooling) &&
-              HEED_FEATURE_DENSE == bit(Feature::dense) && HEED_FEATURE_UNDIVIDED_VALUES == bit(Feature::undivided_values));
+              HEED_FEATURE_DENSE == bit(Feature::dense) &&
+              HEED_FEATURE_UNDIVIDED_VALUES == bit(Feature::undivided_values) &&
+              HEED_FEATURE_GELU_QUICK == bit(Feature::gelu_quick));
 }  // namespace
 }  // namespace heed
 

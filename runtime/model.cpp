@@ -88,67 +88,76 @@ TensorSlot tensor_slot(const StackConfig& c, Role role, std::uint32_t layer) {
     s.type = type;
     s.cols = n;
   };
-  switch (part_of(role)) {
-    case Part::input:
-      switch (role) {
-        case Role::token_embedding:
-          if (c.tied_unembedding)
-            matrix(c.vocab_size, c.d_model, Site::unembed_in, kBiasUnembedding);
-          else
-            embeddings(c.vocab_size);
-          break;
-        case Role::position_embedding: embeddings(c.max_seq); break;
-        case Role::token_type_embedding: embeddings(c.n_token_types); break;
-        case Role::class_vectors: embeddings(c.n_class_vectors); break;
-        case Role::input_projection: matrix(c.d_model, c.d_input, Site::input_in, kBiasInput); break;
-        case Role::convolution_1: matrix(c.d_model, 3 * c.d_input, Site::input_in, kBiasInput); break;
-        case Role::convolution_2: matrix(c.d_model, 3 * c.d_model, Site::convolution_in, kBiasInput); break;
-        case Role::rotary_phases:
-        case Role::local_rotary_phases: vector(ElementType::u32, c.rotary_dims / 2); break;
-        case Role::score_bias:
-          vector(ElementType::s32, c.position == Position::alibi ? 1 : c.n_distances);
-          s.rows = c.n_heads;
-          break;
-        default: s.type = ElementType::f32; break;
-      }
+  // Cross-attention is self-attention but for where keys and values come from. A role that no stack of this build has comes to
+  // nothing, and its case to no code.
+  constexpr Features kHas = kBuiltFeatures;
+  const bool cross = kHas.cross_attention && part_of(role) == Part::cross;
+  const std::uint32_t d_source = cross ? c.d_source : c.d_model, shift = cross ? kCrossBiasShift : 0;
+  const Site query_in = cross ? Site::cross_in : Site::attention_in, source_in = cross ? Site::source_in : Site::attention_in;
+  switch (cross ? role_of(Part::layer, index_of(role)) : role) {
+    case Role::token_embedding:
+      if (c.tied_unembedding)
+        matrix(c.vocab_size, c.d_model, Site::unembed_in, kBiasUnembedding);
+      else
+        embeddings(c.vocab_size);
       break;
-    case Part::output:
-      switch (role) {
-        case Role::dense: matrix(c.d_dense, c.d_model, Site::dense_in, kBiasDense); break;
-        case Role::dense_gain:
-        case Role::dense_norm_bias: vector(ElementType::f32, c.d_dense); break;
-        case Role::unembedding:
-          matrix(c.n_output_heads * c.n_outputs, c.d_output(), Site::unembed_in, kBiasUnembedding);
-          break;
-        default: s.type = ElementType::f32; break;
-      }
+    case Role::position_embedding:
+      if (kHas.learned_positions) embeddings(c.max_seq);
       break;
-    default: {
-      // Cross-attention is self-attention but for where keys and values come from.
-      const bool cross = kBuiltFeatures.cross_attention && part_of(role) == Part::cross;
-      const std::uint32_t d_source = cross ? c.d_source : c.d_model, shift = cross ? kCrossBiasShift : 0;
-      const Site query_in = cross ? Site::cross_in : Site::attention_in, source_in = cross ? Site::source_in : Site::attention_in;
-      switch (role_of(Part::layer, index_of(role))) {
-        case Role::w_query: matrix(c.d_query(), c.d_model, query_in, kBiasQuery << shift); break;
-        case Role::w_key: matrix(c.d_key(), d_source, source_in, kBiasKey << shift); break;
-        case Role::w_value_down: matrix(c.d_value(), d_source, source_in, kBiasValueDown << shift); break;
-        case Role::w_value_up:
-          matrix(c.d_model, c.d_heads(), cross ? Site::cross_value_up_in : Site::value_up_in, kBiasValueUp << shift);
-          break;
-        case Role::key_offset:
-          vector(ElementType::s16, c.head_dim);
-          s.rows = c.n_kv_heads;
-          break;
-        case Role::query_gain:
-        case Role::query_norm_bias:
-        case Role::key_gain:
-        case Role::key_norm_bias: vector(ElementType::f32, c.head_dim); break;
-        case Role::w_gate:
-        case Role::w_up: matrix(c.d_ff, c.d_model, Site::ffn_in, kBiasFfnIn); break;
-        case Role::w_down: matrix(c.d_model, c.d_ff, Site::down_in, kBiasDown); break;
-        default: s.type = ElementType::f32; break;
-      }
-    }
+    case Role::token_type_embedding:
+      if (kHas.embedding_extras) embeddings(c.n_token_types);
+      break;
+    case Role::class_vectors:
+      if (kHas.embedding_extras) embeddings(c.n_class_vectors);
+      break;
+    case Role::input_projection:
+      if (kHas.vector_input) matrix(c.d_model, c.d_input, Site::input_in, kBiasInput);
+      break;
+    case Role::convolution_1:
+      if (kHas.convolutions) matrix(c.d_model, 3 * c.d_input, Site::input_in, kBiasInput);
+      break;
+    case Role::convolution_2:
+      if (kHas.convolutions) matrix(c.d_model, 3 * c.d_model, Site::convolution_in, kBiasInput);
+      break;
+    case Role::local_rotary_phases:
+      if (!kHas.windows) break;
+      [[fallthrough]];
+    case Role::rotary_phases: vector(ElementType::u32, c.rotary_dims / 2); break;
+    case Role::score_bias:
+      if (!kHas.score_bias) break;
+      vector(ElementType::s32, c.position == Position::alibi ? 1 : c.n_distances);
+      s.rows = c.n_heads;
+      break;
+    case Role::w_query: matrix(c.d_query(), c.d_model, query_in, kBiasQuery << shift); break;
+    case Role::w_key: matrix(c.d_key(), d_source, source_in, kBiasKey << shift); break;
+    case Role::w_value_down: matrix(c.d_value(), d_source, source_in, kBiasValueDown << shift); break;
+    case Role::w_value_up:
+      matrix(c.d_model, c.d_heads(), cross ? Site::cross_value_up_in : Site::value_up_in, kBiasValueUp << shift);
+      break;
+    case Role::key_offset:
+      vector(ElementType::s16, c.head_dim);
+      s.rows = c.n_kv_heads;
+      break;
+    case Role::query_gain:
+    case Role::query_norm_bias:
+    case Role::key_gain:
+    case Role::key_norm_bias:
+      if (kHas.query_key_norm) vector(ElementType::f32, c.head_dim);
+      break;
+    case Role::w_gate:
+    case Role::w_up: matrix(c.d_ff, c.d_model, Site::ffn_in, kBiasFfnIn); break;
+    case Role::w_down: matrix(c.d_model, c.d_ff, Site::down_in, kBiasDown); break;
+    case Role::dense:
+      if (kHas.dense) matrix(c.d_dense, c.d_model, Site::dense_in, kBiasDense);
+      break;
+    case Role::dense_gain:
+    case Role::dense_norm_bias:
+      if (kHas.dense) vector(ElementType::f32, c.d_dense);
+      break;
+    case Role::unembedding:
+      matrix((kHas.pooling ? c.n_output_heads : 1u) * c.n_outputs, c.d_output(), Site::unembed_in, kBiasUnembedding);
+      break;
+    default: s.type = ElementType::f32; break;
   }
   return s;
 }
@@ -205,13 +214,12 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
              tensors = model.section(SectionKind::tensors);
   if (stacks.empty() || directory.empty() || tensors.empty()) return Status::bad_section;
 
-  // C1 to C20: the description. A build without cross-attention keeps the main stack of two, which asks for it.
+  // C1 to C20: the description. A build without cross-attention sees the main stack of two, which asks for it.
   const bool two = stacks.size() == 2 * sizeof(StackConfig);
   if (!two && stacks.size() != sizeof(StackConfig)) return Status::bad_section;
-  model.config_.n_stacks = two && kMaxStacks == 2 ? 2 : 1;
-  const ModelConfig& c = model.config_;
-  const std::size_t config_bytes = c.count() * sizeof(StackConfig);
-  std::memcpy(model.config_.stacks, stacks.end() - config_bytes, config_bytes);
+  const std::uint32_t n_stacks = two && kMaxStacks == 2 ? 2 : 1;
+  model.config_ = {reinterpret_cast<const StackConfig*>(stacks.end()) - n_stacks, n_stacks};
+  const ConfigView& c = model.config_;
   if (const Status s = check_config(c); s != Status::ok) return s;
 
   // D1 to D7: the directory is what the description implies, then tensors that nobody needs.
@@ -318,25 +326,25 @@ Span<const char> Model::class_name(std::uint32_t index) const {
 
 Tensor Model::tensor(Role role, std::uint32_t layer, std::uint32_t stack) const {
   const TensorEntry& e = *find(role, layer, stack);
-  const auto* base = static_cast<const std::uint8_t*>(data(&e));
-  const StackConfig& c = config_.stacks[stack];
+  const std::uint8_t* base = tensors_ + std::size_t{e.offset64} * 64;
+  const StackConfig& c = config_.stacks[kMaxStacks == 1 ? 0 : stack];
   const bool bias = kBuiltFeatures.biases && c.biases != 0 && tensor_slot(c, role, layer).bias;
   const TensorBytes at = tensor_bytes(e.layout, e.rows, e.cols, e.group, bias);
   Tensor t;
   t.weights = reinterpret_cast<const std::int8_t*>(base);
   t.scales = reinterpret_cast<const float*>(base + at.scales);
   if (bias) t.bias = reinterpret_cast<const float*>(base + at.bias);
-  if (e.group) t.multipliers = base + at.multipliers;
+  if (kBuiltFeatures.groups && e.group) t.multipliers = base + at.multipliers;
   t.rows = e.rows;
   t.cols = e.cols;
-  t.group = e.group;
-  t.layout = e.layout;
+  t.group = kBuiltFeatures.groups ? e.group : 0;
+  t.layout = known_layout(e.layout);
   return t;
 }
 
 KeyOffset Model::key_offset(std::uint32_t layer, std::uint32_t kv_head, std::uint32_t stack, Role role) const {
   const void* base = data(find(role, layer, stack));
-  const StackConfig& c = config_.stacks[stack];
+  const StackConfig& c = config_.stacks[kMaxStacks == 1 ? 0 : stack];
   const std::size_t n = std::size_t{c.n_kv_heads} * c.head_dim;
   return {static_cast<const std::int16_t*>(base) + std::size_t{kv_head} * c.head_dim,
           static_cast<const std::int8_t*>(base)[2 * n + kv_head]};

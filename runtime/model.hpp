@@ -292,7 +292,8 @@ std::uint64_t slot_bytes(const TensorSlot& slot, Layout layout);
 // A view of an image; trivially copyable. The image must outlive it and stay unchanged.
 class Model {
  public:
-  const ModelConfig& config() const { return config_; }
+  // In the image.
+  const ConfigView& config() const { return config_; }
   Span<const std::uint8_t> image() const { return image_; }
   // Empty when the image has no such section.
   Span<const std::uint8_t> section(SectionKind kind) const;
@@ -340,7 +341,7 @@ class Model {
   const TensorEntry* find(Role role, std::uint32_t layer, std::uint32_t stack) const;
   const void* data(const TensorEntry* e) const { return e ? tensors_ + std::size_t{e->offset64} * 64 : nullptr; }
 
-  ModelConfig config_{};
+  ConfigView config_;
   Span<const std::uint8_t> image_;
   const SectionEntry* sections_ = nullptr;
   std::uint32_t n_sections_ = 0, n_entries_ = 0;

@@ -19,6 +19,15 @@ struct Slice {
   std::uint64_t offset = 0, bytes = 0;
 };
 
+// One that only builds with some feature have; in others it takes nothing and reads as empty.
+template <bool kBuilt>
+struct SliceOf : Slice {};
+template <>
+struct SliceOf<false> {
+  static constexpr std::uint64_t offset = 0, bytes = 0;
+  constexpr operator Slice() const { return {}; }
+};
+
 // The buffers of attention for `chunk` tokens.
 struct AttentionPlan {
   Slice query;         // [chunk, d_query padded] f32, later the heads' outputs
@@ -28,7 +37,7 @@ struct AttentionPlan {
   Slice numerators;    // [n_kv_heads, chunk, heads per kv head, value_dim] f32
   Slice denominators;  // [n_kv_heads, chunk, heads per kv head] f32
   Slice references;    // the same, s32
-  Slice score_bias;    // [n_heads, chunk + 64] s32, with biases of scores
+  SliceOf<kBuiltFeatures.score_bias> score_bias;  // [n_heads, chunk + 64] s32, with biases of scores
 };
 
 // The parts of a session's memory that may lie in different memories of a board.
@@ -44,32 +53,37 @@ struct StackPlan {
   std::uint32_t max_seq = 0, chunk = 0;
   // In the region kv_cache, by their offset in it.
   Slice cache;        // [n_layers] KvCache; of a stack that encodes, of one layer
-  Slice sequence;     // [max_seq, d_model padded] f32, the embeddings of a sequence that is encoded
   // In the scratch.
   Slice residual;     // [chunk, d_model padded] f32, the embeddings that the layers move, where no sequence is kept
   Slice rotation;     // [chunk, rotary_dims / 2, 2] s16
-  Slice local_rotation;  // the same of windowed layers with phases of their own
-  Slice position;     // [d_model padded] f32, a row that is added to an embedding
-  Slice frames;       // [3 d_input or 3 d_model padded] f32, three neighbours of a convolution
-  Slice convolved;    // [stride * chunk + 2, d_model padded] f32, what the second convolution reads
-  Slice pooled;       // [2, d_model padded] f32, a sum and what is added to it
-  Slice dense;        // [rows of outputs, d_dense padded] f32
-  Slice heads;        // [n_output_heads * n_outputs padded] f32, logits before they are averaged
   Slice activations;  // [chunk] quantised vectors of the widest site
-  Slice kept;         // [chunk] quantised inputs of a feed-forward layer beside attention
-  Slice change;       // [chunk, d_model padded] f32, what a norm behind the sublayer reads
   AttentionPlan attention;
   Slice gate, up;     // [chunk, d_ff padded] f32, in the same bytes as `attention`; `up` in gated layers only
+  // In the region kv_cache.
+  SliceOf<kBuiltFeatures.encode> sequence;  // [max_seq, d_model padded] f32, the embeddings of a sequence that is encoded
+  // In the scratch.
+  SliceOf<kBuiltFeatures.windows> local_rotation;  // as `rotation`, of windowed layers with phases of their own
+  SliceOf<kBuiltFeatures.learned_positions || kBuiltFeatures.embedding_extras>
+      position;                                    // [d_model padded] f32, a row that is added to an embedding
+  SliceOf<kBuiltFeatures.convolutions> frames;     // [3 d_input or 3 d_model padded] f32, three neighbours of a convolution
+  SliceOf<kBuiltFeatures.convolutions> convolved;  // [stride * chunk + 2, d_model padded] f32, what the second one reads
+  SliceOf<kBuiltFeatures.side_by_side> kept;       // [chunk] quantised inputs of a feed-forward layer beside attention
+  SliceOf<kBuiltFeatures.norm_after> change;       // [chunk, d_model padded] f32, what a norm behind the sublayer reads
+  SliceOf<kBuiltFeatures.pooling> pooled;          // [2, d_model padded] f32, a sum and what is added to it
+  SliceOf<kBuiltFeatures.dense> dense;             // [rows of outputs, d_dense padded] f32
+  SliceOf<kBuiltFeatures.pooling> heads;           // [n_output_heads * n_outputs padded] f32, logits before the average
 };
 
 // That of the first of two stacks, in builds that run two.
 template <bool kTwoStacks>
 struct SourcePlan {
   StackPlan source;
+  Slice cross_cache;  // in the region kv_cache: the main stack's [n_layers] KvCache of the source
 };
 template <>
-struct SourcePlan<false> {
-  inline static StackPlan source;  // never used
+struct SourcePlan<false> {  // never used
+  inline static StackPlan source;
+  inline static SliceOf<false> cross_cache;
 };
 
 // That of the main stack, and the whole.
@@ -82,7 +96,6 @@ struct Plan : StackPlan, SourcePlan<kBuiltFeatures.cross_attention> {
   Slice kv_cache;     // keys and values, and sequences that are encoded
   Slice scratch;      // what only lives while a call runs
   Slice logits;       // [output_rows, output_stride] f32, logits or vectors, live until the next call
-  Slice cross_cache;  // of two stacks, in the region kv_cache: [n_layers] KvCache of the source
 
   // Where a region begins in the one block, and the bytes that it needs in a memory of its own.
   constexpr Slice region(Region r) const {
@@ -108,6 +121,8 @@ class Stacker {
     at_ = align_up(at_ + bytes, align_);
   }
   constexpr void take_rows(Slice& slice, std::uint64_t rows, std::uint32_t cols) { take(slice, 4 * rows * float_row(cols)); }
+  constexpr void take(SliceOf<false>&, std::uint64_t) {}
+  constexpr void take_rows(SliceOf<false>&, std::uint64_t, std::uint32_t) {}
   constexpr std::uint64_t at() const { return at_; }
 
  private:
@@ -132,7 +147,7 @@ constexpr void stack_attention(AttentionPlan& p, Stacker& s, const KernelTraits&
   s.take(p.numerators, 4 * heads * h.value_dim);
   s.take(p.denominators, 4 * heads);
   s.take(p.references, 4 * heads);
-  if (kBuiltFeatures.score_bias) s.take(p.score_bias, h.biased ? std::uint64_t{4} * h.n_heads * bias_row(chunk) : 0);
+  s.take(p.score_bias, h.biased ? std::uint64_t{4} * h.n_heads * bias_row(chunk) : 0);
 }
 
 }  // namespace plan_detail
@@ -162,8 +177,6 @@ constexpr bool is_side_by_side(const StackConfig& c) {
 constexpr bool is_projected(const StackConfig& c) { return kBuiltFeatures.vector_input && c.input == Input::projected; }
 constexpr bool is_convolved(const StackConfig& c) { return kBuiltFeatures.convolutions && c.input == Input::convolved; }
 constexpr bool gives_logits(const StackConfig& c) { return !kBuiltFeatures.encode || c.output == Output::logits; }
-constexpr std::uint32_t output_heads(const StackConfig& c) { return kBuiltFeatures.pooling ? c.n_output_heads : 1u; }
-constexpr std::uint32_t value_width(const StackConfig& c) { return is_undivided(c) ? c.d_model : c.head_dim; }
 // Whether rows are added to embeddings.
 constexpr bool adds_rows(const StackConfig& c) {
   return (kBuiltFeatures.learned_positions && c.position_table) || (kBuiltFeatures.embedding_extras && c.n_token_types);
@@ -172,7 +185,7 @@ constexpr bool adds_rows(const StackConfig& c) {
 // The shape of a layer's own keys and values. Windowed layers of a stack that generates keep a window.
 constexpr KvShape kv_shape(const StackConfig& c, const StackPlan& p, std::uint32_t align, std::uint32_t layer) {
   const bool ring = kBuiltFeatures.windows && !encodes(c) && !c.sees_all(layer);
-  return {c.n_kv_heads, c.head_dim, p.max_seq, align, value_width(c), ring ? ring_of(c.window, p.chunk, p.max_seq) : 0};
+  return {c.n_kv_heads, c.head_dim, p.max_seq, align, c.value_dim(), ring ? ring_of(c.window, p.chunk, p.max_seq) : 0};
 }
 
 namespace plan_detail {
@@ -196,7 +209,7 @@ constexpr std::uint64_t stack_buffers(StackPlan& p, Stacker& kv, const StackConf
   else
     s.take_rows(p.residual, chunk, c.d_model);
   s.take(p.rotation, std::uint64_t{2} * chunk * c.rotary_dims);
-  if (kBuiltFeatures.windows) s.take(p.local_rotation, c.local_rotary ? std::uint64_t{2} * chunk * c.rotary_dims : 0);
+  s.take(p.local_rotation, c.local_rotary ? std::uint64_t{2} * chunk * c.rotary_dims : 0);
   s.take_rows(p.position, adds_rows(c) ? 1 : 0, c.d_model);
 
   // Without groups the widest vectors take the most bytes, whatever reads them.
@@ -228,21 +241,20 @@ constexpr std::uint64_t stack_buffers(StackPlan& p, Stacker& kv, const StackConf
   }
   // A stack whose output another one reads has none of these.
   if (rows) {
-    if (kBuiltFeatures.pooling) s.take_rows(p.pooled, c.pooling == Pooling::mean ? 2 : 0, c.d_model);
+    s.take_rows(p.pooled, c.pooling == Pooling::mean ? 2 : 0, c.d_model);
     if (has_dense(c)) {
       site(c.d_model, Site::dense_in, rows);
       s.take_rows(p.dense, rows, c.d_dense);
     }
     if (gives_logits(c) && (kBuiltFeatures.groups || has_dense(c))) site(c.d_output(), Site::unembed_in, rows);
-    if (kBuiltFeatures.pooling) s.take_rows(p.heads, c.n_output_heads > 1 ? 1 : 0, c.n_output_heads * c.n_outputs);
+    s.take_rows(p.heads, c.n_output_heads > 1 ? 1 : 0, c.n_output_heads * c.n_outputs);
   }
   s.take(p.activations, widest);
-  if (kBuiltFeatures.side_by_side)
-    s.take(p.kept, is_side_by_side(c) ? activations_bytes(traits, c.d_model, c.group(Site::ffn_in), chunk) : 0);
-  if (kBuiltFeatures.norm_after) s.take_rows(p.change, c.norm_placement == NormPlacement::both ? chunk : 0, c.d_model);
+  s.take(p.kept, is_side_by_side(c) ? activations_bytes(traits, c.d_model, c.group(Site::ffn_in), chunk) : 0);
+  s.take_rows(p.change, c.norm_placement == NormPlacement::both ? chunk : 0, c.d_model);
   // Attention and feed-forward layer never live at the same time.
   Stacker attention = s, ffn = s;
-  stack_attention(p.attention, attention, traits, {c.n_heads, c.n_kv_heads, c.head_dim, value_width(c), has_score_bias(c)},
+  stack_attention(p.attention, attention, traits, {c.n_heads, c.n_kv_heads, c.head_dim, c.value_dim(), has_score_bias(c)},
                   chunk);
   ffn.take_rows(p.gate, chunk, c.d_ff);
   ffn.take_rows(p.up, c.gated ? chunk : 0, c.d_ff);
@@ -253,7 +265,7 @@ constexpr std::uint64_t stack_buffers(StackPlan& p, Stacker& kv, const StackConf
 
 // The keys and values of the source in one layer of the second of two stacks.
 constexpr KvShape cross_shape(const StackConfig& c, std::uint32_t source_seq, std::uint32_t align) {
-  return {c.n_kv_heads, c.head_dim, source_seq, align, value_width(c), 0};
+  return {c.n_kv_heads, c.head_dim, source_seq, align, c.value_dim(), 0};
 }
 
 // Whether outputs of several positions are made in one product; a build without `speed` makes one after the other.
@@ -263,7 +275,7 @@ inline constexpr bool kGivesRowsTogether = kBuiltFeatures.speed;
 // Fails with bad_config, feature_not_built, context_too_long or bad_argument (a chunk above 4096, more score rows than that,
 // source positions of a model without a source); `plan` is unspecified then. An arena that does not fit the address space of
 // the target is the caller's to compare.
-constexpr Status make_plan(Plan& plan, const ModelConfig& m, const KernelTraits& traits, const Limits& limits = {}) {
+constexpr Status make_plan(Plan& plan, const ConfigView& m, const KernelTraits& traits, const Limits& limits = {}) {
   if (const Status s = check_config(m); s != Status::ok) return s;
   const StackConfig& c = m.main();
   const bool two = kBuiltFeatures.cross_attention && m.n_stacks == 2;

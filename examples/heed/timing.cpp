@@ -117,7 +117,7 @@ bool has_costs(const std::string& core) {
 Features uncounted_features(const ModelConfig& config) {
   Features counted = kNoFeatures;
   counted.biases = counted.ungated = counted.key_offset = counted.layer_norm = counted.learned_positions = true;
-  counted.gelu = counted.relu = true;
+  counted.gelu = counted.gelu_quick = counted.relu = true;
   return required_features(config) - counted;
 }
 

@@ -26,12 +26,12 @@ LIMITS = {("cortex-m4", "decoder"): 14 * 1024, ("cortex-m4", "story"): 20 * 1024
 
 
 def features():
-    """The members of Features, and what kLlamaFeatures has of them."""
+    """The members of Features, and for each whether kLlamaFeatures has it."""
     with open(os.path.join(ROOT, "runtime", "features.hpp"), encoding="utf-8") as f:
         text = f.read()
     names = re.findall(r"^  bool (\w+) = true;", text, re.M)
-    missing = re.findall(r"f\.(\w+) =", re.search(r"kLlamaFeatures = (.*?)\}\(\)", text, re.S).group(1))
-    return names, [name not in missing for name in names]
+    llama = re.findall(r"Feature::(\w+)", re.search(r"kLlamaFeatures = kNoFeatures([^;]*);", text).group(1))
+    return names, [name in llama for name in names]
 
 
 def builds():

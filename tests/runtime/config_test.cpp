@@ -478,7 +478,7 @@ TEST_CASE("each feature is asked for by what needs it", "[config]") {
   CHECK(needs(with(decoder(), [](StackConfig& c) { c.unit_length = 1; }), {Feature::pooling}));
   CHECK(needs(with(decoder(), [](StackConfig& c) { c.value_map = ValueMap::undivided; }), {Feature::undivided_values}));
   CHECK(needs(with(decoder(), [](StackConfig& c) { c.input = Input::vectors; }), {Feature::vector_input}));
-  CHECK(needs(with(decoder(), [](StackConfig& c) { c.activation = Activation::gelu_quick; }), {Feature::gelu}));
+  CHECK(needs(with(decoder(), [](StackConfig& c) { c.activation = Activation::gelu_quick; }), {Feature::gelu_quick}));
   CHECK(needs(classifier(), {Feature::encode, Feature::pooling, Feature::dense}));
   CHECK(needs(with(classifier(), [](StackConfig& c) { c.dense_activation = Activation::gelu_erf; }),
               {Feature::encode, Feature::pooling, Feature::dense, Feature::gelu}));

@@ -74,7 +74,8 @@ TEST_CASE("layers say what this build lacks", "[features]") {
   CHECK(make_linear_plan(linear, {8, 8, 0, Activation::tanh}, traits) == Status::ok);
   CHECK(make_linear_plan(linear, {8, 8, 32, Activation::none}, traits) == built(kBuiltFeatures.groups));
   CHECK(make_linear_plan(linear, {8, 8, 0, Activation::relu}, traits) == built(kBuiltFeatures.relu));
-  CHECK(make_linear_plan(linear, {8, 8, 0, Activation::gelu_quick}, traits) == built(kBuiltFeatures.gelu));
+  CHECK(make_linear_plan(linear, {8, 8, 0, Activation::gelu_quick}, traits) == built(kBuiltFeatures.gelu_quick));
+  CHECK(make_linear_plan(linear, {8, 8, 0, Activation::gelu_tanh}, traits) == built(kBuiltFeatures.gelu));
   FeedForwardMemory memory;
   CHECK(make_feed_forward_plan(memory, {8, 8, true, Activation::silu, 0, 0}, traits) == Status::ok);
   CHECK(make_feed_forward_plan(memory, {8, 8, false, Activation::silu, 0, 0}, traits) == built(kBuiltFeatures.ungated));

@@ -275,7 +275,7 @@ TEST_CASE("activations of floats", "[numerics]") {
     }
   }
   CHECK(wrong == 0);
-  if (kBuiltFeatures.relu && kBuiltFeatures.gelu) CHECK(crc.value() == 0x0D0F3ADDu);
+  if (kBuiltFeatures.relu && kBuiltFeatures.gelu && kBuiltFeatures.gelu_quick) CHECK(crc.value() == 0x0D0F3ADDu);
 
   float none[] = {3.0f, kNan, -0.0f};
   activate(none, 3, Activation::none);

@@ -136,8 +136,9 @@ __attribute__((noinline)) inline Worth merge_weights(const AttendCall& call, std
                                                      std::int32_t* scores, std::int32_t* weights, std::int32_t max) {
   const float factor =
       call.q.queries.scales[index] * call.q.factor * pow2(call.block.key_exponent_maxima[visible - 1]);
-  const portable::ScoreScale scale = call.all_are_plain ? score_scale(max, factor)
-                                                        : scale_of_seen(call, index, visible, scores, max, factor);
+  const portable::ScoreScale scale = portable::kKeysDiffer && !call.all_are_plain
+                                         ? scale_of_seen(call, index, visible, scores, max, factor)
+                                         : score_scale(max, factor);
   const std::uint32_t quads = (visible + 3) / 4, seen_of_last = (visible - 1) % 4 + 1;
   // What is behind the last key keeps its whole weight, which is taken off again.
   if (!kUnrolled || seen_of_last != 4)
