@@ -68,11 +68,13 @@ programs_of() {
 }
 
 for preset in $presets; do
-  # The images that programs on boards carry come from this machine's quantiser.
+  # The images that programs on boards carry come from this machine's quantiser, and the covering's models from its programs.
   arguments=""
   case "$preset" in
+    cortex-*|aarch64|armv7) [ ! -x build/host/bin/heed ] || arguments="-DHEED_HOST_HEED=$here/build/host/bin/heed" ;;
+  esac
+  case "$preset" in
     cortex-*)
-      [ ! -x build/host/bin/heed ] || arguments="-DHEED_HOST_HEED=$here/build/host/bin/heed"
       if [ -x build/host/bin/heed ] && [ -f "${HEED_TEST_DATA:-}/stories260K/stories260K.bin" ]; then
         table=$preset  # M7 and M33 use the table of M4
         case "$preset" in cortex-m7|cortex-m33) table=cortex-m4 ;; esac

@@ -5,8 +5,8 @@
 //
 // MODEL is a folder with model.json, weights.safetensors and inputs.json (tests/reference/covering.py), or the three paths
 // with commas between them. Prints a line of JSON per model: the largest difference of the float reference, as a share of
-// the largest output; of the int8 outputs the cosine with the expected ones at each position, smallest and median of all cases, and the
-// CRC-32C of their bits.
+// the largest output; of the int8 outputs the cosine with the expected ones at each position, smallest and median of all
+// cases, and the digest (SPEC.md 3.4).
 //   --out OUT         writes OUT/NAME.float.N.f32 and OUT/NAME.int8.N.f32, the outputs [rows, columns] of case N as raw float32,
 //                     and OUT/NAME.heed
 //   --kernels NAME    the kernel table (default: the best of this machine)
@@ -14,11 +14,15 @@
 //   --group G         columns per group, 0 = one scale per row (default: measured)
 //   --value-map FORM  factors or undivided (default: the cheaper one)
 //   --float           no int8
+//   --int8            no floats
+//   --cases FILE      puts the models, their cases and digests behind what is in FILE (cover_digests.cpp, cover_board.cpp),
+//   --layout N        with images in this layout, as SPEC.md part 4 counts them (default: the table's)
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "platform/select.hpp"
@@ -26,6 +30,7 @@
 #include "quant/float_reference.hpp"
 #include "runtime/runtime.hpp"
 #include "tests/covering/cover_inputs.hpp"
+#include "tests/covering/covered.hpp"
 
 namespace {
 
@@ -37,7 +42,9 @@ struct Options {
   const Kernels* kernels = &best_kernels();
   std::uint32_t chunk = 0;
   quant::ConvertOptions convert;
-  bool int8 = true;
+  bool floats = true, int8 = true;
+  std::FILE* cases = nullptr;
+  std::optional<Layout> cases_layout;
 };
 
 struct ModelPaths {
@@ -102,9 +109,68 @@ class RuntimeSequence {
   std::vector<Token> tokens_;
 };
 
-void take_row(void* rows, std::uint32_t, Span<const float> row) {
-  auto& x = *static_cast<std::vector<float>*>(rows);
-  x.insert(x.end(), row.begin(), row.end());
+struct Rows {
+  const Kernels* kernels;
+  Digest* digest;
+  std::vector<float> x;
+};
+
+void take_row(void* rows, std::uint32_t position, Span<const float> row) {
+  Rows& r = *static_cast<Rows*>(rows);
+  r.digest->add_row(*r.kernels, position, row);
+  r.x.insert(r.x.end(), row.begin(), row.end());
+}
+
+// A record of a file of cases.
+class CoverRecord {
+ public:
+  CoverRecord() { bytes_.resize(sizeof(test::CoverHeader)); }
+  void put(const void* data, std::size_t bytes) {
+    const auto* from = static_cast<const std::uint8_t*>(data);
+    bytes_.insert(bytes_.end(), from, from + bytes);
+  }
+  void pad(std::size_t multiple) { bytes_.resize((bytes_.size() + multiple - 1) / multiple * multiple); }
+  void put(const Sequence& s) {
+    for (const std::size_t n : {s.tokens.size(), s.token_types.size(), s.vectors.size()}) {
+      const auto word = static_cast<std::uint32_t>(n);
+      put(&word, sizeof word);
+    }
+    put(s.tokens.data(), 4 * s.tokens.size());
+    put(s.token_types.data(), s.token_types.size());
+    pad(4);
+    put(s.vectors.data(), 4 * s.vectors.size());
+  }
+  bool write(std::FILE* file, const std::string& name, std::size_t image_bytes, std::size_t n_cases, std::uint32_t digest) {
+    pad(64);
+    test::CoverHeader header = {};
+    header.magic = test::kCoverMagic;
+    header.record_bytes = static_cast<std::uint32_t>(bytes_.size());
+    header.image_bytes = static_cast<std::uint32_t>(image_bytes);
+    header.n_cases = static_cast<std::uint32_t>(n_cases);
+    header.digest = digest;
+    name.copy(header.name, sizeof header.name - 1);
+    std::memcpy(bytes_.data(), &header, sizeof header);
+    return std::fwrite(bytes_.data(), 1, bytes_.size(), file) == bytes_.size() || fail("the cases cannot be written");
+  }
+
+ private:
+  std::vector<std::uint8_t> bytes_;
+};
+
+bool write_cases(const Options& options, const std::string& name, const Model& model,
+                 const std::vector<test::CoverCase>& cases, std::uint32_t digest) {
+  quant::ImageBytes image;
+  if (const quant::Error error =
+          quant::relayout(image, model, options.cases_layout.value_or(options.kernels->traits.preferred), *options.kernels))
+    return fail(error.sentence());
+  CoverRecord record;
+  record.put(image.data(), image.size());
+  record.pad(64);
+  for (const test::CoverCase& c : cases) {
+    if (model.config().n_stacks == 2) record.put(RuntimeSequence(c.source).view());
+    record.put(RuntimeSequence(c.input).view());
+  }
+  return record.write(options.cases, name, (image.size() + 63) / 64 * 64, cases.size(), digest);
 }
 
 struct Int8Result {
@@ -134,26 +200,27 @@ bool run_int8(Int8Result& result, const Options& options, const ModelPaths& path
   Session session;
   if (refused(create(session, model, plan, k, {reinterpret_cast<std::byte*>(arena.data()), arena.size()}))) return false;
   std::vector<double> cosines;
+  Digest digest;
   for (std::size_t i = 0; i < cases.size(); ++i) {
     const test::CoverCase& c = cases[i];
     const RuntimeSequence input(c.input), source(c.source);
-    std::vector<float> rows;
+    Rows rows{&k, &digest, {}};
     const RowSink sink{take_row, &rows};
     if (model.config().n_stacks == 2 && refused(session.set_source(source.view()))) return false;
     if (model.config().n_stacks == 1 && model.config().main().use == Use::generate && refused(session.rewind(0))) return false;
     if (refused(model.config().main().use == Use::generate ? session.evaluate(input.view().tokens, sink)
                                                            : session.encode(input.view(), sink)))
       return false;
-    for (const double cosine : test::cosines(c, {rows.data(), rows.size()})) cosines.push_back(cosine);
-    result.digest =
-        k.crc32c(result.digest, reinterpret_cast<const std::uint8_t*>(rows.data()), rows.size() * sizeof(float));
-    if (!write_floats(options, paths.name + ".int8", i, {rows.data(), rows.size()})) return false;
+    const Span<const float> outputs(rows.x.data(), rows.x.size());
+    for (const double cosine : test::cosines(c, outputs)) cosines.push_back(cosine);
+    if (!write_floats(options, paths.name + ".int8", i, outputs)) return false;
   }
   std::sort(cosines.begin(), cosines.end());
   if (cosines.empty()) return fail(paths.name + ": no outputs");
   result.smallest = cosines.front();
   result.median = cosines[cosines.size() / 2];
-  return true;
+  result.digest = digest.value();
+  return !options.cases || write_cases(options, paths.name, model, cases, result.digest);
 }
 
 bool run(const Options& options, const std::string& argument) {
@@ -162,8 +229,9 @@ bool run(const Options& options, const std::string& argument) {
   if (const std::string wrong = test::read_cover_cases(cases, paths.inputs); !wrong.empty())
     return fail(paths.inputs + ": " + wrong);
   double difference = 0.0;
-  if (!run_float(difference, options, paths, cases)) return false;
-  std::printf("{\"model\": \"%s\", \"float_difference\": %.3g", paths.name.c_str(), difference);
+  if (options.floats && !run_float(difference, options, paths, cases)) return false;
+  std::printf("{\"model\": \"%s\"", paths.name.c_str());
+  if (options.floats) std::printf(", \"float_difference\": %.3g", difference);
   Int8Result int8;
   const bool good = !options.int8 || run_int8(int8, options, paths, cases);
   if (good && options.int8)
@@ -178,11 +246,12 @@ bool run(const Options& options, const std::string& argument) {
 int main(int argc, char** argv) {
   Options options;
   std::vector<std::string> models;
+  std::string cases;
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
     const char* value = i + 1 < argc ? argv[i + 1] : "";
-    if (word == "--float") {
-      options.int8 = false;
+    if (word == "--float" || word == "--int8") {
+      (word == "--float" ? options.int8 : options.floats) = false;
       continue;
     }
     if (word.compare(0, 2, "--") != 0) {
@@ -196,6 +265,10 @@ int main(int argc, char** argv) {
       options.kernels = find_kernels(value);
     else if (word == "--chunk")
       options.chunk = static_cast<std::uint32_t>(std::strtoul(value, nullptr, 10));
+    else if (word == "--cases")
+      cases = value;
+    else if (word == "--layout")
+      options.cases_layout = static_cast<Layout>(std::strtoul(value, nullptr, 10));
     else if (word == "--group")
       options.convert.quantize.group = static_cast<std::uint32_t>(std::strtoul(value, nullptr, 10));
     else if (word == "--value-map")
@@ -206,7 +279,10 @@ int main(int argc, char** argv) {
     if (!options.kernels) return fail(std::string("no kernels ") + value + " here") ? 0 : 2;
   }
   if (models.empty()) return fail("no model is given") ? 0 : 2;
+  if (!cases.empty() && !(options.cases = std::fopen(cases.c_str(), "ab")))
+    return fail(cases + " cannot be written") ? 0 : 2;
   bool good = true;
   for (const std::string& model : models) good = run(options, model) && good;
+  if (options.cases && std::fclose(options.cases) != 0) good = fail(cases + " cannot be written");
   return good ? 0 : 1;
 }

@@ -3,6 +3,7 @@
 """Models for a pairwise covering of the description: every value of every property meets every other that it can meet.
 
     covering.py OUT [--only NAME...]    writes OUT/NAME/{model.json,weights.safetensors,inputs.json,*.f32}, OUT/covering.json
+    covering.py OUT --keep              writes nothing where these scripts have written all of it before
     covering.py --count                 prints the covering's length alone
 
 A model is a row of the covering with random sizes and weights. So that an agreement means something, the weights are scaled
@@ -24,6 +25,8 @@ import time
 import numpy as np
 
 import description_model
+import pairwise
+import random_model
 import safetensors_file
 import weight_scale
 from pairwise import Covering, Property
@@ -214,12 +217,33 @@ def choose_for_boards(covered, rows, sizes):
     return sorted(chosen), covered.n_pairs - int(missing.sum())
 
 
+def written_by():
+    """A digest of the scripts that make the models."""
+    digest = hashlib.sha256()
+    for module in (None, description_model, pairwise, random_model, safetensors_file, weight_scale):
+        with open(module.__file__ if module else __file__, "rb") as file:
+            digest.update(file.read())
+    return digest.hexdigest()
+
+
+def is_written(index):
+    try:
+        with open(index, encoding="utf-8") as file:
+            return json.load(file)["written_by"] == written_by()
+    except (OSError, ValueError, KeyError):
+        return False
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", nargs="?")
     parser.add_argument("--count", action="store_true", help="print the covering's length and stop")
     parser.add_argument("--only", nargs="*", help="names of models to write, as in covering.json")
+    parser.add_argument("--keep", action="store_true", help="keep what these scripts have written before")
     args = parser.parse_args()
+    if args.out and args.keep and is_written(os.path.join(args.out, "covering.json")):
+        print("the models are there")
+        return
     start = time.monotonic()
     covered = covering()
     rows = covered.rows(TRIES)
@@ -241,7 +265,7 @@ def main():
     for number, model in enumerate(models):
         model["board"] = number in chosen
     with open(os.path.join(args.out, "covering.json"), "w", encoding="utf-8") as file:
-        json.dump({"models": models}, file, indent=1)
+        json.dump({"written_by": written_by(), "models": models}, file, indent=1)
         file.write("\n")
     print(f"{sum(m['draws'] - 1 for m in models)} of {sum(m['draws'] for m in models)} draws were too sensitive; "
           f"smallest score deviation {min(m['score_deviation'] for m in models)}, smallest change ratio "
