@@ -307,7 +307,7 @@ constexpr std::uint32_t word_at(const StackConfig& c, std::uint32_t i) {
   if (__builtin_is_constant_evaluated()) return __builtin_bit_cast(Words, c).of[i];
   return reinterpret_cast<const std::uint32_t*>(&c)[i];
 }
-inline constexpr std::uint32_t kFirstCount = 10, kFirstGroupWord = 35, kFirstReservedWord = 41;
+inline constexpr std::uint32_t kFirstCount = 10, kFirstReservedWord = 41;
 
 }  // namespace config_detail
 
@@ -337,7 +337,8 @@ constexpr Status check_stack(const StackConfig& c) {
     }
     if (c.reserved1) return Status::bad_config;
   } else {
-    for (std::uint32_t i = kFirstGroupWord; i < kFirstReservedWord; ++i) missing |= word_at(c, i);
+    for (const std::uint16_t g : c.groups) missing |= g;
+    missing |= c.reserved1;
   }
   if (!kHas.biases) missing |= c.biases & ~kBiasNorm;
   if (!kHas.key_offset) missing |= c.flags & (kKeyOffset | kCrossKeyOffset);
@@ -428,7 +429,8 @@ constexpr Status check_stack(const StackConfig& c) {
 
 // The same of a model: of each of its stacks, and of what they are to each other (SPEC.md, C19).
 constexpr Status check_config(const ConfigView& m) {
-  if (!m.stacks || m.n_stacks < 1 || m.n_stacks > kMaxStacks) return Status::bad_config;
+  if (!__builtin_is_constant_evaluated() && !m.stacks) return Status::bad_config;
+  if (m.n_stacks < 1 || m.n_stacks > kMaxStacks) return Status::bad_config;
   for (std::uint32_t i = 0; i < m.count(); ++i)
     if (const Status s = check_stack(m.stacks[i]); s != Status::ok) return s;
   if (!kBuiltFeatures.cross_attention) return Status::ok;
