@@ -3,7 +3,6 @@
 #pragma once
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "examples/heed/host_session.hpp"
 
@@ -12,16 +11,16 @@ namespace heed::tool {
 // The classes of the image; without them tokens of the vocabulary, where the outputs are tokens; otherwise numbers.
 class OutputNames {
  public:
-  // Refuses an image whose class names are not as many as its outputs.
+  // `loaded` must outlive it.
   explicit OutputNames(const LoadedModel& loaded);
 
   // Whether outputs have names, rather than numbers alone.
-  bool known() const { return !names_.empty() || tokenizer_; }
+  bool known() const { return !model_.classes().empty() || tokenizer_; }
   // One line of text, without control characters.
   std::string operator[](std::uint32_t output) const;
 
  private:
-  std::vector<std::string> names_;
+  const Model& model_;
   std::optional<Tokenizer> tokenizer_;
 };
 
