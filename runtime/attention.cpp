@@ -30,14 +30,6 @@ struct QuerySlice {
   std::uint32_t h, end, t_begin, t_end, head, heads, begin;
 };
 
-// Whether several KV heads are taken through each step together. A board whose kernels are long takes them one by one, which
-// is less code, unless it asks for more speed.
-#if defined(HEED_SINGLE_TABLE) && !defined(HEED_SHORT_KERNELS)
-constexpr bool kHeadsTogether = true;
-#else
-constexpr bool kHeadsTogether = true;
-#endif
-
 // Whether a query may see keys behind its own, and whether some are kept that it does not see; else a causal layer sees all.
 constexpr bool kLooksAhead = kBuiltFeatures.encode || kBuiltFeatures.cross_attention;
 
@@ -110,17 +102,11 @@ void tap_row(const AttentionLayer& layer, const Pass& pass, std::uint32_t query)
   }
 }
 
-// A head as the layer's norm leaves it, where it has one.
-void norm_head(const AttentionLayer& layer, float* head, const NormWeights& norm) {
-  if (kBuiltFeatures.query_key_norm && layer.config.query_key_norm != HeadNorm::none)
-    layer.kernels->norm_f32_f32(head, head, layer.config.head_dim, norm);
-}
-
-// visit(q, behind, t) for the queries [q, behind) of each token t.
-template <class Visit>
-void for_each_token(const QuerySlice& slice, Visit visit) {
-  std::uint32_t q = slice.begin;
-  for (std::uint32_t t = slice.t_begin; t != slice.t_end; ++t, q += slice.heads) visit(q, q + slice.heads, t);
+// n heads behind each other as the layer's norm leaves them, where it has one.
+void norm_heads(const AttentionLayer& layer, float* heads, std::uint32_t n, const NormWeights& norm) {
+  if (!kBuiltFeatures.query_key_norm || layer.config.query_key_norm == HeadNorm::none) return;
+  const std::uint32_t head_dim = layer.config.head_dim;
+  for (; n != 0; --n, heads += head_dim) layer.kernels->norm_f32_f32(heads, heads, head_dim, norm);
 }
 
 // Stores the keys and values of a slice, which has all tokens, and quantises its queries; or one of these.
@@ -130,34 +116,27 @@ void prepare_slice(const AttentionLayer& layer, const Pass& pass, const QuerySli
   const Kernels& k = *layer.kernels;
   const std::uint32_t head_dim = c.head_dim, value_dim = c.value_dim();
   Rotation r{nullptr, static_cast<std::uint16_t>(c.rotary_dims / 2), c.rotary_pairing == RotaryPairing::halves};
-  const auto rotate = [&](std::uint32_t t) {
-    if (c.rotary_dims) r.cosine_sine = pass.rotation + t * c.rotary_dims;
-  };
-  if (attends)
-    for_each_token(slice, [&](std::uint32_t q, std::uint32_t behind, std::uint32_t t) {
-      rotate(t);
-      float* x = s.query + t * s.query_stride + slice.head * head_dim;
-      const auto quantize_query = k.query_s8r_f32;
-      for (; q != behind; ++q, x += head_dim) {
-        norm_head(layer, x, layer.weights.query_norm);
-        quantize_query(pass.queries, q, x, r);
-      }
-    });
-  if (!stores) return;
   KeyOffset offset{nullptr, 0};
-  for (std::uint32_t t = 0; t != pass.n; ++t) {
-    rotate(t);
+  for (std::uint32_t t = 0, q = slice.begin; t != pass.n; ++t) {
+    if (c.rotary_dims) r.cosine_sine = pass.rotation + t * c.rotary_dims;
+    if (attends) {
+      float* x = s.query + t * s.query_stride + slice.head * head_dim;
+      norm_heads(layer, x, slice.heads, layer.weights.query_norm);
+      const auto quantize_query = k.query_s8r_f32;
+      for (const std::uint32_t behind = q + slice.heads; q != behind; ++q, x += head_dim) quantize_query(pass.queries, q, x, r);
+    }
+    if (!stores) continue;
     const std::uint32_t position = pass.first + t, slot = position % kBlockKeys;
     KvBlock block = layer.cache.block(slice.h, position / kBlockKeys);
     float* key = s.key + t * s.key_stride + slice.h * head_dim;
     const float* value = s.value + t * s.value_stride + slice.h * value_dim;
+    norm_heads(layer, key, slice.end - slice.h, layer.weights.key_norm);
     for (std::uint32_t h = slice.h;;) {
       if (kBuiltFeatures.key_offset && layer.weights.key_offsets)
         offset = {layer.weights.key_offsets + h * head_dim, layer.weights.key_offset_exponents[h]};
-      norm_head(layer, key, layer.weights.key_norm);
       k.store_key(block, slot, key, r, offset);
       k.store_value(block, slot, value);
-      if (!kHeadsTogether || ++h == slice.end) break;
+      if (++h == slice.end) break;
       key += head_dim;
       value += value_dim;
       layer.cache.advance(block);
@@ -191,7 +170,7 @@ void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlic
       for (std::uint32_t h = slice.h, head = slice.head;;) {
         if (c.is_biased()) set_biases(here, layer, pass, b, slice.t_begin + from, head);
         k.attend_block(s.sums, here, block, nullptr, nullptr);
-        if (!kHeadsTogether || ++h == slice.end) break;
+        if (++h == slice.end) break;
         here.first += per_token;
         head += per_token;
         layer.cache.advance(block);
@@ -211,16 +190,18 @@ void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlic
     meet(from, to);
   }
 
+  std::uint32_t q = slice.begin;
+  if (kBuiltFeatures.pattern_tap && layer.tap.take)
+    for (const std::uint32_t behind = q + tokens * slice.heads; q != behind; ++q) tap_row(layer, pass, q);
   // An undivided value map leaves its outputs where they are.
   const std::uint32_t dim = c.value_dim();
-  for_each_token(slice, [&](std::uint32_t q, std::uint32_t behind, std::uint32_t t) {
-    float* x = s.query + t * s.query_stride + slice.head * dim;
-    float* numerators = s.sums.numerators + q * dim;
-    for (; q != behind; ++q, x += dim, numerators += dim) {
-      if (kBuiltFeatures.pattern_tap && layer.tap.take) tap_row(layer, pass, q);
-      k.attend_finish(c.is_undivided() ? numerators : x, numerators, s.sums.denominators[q], dim);
-    }
-  });
+  float *numerators = s.sums.numerators + slice.begin * dim, *denominator = s.sums.denominators + slice.begin;
+  const auto finish = k.attend_finish;
+  for (std::uint32_t t = slice.t_begin; t != slice.t_end; ++t) {
+    float* x = c.is_undivided() ? numerators : s.query + t * s.query_stride + slice.head * dim;
+    for (const float* const behind = denominator + slice.heads; denominator != behind; x += dim, numerators += dim)
+      finish(x, numerators, *denominator++, dim);
+  }
 }
 
 // The change of one token whose heads' outputs are as wide as itself: their sum, in order.
@@ -363,7 +344,7 @@ void attention_forward(const AttentionLayer& layer, AttentionStep step, float* d
   const std::uint64_t first_work = (slices == 1 && attends ? head_work : store_work) * c.n_kv_heads;
   for_each_range(parallel, c.n_kv_heads, first_work, [&](std::uint32_t h, std::uint32_t end) {
     for (std::uint32_t behind; h != end; h = behind) {
-      behind = kHeadsTogether && n == 1 ? end : h + 1;
+      behind = n == 1 ? end : h + 1;
       const QuerySlice slice{h, behind, 0, n, h * per_group, (behind - h) * per_group, h * n * per_group};
       prepare_slice(layer, pass, slice, stores, attends);
       if (attends && slices == 1) attend_slice(layer, pass, slice);
