@@ -43,18 +43,20 @@ std::uint32_t last_block(const Pass& pass, std::uint32_t position) {
   return (last < pass.length ? last : pass.length - 1) / kBlockKeys;
 }
 
-// How tokens from `from` on, all of which see block b, see it.
-void set_sight(BlockQueries& here, const Pass& pass, std::uint32_t b, std::uint32_t from) {
-  std::uint32_t limit = kBlockKeys, seen = pass.first + from + 1 - b * kBlockKeys;
+// How the tokens [from, to), all of which see block b, see it.
+void set_sight(BlockQueries& here, const Pass& pass, std::uint32_t b, std::uint32_t from, std::uint32_t to) {
+  const std::uint32_t ahead = pass.first + from - b * kBlockKeys;  // of the block's first key
+  std::uint32_t limit = kBlockKeys, seen = ahead + 1;
   if (kLooksAhead) {
     const std::uint32_t left = pass.length - b * kBlockKeys;
     limit = left < limit ? left : limit;
     seen += pass.ahead;
-    here.visible_limit = limit;
   }
+  here.visible_limit = limit;
   here.visible = seen < limit ? seen : limit;
-  if (kBuiltFeatures.windows && pass.behind != kEverything)
-    here.hidden = static_cast<std::int32_t>(pass.first + from) - static_cast<std::int32_t>(pass.behind + b * kBlockKeys);
+  if (!kBuiltFeatures.windows || pass.behind == kEverything) return;
+  const auto hidden = static_cast<std::int32_t>(ahead - pass.behind), tokens = static_cast<std::int32_t>(to - from);
+  here.hidden = hidden + tokens > 1 ? hidden : kNoneHidden;
 }
 
 // The biases of one query head's scores at `n` distances from `first` on.
@@ -90,7 +92,7 @@ void tap_row(const AttentionLayer& layer, const Pass& pass, std::uint32_t query)
   const std::uint32_t last = last_block(pass, position);
   for (std::uint32_t b = first_block(pass, position); b <= last; ++b) {
     BlockQueries one{pass.queries, query, 1, 1, 0, kBlockKeys, pass.factor};
-    set_sight(one, pass, b, token);
+    set_sight(one, pass, b, token, token + 1);
     if (layer.config.is_biased()) set_biases(one, layer, pass, b, token, head);
     std::int32_t reference = 0;
     layer.kernels->attend_block(layer.scratch.sums, one, layer.cache.block(kv_head, b), raw, &reference);
@@ -150,44 +152,40 @@ void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlic
   const AttentionConfig& c = layer.config;
   const AttentionScratch& s = layer.scratch;
   const Kernels& k = *layer.kernels;
+  const bool biased = c.is_biased();
   const std::uint32_t per_token = slice.heads < pass.per_group ? slice.heads : pass.per_group;  // and KV head
   const std::uint32_t tokens = slice.t_end - slice.t_begin, first = pass.first + slice.t_begin;
   const std::uint32_t last = last_block(pass, first + tokens - 1), farthest = kLooksAhead ? first + pass.ahead : first;
   BlockQueries here;  // member by member, like a pass
   here.queries = pass.queries;
   here.per_position = per_token;
-  here.visible_limit = kBlockKeys;
   here.factor = pass.factor;
   for (std::uint32_t b = first_block(pass, first); b <= last; ++b) {
     const std::uint32_t block_first = b * kBlockKeys;
-    // The tokens [from, to) meet it, in each KV head.
-    const auto meet = [&](std::uint32_t from, std::uint32_t to) {
+    // Tokens [from, end) see the block; those before them do not look so far ahead, those behind not so far back.
+    std::uint32_t from = block_first > farthest ? block_first - farthest : 0, end = tokens;
+    if (kBuiltFeatures.windows && pass.behind != kEverything) {
+      const std::uint32_t gone = block_first + kBlockKeys + pass.behind;
+      if (gone < first + tokens) end = gone - first;
+    }
+    for (std::uint32_t to = end; from != end; from = to, to = end) {
+      if (kBuiltFeatures.windows && pass.behind != kEverything && b != 0) {
+        // For tokens from `fresh` on it is the first block, and a call's queries are fresh together.
+        const std::uint32_t fresh = block_first + pass.behind;
+        if (fresh > first + from && fresh < first + to) to = fresh - first;
+      }
       here.first = slice.begin + from * per_token;
       here.n = (to - from) * per_token;
-      set_sight(here, pass, b, slice.t_begin + from);
-      if (kBuiltFeatures.windows && first + to <= block_first + pass.behind + 1) here.hidden = kNoneHidden;
+      set_sight(here, pass, b, slice.t_begin + from, slice.t_begin + to);
       KvBlock block = layer.cache.block(slice.h, b);
-      for (std::uint32_t h = slice.h, head = slice.head;;) {
-        if (c.is_biased()) set_biases(here, layer, pass, b, slice.t_begin + from, head);
+      for (std::uint32_t h = slice.h;;) {
+        if (biased) set_biases(here, layer, pass, b, slice.t_begin + from, slice.head + (h - slice.h) * per_token);
         k.attend_block(s.sums, here, block, nullptr, nullptr);
         if (++h == slice.end) break;
         here.first += per_token;
-        head += per_token;
         layer.cache.advance(block);
       }
-    };
-    // Those before them do not look so far ahead, those behind them not so far back.
-    std::uint32_t from = block_first > farthest ? block_first - farthest : 0, to = tokens;
-    if (kBuiltFeatures.windows && pass.behind != kEverything) {
-      const std::uint32_t gone = block_first + kBlockKeys + pass.behind, fresh = block_first + pass.behind;
-      if (gone < first + tokens) to = gone - first;
-      // For tokens from `fresh` on it is the first block, and a call's queries are fresh together.
-      if (b != 0 && fresh > first + from && fresh < first + to) {
-        meet(from, fresh - first);
-        from = fresh - first;
-      }
     }
-    meet(from, to);
   }
 
   std::uint32_t q = slice.begin;
