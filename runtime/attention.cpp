@@ -24,33 +24,11 @@ struct Pass {
   std::uint32_t behind, ahead, length;
 };
 
-// Queries of the KV heads [h, end): those of the tokens [t_begin, t_end) in the heads [j_begin, j_end) of each group. All
-// tokens and heads of the groups, or a part of one KV head's: so they lie together, from `begin` to `behind`.
+// Queries that meet keys together and lie together, from `begin` on: those of the tokens [t_begin, t_end) in the query heads
+// [head, head + heads), which belong to the KV heads [h, end). Several KV heads of one token, or one.
 struct QuerySlice {
-  std::uint32_t h, end, t_begin, t_end, j_begin, j_end;
-  std::uint32_t begin, behind;
+  std::uint32_t h, end, t_begin, t_end, head, heads, begin;
 };
-
-// Whether several KV heads are taken through each step together. A board whose kernels are long takes them one by one, which
-// is less code, unless it asks for more speed.
-#if defined(HEED_SINGLE_TABLE) && !defined(HEED_SHORT_KERNELS)
-constexpr bool kHeadsTogether = kBuiltFeatures.unrolled;
-#else
-constexpr bool kHeadsTogether = true;
-#endif
-
-// visit(q, behind, t, head) for queries of a slice that lie together: those of token t, from query head `head` on.
-template <class Visit>
-void for_each_row(const Pass& pass, const QuerySlice& slice, Visit visit) {
-  // One token's heads lie together, whatever their group.
-  const std::uint32_t together =
-      kHeadsTogether && pass.n == 1 ? slice.behind - slice.begin : slice.j_end - slice.j_begin;
-  std::uint32_t head = slice.h * pass.per_group + slice.j_begin, q = slice.begin;
-  do {
-    for (std::uint32_t t = slice.t_begin; t != slice.t_end; ++t, q += together) visit(q, q + together, t, head);
-    head += together;
-  } while (kHeadsTogether && q != slice.behind);
-}
 
 // Whether a query may see keys behind its own, and whether some are kept that it does not see; else a causal layer sees all.
 constexpr bool kLooksAhead = kBuiltFeatures.encode || kBuiltFeatures.cross_attention;
@@ -65,18 +43,20 @@ std::uint32_t last_block(const Pass& pass, std::uint32_t position) {
   return (last < pass.length ? last : pass.length - 1) / kBlockKeys;
 }
 
-// How tokens from `from` on, all of which see block b, see it.
-void set_sight(BlockQueries& here, const Pass& pass, std::uint32_t b, std::uint32_t from) {
-  std::uint32_t limit = kBlockKeys, seen = pass.first + from + 1 - b * kBlockKeys;
+// How the tokens [from, to), all of which see block b, see it.
+void set_sight(BlockQueries& here, const Pass& pass, std::uint32_t b, std::uint32_t from, std::uint32_t to) {
+  const std::uint32_t ahead = pass.first + from - b * kBlockKeys;  // of the block's first key
+  std::uint32_t limit = kBlockKeys, seen = ahead + 1;
   if (kLooksAhead) {
     const std::uint32_t left = pass.length - b * kBlockKeys;
     limit = left < limit ? left : limit;
     seen += pass.ahead;
-    here.visible_limit = limit;
   }
+  here.visible_limit = limit;
   here.visible = seen < limit ? seen : limit;
-  if (kBuiltFeatures.windows && pass.behind != kEverything)
-    here.hidden = static_cast<std::int32_t>(pass.first + from) - static_cast<std::int32_t>(pass.behind + b * kBlockKeys);
+  if (!kBuiltFeatures.windows || pass.behind == kEverything) return;
+  const auto hidden = static_cast<std::int32_t>(ahead - pass.behind), tokens = static_cast<std::int32_t>(to - from);
+  here.hidden = hidden + tokens > 1 ? hidden : kNoneHidden;
 }
 
 // The biases of one query head's scores at `n` distances from `first` on.
@@ -112,7 +92,7 @@ void tap_row(const AttentionLayer& layer, const Pass& pass, std::uint32_t query)
   const std::uint32_t last = last_block(pass, position);
   for (std::uint32_t b = first_block(pass, position); b <= last; ++b) {
     BlockQueries one{pass.queries, query, 1, 1, 0, kBlockKeys, pass.factor};
-    set_sight(one, pass, b, token);
+    set_sight(one, pass, b, token, token + 1);
     if (layer.config.is_biased()) set_biases(one, layer, pass, b, token, head);
     std::int32_t reference = 0;
     layer.kernels->attend_block(layer.scratch.sums, one, layer.cache.block(kv_head, b), raw, &reference);
@@ -124,51 +104,41 @@ void tap_row(const AttentionLayer& layer, const Pass& pass, std::uint32_t query)
   }
 }
 
-// A head as the layer's norm leaves it, where it has one.
-void norm_head(const AttentionLayer& layer, float* head, const NormWeights& norm) {
-  if (kBuiltFeatures.query_key_norm && layer.config.query_key_norm != HeadNorm::none)
-    layer.kernels->norm_f32_f32(head, head, layer.config.head_dim, norm);
+// n heads behind each other as the layer's norm leaves them, where it has one.
+void norm_heads(const AttentionLayer& layer, float* heads, std::uint32_t n, const NormWeights& norm) {
+  if (!kBuiltFeatures.query_key_norm || layer.config.query_key_norm == HeadNorm::none) return;
+  const std::uint32_t head_dim = layer.config.head_dim;
+  for (; n != 0; --n, heads += head_dim) layer.kernels->norm_f32_f32(heads, heads, head_dim, norm);
 }
 
-// Stores the keys and values of a slice, which has all tokens, and quantises its queries, none of which has met a key yet; or
-// one of these.
+// Stores the keys and values of a slice, which has all tokens, and quantises its queries; or one of these.
 void prepare_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlice& slice, bool stores, bool attends) {
   const AttentionConfig& c = layer.config;
   const AttentionScratch& s = layer.scratch;
   const Kernels& k = *layer.kernels;
   const std::uint32_t head_dim = c.head_dim, value_dim = c.value_dim();
   Rotation r{nullptr, static_cast<std::uint16_t>(c.rotary_dims / 2), c.rotary_pairing == RotaryPairing::halves};
-  const auto rotate = [&](std::uint32_t t) {
-    if (c.rotary_dims) r.cosine_sine = pass.rotation + t * c.rotary_dims;
-  };
-  if (attends) {
-    for_each_row(pass, slice, [&](std::uint32_t q, std::uint32_t behind, std::uint32_t t, std::uint32_t head) {
-      rotate(t);
-      float* x = s.query + t * s.query_stride + head * head_dim;
-      const auto quantize_query = k.query_s8r_f32;
-      for (; q != behind; ++q, x += head_dim) {
-        norm_head(layer, x, layer.weights.query_norm);
-        quantize_query(pass.queries, q, x, r);
-        s.sums.denominators[q] = 0.0f;
-        s.sums.references[q] = kFreshReference;
-      }
-    });
-  }
-  if (!stores) return;
   KeyOffset offset{nullptr, 0};
-  for (std::uint32_t t = 0; t != pass.n; ++t) {
-    rotate(t);
+  for (std::uint32_t t = 0, q = slice.begin; t != pass.n; ++t) {
+    if (c.rotary_dims) r.cosine_sine = pass.rotation + t * c.rotary_dims;
+    if (attends) {
+      float* x = s.query + t * s.query_stride + slice.head * head_dim;
+      norm_heads(layer, x, slice.heads, layer.weights.query_norm);
+      const auto quantize_query = k.query_s8r_f32;
+      for (const std::uint32_t behind = q + slice.heads; q != behind; ++q, x += head_dim) quantize_query(pass.queries, q, x, r);
+    }
+    if (!stores) continue;
     const std::uint32_t position = pass.first + t, slot = position % kBlockKeys;
     KvBlock block = layer.cache.block(slice.h, position / kBlockKeys);
     float* key = s.key + t * s.key_stride + slice.h * head_dim;
     const float* value = s.value + t * s.value_stride + slice.h * value_dim;
+    norm_heads(layer, key, slice.end - slice.h, layer.weights.key_norm);
     for (std::uint32_t h = slice.h;;) {
       if (kBuiltFeatures.key_offset && layer.weights.key_offsets)
         offset = {layer.weights.key_offsets + h * head_dim, layer.weights.key_offset_exponents[h]};
-      norm_head(layer, key, layer.weights.key_norm);
       k.store_key(block, slot, key, r, offset);
       k.store_value(block, slot, value);
-      if (!kHeadsTogether || ++h == slice.end) break;
+      if (++h == slice.end) break;
       key += head_dim;
       value += value_dim;
       layer.cache.advance(block);
@@ -182,53 +152,54 @@ void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlic
   const AttentionConfig& c = layer.config;
   const AttentionScratch& s = layer.scratch;
   const Kernels& k = *layer.kernels;
-  const std::uint32_t per_token = slice.j_end - slice.j_begin, tokens = slice.t_end - slice.t_begin;
-  const std::uint32_t first = pass.first + slice.t_begin;
-  const auto attend_block = k.attend_block;
-  const std::uint32_t begin_block = first_block(pass, first), last = last_block(pass, first + tokens - 1);
-  BlockQueries here{pass.queries, 0, 0, per_token, 0, kBlockKeys, pass.factor};
-  std::uint32_t begin = slice.begin;
-  for (std::uint32_t h = slice.h;;) {
-    std::uint32_t b = begin_block;
-    do {
-      const std::uint32_t block_first = b * kBlockKeys;
-      const KvBlock block = layer.cache.block(h, b);
-      // Tokens [from, to) see the block; those before it do not look so far ahead, those behind it not so far back.
-      const std::uint32_t farthest = kLooksAhead ? first + pass.ahead : first;
-      std::uint32_t from = block_first > farthest ? block_first - farthest : 0, to = tokens;
-      const auto meet = [&](std::uint32_t end) {
-        here.first = begin + from * per_token;
-        here.n = (end - from) * per_token;
-        set_sight(here, pass, b, slice.t_begin + from);
-        if (c.is_biased()) set_biases(here, layer, pass, b, slice.t_begin + from, h * pass.per_group + slice.j_begin);
-        if (kBuiltFeatures.windows && first + end <= block_first + pass.behind + 1) here.hidden = kNoneHidden;
-        attend_block(s.sums, here, block, nullptr, nullptr);
-      };
-      if (kBuiltFeatures.windows && pass.behind != kEverything) {
-        const std::uint32_t gone = block_first + kBlockKeys + pass.behind, fresh = block_first + pass.behind;
-        if (gone < first + tokens) to = gone - first;
+  const bool biased = c.is_biased();
+  const std::uint32_t per_token = slice.heads < pass.per_group ? slice.heads : pass.per_group;  // and KV head
+  const std::uint32_t tokens = slice.t_end - slice.t_begin, first = pass.first + slice.t_begin;
+  const std::uint32_t last = last_block(pass, first + tokens - 1), farthest = kLooksAhead ? first + pass.ahead : first;
+  BlockQueries here;  // member by member, like a pass
+  here.queries = pass.queries;
+  here.per_position = per_token;
+  here.factor = pass.factor;
+  for (std::uint32_t b = first_block(pass, first); b <= last; ++b) {
+    const std::uint32_t block_first = b * kBlockKeys;
+    // Tokens [from, end) see the block; those before them do not look so far ahead, those behind not so far back.
+    std::uint32_t from = block_first > farthest ? block_first - farthest : 0, end = tokens;
+    if (kBuiltFeatures.windows && pass.behind != kEverything) {
+      const std::uint32_t gone = block_first + kBlockKeys + pass.behind;
+      if (gone < first + tokens) end = gone - first;
+    }
+    for (std::uint32_t to = end; from != end; from = to, to = end) {
+      if (kBuiltFeatures.windows && pass.behind != kEverything && b != 0) {
         // For tokens from `fresh` on it is the first block, and a call's queries are fresh together.
-        if (b != 0 && fresh > first + from && fresh < first + to) {
-          meet(fresh - first);
-          from = fresh - first;
-        }
+        const std::uint32_t fresh = block_first + pass.behind;
+        if (fresh > first + from && fresh < first + to) to = fresh - first;
       }
-      meet(to);
-    } while (b++ != last);
-    if (!kHeadsTogether || ++h == slice.end) break;
-    begin += tokens * per_token;
+      here.first = slice.begin + from * per_token;
+      here.n = (to - from) * per_token;
+      set_sight(here, pass, b, slice.t_begin + from, slice.t_begin + to);
+      KvBlock block = layer.cache.block(slice.h, b);
+      for (std::uint32_t h = slice.h;;) {
+        if (biased) set_biases(here, layer, pass, b, slice.t_begin + from, slice.head + (h - slice.h) * per_token);
+        k.attend_block(s.sums, here, block, nullptr, nullptr);
+        if (++h == slice.end) break;
+        here.first += per_token;
+        layer.cache.advance(block);
+      }
+    }
   }
 
+  std::uint32_t q = slice.begin;
+  if (kBuiltFeatures.pattern_tap && layer.tap.take)
+    for (const std::uint32_t behind = q + tokens * slice.heads; q != behind; ++q) tap_row(layer, pass, q);
   // An undivided value map leaves its outputs where they are.
   const std::uint32_t dim = c.value_dim();
-  for_each_row(pass, slice, [&](std::uint32_t q, std::uint32_t behind, std::uint32_t t, std::uint32_t head) {
-    float* x = s.query + t * s.query_stride + head * dim;
-    float* numerators = s.sums.numerators + q * dim;
-    for (; q != behind; ++q, x += dim, numerators += dim) {
-      if (kBuiltFeatures.pattern_tap && layer.tap.take) tap_row(layer, pass, q);
-      k.attend_finish(c.is_undivided() ? numerators : x, numerators, s.sums.denominators[q], dim);
-    }
-  });
+  float *numerators = s.sums.numerators + slice.begin * dim, *denominator = s.sums.denominators + slice.begin;
+  const auto finish = k.attend_finish;
+  for (std::uint32_t t = slice.t_begin; t != slice.t_end; ++t) {
+    float* x = c.is_undivided() ? numerators : s.query + t * s.query_stride + slice.head * dim;
+    for (const float* const behind = denominator + slice.heads; denominator != behind; x += dim, numerators += dim)
+      finish(x, numerators, *denominator++, dim);
+  }
 }
 
 // The change of one token whose heads' outputs are as wide as itself: their sum, in order.
@@ -338,12 +309,16 @@ void attention_forward(const AttentionLayer& layer, AttentionStep step, float* d
   else
     matmul_parallel(k, parallel, inputs + (attends ? 0 : 1), attends ? 1 : 2, false, input, n);
 
-  // A KV head stores its keys and values, then its queries attend; heads do not meet before value_up.
-  if (attends && !k.traits.stores_first_sums)
-    for (float *x = s.sums.numerators, *const end = x + std::size_t{n} * c.n_heads * c.value_dim(); x != end; ++x) *x = 0.0f;
-  const std::uint32_t per_group = c.n_heads / c.n_kv_heads;
+  // A KV head stores its keys and values, then its queries, fresh ones, attend; heads do not meet before value_up.
+  const std::uint32_t n_queries = n * c.n_heads, per_group = c.n_heads / c.n_kv_heads;
+  if (attends) {
+    for (std::uint32_t q = 0; q != n_queries; ++q) s.sums.denominators[q] = 0.0f;
+    for (std::uint32_t q = 0; q != n_queries; ++q) s.sums.references[q] = kFreshReference;
+    if (!k.traits.stores_first_sums)
+      for (float *x = s.sums.numerators, *const end = x + std::size_t{n_queries} * c.value_dim(); x != end; ++x) *x = 0.0f;
+  }
   Pass pass;  // member by member: a list would first be filled with zeros, out of line
-  pass.queries = make_activations(s.queries, k.traits, c.head_dim, 0, n * c.n_heads);
+  pass.queries = make_activations(s.queries, k.traits, c.head_dim, 0, n_queries);
   pass.rotation = rotation;
   pass.first = first;
   pass.n = n;
@@ -367,8 +342,8 @@ void attention_forward(const AttentionLayer& layer, AttentionStep step, float* d
   const std::uint64_t first_work = (slices == 1 && attends ? head_work : store_work) * c.n_kv_heads;
   for_each_range(parallel, c.n_kv_heads, first_work, [&](std::uint32_t h, std::uint32_t end) {
     for (std::uint32_t behind; h != end; h = behind) {
-      behind = kHeadsTogether ? end : h + 1;
-      const QuerySlice slice{h, behind, 0, n, 0, per_group, h * n * per_group, behind * n * per_group};
+      behind = n == 1 ? end : h + 1;
+      const QuerySlice slice{h, behind, 0, n, h * per_group, (behind - h) * per_group, h * n * per_group};
       prepare_slice(layer, pass, slice, stores, attends);
       if (attends && slices == 1) attend_slice(layer, pass, slice);
     }
@@ -376,12 +351,10 @@ void attention_forward(const AttentionLayer& layer, AttentionStep step, float* d
   if (!attends) return;
   if (kBuiltFeatures.threads && slices > 1)
     for_each_part(parallel, c.n_kv_heads * slices, [&](std::uint32_t part) {
-      const std::uint32_t h = part / slices, i = part % slices, begin = h * n * per_group;
-      const auto cut = [&](std::uint32_t items, std::uint32_t at) { return items * at / slices; };
-      const std::uint32_t from = cut(n > 1 ? n : per_group, i), to = cut(n > 1 ? n : per_group, i + 1);
-      attend_slice(layer, pass,
-                   n > 1 ? QuerySlice{h, h + 1, from, to, 0, per_group, begin + from * per_group, begin + to * per_group}
-                         : QuerySlice{h, h + 1, 0, 1, from, to, begin + from, begin + to});
+      const std::uint32_t h = part / slices, i = part % slices, head = h * per_group, items = n > 1 ? n : per_group;
+      const std::uint32_t from = items * i / slices, to = items * (i + 1) / slices;
+      attend_slice(layer, pass, n > 1 ? QuerySlice{h, h + 1, from, to, head, per_group, (head * n) + from * per_group}
+                                      : QuerySlice{h, h + 1, 0, 1, head + from, to - from, head + from});
     });
 
   if (c.is_undivided()) {

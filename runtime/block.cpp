@@ -30,30 +30,35 @@ void for_each_matrix(Stack& stack, Visit visit) {
   FeedForwardWeights& f = stack.block.feed_forward;
   Tensor* const tensors[] = {&a.w_query, &a.w_key, &a.w_value_down, &a.w_value_up, &f.w_gate, &f.w_up, &f.w_down};
   for (int i = 0; i < 7; ++i) visit(kMatrices[i], *tensors[i]);
-  if (!kBuiltFeatures.cross_attention) return;
+  if (!has_cross(*stack.config)) return;
   AttentionWeights& c = stack.cross().weights;
   Tensor* const cross[] = {&c.w_query, &c.w_key, &c.w_value_down, &c.w_value_up};
   for (int i = 0; i < 4; ++i) visit(of_cross(kMatrices[i]), *cross[i]);
 }
 
+bool has_normed_heads(const StackConfig& c) {
+  return kBuiltFeatures.query_key_norm && c.query_key_norm != HeadNorm::none;
+}
+
 // Once for each norm of a layer, with the role of its gain; that of its bias is the one behind it.
 template <class Visit>
 void for_each_norm(Stack& stack, Visit visit) {
+  const StackConfig& c = *stack.config;
   BlockWeights& b = stack.block;
   visit(Role::attention_gain, b.attention.before);
   visit(Role::ffn_gain, b.ffn.before);
-  if (kBuiltFeatures.norm_after) {
+  if (normed_after(c)) {
     visit(Role::attention_after_gain, b.attention.after);
     visit(Role::ffn_after_gain, b.ffn.after);
   }
-  if (kBuiltFeatures.query_key_norm) {
+  if (has_normed_heads(c)) {
     visit(Role::query_gain, stack.attention().weights.query_norm);
     visit(Role::key_gain, stack.attention().weights.key_norm);
   }
-  if (!kBuiltFeatures.cross_attention) return;
+  if (!has_cross(c)) return;
   visit(Role::cross_gain, b.cross.before);
-  if (kBuiltFeatures.norm_after) visit(Role::cross_after_gain, b.cross.after);
-  if (kBuiltFeatures.query_key_norm) {
+  if (normed_after(c)) visit(Role::cross_after_gain, b.cross.after);
+  if (has_normed_heads(c)) {
     visit(Role::cross_query_gain, stack.cross().weights.query_norm);
     visit(Role::cross_key_gain, stack.cross().weights.key_norm);
   }
@@ -87,9 +92,14 @@ void first_layer(Stack& stack, const Model& model) {
     attention.score_bias = model.has(Role::score_bias, s) ? model.score_bias(s) : nullptr;
   first_offsets(attention, stack, model, Role::key_offset);
   if (kBuiltFeatures.cross_attention) first_offsets(stack.cross().weights, stack, model, Role::cross_key_offset);
+  const StackConfig& c = *stack.config;
+  stack.layer_bytes = c.n_layers > 1 ? static_cast<std::ptrdiff_t>(model.layer_bytes(s)) : 0;
+  stack.final_norm = norm_weights(model, Role::final_gain, Role::final_norm_bias, s);
+  if (gives_logits(c)) stack.unembedding = model.tensor(c.tied_unembedding ? Role::token_embedding : Role::unembedding, 0, s);
 }
 
-void advance_layer(Stack& stack, std::ptrdiff_t bytes) {
+void advance_layers(Stack& stack, std::ptrdiff_t layers) {
+  const std::ptrdiff_t bytes = layers * stack.layer_bytes;
   for_each_matrix(stack, [&](Role, Tensor& t) {
     if (!t.weights) return;
     move(t.weights, bytes);

@@ -41,6 +41,10 @@ struct Stack {
   // Self-attention, and behind it, where there is one, cross-attention; the layer is attention().index.
   AttentionLayer attentions[kBuiltFeatures.cross_attention ? 2 : 1];
   BlockWeights block;
+  std::ptrdiff_t layer_bytes = 0;  // from a weight of one layer to the next layer's
+  // Behind the blocks.
+  NormWeights final_norm{};
+  Tensor unembedding;  // of a stack that gives logits
   BlockScratch scratch;
 
   // Known where there is one stack, so that a firmware looks nothing up.
@@ -61,10 +65,10 @@ void block_store(const Stack& stack, const float* x, std::uint32_t first, std::u
 // Gain and bias of a norm, as far as the image has them.
 NormWeights norm_weights(const Model& model, Role gain, Role bias, std::uint32_t stack);
 
-// The weights of layer 0.
+// The weights of layer 0, and of what is behind the layers.
 void first_layer(Stack& stack, const Model& model);
 
-// From the weights of one layer to those that lie `bytes` behind them: Model::layer_bytes() for the next layer.
-void advance_layer(Stack& stack, std::ptrdiff_t bytes);
+// To the weights so many layers on, or back; attention().index is the caller's.
+void advance_layers(Stack& stack, std::ptrdiff_t layers);
 
 }  // namespace heed

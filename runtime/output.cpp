@@ -20,10 +20,11 @@ struct Rows {
 class Giver {
  public:
   Giver(const Stack& s, const Model& m)
-      : stack_(s), model_(m), c_(*s.config), k_(*s.attention().kernels),
-        final_norm_(norm_weights(m, Role::final_gain, Role::final_norm_bias, s.index())) {}
+      : stack_(s), model_(m), c_(*s.config), k_(*s.attention().kernels) {}
 
-  const NormWeights* final_norm() const { return !kBuiltFeatures.norm_after || c_.final_norm ? &final_norm_ : nullptr; }
+  const NormWeights* final_norm() const {
+    return !kBuiltFeatures.norm_after || c_.final_norm ? &stack_.final_norm : nullptr;
+  }
 
   // As a product reads them.
   Activations quantized(const Rows& rows, Site site) const {
@@ -49,9 +50,7 @@ class Giver {
     matmul_parallel(k_, *stack_.attention().parallel, &p, 1, false, in, n);
   }
   void logits(float* dst, std::uint32_t stride, const Rows& rows) const {
-    const Tensor unembedding =
-        model_.tensor(c_.tied_unembedding ? Role::token_embedding : Role::unembedding, 0, stack_.index());
-    product(dst, stride, unembedding, quantized(rows, Site::unembed_in), rows.n);
+    product(dst, stride, stack_.unembedding, quantized(rows, Site::unembed_in), rows.n);
   }
 
   void give(float* dst, std::uint32_t stride, Rows rows) const {
@@ -127,7 +126,6 @@ class Giver {
   const Model& model_;
   const StackConfig& c_;
   const Kernels& k_;
-  NormWeights final_norm_;
 };
 
 }  // namespace

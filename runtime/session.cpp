@@ -169,7 +169,7 @@ void Session::move_to_layer(Stack& stack, std::uint32_t layer) {
   const StackConfig& c = *stack.config;
   const std::ptrdiff_t layers = static_cast<std::ptrdiff_t>(layer) - static_cast<std::ptrdiff_t>(a.index);
   if (layers == 0) return;
-  advance_layer(stack, layers * static_cast<std::ptrdiff_t>(model_.layer_bytes(stack.index())));
+  advance_layers(stack, layers);
   a.index = layer;
   if (has_cross(c)) {
     AttentionLayer& x = stack.cross();

@@ -208,7 +208,7 @@ class Int8Walk {
     first_layer(stack, model_);
     for (std::uint32_t layer = 0; layer < c_.n_layers; ++layer) {
       a.index = layer;
-      if (layer) advance_layer(stack, model_.layer_bytes());
+      if (layer) advance_layers(stack, 1);
       attention(a, layer);
       a.cache.base += a.cache.shape.layer_bytes();
       feed_forward(layer);
