@@ -14,6 +14,9 @@ constexpr float kLog2E = 1.44269504f;
 // More than there are positions.
 constexpr std::uint32_t kEverything = 1u << 21;
 
+// Whether a query may see keys behind its own, which are stored before then.
+constexpr bool kLooksAhead = kBuiltFeatures.encode || kBuiltFeatures.cross_attention;
+
 // What the KV heads of one call share. Vectors of heads lie as [n_kv_heads, n, heads per KV head], so that the queries
 // of a group lie together. A query at position p sees the keys from p - behind to p + ahead, as far as there are `length`.
 struct Pass {
@@ -22,6 +25,10 @@ struct Pass {
   std::uint32_t first, n, per_group;
   float factor;  // of the scores, to powers of two
   std::uint32_t behind, ahead, length;
+  AttentionStep step;
+
+  bool stores() const { return !kLooksAhead || step != AttentionStep::attend; }
+  bool attends() const { return !kLooksAhead || step != AttentionStep::store; }
 };
 
 // Queries that meet keys together and lie together, from `begin` on: those of the tokens [t_begin, t_end) in the query heads
@@ -29,9 +36,6 @@ struct Pass {
 struct QuerySlice {
   std::uint32_t h, end, t_begin, t_end, head, heads, begin;
 };
-
-// Whether a query may see keys behind its own, and whether some are kept that it does not see; else a causal layer sees all.
-constexpr bool kLooksAhead = kBuiltFeatures.encode || kBuiltFeatures.cross_attention;
 
 // The first block that a query at this position sees, and the last.
 std::uint32_t first_block(const Pass& pass, std::uint32_t position) {
@@ -112,7 +116,7 @@ void norm_heads(const AttentionLayer& layer, float* heads, std::uint32_t n, cons
 }
 
 // Stores the keys and values of a slice, which has all tokens, and quantises its queries; or one of these.
-void prepare_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlice& slice, bool stores, bool attends) {
+void prepare_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlice& slice) {
   const AttentionConfig& c = layer.config;
   const AttentionScratch& s = layer.scratch;
   const Kernels& k = *layer.kernels;
@@ -121,13 +125,13 @@ void prepare_slice(const AttentionLayer& layer, const Pass& pass, const QuerySli
   KeyOffset offset{nullptr, 0};
   for (std::uint32_t t = 0, q = slice.begin; t != pass.n; ++t) {
     if (c.rotary_dims) r.cosine_sine = pass.rotation + t * c.rotary_dims;
-    if (attends) {
+    if (pass.attends()) {
       float* x = s.query + t * s.query_stride + slice.head * head_dim;
       norm_heads(layer, x, slice.heads, layer.weights.query_norm);
       const auto quantize_query = k.query_s8r_f32;
       for (const std::uint32_t behind = q + slice.heads; q != behind; ++q, x += head_dim) quantize_query(pass.queries, q, x, r);
     }
-    if (!stores) continue;
+    if (!pass.stores()) continue;
     const std::uint32_t position = pass.first + t, slot = position % kBlockKeys;
     KvBlock block = layer.cache.block(slice.h, position / kBlockKeys);
     float* key = s.key + t * s.key_stride + slice.h * head_dim;
@@ -218,13 +222,25 @@ void add_heads(const AttentionLayer& layer, const Pass& pass, float* dst, bool a
   for (std::uint32_t i = 0; i < c.d_model; ++i) dst[i] = accumulate ? dst[i] + sum[i] : sum[i];
 }
 
-// Into how many slices the queries of a KV head are cut: more than one where the KV heads alone would leave threads idle.
-std::uint32_t slices_per_head(const Parallel& parallel, std::uint32_t n_kv_heads, std::uint32_t per_group,
-                              std::uint32_t n, std::uint64_t head_work) {
-  if (!may_split(parallel) || head_work * n_kv_heads < parallel.threshold) return 1;
-  const std::uint32_t wanted = (2 * usable_threads(parallel) + n_kv_heads - 1) / n_kv_heads;
-  const std::uint32_t most = n > 1 ? n : per_group;
-  return wanted < most ? wanted : most;
+// How the work on the KV heads is cut.
+struct Cut {
+  std::uint32_t slices = 1;  // of each KV head's queries: more than one where the KV heads alone would leave threads idle
+  std::uint64_t work = 0;    // before the slices, if there are several, else all
+};
+Cut cut_heads(const AttentionLayer& layer, const Pass& pass) {
+  Cut cut;
+  if (!may_split(*layer.parallel)) return cut;
+  const AttentionConfig& c = layer.config;
+  const std::uint64_t heads = std::uint64_t{pass.n} * c.n_heads * c.head_dim, stored = std::uint64_t{pass.n} * c.n_kv_heads * c.head_dim;
+  const std::uint64_t prepare = (heads + 2 * stored) * kElementWork, all = heads * (std::uint64_t{2} * pass.length + kElementWork);
+  cut.work = pass.attends() ? all : prepare;
+  // Biases of scores have one row per head, which tokens of several slices would share.
+  if (!pass.attends() || (c.is_biased() && pass.n > 1) || all < layer.parallel->threshold) return cut;
+  const std::uint32_t wanted = (2 * usable_threads(*layer.parallel) + c.n_kv_heads - 1) / c.n_kv_heads;
+  const std::uint32_t most = pass.n > 1 ? pass.n : pass.per_group;
+  cut.slices = wanted < most ? wanted : most;
+  if (cut.slices > 1) cut.work = prepare;
+  return cut;
 }
 
 }  // namespace
@@ -299,24 +315,10 @@ void attention_forward(const AttentionLayer& layer, AttentionStep step, float* d
   const AttentionScratch& s = layer.scratch;
   const Kernels& k = *layer.kernels;
   const Parallel& parallel = *layer.parallel;
-  constexpr bool kApart = kBuiltFeatures.encode || kBuiltFeatures.cross_attention;
-  const bool stores = !kApart || step != AttentionStep::attend, attends = !kApart || step != AttentionStep::store;
   const Product inputs[] = {{s.query, &layer.weights.w_query, s.query_stride},
                             {s.key, &layer.weights.w_key, s.key_stride},
                             {s.value, &layer.weights.w_value_down, s.value_stride}};
-  if (attends && stores)
-    matmul_parallel(k, parallel, inputs, 3, false, input, n);
-  else
-    matmul_parallel(k, parallel, inputs + (attends ? 0 : 1), attends ? 1 : 2, false, input, n);
-
-  // A KV head stores its keys and values, then its queries, fresh ones, attend; heads do not meet before value_up.
   const std::uint32_t n_queries = n * c.n_heads, per_group = c.n_heads / c.n_kv_heads;
-  if (attends) {
-    for (std::uint32_t q = 0; q != n_queries; ++q) s.sums.denominators[q] = 0.0f;
-    for (std::uint32_t q = 0; q != n_queries; ++q) s.sums.references[q] = kFreshReference;
-    if (!k.traits.stores_first_sums)
-      for (float *x = s.sums.numerators, *const end = x + std::size_t{n_queries} * c.value_dim(); x != end; ++x) *x = 0.0f;
-  }
   Pass pass;  // member by member: a list would first be filled with zeros, out of line
   pass.queries = make_activations(s.queries, k.traits, c.head_dim, 0, n_queries);
   pass.rotation = rotation;
@@ -326,34 +328,39 @@ void attention_forward(const AttentionLayer& layer, AttentionStep step, float* d
   pass.factor = c.scale * kLog2E;
   pass.behind = kEverything;
   pass.ahead = 0;
-  pass.length = stores ? first + n : layer.length;
+  pass.step = step;
+  pass.length = pass.stores() ? first + n : layer.length;
   if (c.has_source()) {
     pass.ahead = kEverything;
   } else {
     if (kBuiltFeatures.windows && c.window) pass.behind = c.window - 1;
     if (c.is_two_way()) pass.ahead = pass.behind;
   }
-  const std::uint64_t head_work =
-      std::uint64_t{n} * per_group * (std::uint64_t{2} * pass.length + kElementWork) * c.head_dim;
-  // Biases of scores have one row per head, which tokens of several slices would share.
-  const bool whole = !attends || (c.is_biased() && n > 1);
-  const std::uint32_t slices = whole ? 1 : slices_per_head(parallel, c.n_kv_heads, per_group, n, head_work);
-  const std::uint64_t store_work = std::uint64_t{n} * (per_group + 2) * kElementWork * c.head_dim;
-  const std::uint64_t first_work = (slices == 1 && attends ? head_work : store_work) * c.n_kv_heads;
-  for_each_range(parallel, c.n_kv_heads, first_work, [&](std::uint32_t h, std::uint32_t end) {
-    for (std::uint32_t behind; h != end; h = behind) {
-      behind = n == 1 ? end : h + 1;
-      const QuerySlice slice{h, behind, 0, n, h * per_group, (behind - h) * per_group, h * n * per_group};
-      prepare_slice(layer, pass, slice, stores, attends);
-      if (attends && slices == 1) attend_slice(layer, pass, slice);
+  const std::uint32_t skipped = pass.attends() ? 0 : 1;
+  matmul_parallel(k, parallel, inputs + skipped, (pass.stores() ? 3 : 1) - skipped, false, input, n);
+
+  // A KV head stores its keys and values, then its queries, fresh ones, attend; heads do not meet before value_up.
+  if (pass.attends()) {
+    for (std::uint32_t q = 0; q != n_queries; ++q) s.sums.denominators[q] = 0.0f;
+    for (std::uint32_t q = 0; q != n_queries; ++q) s.sums.references[q] = kFreshReference;
+    if (!k.traits.stores_first_sums)
+      for (float *x = s.sums.numerators, *const end = x + std::size_t{n_queries} * c.value_dim(); x != end; ++x) *x = 0.0f;
+  }
+  const Cut cut = cut_heads(layer, pass);
+  for_each_range(parallel, c.n_kv_heads, cut.work, [&](std::uint32_t h, std::uint32_t end) {
+    const std::uint32_t together = n == 1 ? end - h : 1, heads = together * pass.per_group;
+    for (std::uint32_t head = h * pass.per_group; h != end; h += together, head += heads) {
+      const QuerySlice slice{h, h + together, 0, n, head, heads, head * n};
+      prepare_slice(layer, pass, slice);
+      if (pass.attends() && cut.slices == 1) attend_slice(layer, pass, slice);
     }
   });
-  if (!attends) return;
-  if (kBuiltFeatures.threads && slices > 1)
-    for_each_part(parallel, c.n_kv_heads * slices, [&](std::uint32_t part) {
-      const std::uint32_t h = part / slices, i = part % slices, head = h * per_group, items = n > 1 ? n : per_group;
-      const std::uint32_t from = items * i / slices, to = items * (i + 1) / slices;
-      attend_slice(layer, pass, n > 1 ? QuerySlice{h, h + 1, from, to, head, per_group, (head * n) + from * per_group}
+  if (!pass.attends()) return;
+  if (kBuiltFeatures.threads && cut.slices > 1)
+    for_each_part(parallel, c.n_kv_heads * cut.slices, [&](std::uint32_t part) {
+      const std::uint32_t h = part / cut.slices, i = part % cut.slices, head = h * per_group, items = n > 1 ? n : per_group;
+      const std::uint32_t from = items * i / cut.slices, to = items * (i + 1) / cut.slices;
+      attend_slice(layer, pass, n > 1 ? QuerySlice{h, h + 1, from, to, head, per_group, head * n + from * per_group}
                                       : QuerySlice{h, h + 1, 0, 1, head + from, to - from, head + from});
     });
 
