@@ -172,7 +172,8 @@ void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlic
       const std::uint32_t gone = block_first + kBlockKeys + pass.behind;
       if (gone < first + tokens) end = gone - first;
     }
-    for (std::uint32_t to = end; from != end; from = to, to = end) {
+    do {
+      std::uint32_t to = end;
       if (kBuiltFeatures.windows && pass.behind != kEverything && b != 0) {
         // For tokens from `fresh` on it is the first block, and a call's queries are fresh together.
         const std::uint32_t fresh = block_first + pass.behind;
@@ -189,7 +190,8 @@ void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlic
         here.first += per_token;
         layer.cache.advance(block);
       }
-    }
+      from = to;
+    } while (kBuiltFeatures.windows && from != end);
   }
 
   std::uint32_t q = slice.begin;
@@ -341,8 +343,10 @@ void attention_forward(const AttentionLayer& layer, AttentionStep step, float* d
 
   // A KV head stores its keys and values, then its queries, fresh ones, attend; heads do not meet before value_up.
   if (pass.attends()) {
-    for (std::uint32_t q = 0; q != n_queries; ++q) s.sums.denominators[q] = 0.0f;
-    for (std::uint32_t q = 0; q != n_queries; ++q) s.sums.references[q] = kFreshReference;
+    for (std::uint32_t q = 0; q != n_queries; ++q) {
+      s.sums.denominators[q] = 0.0f;
+      s.sums.references[q] = kFreshReference;
+    }
     if (!k.traits.stores_first_sums)
       for (float *x = s.sums.numerators, *const end = x + std::size_t{n_queries} * c.value_dim(); x != end; ++x) *x = 0.0f;
   }
