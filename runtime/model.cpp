@@ -13,20 +13,15 @@ namespace {
 #error "an image is little-endian and used in place"
 #endif
 
-template <class T>
-T load(const std::uint8_t* p) {
-  T value;
-  std::memcpy(&value, p, sizeof value);
-  return value;
-}
-
 constexpr std::uint64_t round_up_64(std::uint64_t n) { return (n + 63) & ~std::uint64_t{63}; }
 
+// Of header and section table, with the field that holds it as 0.
 std::uint32_t header_crc(const std::uint8_t* image, std::uint32_t n_sections, const Kernels& kernels) {
-  auto header = load<ImageHeader>(image);
-  header.header_crc = 0;
-  const std::uint32_t crc = kernels.crc32c(0, &header, sizeof header);
-  return kernels.crc32c(crc, image + sizeof header, n_sections * sizeof(SectionEntry));
+  constexpr std::size_t kField = offsetof(ImageHeader, header_crc), kBehind = kField + sizeof(std::uint32_t);
+  constexpr std::uint32_t kZero = 0;
+  std::uint32_t crc = kernels.crc32c(0, image, kField);
+  crc = kernels.crc32c(crc, &kZero, sizeof kZero);
+  return kernels.crc32c(crc, image + kBehind, sizeof(ImageHeader) - kBehind + n_sections * sizeof(SectionEntry));
 }
 
 // By bits, so that no float mode changes what is refused.
@@ -181,7 +176,7 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
   if (reinterpret_cast<std::uintptr_t>(base) % kImageAlign) return Status::misaligned;
   // H1 to H6: header and section table.
   if (image.size() < sizeof(ImageHeader)) return Status::truncated;
-  const auto header = load<ImageHeader>(base);
+  const auto& header = *reinterpret_cast<const ImageHeader*>(base);
   if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) return Status::not_an_image;
   if (header.version != kFormatVersion) return Status::version_unsupported;
   if (header.total_bytes > image.size()) return Status::truncated;
@@ -202,10 +197,9 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
     const SectionEntry& s = model.sections_[i];
     if (s.kind <= kind_before || (s.kind > kLastSectionKind && s.kind < kOptionalSection) || s.reserved)
       return Status::bad_section;
-    if (s.offset != round_up_64(end) || s.bytes == 0 || s.offset > total || s.bytes > total - s.offset)
-      return Status::bad_section;
-    for (; end != s.offset; ++end)
-      if (base[end]) return Status::bad_section;
+    for (; end % 64; ++end)
+      if (end == total || base[end]) return Status::bad_section;
+    if (s.offset != end || s.bytes == 0 || s.bytes > total - end) return Status::bad_section;
     end += static_cast<std::size_t>(s.bytes);
     kind_before = s.kind;
   }
