@@ -319,12 +319,14 @@ Span<const char> Model::class_name(std::uint32_t index) const {
 }
 
 Tensor Model::tensor(Role role, std::uint32_t layer, std::uint32_t stack) const {
-  const TensorEntry& e = *find(role, layer, stack);
+  Tensor t;
+  const TensorEntry* const entry = find(role, layer, stack);
+  if (!entry) return t;
+  const TensorEntry& e = *entry;
   const std::uint8_t* base = tensors_ + std::size_t{e.offset64} * 64;
   const StackConfig& c = config_.stacks[kMaxStacks == 1 ? 0 : stack];
   const bool bias = kBuiltFeatures.biases && c.biases != 0 && tensor_slot(c, role, layer).bias;
   const TensorBytes at = tensor_bytes(e.layout, e.rows, e.cols, e.group, bias);
-  Tensor t;
   t.weights = reinterpret_cast<const std::int8_t*>(base);
   t.scales = reinterpret_cast<const float*>(base + at.scales);
   if (bias) t.bias = reinterpret_cast<const float*>(base + at.bias);
