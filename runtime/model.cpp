@@ -71,17 +71,18 @@ Status check_values(const StackConfig& c, const TensorSlot& slot, Layout layout,
 }  // namespace
 
 TensorSlot tensor_slot(const StackConfig& c, Role role, std::uint32_t layer) {
-  TensorSlot s{role, ElementType::s8, static_cast<std::uint16_t>(layer), 1, c.d_model, 0, false};
-  const auto matrix = [&](std::uint32_t rows, std::uint32_t cols, Site site, std::uint32_t bias) {
-    s.rows = rows;
-    s.cols = cols;
-    s.group = c.group(site);
-    s.bias = kBuiltFeatures.biases && (c.biases & bias) != 0;
+  ElementType type = ElementType::s8;
+  std::uint32_t rows = 1, cols = c.d_model, group = 0, biases = 0;
+  const auto matrix = [&](std::uint32_t n_rows, std::uint32_t n_cols, Site site, std::uint32_t bias) {
+    rows = n_rows;
+    cols = n_cols;
+    group = c.group(site);
+    biases = bias;
   };
-  const auto embeddings = [&](std::uint32_t rows) { s.rows = rows; };
-  const auto vector = [&](ElementType type, std::uint32_t n) {
-    s.type = type;
-    s.cols = n;
+  const auto embeddings = [&](std::uint32_t n) { rows = n; };
+  const auto vector = [&](ElementType t, std::uint32_t n) {
+    type = t;
+    cols = n;
   };
   // Cross-attention is self-attention but for where keys and values come from. A role that no stack of this build has comes to
   // nothing, and its case to no code.
@@ -121,7 +122,7 @@ TensorSlot tensor_slot(const StackConfig& c, Role role, std::uint32_t layer) {
     case Role::score_bias:
       if (!kHas.score_bias) break;
       vector(ElementType::s32, c.position == Position::alibi ? 1 : c.n_distances);
-      s.rows = c.n_heads;
+      rows = c.n_heads;
       break;
     case Role::w_query: matrix(c.d_query(), c.d_model, query_in, kBiasQuery << shift); break;
     case Role::w_key: matrix(c.d_key(), d_source, source_in, kBiasKey << shift); break;
@@ -131,7 +132,7 @@ TensorSlot tensor_slot(const StackConfig& c, Role role, std::uint32_t layer) {
       break;
     case Role::key_offset:
       vector(ElementType::s16, c.head_dim);
-      s.rows = c.n_kv_heads;
+      rows = c.n_kv_heads;
       break;
     case Role::query_gain:
     case Role::query_norm_bias:
@@ -152,9 +153,9 @@ TensorSlot tensor_slot(const StackConfig& c, Role role, std::uint32_t layer) {
     case Role::unembedding:
       matrix((kHas.pooling ? c.n_output_heads : 1u) * c.n_outputs, c.d_output(), Site::unembed_in, kBiasUnembedding);
       break;
-    default: s.type = ElementType::f32; break;
+    default: type = ElementType::f32; break;
   }
-  return s;
+  return {role, type, static_cast<std::uint16_t>(layer), rows, cols, group, kHas.biases && (c.biases & biases) != 0};
 }
 
 std::uint64_t slot_bytes(const TensorSlot& s, Layout layout) {
