@@ -77,7 +77,7 @@ void first_offsets(AttentionWeights& a, const Stack& stack, const Model& model, 
 
 void first_layer(Stack& stack, const Model& model) {
   const std::uint32_t s = stack.index();
-  for_each_matrix(stack, [&](Role role, Tensor& t) { t = model.has(role, s) ? model.tensor(role, 0, s) : Tensor{}; });
+  for_each_matrix(stack, [&](Role role, Tensor& t) { t = model.tensor(role, 0, s); });
   for_each_norm(stack, [&](Role gain, NormWeights& w) { w = norm_weights(model, gain, behind(gain), s); });
   // The norms of heads may be of another kind than the stack's.
   if (kBuiltFeatures.query_key_norm)
@@ -87,9 +87,8 @@ void first_layer(Stack& stack, const Model& model) {
   if (kBuiltFeatures.side_by_side && stack.config->sublayers == Sublayers::side_by_side)
     stack.block.ffn.before = stack.block.attention.before;
   AttentionWeights& attention = stack.attention().weights;
-  attention.rotary_phases = model.has(Role::rotary_phases, s) ? model.phases(Role::rotary_phases, s) : nullptr;
-  if (kBuiltFeatures.score_bias)
-    attention.score_bias = model.has(Role::score_bias, s) ? model.score_bias(s) : nullptr;
+  attention.rotary_phases = model.phases(Role::rotary_phases, s);
+  if (kBuiltFeatures.score_bias) attention.score_bias = model.score_bias(s);
   first_offsets(attention, stack, model, Role::key_offset);
   if (kBuiltFeatures.cross_attention) first_offsets(stack.cross().weights, stack, model, Role::cross_key_offset);
   const StackConfig& c = *stack.config;
@@ -120,9 +119,8 @@ void advance_layers(Stack& stack, std::ptrdiff_t layers) {
 
 NormWeights norm_weights(const Model& model, Role gain, Role bias, std::uint32_t stack) {
   const StackConfig& c = model.config().stacks[kMaxStacks == 1 ? 0 : stack];
-  return {model.has(gain, stack) ? model.floats(gain, 0, stack) : nullptr,
-          kBuiltFeatures.layer_norm && model.has(bias, stack) ? model.floats(bias, 0, stack) : nullptr,
-          c.norm_epsilon, c.norm == Norm::layer};
+  return {model.floats(gain, 0, stack), kBuiltFeatures.layer_norm ? model.floats(bias, 0, stack) : nullptr, c.norm_epsilon,
+          c.norm == Norm::layer};
 }
 
 namespace {

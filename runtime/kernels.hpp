@@ -261,10 +261,9 @@ constexpr std::uint32_t activation_stride(const KernelTraits& traits, std::uint3
 // Bytes that hold n quantised vectors of this shape.
 constexpr std::uint64_t activations_bytes(const KernelTraits& traits, std::uint32_t cols, std::uint32_t group,
                                           std::uint32_t n) {
-  const std::uint64_t groups = group_count(cols, group);
-  const std::uint64_t sums = groups ? groups : 1;
-  const std::uint64_t total = std::uint64_t{n} * (activation_stride(traits, cols) + 4 + 4 * sums + groups);
-  return align_up(total, traits.alignment);
+  const std::uint32_t groups = group_count(cols, group), sums = groups ? groups : 1;
+  const std::uint32_t each = activation_stride(traits, cols) + 4 + 4 * sums + groups;
+  return align_up(std::uint64_t{n} * each, traits.alignment);
 }
 
 // Lays n vectors out in `memory`, which holds activations_bytes() and is aligned to traits.alignment.

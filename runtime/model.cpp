@@ -13,20 +13,15 @@ namespace {
 #error "an image is little-endian and used in place"
 #endif
 
-template <class T>
-T load(const std::uint8_t* p) {
-  T value;
-  std::memcpy(&value, p, sizeof value);
-  return value;
-}
-
 constexpr std::uint64_t round_up_64(std::uint64_t n) { return (n + 63) & ~std::uint64_t{63}; }
 
+// Of header and section table, with the field that holds it as 0.
 std::uint32_t header_crc(const std::uint8_t* image, std::uint32_t n_sections, const Kernels& kernels) {
-  auto header = load<ImageHeader>(image);
-  header.header_crc = 0;
-  const std::uint32_t crc = kernels.crc32c(0, &header, sizeof header);
-  return kernels.crc32c(crc, image + sizeof header, n_sections * sizeof(SectionEntry));
+  constexpr std::size_t kField = offsetof(ImageHeader, header_crc), kBehind = kField + sizeof(std::uint32_t);
+  constexpr std::uint32_t kZero = 0;
+  std::uint32_t crc = kernels.crc32c(0, image, kField);
+  crc = kernels.crc32c(crc, &kZero, sizeof kZero);
+  return kernels.crc32c(crc, image + kBehind, sizeof(ImageHeader) - kBehind + n_sections * sizeof(SectionEntry));
 }
 
 // By bits, so that no float mode changes what is refused.
@@ -76,17 +71,18 @@ Status check_values(const StackConfig& c, const TensorSlot& slot, Layout layout,
 }  // namespace
 
 TensorSlot tensor_slot(const StackConfig& c, Role role, std::uint32_t layer) {
-  TensorSlot s{role, ElementType::s8, static_cast<std::uint16_t>(layer), 1, c.d_model, 0, false};
-  const auto matrix = [&](std::uint32_t rows, std::uint32_t cols, Site site, std::uint32_t bias) {
-    s.rows = rows;
-    s.cols = cols;
-    s.group = c.group(site);
-    s.bias = kBuiltFeatures.biases && (c.biases & bias) != 0;
+  ElementType type = ElementType::s8;
+  std::uint32_t rows = 1, cols = c.d_model, group = 0, biases = 0;
+  const auto matrix = [&](std::uint32_t n_rows, std::uint32_t n_cols, Site site, std::uint32_t bias) {
+    rows = n_rows;
+    cols = n_cols;
+    group = c.group(site);
+    biases = bias;
   };
-  const auto embeddings = [&](std::uint32_t rows) { s.rows = rows; };
-  const auto vector = [&](ElementType type, std::uint32_t n) {
-    s.type = type;
-    s.cols = n;
+  const auto embeddings = [&](std::uint32_t n) { rows = n; };
+  const auto vector = [&](ElementType t, std::uint32_t n) {
+    type = t;
+    cols = n;
   };
   // Cross-attention is self-attention but for where keys and values come from. A role that no stack of this build has comes to
   // nothing, and its case to no code.
@@ -126,7 +122,7 @@ TensorSlot tensor_slot(const StackConfig& c, Role role, std::uint32_t layer) {
     case Role::score_bias:
       if (!kHas.score_bias) break;
       vector(ElementType::s32, c.position == Position::alibi ? 1 : c.n_distances);
-      s.rows = c.n_heads;
+      rows = c.n_heads;
       break;
     case Role::w_query: matrix(c.d_query(), c.d_model, query_in, kBiasQuery << shift); break;
     case Role::w_key: matrix(c.d_key(), d_source, source_in, kBiasKey << shift); break;
@@ -136,7 +132,7 @@ TensorSlot tensor_slot(const StackConfig& c, Role role, std::uint32_t layer) {
       break;
     case Role::key_offset:
       vector(ElementType::s16, c.head_dim);
-      s.rows = c.n_kv_heads;
+      rows = c.n_kv_heads;
       break;
     case Role::query_gain:
     case Role::query_norm_bias:
@@ -157,9 +153,9 @@ TensorSlot tensor_slot(const StackConfig& c, Role role, std::uint32_t layer) {
     case Role::unembedding:
       matrix((kHas.pooling ? c.n_output_heads : 1u) * c.n_outputs, c.d_output(), Site::unembed_in, kBiasUnembedding);
       break;
-    default: s.type = ElementType::f32; break;
+    default: type = ElementType::f32; break;
   }
-  return s;
+  return {role, type, static_cast<std::uint16_t>(layer), rows, cols, group, kHas.biases && (c.biases & biases) != 0};
 }
 
 std::uint64_t slot_bytes(const TensorSlot& s, Layout layout) {
@@ -181,7 +177,7 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
   if (reinterpret_cast<std::uintptr_t>(base) % kImageAlign) return Status::misaligned;
   // H1 to H6: header and section table.
   if (image.size() < sizeof(ImageHeader)) return Status::truncated;
-  const auto header = load<ImageHeader>(base);
+  const auto& header = *reinterpret_cast<const ImageHeader*>(base);
   if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) return Status::not_an_image;
   if (header.version != kFormatVersion) return Status::version_unsupported;
   if (header.total_bytes > image.size()) return Status::truncated;
@@ -202,10 +198,9 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
     const SectionEntry& s = model.sections_[i];
     if (s.kind <= kind_before || (s.kind > kLastSectionKind && s.kind < kOptionalSection) || s.reserved)
       return Status::bad_section;
-    if (s.offset != round_up_64(end) || s.bytes == 0 || s.offset > total || s.bytes > total - s.offset)
-      return Status::bad_section;
-    for (; end != s.offset; ++end)
-      if (base[end]) return Status::bad_section;
+    for (; end % 64; ++end)
+      if (end == total || base[end]) return Status::bad_section;
+    if (s.offset != end || s.bytes == 0 || s.bytes > total - end) return Status::bad_section;
     end += static_cast<std::size_t>(s.bytes);
     kind_before = s.kind;
   }
@@ -325,12 +320,14 @@ Span<const char> Model::class_name(std::uint32_t index) const {
 }
 
 Tensor Model::tensor(Role role, std::uint32_t layer, std::uint32_t stack) const {
-  const TensorEntry& e = *find(role, layer, stack);
+  Tensor t;
+  const TensorEntry* const entry = find(role, layer, stack);
+  if (!entry) return t;
+  const TensorEntry& e = *entry;
   const std::uint8_t* base = tensors_ + std::size_t{e.offset64} * 64;
   const StackConfig& c = config_.stacks[kMaxStacks == 1 ? 0 : stack];
   const bool bias = kBuiltFeatures.biases && c.biases != 0 && tensor_slot(c, role, layer).bias;
   const TensorBytes at = tensor_bytes(e.layout, e.rows, e.cols, e.group, bias);
-  Tensor t;
   t.weights = reinterpret_cast<const std::int8_t*>(base);
   t.scales = reinterpret_cast<const float*>(base + at.scales);
   if (bias) t.bias = reinterpret_cast<const float*>(base + at.bias);

@@ -326,8 +326,9 @@ class Model {
   const std::int32_t* score_bias(std::uint32_t stack = 0) const {
     return static_cast<const std::int32_t*>(data(find(Role::score_bias, 0, stack)));
   }
-  // Precondition of the three: the stack has the role in layer 0; layer < n_layers.
+  // Empty where the image has no such tensor; layer < n_layers.
   Tensor tensor(Role role, std::uint32_t layer, std::uint32_t stack = 0) const;
+  // Precondition: the stack has the role in layer 0; layer < n_layers.
   KeyOffset key_offset(std::uint32_t layer, std::uint32_t kv_head, std::uint32_t stack = 0,
                        Role role = Role::key_offset) const;
   // From a tensor of one layer to that of the next, which there must be.

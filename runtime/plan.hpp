@@ -120,9 +120,11 @@ class Stacker {
     slice = {at_, bytes};
     at_ = align_up(at_ + bytes, align_);
   }
-  constexpr void take_rows(Slice& slice, std::uint64_t rows, std::uint32_t cols) { take(slice, 4 * rows * float_row(cols)); }
+  constexpr void take_rows(Slice& slice, std::uint32_t rows, std::uint32_t cols) {
+    take(slice, std::uint64_t{rows} * (4 * float_row(cols)));
+  }
   constexpr void take(SliceOf<false>&, std::uint64_t) {}
-  constexpr void take_rows(SliceOf<false>&, std::uint64_t, std::uint32_t) {}
+  constexpr void take_rows(SliceOf<false>&, std::uint32_t, std::uint32_t) {}
   constexpr std::uint64_t at() const { return at_; }
 
  private:
@@ -139,12 +141,12 @@ struct Heads {
 
 constexpr void stack_attention(AttentionPlan& p, Stacker& s, const KernelTraits& traits, const Heads& h,
                                std::uint32_t chunk) {
-  const std::uint64_t heads = std::uint64_t{chunk} * h.n_heads;
+  const std::uint32_t heads = chunk * h.n_heads;
   s.take_rows(p.query, chunk, h.n_heads * h.head_dim);
   s.take_rows(p.key, chunk, h.n_kv_heads * h.head_dim);
   s.take_rows(p.value, chunk, h.n_kv_heads * h.value_dim);
-  s.take(p.queries, activations_bytes(traits, h.head_dim, 0, static_cast<std::uint32_t>(heads)));
-  s.take(p.numerators, 4 * heads * h.value_dim);
+  s.take(p.queries, activations_bytes(traits, h.head_dim, 0, heads));
+  s.take(p.numerators, std::uint64_t{heads} * (4 * h.value_dim));
   s.take(p.denominators, 4 * heads);
   s.take(p.references, 4 * heads);
   s.take(p.score_bias, h.biased ? std::uint64_t{4} * h.n_heads * bias_row(chunk) : 0);
@@ -235,7 +237,7 @@ constexpr std::uint64_t stack_buffers(StackPlan& p, Stacker& kv, const StackConf
     site(3 * c.d_input, Site::input_in, chunk);
     if (c.second_convolution) {
       site(3 * c.d_model, Site::convolution_in, chunk);
-      s.take_rows(p.convolved, std::uint64_t{c.strides[1]} * chunk + 2, c.d_model);
+      s.take_rows(p.convolved, c.strides[1] * chunk + 2, c.d_model);
     }
     s.take_rows(p.frames, 1, c.second_convolution && c.d_model > c.d_input ? 3 * c.d_model : 3 * c.d_input);
   }
