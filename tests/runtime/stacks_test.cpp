@@ -170,6 +170,31 @@ TEST_CASE("a window's ring gives the bits of a cache that keeps everything", "[s
   }
 }
 
+TEST_CASE("a layer with a window of 64 keeps window + chunk - 1 keys, in whole blocks, of 2,000", "[stacks]") {
+  // `keys` can lie across one block more than they fill. A key and a value of 8 dimensions take 21 bytes.
+  constexpr struct {
+    std::uint32_t chunk, keys, kept;
+  } kCases[] = {{1, 64, 128}, {2, 65, 128}, {3, 66, 192}, {4, 67, 192}, {64, 127, 192}, {66, 129, 192}, {67, 130, 256}};
+  for (const KernelTraits* t : traits::kAll) {
+    for (const auto& c : kCases) {
+      INFO(t->name << ", chunks of " << c.chunk);
+      CHECK(c.keys == 64 + c.chunk - 1);
+      Plan p;
+      StackConfig config = windowed(2000);
+      REQUIRE(make_plan(p, config, *t, {0, c.chunk, 0, 0}) == Status::ok);
+      CHECK(p.cache.bytes == 2u * 21 * c.kept);
+      config.global_every = 2;  // the other layer sees all keys, and keeps them
+      REQUIRE(make_plan(p, config, *t, {0, c.chunk, 0, 0}) == Status::ok);
+      CHECK(p.cache.bytes >= 21u * (2000 + c.kept));
+      CHECK(p.cache.bytes < 21u * (2000 + c.kept) + 64);
+      config.window = config.global_every = 0;
+      REQUIRE(make_plan(p, config, *t, {0, c.chunk, 0, 0}) == Status::ok);
+      CHECK(p.cache.bytes >= 2u * 21 * 2000);
+      CHECK(p.cache.bytes < 2u * (21 * 2000 + 64));
+    }
+  }
+}
+
 TEST_CASE("rewinding a window goes as far as its keys are kept", "[stacks]") {
   const StackConfig config = windowed(600);
   const Kernels& k = best_kernels();
