@@ -5,8 +5,8 @@
 //
 // MODEL is a folder with model.json, weights.safetensors and inputs.json (tests/reference/covering.py), or the three paths
 // with commas between them. Prints a line of JSON per model: the largest difference of the float reference, as a share of
-// the largest output; of the int8 outputs the cosine with the expected ones at each position, smallest and median of all cases, and the
-// CRC-32C of their bits.
+// the largest output; of the int8 outputs the cosine with the expected ones at each position, smallest, median and mean of all cases,
+// and the CRC-32C of their bits.
 //   --out OUT         writes OUT/NAME.float.N.f32 and OUT/NAME.int8.N.f32, the outputs [rows, columns] of case N as raw float32,
 //                     and OUT/NAME.heed
 //   --kernels NAME    the kernel table (default: the best of this machine)
@@ -14,6 +14,8 @@
 //   --group G         columns per group, 0 = one scale per row (default: measured)
 //   --value-map FORM  factors or undivided (default: the cheaper one)
 //   --float           no int8
+//   --changes         also the cosines of what each sublayer adds to the residual stream, at each position; the int8 numbers are those
+//                     of the oracle from SPEC.md, and fail unless its outputs are the same bits
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -25,6 +27,7 @@
 #include "quant/convert.hpp"
 #include "quant/float_reference.hpp"
 #include "runtime/runtime.hpp"
+#include "tests/covering/cover_changes.hpp"
 #include "tests/covering/cover_inputs.hpp"
 
 namespace {
@@ -37,7 +40,7 @@ struct Options {
   const Kernels* kernels = &best_kernels();
   std::uint32_t chunk = 0;
   quant::ConvertOptions convert;
-  bool int8 = true;
+  bool int8 = true, changes = false;
 };
 
 struct ModelPaths {
@@ -69,15 +72,17 @@ bool write_floats(const Options& options, const std::string& name, std::size_t i
                                             {reinterpret_cast<const std::uint8_t*>(x.data()), x.size() * sizeof(float)});
 }
 
-bool run_float(double& difference, const Options& options, const ModelPaths& paths,
+bool run_float(double& difference, test::ChangeCosines& changes, const Options& options, const ModelPaths& paths,
                const std::vector<test::CoverCase>& cases) {
   quant::FloatModel model;
   quant::ReadOptions read;
   read.description = paths.description;
   if (const quant::Error error = quant::read_model(model, paths.weights, read)) return fail(error.sentence());
   quant::FloatReference reference(model, model.config.main().max_seq);
+  if (options.changes) changes.watch(reference);
   for (std::size_t i = 0; i < cases.size(); ++i) {
     const test::CoverCase& c = cases[i];
+    changes.begin_case(static_cast<std::uint32_t>(i));
     if (reference.source_stack() && !reference.set_source(c.source)) return fail(paths.name + ": the source does not fit");
     const Span<const float> outputs = reference.encode(c.input);
     const double off = test::largest_difference(c, outputs);
@@ -107,12 +112,37 @@ void take_row(void* rows, std::uint32_t, Span<const float> row) {
   x.insert(x.end(), row.begin(), row.end());
 }
 
+spec::Sequence spec_sequence_of(const quant::FloatSequence& s, std::uint32_t width) {
+  spec::Sequence result;
+  result.tokens.assign(s.tokens.begin(), s.tokens.end());
+  result.types.assign(s.token_types.begin(), s.token_types.end());
+  for (auto at = s.vectors.begin(); at != s.vectors.end(); at += width) result.vectors.emplace_back(at, at + width);
+  return result;
+}
+
+std::uint32_t input_width(const StackConfig& c) { return c.input == Input::vectors ? c.d_model : c.d_input; }
+
+// The digest of the oracle's outputs.
+std::uint32_t run_oracle(test::ChangeCosines& changes, const quant::ImageBytes& image, const ModelConfig& config,
+                         const std::vector<test::CoverCase>& cases, const Kernels& k) {
+  spec::Model oracle(image.data(), image.size());
+  changes.watch(oracle);
+  std::uint32_t digest = 0;
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    changes.begin_case(static_cast<std::uint32_t>(i));
+    if (config.n_stacks == 2) oracle.set_source(spec_sequence_of(cases[i].source, input_width(config.stacks[0])));
+    for (const spec::Floats& row : oracle.encode(spec_sequence_of(cases[i].input, input_width(config.main()))))
+      digest = k.crc32c(digest, reinterpret_cast<const std::uint8_t*>(row.data()), row.size() * sizeof(float));
+  }
+  return digest;
+}
+
 struct Int8Result {
-  double smallest = 1.0, median = 1.0;
+  std::vector<double> cosines, change_cosines;  // ascending
   std::uint32_t digest = 0;
 };
 
-bool run_int8(Int8Result& result, const Options& options, const ModelPaths& paths,
+bool run_int8(Int8Result& result, test::ChangeCosines& changes, const Options& options, const ModelPaths& paths,
               const std::vector<test::CoverCase>& cases) {
   const Kernels& k = *options.kernels;
   quant::ConvertOptions convert = options.convert;
@@ -133,7 +163,6 @@ bool run_int8(Int8Result& result, const Options& options, const ModelPaths& path
   quant::ImageBytes arena(static_cast<std::size_t>(plan.arena_bytes));
   Session session;
   if (refused(create(session, model, plan, k, {reinterpret_cast<std::byte*>(arena.data()), arena.size()}))) return false;
-  std::vector<double> cosines;
   for (std::size_t i = 0; i < cases.size(); ++i) {
     const test::CoverCase& c = cases[i];
     const RuntimeSequence input(c.input), source(c.source);
@@ -144,16 +173,25 @@ bool run_int8(Int8Result& result, const Options& options, const ModelPaths& path
     if (refused(model.config().main().use == Use::generate ? session.evaluate(input.view().tokens, sink)
                                                            : session.encode(input.view(), sink)))
       return false;
-    for (const double cosine : test::cosines(c, {rows.data(), rows.size()})) cosines.push_back(cosine);
+    for (const double cosine : test::cosines(c, {rows.data(), rows.size()})) result.cosines.push_back(cosine);
     result.digest =
         k.crc32c(result.digest, reinterpret_cast<const std::uint8_t*>(rows.data()), rows.size() * sizeof(float));
     if (!write_floats(options, paths.name + ".int8", i, {rows.data(), rows.size()})) return false;
   }
-  std::sort(cosines.begin(), cosines.end());
-  if (cosines.empty()) return fail(paths.name + ": no outputs");
-  result.smallest = cosines.front();
-  result.median = cosines[cosines.size() / 2];
-  return true;
+  std::sort(result.cosines.begin(), result.cosines.end());
+  if (result.cosines.empty()) return fail(paths.name + ": no outputs");
+  if (!options.changes) return true;
+  if (run_oracle(changes, image, model.config(), cases, k) != result.digest)
+    return fail(paths.name + ": the oracle has other bits");
+  result.change_cosines = changes.sorted();
+  return !result.change_cosines.empty() || fail(paths.name + ": oracle and reference have other sublayers");
+}
+
+void print_cosines(const char* of, const std::vector<double>& sorted) {
+  double sum = 0.0;
+  for (const double cosine : sorted) sum += cosine;
+  std::printf(", \"%scosine_smallest\": %.6f, \"%scosine_median\": %.6f, \"%scosine_mean\": %.8f", of, sorted.front(), of,
+              sorted[sorted.size() / 2], of, sum / static_cast<double>(sorted.size()));
 }
 
 bool run(const Options& options, const std::string& argument) {
@@ -162,13 +200,16 @@ bool run(const Options& options, const std::string& argument) {
   if (const std::string wrong = test::read_cover_cases(cases, paths.inputs); !wrong.empty())
     return fail(paths.inputs + ": " + wrong);
   double difference = 0.0;
-  if (!run_float(difference, options, paths, cases)) return false;
+  test::ChangeCosines changes;
+  if (!run_float(difference, changes, options, paths, cases)) return false;
   std::printf("{\"model\": \"%s\", \"float_difference\": %.3g", paths.name.c_str(), difference);
   Int8Result int8;
-  const bool good = !options.int8 || run_int8(int8, options, paths, cases);
-  if (good && options.int8)
-    std::printf(", \"cosine_smallest\": %.6f, \"cosine_median\": %.6f, \"digest\": \"%08x\"", int8.smallest, int8.median,
-                int8.digest);
+  const bool good = !options.int8 || run_int8(int8, changes, options, paths, cases);
+  if (good && options.int8) {
+    print_cosines("", int8.cosines);
+    if (options.changes) print_cosines("change_", int8.change_cosines);
+    std::printf(", \"digest\": \"%08x\"", int8.digest);
+  }
   std::printf("}\n");
   return good;
 }
@@ -181,8 +222,8 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
     const char* value = i + 1 < argc ? argv[i + 1] : "";
-    if (word == "--float") {
-      options.int8 = false;
+    if (word == "--float" || word == "--changes") {
+      (word == "--float" ? options.int8 : options.changes) = word != "--float";
       continue;
     }
     if (word.compare(0, 2, "--") != 0) {

@@ -152,7 +152,7 @@ class RoundedStack(description_model.Stack):
         return int8(x, self.steps) if name in self.TABLES else x
 
     def product(self, x, name, bias):
-        y = int8(x, self.steps) @ int8(self.tensor(name), self.steps).T
+        y = int8(x, self.steps) @ int8(self.matrix(name), self.steps).T
         if bias in self.biases:
             y = y + self.tensor(name + ".bias")
         if name.endswith(("w_query", "w_key", "w_value_down")):
@@ -162,17 +162,19 @@ class RoundedStack(description_model.Stack):
         return y
 
 
-def rounded_cosine(model, cases):
-    """The smallest cosine at a position between the outputs and those of rounded stacks, each with errors of its own: one
-    rounding may happen to be kind to a position that another is not."""
-    least = 1.0
+def rounded_cosines(model, cases, least):
+    """Cosines of the outputs at each position with those of rounded stacks, one row for each rounding. Each has errors of its own: one
+    may happen to be kind to a position that another is not. None once one is below `least`."""
     exact = [model.outputs(case["input"], case.get("source")) for case in cases]
-    for steps in (127.0, 121.0, 113.0):
+    found = []
+    for steps in (127.0, 121.0, 113.0, 125.0, 119.0):
         coarse = description_model.Model(model.description, model.tensors)
         coarse.stacks = [RoundedStack(coarse, i) for i in range(len(coarse.stacks))]
         for stack in coarse.stacks:
             stack.steps = steps
-        for case, a in zip(cases, exact):
-            b = coarse.outputs(case["input"], case.get("source"))
-            least = min(least, ((a * b).sum(axis=-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)).min())
-    return float(least)
+        outputs = [coarse.outputs(case["input"], case.get("source")) for case in cases]
+        found.append(np.concatenate([(a * b).sum(axis=-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
+                                     for a, b in zip(exact, outputs)]))
+        if found[-1].min() < least:
+            return None
+    return np.array(found)
