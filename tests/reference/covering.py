@@ -35,7 +35,7 @@ SEED = 20
 TRIES = 30
 BOARD_MODELS = 64
 BOARD_PARAMETERS = 100000
-LEAST_ROUNDED_COSINE, MOST_DRAWS = 0.9992, 60
+LEAST_ROUNDED_COSINE, MOST_DRAWS = 0.9992, 200
 NO_YES = (False, True)
 FFN_ACTIVATIONS = ("relu", "gelu_tanh", "gelu_erf", "gelu_quick", "silu")
 
@@ -171,7 +171,7 @@ def write_model(folder, builder, model, cases):
 
 
 def draw_model(row, number, least):
-    """Models that are so sensitive that int8 can say nothing about them are drawn again: where a rounding leaves less than `least`."""
+    """Models that are so sensitive that int8 can say nothing about them are drawn again: where roundings leave less than `least`."""
     for draw in range(MOST_DRAWS):
         builder = Builder(row, SEED, number, draw)
         model = description_model.Model(builder.description, builder.tensors)

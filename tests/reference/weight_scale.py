@@ -163,8 +163,8 @@ class RoundedStack(description_model.Stack):
 
 
 def rounded_cosines(model, cases, least):
-    """Cosines of the outputs at each position with those of rounded stacks, one row for each rounding. Each has errors of its own: one
-    may happen to be kind to a position that another is not. None once one is below `least`."""
+    """What the outputs of each position keep of their direction in rounded stacks: the cosines' mean over roundings that differ in their
+    steps, since one may happen to be kind to a position that another is not. None where one of them leaves less than `least`."""
     exact = [model.outputs(case["input"], case.get("source")) for case in cases]
     found = []
     for steps in (127.0, 121.0, 113.0, 125.0, 119.0):
@@ -177,4 +177,4 @@ def rounded_cosines(model, cases, least):
                                      for a, b in zip(exact, outputs)]))
         if found[-1].min() < least:
             return None
-    return np.array(found)
+    return np.mean(found, axis=0)
