@@ -10,6 +10,7 @@ import description_model
 
 SCORE_DEVIATION, CHANGE_RATIO = 1.1, 0.55  # what is aimed at
 LEAST_DEVIATION, LEAST_RATIO = 1.0, 0.5    # what must be reached
+ROUNDING_STEPS = tuple(range(127, 115, -1))
 
 
 class Seen(Exception):
@@ -144,7 +145,7 @@ def int8_of_value(x, steps):
 class RoundedStack(description_model.Stack):
     """What the simplest int8 makes of a stack: matrices, what they read, tables, and queries, keys and values are rounded."""
 
-    steps = 127.0
+    steps = 127
     TABLES = ("token_embedding", "token_type_embedding", "class_vectors", "position_embedding")
 
     def tensor(self, name):
@@ -167,7 +168,7 @@ def rounded_cosines(model, cases, least):
     steps, since one may happen to be kind to a position that another is not. None where one of them leaves less than `least`."""
     exact = [model.outputs(case["input"], case.get("source")) for case in cases]
     found = []
-    for steps in (127.0, 121.0, 113.0, 125.0, 119.0):
+    for steps in ROUNDING_STEPS:
         coarse = description_model.Model(model.description, model.tensors)
         coarse.stacks = [RoundedStack(coarse, i) for i in range(len(coarse.stacks))]
         for stack in coarse.stacks:
