@@ -2,6 +2,7 @@
 // cover_inputs.cpp: inputs.json and the arrays of raw little-endian float32 beside it.
 #include "tests/covering/cover_inputs.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -80,6 +81,15 @@ std::vector<double> cosines(const CoverCase& expected, Span<const float> outputs
   for (std::size_t row = 0; row < expected.rows; ++row)
     all[row] = cosine_of(&outputs[row * expected.columns], &expected.expected[row * expected.columns], expected.columns);
   return all;
+}
+
+std::size_t same_largest(const CoverCase& expected, Span<const float> outputs) {
+  std::size_t same = 0;
+  for (std::size_t row = 0; row < expected.rows; ++row) {
+    const float *const a = &outputs[row * expected.columns], *const b = &expected.expected[row * expected.columns];
+    same += std::max_element(a, a + expected.columns) - a == std::max_element(b, b + expected.columns) - b;
+  }
+  return same;
 }
 
 }  // namespace heed::test

@@ -6,7 +6,7 @@
 // MODEL is a folder with model.json, weights.safetensors and inputs.json (tests/reference/covering.py), or the three paths
 // with commas between them. Prints a line of JSON per model: the largest difference of the float reference, as a share of
 // the largest output; of the int8 outputs the cosine with the expected ones at each position, smallest, median and mean of all cases,
-// and the CRC-32C of their bits.
+// and the CRC-32C of their bits; of both, in how many rows the largest output is the expected one.
 //   --out OUT         writes OUT/NAME.float.N.f32 and OUT/NAME.int8.N.f32, the outputs [rows, columns] of case N as raw float32,
 //                     and OUT/NAME.heed
 //   --kernels NAME    the kernel table (default: the best of this machine)
@@ -72,7 +72,12 @@ bool write_floats(const Options& options, const std::string& name, std::size_t i
                                             {reinterpret_cast<const std::uint8_t*>(x.data()), x.size() * sizeof(float)});
 }
 
-bool run_float(double& difference, test::ChangeCosines& changes, const Options& options, const ModelPaths& paths,
+struct FloatResult {
+  double difference = 0.0;
+  std::size_t same_largest = 0;
+};
+
+bool run_float(FloatResult& result, test::ChangeCosines& changes, const Options& options, const ModelPaths& paths,
                const std::vector<test::CoverCase>& cases) {
   quant::FloatModel model;
   quant::ReadOptions read;
@@ -85,8 +90,10 @@ bool run_float(double& difference, test::ChangeCosines& changes, const Options& 
     changes.begin_case(static_cast<std::uint32_t>(i));
     if (reference.source_stack() && !reference.set_source(c.source)) return fail(paths.name + ": the source does not fit");
     const Span<const float> outputs = reference.encode(c.input);
+    if (outputs.size() != c.expected.size()) return fail(paths.name + ": outputs of another shape than expected");
     const double off = test::largest_difference(c, outputs);
-    difference = off > difference ? off : difference;
+    result.difference = off <= result.difference ? result.difference : off;  // a NaN counts
+    result.same_largest += test::same_largest(c, outputs);
     if (!write_floats(options, paths.name + ".float", i, outputs)) return false;
   }
   return true;
@@ -139,6 +146,7 @@ std::uint32_t run_oracle(test::ChangeCosines& changes, const quant::ImageBytes& 
 
 struct Int8Result {
   std::vector<double> cosines, change_cosines;  // ascending
+  std::size_t same_largest = 0;
   std::uint32_t digest = 0;
 };
 
@@ -173,6 +181,8 @@ bool run_int8(Int8Result& result, test::ChangeCosines& changes, const Options& o
     if (refused(model.config().main().use == Use::generate ? session.evaluate(input.view().tokens, sink)
                                                            : session.encode(input.view(), sink)))
       return false;
+    if (rows.size() != c.expected.size()) return fail(paths.name + ": int8 outputs of another shape than expected");
+    result.same_largest += test::same_largest(c, {rows.data(), rows.size()});
     for (const double cosine : test::cosines(c, {rows.data(), rows.size()})) result.cosines.push_back(cosine);
     result.digest =
         k.crc32c(result.digest, reinterpret_cast<const std::uint8_t*>(rows.data()), rows.size() * sizeof(float));
@@ -199,16 +209,19 @@ bool run(const Options& options, const std::string& argument) {
   std::vector<test::CoverCase> cases;
   if (const std::string wrong = test::read_cover_cases(cases, paths.inputs); !wrong.empty())
     return fail(paths.inputs + ": " + wrong);
-  double difference = 0.0;
+  FloatResult floats;
   test::ChangeCosines changes;
-  if (!run_float(difference, changes, options, paths, cases)) return false;
-  std::printf("{\"model\": \"%s\", \"float_difference\": %.3g", paths.name.c_str(), difference);
+  if (!run_float(floats, changes, options, paths, cases)) return false;
+  std::size_t rows = 0;
+  for (const test::CoverCase& c : cases) rows += c.rows;
+  std::printf("{\"model\": \"%s\", \"rows\": %zu, \"float_difference\": %.3g, \"float_same_largest\": %zu", paths.name.c_str(),
+              rows, floats.difference, floats.same_largest);
   Int8Result int8;
   const bool good = !options.int8 || run_int8(int8, changes, options, paths, cases);
   if (good && options.int8) {
     print_cosines("", int8.cosines);
     if (options.changes) print_cosines("change_", int8.change_cosines);
-    std::printf(", \"digest\": \"%08x\"", int8.digest);
+    std::printf(", \"same_largest\": %zu, \"digest\": \"%08x\"", int8.same_largest, int8.digest);
   }
   std::printf("}\n");
   return good;
