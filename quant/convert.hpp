@@ -8,7 +8,7 @@
 
 namespace heed::quant {
 
-// Which form the value maps of an image have: the one with fewer multiply-adds (value_map.hpp), or a given one.
+// Which form the value maps of an image have: the cheaper one (value_map_cost.hpp), or a given one.
 enum class ValueMapChoice : std::uint8_t { cheaper, factors, undivided };
 
 struct ConvertOptions {

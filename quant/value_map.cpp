@@ -1,22 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// value_map.cpp: counts and products.
+// value_map.cpp: products of factors.
 #include "quant/value_map.hpp"
 
 #include <algorithm>
 
 namespace heed::quant {
 namespace {
-
-// Of one position's layers on average; a window cuts what most of them see.
-std::uint64_t keys_seen(const StackConfig& c) {
-  std::uint64_t sum = 0;
-  for (std::uint32_t layer = 0; layer < c.n_layers; ++layer) {
-    const std::uint64_t all = c.mask == Mask::causal ? (c.max_seq + 1) / 2 : c.max_seq;
-    const std::uint64_t reach = c.mask == Mask::causal ? c.window : 2 * std::uint64_t{c.window} - 1;
-    sum += c.sees_all(layer) ? all : std::min(all, reach);
-  }
-  return sum / c.n_layers;
-}
 
 struct AttentionTensors {
   Role value_down, value_up;
@@ -55,21 +44,6 @@ void make_undivided(FloatModel& model, std::uint32_t stack, std::uint32_t layer,
 }
 
 }  // namespace
-
-ValueMapCost value_map_cost(const StackConfig& c, std::uint32_t source_positions) {
-  const std::uint64_t heads = c.n_heads, kv_heads = c.n_kv_heads, dims = c.head_dim, d = c.d_model;
-  ValueMapCost cost;
-  cost.keys_seen = keys_seen(c);
-  // Values, what weighs them, and what brings them to the residual stream: a product, or a sum over the heads.
-  cost.factors = kv_heads * dims * d + cost.keys_seen * heads * dims + heads * dims * d;
-  cost.undivided = kv_heads * d * d + cost.keys_seen * heads * d + heads * d;
-  if (c.cross_attention) {
-    const std::uint64_t share = std::uint64_t{source_positions} * kv_heads * c.d_source / c.max_seq;
-    cost.factors += share * dims + source_positions * heads * dims + heads * dims * d;
-    cost.undivided += share * d + source_positions * heads * d + heads * d;
-  }
-  return cost;
-}
 
 std::string why_not_undivided(const StackConfig& c) {
   if (c.value_map == ValueMap::undivided) return "they are";

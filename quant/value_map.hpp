@@ -6,16 +6,9 @@
 #include <string>
 
 #include "quant/source.hpp"
+#include "quant/value_map_cost.hpp"
 
 namespace heed::quant {
-
-// Multiply-adds of the values of one position in one layer, its share of the source's keys and values included.
-struct ValueMapCost {
-  std::uint64_t factors = 0, undivided = 0;
-  std::uint64_t keys_seen = 0;  // of self-attention, on average over a sequence of max_seq
-};
-// Precondition: the stack's value map is `factors`. With cross-attention the source has `source_positions`.
-ValueMapCost value_map_cost(const StackConfig& config, std::uint32_t source_positions);
 
 // Why a stack's maps cannot become undivided, for people; empty if they can.
 std::string why_not_undivided(const StackConfig& config);

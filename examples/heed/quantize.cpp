@@ -216,7 +216,7 @@ void add_quantize(CLI::App& app) {
                    "A safetensors file with inputs of the first stack to measure on (SPEC.md 7.5; default: random ones)")
       ->type_name("F");
   command
-      ->add_option("--value-map", options->value_map, "Form of the value maps; auto takes the one with fewer multiply-adds")
+      ->add_option("--value-map", options->value_map, "Form of the value maps; auto takes the cheaper one")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "factors", "undivided"}));
   command->add_option("--group", options->group, "Columns that share a multiplier; auto measures what each site needs")

@@ -2,6 +2,7 @@
 // cover_inputs.cpp: inputs.json and the arrays of raw little-endian float32 beside it.
 #include "tests/covering/cover_inputs.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -63,20 +64,32 @@ double largest_difference(const CoverCase& expected, Span<const float> outputs) 
   return difference / largest;
 }
 
+double cosine_of(const float* a, const float* b, std::size_t n) {
+  double product = 0.0, of_a = 0.0, of_b = 0.0;
+  for (std::size_t i = 0; i < n; ++i) {
+    product += double{a[i]} * b[i];
+    of_a += double{a[i]} * a[i];
+    of_b += double{b[i]} * b[i];
+  }
+  const double cosine = of_a > 0.0 && of_b > 0.0 ? product / std::sqrt(of_a * of_b) : of_a == of_b ? 1.0 : 0.0;
+  return cosine == cosine ? cosine : 0.0;
+}
+
 std::vector<double> cosines(const CoverCase& expected, Span<const float> outputs) {
   std::vector<double> all(expected.rows, 0.0);
   if (outputs.size() != expected.expected.size()) return all;
-  for (std::size_t row = 0; row < expected.rows; ++row) {
-    double product = 0.0, a = 0.0, b = 0.0;
-    for (std::size_t i = row * expected.columns; i < (row + 1) * expected.columns; ++i) {
-      product += double{outputs[i]} * expected.expected[i];
-      a += double{outputs[i]} * outputs[i];
-      b += double{expected.expected[i]} * expected.expected[i];
-    }
-    const double cosine = a > 0.0 && b > 0.0 ? product / std::sqrt(a * b) : a == b ? 1.0 : 0.0;
-    all[row] = cosine == cosine ? cosine : 0.0;
-  }
+  for (std::size_t row = 0; row < expected.rows; ++row)
+    all[row] = cosine_of(&outputs[row * expected.columns], &expected.expected[row * expected.columns], expected.columns);
   return all;
+}
+
+std::size_t same_largest(const CoverCase& expected, Span<const float> outputs) {
+  std::size_t same = 0;
+  for (std::size_t row = 0; row < expected.rows; ++row) {
+    const float *const a = &outputs[row * expected.columns], *const b = &expected.expected[row * expected.columns];
+    same += std::max_element(a, a + expected.columns) - a == std::max_element(b, b + expected.columns) - b;
+  }
+  return same;
 }
 
 }  // namespace heed::test

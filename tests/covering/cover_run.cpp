@@ -5,8 +5,8 @@
 //
 // MODEL is a folder with model.json, weights.safetensors and inputs.json (tests/reference/covering.py), or the three paths
 // with commas between them. Prints a line of JSON per model: the largest difference of the float reference, as a share of
-// the largest output; of the int8 outputs the cosine with the expected ones at each position, smallest and median of all
-// cases, and the digest (SPEC.md 3.4).
+// the largest output; of the int8 outputs the cosine with the expected ones at each position, smallest, median and mean of all
+// cases, and the digest (SPEC.md 3.4); of both, in how many rows the largest output is the expected one.
 //   --out OUT         writes OUT/NAME.float.N.f32 and OUT/NAME.int8.N.f32, the outputs [rows, columns] of case N as raw float32,
 //                     and OUT/NAME.heed
 //   --kernels NAME    the kernel table (default: the best of this machine)
@@ -15,6 +15,8 @@
 //   --value-map FORM  factors or undivided (default: the cheaper one)
 //   --float           no int8
 //   --int8            no floats
+//   --changes         also the cosines of what each sublayer adds to the residual stream, at each position; the int8 numbers are
+//                     those of the oracle from SPEC.md, and fail unless its outputs have the same digest. Needs floats and int8
 //   --cases FILE      puts the models, their cases and digests behind what is in FILE (cover_digests.cpp, cover_board.cpp),
 //   --layout N        with images in this layout, as SPEC.md part 4 counts them (default: the table's)
 #include <algorithm>
@@ -29,6 +31,7 @@
 #include "quant/convert.hpp"
 #include "quant/float_reference.hpp"
 #include "runtime/runtime.hpp"
+#include "tests/covering/cover_changes.hpp"
 #include "tests/covering/cover_inputs.hpp"
 #include "tests/covering/covered.hpp"
 
@@ -42,7 +45,7 @@ struct Options {
   const Kernels* kernels = &best_kernels();
   std::uint32_t chunk = 0;
   quant::ConvertOptions convert;
-  bool floats = true, int8 = true;
+  bool floats = true, int8 = true, changes = false;
   std::FILE* cases = nullptr;
   std::optional<Layout> cases_layout;
 };
@@ -76,19 +79,28 @@ bool write_floats(const Options& options, const std::string& name, std::size_t i
                                             {reinterpret_cast<const std::uint8_t*>(x.data()), x.size() * sizeof(float)});
 }
 
-bool run_float(double& difference, const Options& options, const ModelPaths& paths,
+struct FloatResult {
+  double difference = 0.0;
+  std::size_t same_largest = 0;
+};
+
+bool run_float(FloatResult& result, test::ChangeCosines& changes, const Options& options, const ModelPaths& paths,
                const std::vector<test::CoverCase>& cases) {
   quant::FloatModel model;
   quant::ReadOptions read;
   read.description = paths.description;
   if (const quant::Error error = quant::read_model(model, paths.weights, read)) return fail(error.sentence());
   quant::FloatReference reference(model, model.config.main().max_seq);
+  if (options.changes) changes.watch(reference);
   for (std::size_t i = 0; i < cases.size(); ++i) {
     const test::CoverCase& c = cases[i];
+    changes.begin_case(static_cast<std::uint32_t>(i));
     if (reference.source_stack() && !reference.set_source(c.source)) return fail(paths.name + ": the source does not fit");
     const Span<const float> outputs = reference.encode(c.input);
+    if (outputs.size() != c.expected.size()) return fail(paths.name + ": outputs of another shape than expected");
     const double off = test::largest_difference(c, outputs);
-    difference = off > difference ? off : difference;
+    result.difference = off <= result.difference ? result.difference : off;  // a NaN counts
+    result.same_largest += test::same_largest(c, outputs);
     if (!write_floats(options, paths.name + ".float", i, outputs)) return false;
   }
   return true;
@@ -173,12 +185,39 @@ bool write_cases(const Options& options, const std::string& name, const Model& m
   return record.write(options.cases, name, (image.size() + 63) / 64 * 64, cases.size(), digest);
 }
 
+spec::Sequence spec_sequence_of(const quant::FloatSequence& s, std::uint32_t width) {
+  spec::Sequence result;
+  result.tokens.assign(s.tokens.begin(), s.tokens.end());
+  result.types.assign(s.token_types.begin(), s.token_types.end());
+  for (auto at = s.vectors.begin(); at != s.vectors.end(); at += width) result.vectors.emplace_back(at, at + width);
+  return result;
+}
+
+std::uint32_t input_width(const StackConfig& c) { return c.input == Input::vectors ? c.d_model : c.d_input; }
+
+// The digest of the oracle's outputs.
+std::uint32_t run_oracle(test::ChangeCosines& changes, const quant::ImageBytes& image, const ModelConfig& config,
+                         const std::vector<test::CoverCase>& cases, const Kernels& k) {
+  spec::Model oracle(image.data(), image.size());
+  changes.watch(oracle);
+  Digest digest;
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    changes.begin_case(static_cast<std::uint32_t>(i));
+    if (config.n_stacks == 2) oracle.set_source(spec_sequence_of(cases[i].source, input_width(config.stacks[0])));
+    std::uint32_t position = 0;
+    for (const spec::Floats& row : oracle.encode(spec_sequence_of(cases[i].input, input_width(config.main()))))
+      digest.add_row(k, position++, {row.data(), row.size()});
+  }
+  return digest.value();
+}
+
 struct Int8Result {
-  double smallest = 1.0, median = 1.0;
+  std::vector<double> cosines, change_cosines;  // ascending
+  std::size_t same_largest = 0;
   std::uint32_t digest = 0;
 };
 
-bool run_int8(Int8Result& result, const Options& options, const ModelPaths& paths,
+bool run_int8(Int8Result& result, test::ChangeCosines& changes, const Options& options, const ModelPaths& paths,
               const std::vector<test::CoverCase>& cases) {
   const Kernels& k = *options.kernels;
   quant::ConvertOptions convert = options.convert;
@@ -199,7 +238,6 @@ bool run_int8(Int8Result& result, const Options& options, const ModelPaths& path
   quant::ImageBytes arena(static_cast<std::size_t>(plan.arena_bytes));
   Session session;
   if (refused(create(session, model, plan, k, {reinterpret_cast<std::byte*>(arena.data()), arena.size()}))) return false;
-  std::vector<double> cosines;
   Digest digest;
   for (std::size_t i = 0; i < cases.size(); ++i) {
     const test::CoverCase& c = cases[i];
@@ -212,15 +250,28 @@ bool run_int8(Int8Result& result, const Options& options, const ModelPaths& path
                                                            : session.encode(input.view(), sink)))
       return false;
     const Span<const float> outputs(rows.x.data(), rows.x.size());
-    for (const double cosine : test::cosines(c, outputs)) cosines.push_back(cosine);
+    if (outputs.size() != c.expected.size()) return fail(paths.name + ": int8 outputs of another shape than expected");
+    result.same_largest += test::same_largest(c, outputs);
+    for (const double cosine : test::cosines(c, outputs)) result.cosines.push_back(cosine);
     if (!write_floats(options, paths.name + ".int8", i, outputs)) return false;
   }
-  std::sort(cosines.begin(), cosines.end());
-  if (cosines.empty()) return fail(paths.name + ": no outputs");
-  result.smallest = cosines.front();
-  result.median = cosines[cosines.size() / 2];
+  std::sort(result.cosines.begin(), result.cosines.end());
+  if (result.cosines.empty()) return fail(paths.name + ": no outputs");
   result.digest = digest.value();
+  if (options.changes) {
+    if (run_oracle(changes, image, model.config(), cases, k) != result.digest)
+      return fail(paths.name + ": the oracle has other bits");
+    result.change_cosines = changes.sorted();
+    if (result.change_cosines.empty()) return fail(paths.name + ": oracle and reference have other sublayers");
+  }
   return !options.cases || write_cases(options, paths.name, model, cases, result.digest);
+}
+
+void print_cosines(const char* of, const std::vector<double>& sorted) {
+  double sum = 0.0;
+  for (const double cosine : sorted) sum += cosine;
+  std::printf(", \"%scosine_smallest\": %.6f, \"%scosine_median\": %.6f, \"%scosine_mean\": %.8f", of, sorted.front(), of,
+              sorted[sorted.size() / 2], of, sum / static_cast<double>(sorted.size()));
 }
 
 bool run(const Options& options, const std::string& argument) {
@@ -228,15 +279,21 @@ bool run(const Options& options, const std::string& argument) {
   std::vector<test::CoverCase> cases;
   if (const std::string wrong = test::read_cover_cases(cases, paths.inputs); !wrong.empty())
     return fail(paths.inputs + ": " + wrong);
-  double difference = 0.0;
-  if (options.floats && !run_float(difference, options, paths, cases)) return false;
-  std::printf("{\"model\": \"%s\"", paths.name.c_str());
-  if (options.floats) std::printf(", \"float_difference\": %.3g", difference);
+  FloatResult floats;
+  test::ChangeCosines changes;
+  if (options.floats && !run_float(floats, changes, options, paths, cases)) return false;
+  std::size_t rows = 0;
+  for (const test::CoverCase& c : cases) rows += c.rows;
+  std::printf("{\"model\": \"%s\", \"rows\": %zu", paths.name.c_str(), rows);
+  if (options.floats)
+    std::printf(", \"float_difference\": %.3g, \"float_same_largest\": %zu", floats.difference, floats.same_largest);
   Int8Result int8;
-  const bool good = !options.int8 || run_int8(int8, options, paths, cases);
-  if (good && options.int8)
-    std::printf(", \"cosine_smallest\": %.6f, \"cosine_median\": %.6f, \"digest\": \"%08x\"", int8.smallest, int8.median,
-                int8.digest);
+  const bool good = !options.int8 || run_int8(int8, changes, options, paths, cases);
+  if (good && options.int8) {
+    print_cosines("", int8.cosines);
+    if (options.changes) print_cosines("change_", int8.change_cosines);
+    std::printf(", \"same_largest\": %zu, \"digest\": \"%08x\"", int8.same_largest, int8.digest);
+  }
   std::printf("}\n");
   return good;
 }
@@ -252,6 +309,10 @@ int main(int argc, char** argv) {
     const char* value = i + 1 < argc ? argv[i + 1] : "";
     if (word == "--float" || word == "--int8") {
       (word == "--float" ? options.int8 : options.floats) = false;
+      continue;
+    }
+    if (word == "--changes") {
+      options.changes = true;
       continue;
     }
     if (word.compare(0, 2, "--") != 0) {
@@ -279,6 +340,7 @@ int main(int argc, char** argv) {
     if (!options.kernels) return fail(std::string("no kernels ") + value + " here") ? 0 : 2;
   }
   if (models.empty()) return fail("no model is given") ? 0 : 2;
+  if (options.changes && !(options.floats && options.int8)) return fail("--changes needs floats and int8") ? 0 : 2;
   if (!cases.empty() && !(options.cases = std::fopen(cases.c_str(), "ab")))
     return fail(cases + " cannot be written") ? 0 : 2;
   bool good = true;

@@ -198,8 +198,14 @@ class Stack:
 
     # Parts of all layers.
 
+    def matrix(self, name):
+        weight = self.tensor(name)
+        if weight.ndim == 3:  # of a convolution, torch's [out, in, 3]
+            weight = weight.transpose(0, 2, 1).reshape(len(weight), -1)
+        return weight
+
     def product(self, x, name, bias):
-        y = x @ self.tensor(name).T
+        y = x @ self.matrix(name).T
         return y + self.tensor(name + ".bias") if bias in self.biases else y
 
     def normed(self, x, kind, gain, bias):
@@ -214,14 +220,10 @@ class Stack:
 
     def frames(self, x, name, stride):
         """A convolution over three neighbours with padding 1, as torch.nn.Conv1d; x [n, width] to [n', d_model]."""
-        weight = self.tensor(name)
-        if weight.ndim == 3:  # torch's [out, in, 3]
-            weight = weight.transpose(0, 2, 1).reshape(len(weight), -1)
         padded = np.pad(x, ((1, 1), (0, 0)))
         n = (len(x) - 1) // stride + 1
         seen = np.stack([padded[stride * t:stride * t + 3].reshape(-1) for t in range(n)])
-        y = seen @ weight.T
-        return y + self.tensor(name + ".bias") if "input" in self.biases else y
+        return self.product(seen, name, "input")
 
     def embedded(self, sequence):
         """The residual stream before the first layer, [n, d_model]."""
@@ -376,12 +378,13 @@ class Stack:
                 length = np.sqrt((x * x).sum(axis=-1, keepdims=True))
                 x = x / np.where(length == 0.0, 1.0, length)
             return x
-        weight = self.tensor("token_embedding" if self.tied_unembedding else "unembedding")
-        bias = self.tensor("unembedding.bias") if "unembedding" in self.biases else np.zeros(len(weight))
+        logits = self.product(x, "token_embedding" if self.tied_unembedding else "unembedding", None)
+        if "unembedding" in self.biases:
+            logits = logits + self.tensor("unembedding.bias")
         if self.n_output_heads == 1:
-            return x @ weight.T + bias
-        rows = [slice(h * self.n_outputs, (h + 1) * self.n_outputs) for h in range(self.n_output_heads)]
-        return np.mean([x[h:h + 1] @ weight[r].T + bias[r] for h, r in enumerate(rows)], axis=0)
+            return logits
+        heads = logits.reshape(self.n_output_heads, self.n_output_heads, self.n_outputs)
+        return np.mean([heads[h:h + 1, h] for h in range(self.n_output_heads)], axis=0)
 
 
 class Model:

@@ -340,6 +340,7 @@ void Stack::layer_forward(int64_t layer, Vectors& x, std::size_t first) {
     return changes;
   };
   const auto move = [&](const Vectors& changes, int gain, int bias) {
+    if (see_changes) see_changes(gain == kSelf + kFfnAfterGain ? kFfnGain : gain - kAfterGain, layer, changes);
     for (std::size_t i = 0; i < n; ++i) x[i] = changed(x[i], changes[i], gain, bias, layer);
   };
   const auto cross_attention = [&] {

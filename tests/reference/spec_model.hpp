@@ -3,6 +3,7 @@
 // computation of 2.0, position by position, over the pieces of spec_oracle.hpp.
 #pragma once
 #include <array>
+#include <functional>
 #include <map>
 
 #include "tests/reference/spec_oracle.hpp"
@@ -107,6 +108,9 @@ class Stack {
   // Rows of logits or vectors: one for each position, or one. `first`: the position of the first input, behind the
   // positions that were taken before (0 begins again).
   std::vector<Floats> forward(const Sequence& sequence, std::size_t first);
+  // Sees what each sublayer makes of the positions of a call, before a norm behind it: kSelf or kCross, or kFfnGain of the
+  // feed-forward layer.
+  std::function<void(int sublayer, std::int64_t layer, const std::vector<Floats>& changes)> see_changes;
 
  private:
   struct Keys {                      // of one layer
@@ -155,6 +159,7 @@ class Model {
   Model(const Model&) = delete;
   const Config& config() const { return stacks_.back().config(); }
   const Config& source_config() const { return stacks_.front().config(); }
+  std::vector<Stack>& stacks() { return stacks_; }
   // Of two stacks: runs the first. Position 0 comes next.
   void set_source(const Sequence& source);
   // Of a stack to generate: the logits behind one more token.

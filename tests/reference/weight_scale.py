@@ -10,6 +10,7 @@ import description_model
 
 SCORE_DEVIATION, CHANGE_RATIO = 1.1, 0.55  # what is aimed at
 LEAST_DEVIATION, LEAST_RATIO = 1.0, 0.5    # what must be reached
+ROUNDING_STEPS = tuple(range(127, 115, -1))
 
 
 class Seen(Exception):
@@ -144,7 +145,7 @@ def int8_of_value(x, steps):
 class RoundedStack(description_model.Stack):
     """What the simplest int8 makes of a stack: matrices, what they read, tables, and queries, keys and values are rounded."""
 
-    steps = 127.0
+    steps = 127
     TABLES = ("token_embedding", "token_type_embedding", "class_vectors", "position_embedding")
 
     def tensor(self, name):
@@ -152,7 +153,7 @@ class RoundedStack(description_model.Stack):
         return int8(x, self.steps) if name in self.TABLES else x
 
     def product(self, x, name, bias):
-        y = int8(x, self.steps) @ int8(self.tensor(name), self.steps).T
+        y = int8(x, self.steps) @ int8(self.matrix(name), self.steps).T
         if bias in self.biases:
             y = y + self.tensor(name + ".bias")
         if name.endswith(("w_query", "w_key", "w_value_down")):
@@ -162,17 +163,19 @@ class RoundedStack(description_model.Stack):
         return y
 
 
-def rounded_cosine(model, cases):
-    """The smallest cosine at a position between the outputs and those of rounded stacks, each with errors of its own: one
-    rounding may happen to be kind to a position that another is not."""
-    least = 1.0
+def rounded_cosines(model, cases, least):
+    """What the outputs of each position keep of their direction in rounded stacks: the cosines' mean over roundings that differ in their
+    steps, since one may happen to be kind to a position that another is not. None where one of them leaves less than `least`."""
     exact = [model.outputs(case["input"], case.get("source")) for case in cases]
-    for steps in (127.0, 121.0, 113.0):
+    found = []
+    for steps in ROUNDING_STEPS:
         coarse = description_model.Model(model.description, model.tensors)
         coarse.stacks = [RoundedStack(coarse, i) for i in range(len(coarse.stacks))]
         for stack in coarse.stacks:
             stack.steps = steps
-        for case, a in zip(cases, exact):
-            b = coarse.outputs(case["input"], case.get("source"))
-            least = min(least, ((a * b).sum(axis=-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)).min())
-    return float(least)
+        outputs = [coarse.outputs(case["input"], case.get("source")) for case in cases]
+        found.append(np.concatenate([(a * b).sum(axis=-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
+                                     for a, b in zip(exact, outputs)]))
+        if found[-1].min() < least:
+            return None
+    return np.mean(found, axis=0)
