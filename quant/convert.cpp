@@ -284,7 +284,7 @@ Error check_output(const std::string& output, const std::string& source, const s
 
 namespace {
 
-std::string counted(std::uint64_t n) { return "as " + std::to_string(n) + " multiply-adds a position and layer"; }
+std::string counted(std::uint64_t n) { return "costs as much as " + std::to_string(n) + " multiply-adds a position and layer"; }
 
 Error choose_value_map(FloatModel& model, std::uint32_t stack, ValueMapChoice choice, std::vector<std::string>& lines) {
   const StackConfig& c = model.config.stacks[stack];
