@@ -3,9 +3,6 @@
 // its target. So every build system gets the right ones, and may compile the sources of all tables: those of the others
 // come to nothing.
 //
-// HEED_SHORT_KERNELS: the table's functions are so short that what is between them counts, so that a few hundred bytes more
-// are well spent there.
-//
 // A program and the library must agree, so nothing here depends on options that may differ between them, such as how much
 // is optimised. HEED_PORTABLE, defined for all of a program, takes plain C++ whatever the core is.
 #pragma once
@@ -36,7 +33,6 @@
 #if defined(HEED_TABLE_CORTEX_M55)
 #define HEED_SINGLE_TABLE kernels_cortex_m55
 #define HEED_SINGLE_LAYOUT block64
-#define HEED_SHORT_KERNELS 1
 #elif defined(HEED_TABLE_CORTEX_M4)
 #define HEED_SINGLE_TABLE kernels_cortex_m4
 #define HEED_SINGLE_LAYOUT pair

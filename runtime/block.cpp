@@ -94,7 +94,7 @@ void first_layer(Stack& stack, const Model& model) {
   const StackConfig& c = *stack.config;
   stack.layer_bytes = c.n_layers > 1 ? static_cast<std::ptrdiff_t>(model.layer_bytes(s)) : 0;
   stack.final_norm = norm_weights(model, Role::final_gain, Role::final_norm_bias, s);
-  if (gives_logits(c)) stack.unembedding = model.tensor(c.tied_unembedding ? Role::token_embedding : Role::unembedding, 0, s);
+  stack.unembedding = model.tensor(c.tied_unembedding ? Role::token_embedding : Role::unembedding, 0, s);
 }
 
 void advance_layers(Stack& stack, std::ptrdiff_t layers) {

@@ -134,7 +134,7 @@ void tell(Story& story, std::uint32_t line_bytes, std::uint32_t seed) {
   sampling.temperature = kTemperature;
   sampling.seed = seed;
   heed::Span<const float> logits;
-  if (!is_ok(heed::create(story.sampler, sampling, session.model().config().vocab_size, kernels,
+  if (!is_ok(heed::create(story.sampler, sampling, session.model().config().main().vocab_size, kernels,
                           {reinterpret_cast<std::byte*>(g_scratch.words), sizeof g_scratch.words})) ||
       !is_ok(session.rewind(0)) || !is_ok(session.prefill(logits, {g_prompt, n_prompt})))
     return;
