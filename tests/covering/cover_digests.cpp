@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // cover_digests.cpp: the models of a file of cases on every table that runs here and reads their layout, in chunks of 1, 7, 64
-// and all positions, with one to three threads, each in exactly the planned memory: one digest.
+// and all positions, with one to three threads, each in exactly the planned memory, some in three blocks: one digest.
 //
 //   cover_digests FILE [--few]    --few: each chunk with one number of threads only
 #include <cstdio>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -32,12 +33,21 @@ constexpr std::size_t kFewWays = 4;
 std::string run(const std::uint8_t* record, const Kernels& kernels, const Way& way, const Parallel& parallel) {
   CoveredModel model(record, kernels);
   if (const char* wrong = model.open({0, way.chunk, 0, way.score_rows})) return wrong;
-  test::GuardedArena arena(model.plan().arena_bytes, model.plan().arena_align);
-  if (const char* wrong = model.create(arena.span())) return wrong;
+  const Plan& plan = model.plan();
+  const auto guarded = [&](std::uint64_t bytes) { return std::make_unique<test::GuardedArena>(bytes, plan.arena_align); };
+  std::vector<std::unique_ptr<test::GuardedArena>> blocks;
+  if (way.threads == 2) {  // a block for each region
+    for (int r = 0; r < kRegionCount; ++r) blocks.push_back(guarded(plan.region(static_cast<Region>(r)).bytes));
+    if (const char* wrong = model.create({blocks[0]->span(), blocks[1]->span(), blocks[2]->span()})) return wrong;
+  } else {
+    blocks.push_back(guarded(plan.arena_bytes));
+    if (const char* wrong = model.create(blocks[0]->span())) return wrong;
+  }
   if (way.threads > 1) model.session().set_parallel(parallel);
   std::uint32_t digest = 0;
   if (const char* wrong = model.run(digest)) return wrong;
-  if (!arena.intact()) return "memory beside the arena was written";
+  for (const auto& block : blocks)
+    if (!block->intact()) return "memory beside the planned one was written";
   return digest == model.header().digest ? "" : "the digest differs";
 }
 

@@ -70,6 +70,19 @@ class CoveredModel {
     return heed::create(session_, model_, plan_, kernels_, arena) == Status::ok ? nullptr : "create";
   }
 
+  // The same in a block for each region, of what plan.region says.
+  const char* create(const SessionMemory& memory) {
+    const Span<std::byte> blocks[] = {memory.kv_cache, memory.scratch, memory.logits};
+    for (int r = 0; r < kRegionCount; ++r) {
+      const Region region = static_cast<Region>(r);
+      const Span<std::byte> block = blocks[r];
+      if (block.size() != plan_.region(region).bytes) return "a region's size";
+      if (check_region(plan_, region, block.subspan(0, block.size() - 1)) != Status::arena_too_small)
+        return "a region of one byte less";
+    }
+    return heed::create(session_, model_, plan_, kernels_, memory) == Status::ok ? nullptr : "create in regions";
+  }
+
   // Between `create` and `run`.
   Session& session() { return session_; }
 
