@@ -22,7 +22,7 @@ from measure import BOARDS, ROOT, flash_bytes, write_between
 
 CSV = os.path.join(ROOT, "tests", "firmware", "flash.csv")
 BEGIN, END = "<!-- flash table begins -->", "<!-- flash table ends -->"
-LIMITS = {("cortex-m4", "decoder"): 14 * 1024, ("cortex-m4", "story"): 20 * 1024 + 256, ("cortex-m4", "everything"): 32 * 1024}
+LIMITS = {("cortex-m4", "decoder"): 14 * 1024, ("cortex-m4", "story"): 20 * 1024 + 256, ("cortex-m4", "everything"): 43 * 1024}
 
 
 def features():
