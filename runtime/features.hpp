@@ -112,8 +112,8 @@ constexpr std::uint32_t feature_bits(const Features& set) {
   return bits;
 }
 
-// The default, so that every image runs. It costs a firmware for Cortex-M4 more than half as much flash again as
-// kLlamaFeatures, and twice as much as kDecoderFeatures; DESIGN.md has the bytes of each feature. `heed inspect` and `heed
+// The default, so that every image runs. It costs a firmware for Cortex-M4 more than twice the flash of
+// kLlamaFeatures, and three times that of kDecoderFeatures; DESIGN.md has the bytes of each feature. `heed inspect` and `heed
 // plan` print the line that fits an image.
 inline constexpr Features kAllFeatures{};
 inline constexpr Features kNoFeatures = kAllFeatures - kAllFeatures;
