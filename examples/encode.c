@@ -61,6 +61,10 @@ int main(int argc, char** argv) {
     size_t bytes = 0;
     input.vectors = read_file(argv[3], &bytes);  // [n_vectors, input_width]
     input.n_vectors = bytes / sizeof(float) / stack.input_width;
+    if (bytes == 0 || bytes % (sizeof(float) * stack.input_width) != 0 || memcmp(input.vectors, "\x93NUMPY", bytes < 6 ? bytes : 6) == 0) {
+      fprintf(stderr, "encode: %s is no file of rows of %u floats\n", argv[3], (unsigned)stack.input_width);
+      return 1;
+    }
   } else {
     heed_tokenizer tokenizer;
     uint32_t n_tokens = 0;

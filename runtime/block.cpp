@@ -68,6 +68,7 @@ Role behind(Role gain) { return static_cast<Role>(static_cast<std::uint32_t>(gai
 
 void first_offsets(AttentionWeights& a, const Stack& stack, const Model& model, Role role) {
   a.key_offsets = nullptr;
+  a.key_offset_exponents = nullptr;
   if (!kBuiltFeatures.key_offset || !model.has(role, stack.index())) return;
   a.key_offsets = model.key_offset(0, 0, stack.index(), role).values;
   a.key_offset_exponents = reinterpret_cast<const std::int8_t*>(a.key_offsets + stack.config->d_key());

@@ -164,7 +164,7 @@ HEED_CHECKED heed_status heed_model_open(heed_model* model, const void* image, s
 #define HEED_FEATURE_DENSE 0x4000000u
 #define HEED_FEATURE_UNDIVIDED_VALUES 0x8000000u
 #define HEED_FEATURE_GELU_QUICK 0x10000000u
-// No build of this version carries it: an encoder, a sliding window and the like.
+// No build of this version carries it: positions that stay visible beside a window.
 #define HEED_FEATURE_NONE_HAS 0x80000000u
 
 // What this library carries.

@@ -33,7 +33,7 @@ const Session& of(const heed_session* s) { return *reinterpret_cast<const Sessio
 bool created(const heed_session* s) { return s && of(s).plan().arena_bytes; }
 // clang-format on
 
-// The widths of vectors that a stack reads and of the outputs that it gives.
+// The width of the vectors that a stack reads; 0 of one that reads tokens.
 std::uint32_t input_width(const StackConfig& c) {
   return c.input == Input::tokens ? 0 : c.input == Input::vectors ? c.d_model : c.d_input;
 }

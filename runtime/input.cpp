@@ -138,8 +138,9 @@ class Embedder {
 Status check_sequence(std::uint32_t& positions, const StackConfig& c, const Sequence& input, std::uint32_t max_seq) {
   std::size_t n = input.tokens.size();
   if (reads_tokens(c)) {
-    if (n == 0 || !input.vectors.empty()) return Status::bad_argument;
-    if (!input.token_types.empty() && input.token_types.size() != n) return Status::bad_argument;
+    if (n == 0 || !input.tokens.data() || !input.vectors.empty()) return Status::bad_argument;
+    if (!input.token_types.empty() && (input.token_types.size() != n || !input.token_types.data()))
+      return Status::bad_argument;
     for (const Token t : input.tokens)
       if (t < 0 || static_cast<std::uint32_t>(t) >= c.vocab_size) return Status::bad_token;
     for (const std::uint8_t t : input.token_types)

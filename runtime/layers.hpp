@@ -204,7 +204,7 @@ Status create(FeedForward& feed_forward, const FeedForwardConfig& config, const 
 // The norm of each row [n, d] as floats (SPEC.md 2.4). `out` may be `in`. The gain and the bias, where there is one, are
 // [d], within 2^-40..2^40 in magnitude or 0; epsilon is 2^-40 to 2^40. Fails with bad_argument (sizes, a null pointer, d of 0 or
 // above 65536, epsilon, a bias without `centred`), misaligned, feature_not_built (layer norm; any in a build without
-// norm_after and query_key_norm) or rounding_mode; `out` is unchanged then.
+// a feature that needs norms as floats, kNormsToFloats) or rounding_mode; `out` is unchanged then.
 Status norm(Span<float> out, Span<const float> in, std::uint32_t d, const NormWeights& weights, const Kernels& kernels);
 
 // The activation of each row of x [n, d] (activation.hpp), in place. Fails with bad_argument, misaligned,

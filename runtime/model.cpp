@@ -216,12 +216,15 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
   model.config_ = {reinterpret_cast<const StackConfig*>(stacks.end()) - n_stacks, n_stacks};
   const ConfigView& c = model.config_;
   if (const Status s = check_config(c); s != Status::ok) return s;
+  if (two && n_stacks == 1) return Status::bad_config;  // of two, the main one would have asked for the other
 
   // D1 to D7: the directory is what the description implies, then tensors that nobody needs.
   model.directory_ = reinterpret_cast<const TensorEntry*>(directory.data());
   model.n_entries_ = static_cast<std::uint32_t>(directory.size() / sizeof(TensorEntry));
   model.tensors_ = tensors.data();
   if (directory.size() % sizeof(TensorEntry)) return Status::bad_tensor;
+  // What an entry's 32 bits can say.
+  if (std::uint64_t{tensors.size()} / 64 > 0xFFFFFFFFu) return Status::bad_tensor;
   std::size_t at = 0;
   std::uint32_t index = 0;
   bool first_matrix = true;

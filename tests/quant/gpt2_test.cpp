@@ -174,7 +174,6 @@ Partials float_partials(const Sort& sort) {
 class Int8Walk {
  public:
   Int8Walk(Partials& out, const Sort& sort) : out_(out), sort_(sort) {
-    REQUIRE(open(model_, {sort.image.data(), sort.image.size()}, k_) == Status::ok);
     Limits limits;
     limits.chunk = n_;
     REQUIRE(make_plan(plan_, model_.config(), k_.traits, limits) == Status::ok);
@@ -223,6 +222,11 @@ class Int8Walk {
   }
 
  private:
+  Model opened() const {
+    Model model;
+    REQUIRE(open(model, {sort_.image.data(), sort_.image.size()}, k_) == Status::ok);
+    return model;
+  }
   static std::size_t stride(std::uint32_t n) { return float_row(n); }
 
   // A buffer of rows for each position into a partial.
@@ -359,7 +363,7 @@ class Int8Walk {
   Partials& out_;
   const Sort& sort_;
   const Kernels& k_ = kernels_portable;
-  Model model_;
+  Model model_ = opened();
   Plan plan_;
   std::unique_ptr<test::GuardedArena> arena_;
   const StackConfig& c_ = model_.config().main();
