@@ -277,18 +277,22 @@ void bench(const Options& options) {
   const ModelConfig& config = loaded.model.config();
   const bool encodes = config.main().use == Use::encode, two = config.n_stacks == 2;
   const std::uint32_t max_seq = host->session.max_seq(), source_max_seq = two ? host->plan.source.max_seq : 0;
-  const auto check = [&](const std::vector<std::uint32_t>& sizes, std::uint32_t most, const char* option) {
-    for (const std::uint32_t n : sizes)
+  const auto check = [&](const std::vector<std::uint32_t>& sizes, const StackConfig& c, std::uint32_t most, const char* option) {
+    for (const std::uint32_t n : sizes) {
       if (n > most)
         refuse(options.model,
                "the context has " + std::to_string(most) + " positions, " + option + " asks for " + std::to_string(n));
+      if (n <= c.n_class_vectors)
+        refuse(options.model, std::to_string(c.n_class_vectors) + " positions are class vectors, " + option + " asks for " +
+                                  std::to_string(n) + " in all");
+    }
     return sizes;
   };
   if (!two && !options.source.empty())
     refuse(options.model, "the model has one stack and no source, --source is for two");
-  const std::vector<std::uint32_t> sizes = check(sizes_of(options.prefill, max_seq), max_seq, "-p");
+  const std::vector<std::uint32_t> sizes = check(sizes_of(options.prefill, max_seq), config.main(), max_seq, "-p");
   std::vector<std::uint32_t> sources;
-  if (two) sources = check(sizes_of(options.source, source_max_seq), source_max_seq, "--source");
+  if (two) sources = check(sizes_of(options.source, source_max_seq), config.source(), source_max_seq, "--source");
   const std::uint32_t decode = encodes ? 0 : std::min(options.decode, max_seq);
   if (!encodes && decode < options.decode)
     std::fprintf(stderr, "heed: note: the context has %u positions, so decode is measured over them\n", max_seq);

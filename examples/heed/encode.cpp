@@ -196,6 +196,10 @@ void take_source(HostSession& host, const LoadedModel& loaded, const SequenceOpt
 void encode(const Options& options) {
   if (!options.output.empty())
     if (const quant::Error e = quant::check_writable(options.output)) refuse("", e.sentence());
+  for (const std::string& input : {options.model, options.input.vectors, options.input.prompt.file, options.source.vectors,
+                                   options.source.prompt.file})
+    if (!options.output.empty() && !input.empty() && input != "-" && quant::is_same_file(options.output, input))
+      refuse(options.output, "cannot be written: it is " + input + ", which is read");
   LoadedModel loaded;
   load(loaded, options.model);
   require_kind(loaded, ModelKind::encoder);

@@ -343,6 +343,11 @@ def test_vector_files(models, quick):
     heed.refuses("an array of sequences", "encode", image, "--vectors", write(folder, "v.npy", npy((1, 4, 5), numbers)), "--rows", 2)
     heed.refuses("nothing.npy", "encode", image, "--vectors", os.path.join(folder, "nothing.npy"))
     heed.refuses("not a file", "encode", image, "--vectors", "/dev/zero")
+    read = write(folder, "read.f32", floats(numbers))
+    for kept in (read, image):
+        before = open(kept, "rb").read()
+        heed.refuses("which is read", "encode", image, "--vectors", read, "-o", kept)
+        check(open(kept, "rb").read() == before, f"{kept} is as it was")
     # Whatever stands in the file, it is read or refused in one line.
     drawn = random.Random(1)
     for i in range(20 if quick else 300):
@@ -508,6 +513,7 @@ def test_plan(models):
     check(all(bench[k] > 0 for k in ("source_positions_per_s", "prefill_tokens_per_s", "decode_tokens_per_s")), f"{bench}")
     bench = heed.json("bench", models.image("two_heads"), "-p", 9, "--isa", "portable")
     same("rows of an encoder", [(r["phase"], r["tokens"]) for r in bench["rows"]], [("encode", 9)])
+    heed.refuses("positions are class vectors", "bench", models.image("two_heads"), "-p", 1)
     heed.refuses("no source", "bench", models.image("tagger"), "--source", 3)
     heed.refuses("16 positions", "bench", image, "--source", 17)
 
