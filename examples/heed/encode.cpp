@@ -279,16 +279,7 @@ void add_encode(CLI::App& app) {
       ->excludes(source);
   add_threads_option(*command, "-t,--threads", options->session.threads);
   add_isa_option(*command, options->session.isa);
-  command->add_option("--chunk", options->session.chunk, "Positions taken together; never changes the result")
-      ->type_name("N")
-      ->transform(whole_number(1, 4096u));
-  command->add_option("--context", options->session.context, "Positions to keep (default: the model's)")
-      ->type_name("N")
-      ->transform(whole_number(1, 1u << 20));
-  command
-      ->add_option("--source-context", options->session.source_context, "The same of the source (default: the model's)")
-      ->type_name("N")
-      ->transform(whole_number(1, 1u << 20));
+  add_size_options(*command, options->session, "Positions to keep");
   command->add_flag("--json", options->json, "Print everything as JSON");
   command->footer(
       "Example:\n"

@@ -189,6 +189,18 @@ void add_threads_option(CLI::App& command, const std::string& names, std::uint32
       ->transform(whole_number(1, ThreadPool::kMaxThreads));
 }
 
+void add_size_options(CLI::App& command, SessionOptions& options, const std::string& kept) {
+  command.add_option("--chunk", options.chunk, "Positions taken together; never changes the result")
+      ->type_name("N")
+      ->transform(whole_number(1, 4096u));
+  command.add_option("--context", options.context, kept + " (default: the model's)")
+      ->type_name("N")
+      ->transform(whole_number(1, 1u << 20));
+  command.add_option("--source-context", options.source_context, "The same of the source (default: the model's)")
+      ->type_name("N")
+      ->transform(whole_number(1, 1u << 20));
+}
+
 void require_context(const std::string& subject, const ModelConfig& config, std::uint32_t context,
                      std::uint32_t source_context) {
   const auto check = [&](const StackConfig& c, std::uint32_t asked, const char* of, const char* option) {

@@ -53,6 +53,8 @@ struct SessionOptions {
 };
 void add_isa_option(CLI::App& command, std::string& isa);
 void add_threads_option(CLI::App& command, const std::string& names, std::uint32_t& threads);
+// --chunk, --context, which says what it keeps, and --source-context.
+void add_size_options(CLI::App& command, SessionOptions& options, const std::string& kept);
 
 // Refuses to keep more positions than the model has; 0 asks for all of them.
 void require_context(const std::string& subject, const ModelConfig& config, std::uint32_t context,

@@ -129,16 +129,7 @@ void add_translate(CLI::App& app) {
   add_generate_options(*command, options->generate);
   add_threads_option(*command, "-t,--threads", options->session.threads);
   add_isa_option(*command, options->session.isa);
-  command->add_option("--chunk", options->session.chunk, "Positions taken together; never changes the result")
-      ->type_name("N")
-      ->transform(whole_number(1, 4096u));
-  command->add_option("--context", options->session.context, "Positions of a text to keep (default: the model's)")
-      ->type_name("N")
-      ->transform(whole_number(1, 1u << 20));
-  command
-      ->add_option("--source-context", options->session.source_context, "The same of the source (default: the model's)")
-      ->type_name("N")
-      ->transform(whole_number(1, 1u << 20));
+  add_size_options(*command, options->session, "Positions of a text to keep");
   command->add_flag("--json", options->json, "Print texts, tokens, digest and speed as JSON");
   command->footer(
       "Example:\n"
