@@ -61,10 +61,12 @@ stop() {
   tail -60 "$2" >&2
   exit 1
 }
-# programs_of PRESET: the targets of the tests that --tests names.
+# programs_of PRESET: the files of its build that the tests of --tests, and those that prepare for them, are run with.
 programs_of() {
-  ctest --preset "$1" -N -R "$tests" | sed -n 's/^ *Test *#[0-9]*: //p' | sed 's/_data$//; s/_full$//' | sort -u > $logs/wanted.txt
-  cmake --build --preset "$1" --target help | sed -n 's/^\([^:/]*\): phony$/\1/p' | sort -u | comm -12 - $logs/wanted.txt
+  ctest --preset "$1" --show-only=json-v1 -R "$tests" > $logs/wanted.json
+  grep -q '"command"' $logs/wanted.json || return 0
+  grep -oE "$here/build/$1/[A-Za-z0-9_./+-]+" $logs/wanted.json | sed "s|^$here/build/$1/||" | sort -u > $logs/wanted.txt
+  ninja -C "build/$1" -t targets all | sed -n 's/^\([^:]*\): .*/\1/p' | sort -u | comm -12 - $logs/wanted.txt
 }
 
 for preset in $presets; do
@@ -101,7 +103,7 @@ for preset in $presets; do
   targets=""
   if [ -n "$tests" ]; then
     targets=$(programs_of "$preset")
-    [ -n "$targets" ] || [ -s $logs/wanted.txt ] || stop "no test of preset $preset matches $tests" $logs/wanted.txt
+    grep -q '"command"' $logs/wanted.json || stop "no test of preset $preset matches $tests" $logs/wanted.json
   fi
   # shellcheck disable=SC2086
   [ -n "$tests" ] && [ -z "$targets" ] ||
