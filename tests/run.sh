@@ -77,9 +77,14 @@ for preset in $presets; do
   esac
   case "$preset" in
     cortex-*)
+      table=$preset  # M7 and M33 use the table of M4
+      case "$preset" in cortex-m7|cortex-m33) table=cortex-m4 ;; esac
+      if [ -x build/host/bin/heed ]; then
+        image=build/classifier-$table.heed
+        digest=$(python3 tests/examples/classifier_example.py build/host/bin/heed --image "$image" --target "$table")
+        arguments="$arguments -DHEED_ENCODER_MODEL=$here/$image -DHEED_ENCODER_DIGEST=$digest"
+      fi
       if [ -x build/host/bin/heed ] && [ -f "${HEED_TEST_DATA:-}/stories260K/stories260K.bin" ]; then
-        table=$preset  # M7 and M33 use the table of M4
-        case "$preset" in cortex-m7|cortex-m33) table=cortex-m4 ;; esac
         image=build/stories260K-$table.heed
         source=$HEED_TEST_DATA/stories260K/stories260K.bin
         build/host/bin/heed quantize "$source" --target "$table" -o "$image" >/dev/null 2>&1
