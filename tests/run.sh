@@ -63,10 +63,11 @@ stop() {
 }
 # programs_of PRESET: the files of its build that the tests of --tests, and those that prepare for them, are run with.
 programs_of() {
-  ctest --preset "$1" --show-only=json-v1 -R "$tests" > $logs/wanted.json
-  grep -q '"command"' $logs/wanted.json || return 0
-  grep -oE "$here/build/$1/[A-Za-z0-9_./+-]+" $logs/wanted.json | sed "s|^$here/build/$1/||" | sort -u > $logs/wanted.txt
-  ninja -C "build/$1" -t targets all | sed -n 's/^\([^:]*\): .*/\1/p' | sort -u | comm -12 - $logs/wanted.txt
+  ctest --preset "$1" -N -R "$tests" | sed -n 's/^ *Test *#[0-9]*: //p' > $logs/wanted.txt
+  find "build/$1" -name CTestTestfile.cmake -exec cat {} + | awk 'NR == FNR { wanted[$0]; next }
+    /^add_test\(/ { name = $1; gsub(/^add_test\(|\[=*\[|\]=*\]/, "", name); if (name in wanted) print }' $logs/wanted.txt - |
+    grep -oE "$here/build/$1/[A-Za-z0-9_./+-]+" | sed "s|^$here/build/$1/||" | sort -u > $logs/named.txt
+  ninja -C "build/$1" -t targets all | sed -n 's/^\([^:]*\): .*/\1/p' | sort -u | comm -12 - $logs/named.txt
 }
 
 for preset in $presets; do
@@ -108,7 +109,7 @@ for preset in $presets; do
   targets=""
   if [ -n "$tests" ]; then
     targets=$(programs_of "$preset")
-    grep -q '"command"' $logs/wanted.json || stop "no test of preset $preset matches $tests" $logs/wanted.json
+    [ -s $logs/wanted.txt ] || stop "no test of preset $preset matches $tests" $logs/wanted.txt
   fi
   # shellcheck disable=SC2086
   [ -n "$tests" ] && [ -z "$targets" ] ||
