@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # shown_code.sh: the code that a document shows is the code that a test runs.
-#   shown_code.sh DOCUMENT SOURCE    the document's only ```cpp block, and what stands between the rulers of the source
+#   shown_code.sh DOCUMENT CODE    the document's only ```cpp block, and what stands between the rulers of the code
 set -eu
 shown=$(sed -n '/^```cpp$/,/^```$/p' "$1" | sed '1d;$d')
 tested=$(sed -n '/^\/\/ ---- shown$/,/^\/\/ ---- end of what is shown$/p' "$2" | sed '1d;$d')
