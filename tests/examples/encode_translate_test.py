@@ -17,117 +17,9 @@ import struct
 import subprocess
 import sys
 import tempfile
-import zlib
 
-failures = checks = 0
-LETTERS = "abcdefghijkl"  # token i is letter i
-
-
-def check(holds, what):
-    global failures, checks
-    checks += 1
-    if not holds:
-        failures += 1
-        print("FAILED: " + what, flush=True)
-
-
-def same(what, a, b):
-    check(a == b, f"{what}: {a!r} and {b!r}")
-
-
-class Heed:
-    def __init__(self, program):
-        self.program = program
-
-    def __call__(self, *arguments, status=0, stdin=b""):
-        done = subprocess.run([*self.program, *map(str, arguments)], input=stdin, capture_output=True, timeout=300)
-        if done.returncode != status:
-            check(False, f"heed {arguments}: status {done.returncode} instead of {status}: {done.stderr!r}")
-        return done
-
-    def json(self, *arguments, **more):
-        return json.loads(self(*arguments, "--json", **more).stdout)
-
-    def refuses(self, why, *arguments):
-        """Status 1, one line that says why, and no output."""
-        done = self(*arguments, status=1)
-        check(done.stderr.startswith(b"heed: ") and done.stderr.count(b"\n") == 1 and not done.stdout and why in done.stderr.decode(),
-              f"heed {arguments}: not one line with {why!r}: {done.stderr!r} {done.stdout[:80]!r}")
-
-
-# -- models ---------------------------------------------------------------------------------------------------------
-def weights(name, count):
-    """As make_described.py has them."""
-    state, numbers = zlib.crc32(name.encode()), []
-    for _ in range(count):
-        state = (state * 1664525 + 1013904223) % 2 ** 32
-        u = (state >> 8) / 2 ** 24 - 0.5
-        numbers.append(1.0 + u if name.endswith("_gain") else 2.0 * u)
-    return numbers
-
-
-class Models:
-    def __init__(self, heed, source_dir, folder):
-        self.heed, self.folder = heed, folder
-        with open(os.path.join(source_dir, "tests", "quant", "described.json"), encoding="utf-8") as file:
-            self.given = {m["description"]["name"]: m for m in json.load(file)["models"]}
-
-    def cases(self, name):
-        return self.given[name]["cases"]
-
-    def tensors(self, name):
-        return self.given[name]["tensors"]
-
-    def source(self, name, **more):
-        """The files of the float model; tokens are letters."""
-        model = self.given[name]
-        description = dict(model["description"], **more)
-        stacks = description["stacks"]
-        if stacks[-1].get("input", "tokens") == "tokens":
-            description.setdefault("tokenizer", "chars:" + LETTERS[:stacks[-1]["vocab_size"]])
-        if len(stacks) == 2 and stacks[0].get("input", "tokens") == "tokens":
-            description.setdefault("source_tokenizer", "chars:" + LETTERS[:stacks[0]["vocab_size"]])
-        header, data = {}, b""
-        for tensor, shape in model["tensors"].items():
-            part = struct.pack(f"<{math.prod(shape)}f", *weights(tensor, math.prod(shape)))
-            header[tensor] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(part)]}
-            data += part
-        text = json.dumps(header).encode()
-        at = os.path.join(self.folder, name)
-        with open(at + ".safetensors", "wb") as file:
-            file.write(struct.pack("<Q", len(text)) + text + data)
-        with open(at + ".json", "w", encoding="utf-8") as file:
-            json.dump(description, file)
-        return at + ".safetensors", at + ".json"
-
-    def image(self, name, **more):
-        tensors, description = self.source(name, **more)
-        image = os.path.join(self.folder, name + ".heed")
-        self.heed("quantize", tensors, "--description", description, "-o", image, "--value-map", "factors"
-                  if "undivided" not in json.dumps(self.given[name]["description"]) else "auto")
-        return image
-
-
-def text_of(tokens):
-    return "".join(LETTERS[t] for t in tokens)
-
-
-def write(folder, name, data):
-    path = os.path.join(folder, name)
-    with open(path, "wb") as file:
-        file.write(data)
-    return path
-
-
-def floats(numbers):
-    return struct.pack(f"<{len(numbers)}f", *numbers)
-
-
-def npy(shape, numbers, form="f", version=1, fortran=False, type_=None):
-    header = f"{{'descr': '{type_ or '<f' + str(struct.calcsize(form))}', 'fortran_order': {fortran}, 'shape': {shape}, }}"
-    header += " " * (63 - (len(header) + 10) % 64) + "\n"
-    length = struct.pack("<H" if version == 1 else "<I", len(header))
-    return b"\x93NUMPY" + bytes([version, 0]) + length + header.encode() + struct.pack(f"<{len(numbers)}{form}", *numbers)
+from described_models import LETTERS, Models, floats, npy, text_of, write
+from heed_program import Heed, attempt, check, finish, same
 
 
 # -- numbers --------------------------------------------------------------------------------------------------------
@@ -623,14 +515,10 @@ def main():
             models = Models(heed, source_dir, folder)
             for test, *more in ((test_encode,), (test_many,), (test_names,), (test_words,), (test_vector_files, quick), (test_translate,),
                                 (test_pairs,), (test_plan,), (test_kinds,), (test_decoder,)):
-                try:
-                    test(models, *more)
-                except (KeyError, ValueError, OSError, IndexError, subprocess.TimeoutExpired) as error:
-                    check(False, f"{test.__name__}: {error!r}")
+                attempt(test, models, *more)
     finally:
         shutil.rmtree(folder)
-    print(f"{checks} checks, {failures} failed")
-    sys.exit(1 if failures else 0)
+    finish()
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import struct
 import sys
 import tempfile
 
-import encode_translate_test as shared
-from encode_translate_test import Heed, Models, check, floats, same, write
+from described_models import Models, floats, weights, write
+from heed_program import Heed, attempt, check, finish, same
 
 
 def read(path):
@@ -108,7 +108,7 @@ def test_description(models):
     given = models.tensors("two_heads")
     renamed = {name: f"t{i}" for i, name in enumerate(given)}
     other = Quantize(models, "two_heads", tensors=renamed)
-    write_safetensors(other.weights, {renamed[n]: (shape, shared.weights(n, math.prod(shape))) for n, shape in given.items()})
+    write_safetensors(other.weights, {renamed[n]: (shape, weights(n, math.prod(shape))) for n, shape in given.items()})
     other()
     same("renamed tensors", answer_of(models, "two_heads", other.image)["digest"], digest)
 
@@ -121,7 +121,7 @@ def test_refusals(models):
                       ("w_query", {"stacks": stack(head_dim=5)})):
         Quantize(models, "two_heads", **more).refuses(why)
     quantize = Quantize(models, "two_heads")
-    tensors = {n: (shape, shared.weights(n, math.prod(shape))) for n, shape in models.tensors("two_heads").items()}
+    tensors = {n: (shape, weights(n, math.prod(shape))) for n, shape in models.tensors("two_heads").items()}
     write_safetensors(quantize.weights, {n: t for n, t in tensors.items() if not n.endswith("1.w_down")})
     quantize.refuses("w_down")
     write_safetensors(quantize.weights, dict(tensors, surplus=([2], [1.0, 2.0])))
@@ -198,14 +198,10 @@ def main():
     try:
         models = Models(Heed(program), source_dir, folder)
         for test in (test_description, test_refusals, test_calibration, test_value_maps):
-            try:
-                test(models)
-            except (KeyError, ValueError, OSError, IndexError) as error:
-                check(False, f"{test.__name__}: {error!r}")
+            attempt(test, models)
     finally:
         shutil.rmtree(folder)
-    print(f"{shared.checks} checks, {shared.failures} failed")
-    sys.exit(1 if shared.failures else 0)
+    finish()
 
 
 if __name__ == "__main__":
