@@ -84,3 +84,13 @@ def npy(shape, numbers, form="f", version=1, fortran=False, type_=None):
     header += " " * (63 - (len(header) + 10) % 64) + "\n"
     length = struct.pack("<H" if version == 1 else "<I", len(header))
     return b"\x93NUMPY" + bytes([version, 0]) + length + header.encode() + struct.pack(f"<{len(numbers)}{form}", *numbers)
+
+
+def crc32c(data, crc=0):
+    """Of an image's sections, and of digests; `crc` is that of what stands before."""
+    crc ^= 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF

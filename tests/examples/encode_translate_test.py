@@ -18,20 +18,11 @@ import subprocess
 import sys
 import tempfile
 
-from described_models import LETTERS, Models, floats, npy, text_of, write
+from described_models import LETTERS, Models, crc32c, floats, npy, text_of, write
 from heed_program import Heed, attempt, check, finish, same
 
 
 # -- numbers --------------------------------------------------------------------------------------------------------
-def crc32c(data, crc=0):
-    crc ^= 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
-
-
 def digest_of(sequences):
     """SPEC.md 3.4; `sequences`: a list of rows for each."""
     crc = 0
