@@ -229,7 +229,7 @@ Error read_described(FloatModel& model, const std::string& path, const std::stri
   SourceFile json;
   if (Error error = json.open(description)) return error;
   if (Error error = model.file.open(path)) return error;
-  if (Error error = read_description(model, json.bytes(), model.file.bytes())) return error.about(path);
+  if (Error error = read_description(model, json.bytes(), model.file.bytes(), description, path)) return error;
   model.tokenizer = beside(description, model.tokenizer);
   model.source_tokenizer = beside(description, model.source_tokenizer);
   return {};

@@ -39,7 +39,7 @@ Sequences::Sequences(const LoadedModel& loaded, std::uint32_t stack, std::uint32
       refuse(options.vectors, "it is an array of sequences already, so there is nothing for --rows to cut");
     rows_ = options.rows ? options.rows : file_->rows_per_sequence() ? file_->rows_per_sequence() : file_->rows();
     are_many_ = options.rows || file_->rows_per_sequence();
-    if (rows_ == 0) refuse(options.vectors, "there is no row in it");
+    if (file_->rows() == 0) refuse(options.vectors, "there is no row in it");
     count_ = (file_->rows() + rows_ - 1) / rows_;
     return;
   }

@@ -38,7 +38,7 @@ class Models:
         """The files of the float model; tokens are letters."""
         model = self.given[name]
         description = dict(model["description"], **more)
-        stacks = description["stacks"]
+        stacks = description["stacks"] or model["description"]["stacks"]
         if stacks[-1].get("input", "tokens") == "tokens":
             description.setdefault("tokenizer", "chars:" + LETTERS[:stacks[-1]["vocab_size"]])
         if len(stacks) == 2 and stacks[0].get("input", "tokens") == "tokens":

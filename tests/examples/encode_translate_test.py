@@ -221,8 +221,10 @@ def test_vector_files(models, quick):
                       ("number 0 of row 0", npy((4, 5), [math.nan] + numbers[1:])),
                       ("number 4 of row 3", npy((4, 5), numbers[:19] + [1e300], "d")),
                       ("too many", floats([0.0] * 5 * 100)), ("17 positions, the context has 16", floats([0.0] * 5 * 15)),
-                      ("no row", npy((0, 5), []))):
+                      ("no row", npy((0, 5), [])), ("no row", npy((0, 5, 5), []))):
         heed.refuses(why, "encode", image, "--vectors", write(folder, "bad.npy", data))
+    long_type = heed("encode", image, "--vectors", write(folder, "bad.npy", npy((4, 5), numbers, type_="<" + "x" * 60000, version=2)), status=1).stderr
+    check(b"of type <xxx" in long_type and len(long_type) < 400, f"a long type is cut: {long_type[:400]!r}")
     heed.refuses("an array of sequences", "encode", image, "--vectors", write(folder, "v.npy", npy((1, 4, 5), numbers)), "--rows", 2)
     heed.refuses("nothing.npy", "encode", image, "--vectors", os.path.join(folder, "nothing.npy"))
     heed.refuses("not a file", "encode", image, "--vectors", "/dev/zero")

@@ -134,6 +134,19 @@ def test_refusals(models):
     for text, why in ((b"{", "cannot be parsed"), (b'{"heed": 2, "stacks": []}', "stacks [] is not"), (b"[]", "is not an object")):
         write(models.folder, os.path.basename(quantize.description), text)
         quantize.refuses(why)
+    # Each fault is reported under the name of its file.
+    for fault, more in (("n_heads", {"stacks": stack(n_heads=0)}), ("stacks is missing", {"stacks": None}), ("tensors: ", {"tensors": {"stacks.0.w_nothing": "x"}})):
+        quantize = Quantize(models, "two_heads", **more)
+        quantize.refuses(quantize.description + ": ")
+        quantize.refuses(fault)
+    for fault, changed in (("missing", {n: t for n, t in tensors.items() if not n.endswith("1.w_down")}), ("has the shape", dict(tensors, **{name: ([len(numbers)], numbers)})),
+                           ("not part of", dict(tensors, surplus=([1], [1.0]))), ("not finite", dict(tensors, **{name: (shape, [float("inf")] + numbers[1:])}))):
+        quantize = Quantize(models, "two_heads")
+        write_safetensors(quantize.weights, changed)
+        quantize.refuses(quantize.weights + ": ")
+        quantize.refuses(fault)
+    write(models.folder, os.path.basename(quantize.weights), b"?" * 9)
+    quantize.refuses(quantize.weights + ": its header is longer")
     # A source is not replaced, whichever it is.
     quantize = Quantize(models, "two_heads")
     for path in (quantize.weights, quantize.description):
