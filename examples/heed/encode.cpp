@@ -235,7 +235,7 @@ void encode(const Options& options) {
   json["digest"] = hex8(rows.digest().value());
   json["interrupted"] = interrupted;
   json["positions_per_s"] = number_or_null(rate);
-  put_session(json, *host, loaded);
+  if (options.json) put_session(json, *host, loaded);
   const std::string description = describe_session(*host);
   host.reset();  // its threads, so that writing can hold signals back
   if (!options.output.empty())

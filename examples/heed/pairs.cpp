@@ -182,6 +182,7 @@ void print(const PairScores& sums, bool with_reference, bool interrupted, const 
     print_json(json);
     return;
   }
+  note_slower(host);
   if (sums.pairs == 0) return;
   print_scores(sums.scores);
   const auto print_texts = [&](const char* name, const Texts& texts) {

@@ -426,8 +426,32 @@ def test_kinds(models):
     heed.refuses("no/such/folder", "encode", encoder, "-p", "a", "-o", "no/such/folder/rows.f32")
     for wrong in (["encode", encoder, "--rows", "3"], ["encode", encoder, "--top", "0"], ["encode", encoder, "-p", "a", "-f", text],
                   ["translate", translator, "--temp", "nan"], ["translate", translator, "--rows", "x"], ["eval", decoder, text, "--max-pairs", "2"],
-                  ["eval", decoder, text, "--score-rows", "0"]):
+                  ["eval", decoder, text, "--score-rows", "0"], ["eval", translator, text, "--pairs", "--chunk-bytes", "9"],
+                  ["eval", translator, text, "--pairs", "--max-chunks", "9"]):
         heed(*wrong, status=2)
+
+
+# -- an image in another layout than the best table takes -----------------------------------------------------------
+def test_layout(models):
+    """It is said in the one line that a command prints beside its output, and not beside a refusal."""
+    heed, folder = models.heed, models.folder
+    hint = b"--target"
+    text = write(folder, "text.txt", b"abcdabcd")
+    pairs = write(folder, "pairs.tsv", b"abc\tab\n")
+    for name, more, commands in (("decoder", {"generation": {"first": [7]}}, [["run", "-p", "abc", "-n", 3], ["eval", text], ["bench", "-p", 2, "-n", 2]]),
+                                 ("tagger", {}, [["encode", "-p", "abc"]]), ("original", {"generation": GENERATION}, [["translate", "-p", "abc", "-n", 3], ["eval", pairs, "--pairs"]])):
+        best, row = models.image(name, **more), os.path.join(folder, "row.heed")
+        heed("quantize", best, "-o", row, "--layout", "row")
+        for command, *options in commands:
+            own = heed(command, best, *options).stderr
+            check(hint not in own, f"{command}: {own!r}")
+            for form in ([], ["--json"]):
+                told = heed(command, row, *options, *form).stderr
+                # A host whose best table takes this layout has nothing to say.
+                lines = 1 if hint in told or own and not form else 0
+                same(f"{command} {form}: lines of {told!r}", told.count(b"\n"), lines)
+            if command != "bench":
+                heed.refuses("", command, row, *(["-p", "xyz"] if "-p" in options else [write(folder, "xyz.txt", b"xyz\txyz"), *options[1:]]))
 
 
 # -- a decoder with a generation section ----------------------------------------------------------------------------
@@ -507,7 +531,7 @@ def main():
         else:
             models = Models(heed, source_dir, folder)
             for test, *more in ((test_encode,), (test_many,), (test_names,), (test_words,), (test_vector_files, quick), (test_translate,),
-                                (test_pairs,), (test_plan,), (test_kinds,), (test_decoder,)):
+                                (test_pairs,), (test_plan,), (test_kinds,), (test_layout,), (test_decoder,)):
                 attempt(test, models, *more)
     finally:
         shutil.rmtree(folder)
