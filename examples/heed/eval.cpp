@@ -188,7 +188,8 @@ void add_eval(CLI::App& app) {
   auto* pairs =
       command->add_flag("--pairs", options->pairs,
                         "For a model of two stacks: each line of FILE is a source, a tab and a text, which is "
-                        "predicted behind its source, and then written by the model itself");
+                        "predicted behind its source, and then written by the model itself. Empty lines are passed over; pairs that "
+                        "`heed translate` would refuse are left out and counted");
   command->add_option("--max-pairs", options->max_pairs, "Pairs to take (default: all)")
       ->type_name("N")
       ->transform(whole_number())

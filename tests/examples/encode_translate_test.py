@@ -145,7 +145,7 @@ def test_many(models):
     blocks = heed("encode", image, "-f", path, "--lines").stdout.decode().split("\n\n")
     same("--lines: an empty line between", [b.count("\n") + 1 for b in blocks], [5, 1, 8])
     same("one line is a list too", len(heed.json("encode", image, "-p", "abc", "--lines")["sequences"]), 1)
-    heed.refuses("line 2: there is nothing in it", "encode", image, "-f", write(folder, "hole.txt", b"ab\n\nab\n"), "--lines", "-o", out)
+    heed.refuses("line 2: it is empty, and the vocabulary has neither BOS nor EOS", "encode", image, "-f", write(folder, "hole.txt", b"ab\n\nab\n"), "--lines", "-o", out)
 
     image = models.image("last")
     numbers = [round(math.sin(i), 3) for i in range(3 * 4 * 12)]
@@ -158,6 +158,14 @@ def test_many(models):
     flat = write(folder, "flat.npy", npy((12, 12), numbers))
     same("--rows 4 of .npy", heed.json("encode", image, "--vectors", flat, "--rows", 4)["digest"], of_array["digest"])
     same("the last may be shorter", [s["positions"] for s in heed.json("encode", image, "--vectors", raw, "--rows", 5)["sequences"]], [5, 5, 2])
+    # All input is checked before the first output.
+    out = write(folder, "kept.f32", b"kept")
+    for i, why in ((len(numbers) - 1, "number 11 of row 11"), (5 * 12, "number 0 of row 5")):
+        broken = write(folder, "broken.f32", floats(numbers[:i] + [math.nan] + numbers[i + 1:]))
+        heed.refuses(why, "encode", image, "--vectors", broken, "--rows", 4)
+        heed.refuses(why, "encode", image, "--vectors", broken, "--rows", 4, "-o", out)
+    check(open(out, "rb").read() == b"kept", "a refusal wrote")
+    check("All input is checked before the first output" in " ".join(heed("encode", "--help").stdout.decode().split()), "--help does not say so")
     top = heed("encode", image, "--vectors", raw, "--rows", 4, "--top", 2).stdout.decode().splitlines()
     same("a line each", [len(line.split("\t")) for line in top], [5, 5, 5])
 
@@ -277,6 +285,8 @@ def test_translate(models):
     same("--lines", heed(*way, "-f", path, "--lines").stdout.decode().split("\n"), [*texts[:2], "", *texts[2:], ""])
     many = heed.json(*way, "-f", path, "--lines")
     same("--lines --json", [line["text"] for line in many["lines"]], [*texts[:2], "", *texts[2:]])
+    for names in (("--source",), ("--source-file", write(folder, "source.txt", b"abc\n"))):
+        same(f"{names[0]}", heed.json(*way, *names, *([] if names[1:] else ["abc"]))["digest"], singles[0]["digest"])
     same("--lines from standard input", heed(*way, "--lines", stdin=b"abc\ng\n").stdout.decode(), f"{texts[0]}\n{texts[1]}\n")
     begun = heed.json(*way, "-p", "abc", "--begin", "hi", "-n", 3)
     check(begun["text"].startswith("hi") and len(begun["tokens"]) <= 3, f"--begin: {begun}")
@@ -285,9 +295,9 @@ def test_translate(models):
          heed.json("translate", image, "-p", "abc", "--begin", text_of(first), "-n", 2)["tokens"][:2],
          heed.json("translate", image, "-p", "abc", "-n", 3)["tokens"][1:])
     heed.refuses("line 3: the vocabulary has no token for 'x'", "translate", image, "--json", "--lines", "-f", write(folder, "x.txt", b"a\n\naxa\n"))
-    heed.refuses("nothing to read", "translate", image, "-p", "")
+    heed.refuses("source: it is empty", "translate", image, "-p", "")
     heed.refuses("17 positions, the context has 16", "translate", image, "-p", "a" * 17)
-    heed.refuses("not vectors", "translate", image, "--vectors", path)
+    heed.refuses("not vectors; --source or --source-file", "translate", image, "--source-vectors", path)
 
     # A text of a line ends where its line does, and a source has the ends of its own vocabulary.
     write(folder, "letters.txt", b"a\nb\nc\nd\ne\n\\n\ng\nh\ni\n")
@@ -297,15 +307,20 @@ def test_translate(models):
     check("\n" in heed.json("translate", broken, "-p", "ad")["text"], "a text of several lines")
     lines = heed("translate", broken, "--lines", "-f", write(folder, "ad.txt", b"ad\nad\n")).stdout
     same("a line each", lines.count(b"\n"), 2)
+    # An empty text is BOS and EOS; an empty line among many is answered by one.
+    same("an empty source", heed.json("translate", broken, "-p", "")["source_tokens"], [1, 2])
+    lines = heed.json("translate", broken, "--lines", "-f", write(folder, "ad.txt", b"ad\n\nad\n"))["lines"]
+    same("an empty line", ([not line["tokens"] for line in lines], "source_tokens" in lines[1]), ([False, True, False], False))
+    same("a pair with an empty source", heed.json("eval", broken, write(folder, "pairs.tsv", b"\tab\nad\tab\n"), "--pairs")["pairs"], 2)
 
     image = models.image("whisper", generation={"first": [1], "endings": [2]})
     case = models.cases("whisper")[0]
-    answer = heed.json("translate", image, *input_options(folder, case["source"]), "-n", 9)
+    answer = heed.json("translate", image, *input_options(folder, case["source"], "source"), "-n", 9)
     same("frames, of which every other has a position", answer["source_positions"], (len(case["source"]["vectors"]) // 5 - 1) // 2 + 1)
     raw = write(folder, "frames.f32", floats(case["source"]["vectors"]))
-    same("sequences of vectors", [line["tokens"] for line in heed.json("translate", image, "--vectors", raw, "-n", 9, "--rows", 13)["lines"]],
+    same("sequences of vectors", [line["tokens"] for line in heed.json("translate", image, "--source-vectors", raw, "-n", 9, "--rows", 13)["lines"]],
          [answer["tokens"]])
-    heed.refuses("--vectors FILE gives them", "translate", image, "-p", "abc")
+    heed.refuses("--source-vectors FILE gives them", "translate", image, "-p", "abc")
 
 
 # -- eval -----------------------------------------------------------------------------------------------------------
@@ -352,6 +367,11 @@ def test_pairs(models):
     same("left out", [json.loads(done.stdout)[k] for k in ("pairs", "left_out", "exact")], [1, 2, 1])
     check(b"2 pairs of " in done.stderr and b"line 1: the vocabulary has no token for 'x'" in done.stderr, f"{done.stderr!r}")
     heed.refuses("line 2: a pair is a source, a tab and a text", "eval", image, write(folder, "bad.tsv", b"abc\tab\nabc ab\n"), "--pairs")
+    done = heed("eval", image, write(folder, "bad.tsv", b"\tab\ng\tab\n"), "--pairs", "--json")
+    same("an empty source of a vocabulary without BOS and EOS", [json.loads(done.stdout)[k] for k in ("pairs", "left_out")], [1, 1])
+    check(b"line 1: its source is empty" in done.stderr, f"{done.stderr!r}")
+    heed.refuses("what a text begins with", "eval", models.image("original"), pairs, "--pairs")
+    image = models.image("original", generation=GENERATION)
     heed.refuses("no pair in it", "eval", image, write(folder, "bad.tsv", b"xyz\tab\n"), "--pairs")
     same("--max-pairs", heed.json("eval", image, write(folder, "pairs.tsv", b"abc\tab\ng\tab\n"), "--pairs", "--max-pairs", 1)["pairs"], 1)
     tensors, description = models.source("tagger")
@@ -419,9 +439,9 @@ def test_kinds(models):
     heed.refuses("--pairs takes", "eval", translator, text)
     heed.refuses("without --pairs", "eval", decoder, text, "--pairs")
     heed.refuses("no source beside", "encode", encoder, "-p", "a", "--source", "a")
-    heed.refuses("--source or --source-vectors", "encode", models.image("drawing"), "--vectors", write(folder, "v.f32", floats([0.0] * 6)))
+    heed.refuses("--source, --source-file or --source-vectors", "encode", models.image("drawing"), "--vectors", write(folder, "v.f32", floats([0.0] * 6)))
     heed.refuses("no token for 'x' (U+0078) at byte 1", "encode", encoder, "-p", "axa")
-    heed.refuses("nothing to read", "encode", encoder, "-p", "")
+    heed.refuses("text: it is empty", "encode", encoder, "-p", "")
     heed.refuses("context of 16", "encode", encoder, "-p", "a", "--context", 17)
     heed.refuses("no/such/folder", "encode", encoder, "-p", "a", "-o", "no/such/folder/rows.f32")
     for wrong in (["encode", encoder, "--rows", "3"], ["encode", encoder, "--top", "0"], ["encode", encoder, "-p", "a", "-f", text],
@@ -429,6 +449,30 @@ def test_kinds(models):
                   ["eval", decoder, text, "--score-rows", "0"], ["eval", translator, text, "--pairs", "--chunk-bytes", "9"],
                   ["eval", translator, text, "--pairs", "--max-chunks", "9"]):
         heed(*wrong, status=2)
+
+
+# -- a source beside an input ---------------------------------------------------------------------------------------
+def test_source_of_encoder(models):
+    heed, folder = models.heed, models.folder
+    image, case = models.image("drawing"), models.cases("drawing")[0]
+    vectors = ["--vectors", write(folder, "v.f32", floats(case["input"]["vectors"]))]
+    way, text = ["encode", image, *vectors], text_of(case["source"]["tokens"])
+    digest = heed.json(*way, "--source", text)["digest"]
+    path = write(folder, "source.txt", text.encode() + b"\n")
+    same("--source-file", heed.json(*way, "--source-file", path)["digest"], digest)
+    same("--source -", heed.json(*way, "--source", "-", stdin=text.encode())["digest"], digest)
+    same("--source-file -", heed.json(*way, "--source-file", "-", stdin=text.encode())["digest"], digest)
+    heed.refuses("source: it is empty", *way, "--source", "")
+    heed.refuses("source: it takes 17 positions, the context has 16", *way, "--source", "a" * 17)
+    heed.refuses("source: it takes 3 positions, the context has 2", *way, "--source", "abc", "--source-context", 2)
+    heed.refuses("source: the vocabulary has no token for 'x' (U+0078) at byte 1", *way, "--source", "axa")
+    heed.refuses("reads tokens, not vectors; --source or --source-file", *way, "--source-vectors", vectors[1])
+    heed.refuses("nothing.txt", *way, "--source-file", os.path.join(folder, "nothing.txt"))
+    heed.refuses("standard input cannot be", "encode", image, "--source", "-")
+    heed.refuses("standard input cannot be", "encode", image, "-f", "-", "--source", "-")
+    heed.refuses("which is read", *way, "--source-file", path, "-o", path)
+    heed(*way, "--source", text, "--source-file", path, status=2)
+    heed(*way, "--source-vectors", path, "--source-file", path, status=2)
 
 
 # -- an image in another layout than the best table takes -----------------------------------------------------------
@@ -531,7 +575,7 @@ def main():
         else:
             models = Models(heed, source_dir, folder)
             for test, *more in ((test_encode,), (test_many,), (test_names,), (test_words,), (test_vector_files, quick), (test_translate,),
-                                (test_pairs,), (test_plan,), (test_kinds,), (test_layout,), (test_decoder,)):
+                                (test_pairs,), (test_plan,), (test_kinds,), (test_source_of_encoder,), (test_layout,), (test_decoder,)):
                 attempt(test, models, *more)
     finally:
         shutil.rmtree(folder)
