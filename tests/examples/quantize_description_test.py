@@ -205,12 +205,36 @@ def test_value_maps(models):
     models.heed("quantize", quantize.weights, "--description", quantize.description, "-o", quantize.image, "--value-map", "whole", status=2)
 
 
+def test_contexts(models):
+    """Fewer positions of a text or of its source: from floats and from an image alike, and nothing else changes."""
+    heed = models.heed
+
+    def contexts(image):
+        return [stack["max_seq"] for stack in heed.json("inspect", image)["stacks"]]
+
+    quantize = Quantize(models, "original", generation={"first": [0], "endings": [1]})
+    whole = write(models.folder, "whole.heed", quantize.bytes())
+    wanted = heed.json("translate", whole, "-p", "abc", "-n", 6)["digest"]
+    for options, expected in ((["--source-context", 5], [5, 16]), (["--context", 9], [16, 9]), (["--context", 9, "--source-context", 5], [5, 9])):
+        quantize(*options)
+        same(f"{options}", contexts(quantize.image), expected)
+        heed("quantize", whole, "-o", quantize.image, *options)
+        same(f"{options} of an image", contexts(quantize.image), expected)
+        same(f"{options}: the same text", heed.json("translate", quantize.image, "-p", "abc", "-n", 6)["digest"], wanted)
+    heed.refuses("6 positions, the context has 5", "translate", quantize.image, "-p", "abcabc")
+    quantize.refuses("a source context of 17 is more than the model's 16", "--source-context", 17)
+    heed.refuses("a source context of 17 is more", "quantize", whole, "-o", quantize.image + "x", "--source-context", 17)
+    Quantize(models, "tagger").refuses("one stack, so no source context", "--source-context", 3)
+    Quantize(models, "masked_word").refuses("a context of 1 leaves no position beside the class vectors", "--context", 1)
+    check("--source-context N" in heed("quantize", "--help").stdout.decode(), "--help does not name it")
+
+
 def main():
     source_dir, *program = sys.argv[1:]
     folder = tempfile.mkdtemp()
     try:
         models = Models(Heed(program), source_dir, folder)
-        for test in (test_description, test_refusals, test_calibration, test_value_maps):
+        for test in (test_description, test_refusals, test_calibration, test_value_maps, test_contexts):
             attempt(test, models)
     finally:
         shutil.rmtree(folder)
