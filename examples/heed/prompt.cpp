@@ -30,7 +30,7 @@ std::string read_all(int fd, const std::string& subject) {
     if (n == 0) break;
     text.append(piece, static_cast<std::size_t>(n));
     if (text.size() > kMaxPromptBytes)
-      refuse(subject, "a prompt has at most " + grouped(kMaxPromptBytes) + " bytes, this one has more");
+      refuse(subject, "a text has at most " + grouped(kMaxPromptBytes) + " bytes, this one has more");
   }
   if (!text.empty() && text.back() == '\n') {
     text.pop_back();

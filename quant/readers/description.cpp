@@ -70,9 +70,10 @@ Error read_json(FloatModel& model, StackExtras* extras, const Json& json) {
   in.only_if(model.config.n_stacks == 2 && source.input == Input::tokens, "source_tokenizer",
              "stands beside a source that reads no tokens");
   model.classes = in.texts("classes", kMaxClasses);
-  if (in.has("classes") && (main.output != Output::logits || model.classes.size() != main.n_outputs ||
+  in.only_if(main.output == Output::logits, "classes", "stands beside an output of vectors");
+  if (in.has("classes") && (model.classes.size() != main.n_outputs ||
                             !std::all_of(model.classes.begin(), model.classes.end(), is_one_line)))
-    in.refuse("classes", "is not a list of n_outputs names of one line each");
+    in.refuse("classes", "is not a list of " + std::to_string(main.n_outputs) + " names of one line each, as n_outputs says");
   read_generation(model, in, error);
   if (const Json* names = in.object("tensors"))
     for (auto name = names->begin(); !error && name != names->end(); ++name)

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import struct
 import subprocess
@@ -374,6 +375,20 @@ def test_pairs(models):
     image = models.image("original", generation=GENERATION)
     heed.refuses("no pair in it", "eval", image, write(folder, "bad.tsv", b"xyz\tab\n"), "--pairs")
     same("--max-pairs", heed.json("eval", image, write(folder, "pairs.tsv", b"abc\tab\ng\tab\n"), "--pairs", "--max-pairs", 1)["pairs"], 1)
+    # A float model that is not the image's source, by the field; one of fewer positions has none for the last tokens.
+    for field, value in (("max_seq", 8), ("d_ff", 24), ("n_heads", 4)):
+        stacks = [dict(stack) for stack in models.given["original"]["description"]["stacks"]]
+        stacks[1].update({field: value, "head_dim": 6} if field == "n_heads" else {field: value})
+        shapes = dict(models.given["original"]["tensors"])
+        for name, shape in shapes.items():
+            if field == "d_ff" and name.startswith("stacks.1.") and 20 in shape:
+                shapes[name] = [value if n == 20 else n for n in shape]
+            if field == "n_heads" and name.startswith("stacks.1.") and re.search(r"w_(query|key|value_down|value_up)", name):
+                shapes[name] = [24, *shape[1:]] if "value_up" not in name else [12, 24] if len(shape) == 2 else shape
+        models.given["other"] = {"description": dict(models.given["original"]["description"], name="other", stacks=stacks), "tensors": shapes}
+        tensors, description = models.source("other")
+        heed.refuses(f"not the source of this image: stacks[1].{field} is {value}, the image's", "eval", image, left, "--pairs",
+                     "--reference", tensors, "--description", description)
     tensors, description = models.source("tagger")
     heed.refuses("it has 1 stack", "eval", image, left, "--pairs", "--reference", tensors, "--description", description)
 
