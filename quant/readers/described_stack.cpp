@@ -72,8 +72,8 @@ class StackReader {
 
  private:
   bool is_tokens() const { return c_.input == Input::tokens; }
-  // For messages: who leaves out `use` may not know what that means.
-  std::string generating() { return in_.has("use") ? "a stack that generates" : "a stack that generates (as one without use does)"; }
+  // Who leaves out `use` may not know what that means.
+  std::string generating() { return std::string("a stack that generates") + (in_.has("use") ? "" : " (as one without use does)"); }
   bool has_matrix_input() const { return c_.input == Input::projected || c_.input == Input::convolved; }
 
   void read_shape() {
