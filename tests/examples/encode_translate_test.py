@@ -254,6 +254,22 @@ def test_vector_files(models, quick):
               f"broken file {i}: status {done.returncode}: {done.stderr!r}")
 
 
+def test_truncated(models, quick):
+    """A file that shrinks while it is in use: one line that names it, and no signal."""
+    if quick:  # an emulator or a sanitizer has a handler of its own
+        return
+    path = os.path.join(models.folder, "shrinking.f32")
+    with open(path, "wb") as file:
+        file.truncate(20000 * 4 * 5 * 4)
+    process = subprocess.Popen([*models.heed.program, "encode", models.image("two_heads"), "--vectors", path, "--rows", "4"],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.read(1)  # it has begun, and waits before long: all of its output is more than a pipe holds
+    os.truncate(path, 100)
+    _, error = process.communicate(timeout=60)
+    same("status", process.returncode, 1)
+    check(error.count(b"\n") == 1 and b"shrinking.f32: the file was truncated" in error, f"a file that shrinks: {error!r}")
+
+
 # -- translate ------------------------------------------------------------------------------------------------------
 # With these the models of test_translate and test_pairs write texts that end at once, later, and never.
 BEGIN, ENDING, SUPPRESSED = 0, 1, {4, 6, 8}
@@ -589,7 +605,7 @@ def main():
             test_data(heed, source_dir, folder, data)
         else:
             models = Models(heed, source_dir, folder)
-            for test, *more in ((test_encode,), (test_many,), (test_names,), (test_words,), (test_vector_files, quick), (test_translate,),
+            for test, *more in ((test_encode,), (test_many,), (test_names,), (test_words,), (test_vector_files, quick), (test_truncated, quick), (test_translate,),
                                 (test_pairs,), (test_plan,), (test_kinds,), (test_source_of_encoder,), (test_layout,), (test_decoder,)):
                 attempt(test, models, *more)
     finally:
