@@ -9,8 +9,8 @@ struct NamedSet {
   const char* name;
   Features set;
 };
-// Smallest first; kDecoderFeatures is for programs that choose it.
-const NamedSet kOffered[] = {{"kLlamaFeatures", kLlamaFeatures}, {"kGpt2Features", kGpt2Features}};
+// To write a set from; the first of those that take as few words.
+const NamedSet kOffered[] = {{"kLlamaFeatures", kLlamaFeatures}, {"kGpt2Features", kGpt2Features}, {"kNoFeatures", kNoFeatures}};
 const NamedSet kKnown[] = {{"kAllFeatures", kAllFeatures},
                            {"kNoFeatures", kNoFeatures},
                            {"kDecoderFeatures", kDecoderFeatures},
@@ -32,15 +32,22 @@ std::string joined(const std::vector<std::string>& words) {
   return text;
 }
 
-std::string define_for(const Features& needed) {
+Features program_features(const ModelConfig& config) {
+  const Features needed = required_features(config) + Feature::speed;
+  return config.main().use == Use::generate ? needed + Feature::sampling : needed;
+}
+
+std::string define_for(const ModelConfig& config) {
+  const Features wanted = program_features(config);
   std::string best;
-  std::size_t fewest = kFeatureCount + 1;
+  std::size_t fewest = 2 * kFeatureCount;
   for (const NamedSet& base : kOffered) {
-    const std::vector<std::string> more = names_of(needed - base.set);
-    if (more.size() >= fewest) continue;
-    fewest = more.size();
+    const std::vector<std::string> more = names_of(wanted - base.set), less = names_of(base.set - wanted);
+    if (more.size() + less.size() >= fewest) continue;
+    fewest = more.size() + less.size();
     best = base.name;
     for (const std::string& name : more) best += "+Feature::" + name;
+    for (const std::string& name : less) best += "-Feature::" + name;
   }
   return best;
 }
@@ -66,9 +73,9 @@ bool parse_features(Features& set, const std::string& text) {
 
 std::string missing_for(const ModelConfig& c) {
   if (!is_carried(c)) return "sinks, which this version does not carry";
-  const Features needed = required_features(c), missing = needed - kBuiltFeatures;
+  const Features missing = required_features(c) - kBuiltFeatures;
   if (is_empty(missing)) return {};
-  return joined(names_of(missing)) + ", which this build leaves out (-DHEED_FEATURES=" + define_for(needed) + ")";
+  return joined(names_of(missing)) + ", which this build leaves out (-DHEED_FEATURES=" + define_for(c) + ")";
 }
 
 }  // namespace heed::quant

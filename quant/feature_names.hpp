@@ -12,9 +12,11 @@ namespace heed::quant {
 std::vector<std::string> names_of(const Features& set);
 std::string joined(const std::vector<std::string>& words);  // "a, b"
 
-// "kLlamaFeatures", "kGpt2Features+Feature::groups": the named set that with the fewest additions has what is needed, as it
-// stands behind -DHEED_FEATURES=.
-std::string define_for(const Features& needed);
+// The smallest set with which a program runs the model: what the model needs, sampling where it generates, and the faster
+// kernels. A program that needs less leaves out the last two.
+Features program_features(const ModelConfig& config);
+// That set in the fewest words, as it stands behind -DHEED_FEATURES=: "kLlamaFeatures", "kGpt2Features+Feature::groups".
+std::string define_for(const ModelConfig& config);
 
 // Reads such a text: a named set, then +Feature::NAME or -Feature::NAME, or +NAME and -NAME. False for anything else.
 bool parse_features(Features& set, const std::string& text);

@@ -297,6 +297,7 @@ void bench(const Options& options) {
   if (!encodes && decode < options.decode)
     std::fprintf(stderr, "heed: note: the context has %u positions, so decode is measured over them\n", max_seq);
 
+  note_slower(*host);
   Limits limits;
   const Parallel parallel = host->pool.parallel();
   limits.macs_per_s = int8_peak(parallel, host->kernels.traits.name);

@@ -25,7 +25,7 @@ namespace fs = std::filesystem;
 struct Options {
   std::string source, output, description, tokenizer, source_tokenizer, calibration, group = "auto", value_map = "auto",
       layout, target, name, licence;
-  std::uint32_t context = 0;
+  std::uint32_t context = 0, source_context = 0;
   double rope_theta = 0.0;
   bool json = false;
 };
@@ -159,6 +159,7 @@ void quantize(const Options& options) {
   convert.layout = choose_layout(options);
   convert.quantize.group = choose_group(options.group);
   convert.context = options.context;
+  convert.source_context = options.source_context;
   convert.name = options.name;
   convert.licence = options.licence;
   convert.read.rope_theta = options.rope_theta;
@@ -228,7 +229,12 @@ void add_quantize(CLI::App& app) {
   command->add_option("--target", options->target, "The CPU to lay the weights out for")
       ->check(CLI::IsMember(targets))
       ->excludes(layout);
-  command->add_option("--context", options->context, "Positions, at most the model's (default: the model's)")
+  command->add_option("--context", options->context, "Positions to keep, at most the model's (default: the model's)")
+      ->type_name("N")
+      ->transform(whole_number(1, 1u << 20));
+  command
+      ->add_option("--source-context", options->source_context,
+                   "The same of the source, which the first of two stacks reads (default: the model's)")
       ->type_name("N")
       ->transform(whole_number(1, 1u << 20));
   add_rope_theta_option(*command, options->rope_theta);

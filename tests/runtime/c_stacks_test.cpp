@@ -32,7 +32,7 @@ ImageBytes frames() { return golden::frames_image(Layout::row, portable_table())
 ImageBytes reader() {
   const ModelConfig config = golden::reading_stack();
   quant::TensorSection tensors(config, Layout::row);
-  golden::fill_numbered(tensors, config, 5);
+  golden::fill(tensors, config, golden::StackNumbers(config, 5));
   ImageBytes image;
   quant::write_image(image, config, tensors, {}, portable_table());
   return image;
