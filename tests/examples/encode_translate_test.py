@@ -409,7 +409,7 @@ def test_pairs(models):
                 shapes[name] = [24, *shape[1:]] if "value_up" not in name else [12, 24] if len(shape) == 2 else shape
         models.given["other"] = {"description": dict(models.given["original"]["description"], name="other", stacks=stacks), "tensors": shapes}
         tensors, description = models.source("other")
-        heed.refuses(f"not the source of this image: stacks[1].{field} is {value}, the image's", "eval", image, left, "--pairs",
+        heed.refuses(f"not the checkpoint of this image: stacks[1].{field} is {value}, the image's", "eval", image, left, "--pairs",
                      "--reference", tensors, "--description", description)
     tensors, description = models.source("tagger")
     heed.refuses("it has 1 stack", "eval", image, left, "--pairs", "--reference", tensors, "--description", description)
