@@ -64,11 +64,17 @@ bool parse_features(Features& set, const std::string& text) {
   return known;
 }
 
-std::string missing_for(const ModelConfig& c) {
-  if (!is_carried(c)) return "sinks, which this version does not carry";
-  const Features needed = required_features(c), missing = needed - kBuiltFeatures;
-  if (is_empty(missing)) return {};
-  return joined(names_of(missing)) + ", which this build leaves out (-DHEED_FEATURES=" + define_for(needed) + ")";
+std::string not_built(const Needs& needs) {
+  std::vector<std::string> never;
+  if (needs.sinks) never.push_back("sinks");
+  if (needs.four_bit_weights) never.push_back("weights of four bits");
+  if (!never.empty()) return "the model needs " + joined(never) + ", which this version does not carry";
+  const Features missing = needs.features - kBuiltFeatures;
+  if (!is_empty(missing))
+    return "the model needs " + joined(names_of(missing)) + ", which this build leaves out (-DHEED_FEATURES=" +
+           define_for(needs.features) + ")";
+  // A value of a field that the stack has no use for (SPEC.md, C20).
+  return "the model's description contradicts itself in a part that this build leaves out";
 }
 
 }  // namespace heed::quant

@@ -191,13 +191,6 @@ constexpr ModelConfig::ModelConfig(const ConfigView& view) : n_stacks(view.n_sta
   for (std::uint32_t i = 0; i < count(); ++i) stacks[i] = view.stacks[i];
 }
 
-// Whether any build of this version can run it (SPEC.md, C20).
-constexpr bool is_carried(const ConfigView& m) {
-  for (std::uint32_t i = 0; i < m.count(); ++i)
-    if (m.stacks[i].n_sinks) return false;
-  return true;
-}
-
 constexpr bool is_gelu(Activation a) { return a == Activation::gelu_tanh || a == Activation::gelu_erf; }
 
 // The features without which a build refuses a stack. What a program asks for beside it (chance, threads, the pattern)
@@ -232,6 +225,23 @@ constexpr Features required_features(const ConfigView& m) {
   Features f = kNoFeatures;
   for (std::uint32_t i = 0; i < m.count(); ++i) f = f + required_features(m.stacks[i]);
   return f;
+}
+
+// What a model needs, whether or not this build has it; of an image: needs_of in model.hpp.
+struct Needs {
+  Features features = kNoFeatures;
+  bool sinks = false, four_bit_weights = false;  // no build of this version carries them (SPEC.md, C20 and D2)
+
+  constexpr bool is_carried() const { return !sinks && !four_bit_weights; }
+  constexpr void add(const StackConfig& c) {
+    features = features + required_features(c);
+    sinks = sinks || c.n_sinks != 0;
+  }
+};
+constexpr Needs needs_of(const ConfigView& m) {
+  Needs needs;
+  for (std::uint32_t i = 0; i < m.count(); ++i) needs.add(m.stacks[i]);
+  return needs;
 }
 
 namespace config_detail {

@@ -164,13 +164,13 @@ HEED_CHECKED heed_status heed_model_open(heed_model* model, const void* image, s
 #define HEED_FEATURE_DENSE 0x4000000u
 #define HEED_FEATURE_UNDIVIDED_VALUES 0x8000000u
 #define HEED_FEATURE_GELU_QUICK 0x10000000u
-// No build of this version carries it: positions that stay visible beside a window.
+// No build of this version carries it: positions that stay visible beside a window, or weights of four bits.
 #define HEED_FEATURE_NONE_HAS 0x80000000u
 
 // What this library carries.
 uint32_t heed_built_features(void);
 
-// What an image needs; without the bits of heed_built_features it is what is missing after HEED_FEATURE_NOT_BUILT. Also 0
+// What an image needs, of both of two stacks; without the bits of heed_built_features it is what is missing after HEED_FEATURE_NOT_BUILT. Also 0
 // when heed_model_open refuses the image for any other reason. `image` as there.
 uint32_t heed_needed_features(const void* image, size_t image_bytes, const heed_kernels* kernels);
 

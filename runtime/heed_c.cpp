@@ -159,7 +159,8 @@ std::uint32_t heed_needed_features(const void* image, std::size_t image_bytes, c
   Model model;
   const Status status = open(model, {static_cast<const std::uint8_t*>(image), image_bytes}, of(kernels));
   if (status != Status::ok && status != Status::feature_not_built) return 0;
-  return feature_bits(required_features(model.config())) | (is_carried(model.config()) ? 0 : HEED_FEATURE_NONE_HAS);
+  const Needs needs = needs_of(model);
+  return feature_bits(needs.features) | (needs.is_carried() ? 0 : HEED_FEATURE_NONE_HAS);
 }
 
 heed_status heed_model_verify(const heed_model* model, const heed_kernels* kernels) {

@@ -354,9 +354,12 @@ class Model {
 // Checks the structure and every scale, gain and multiplier of `image` (SPEC.md, part 5), reading no weight and no
 // token. The image must be 64-byte aligned; it may be flash, a mapped file or an array. `kernels` serves for the CRC
 // of the header. A build for one core (HEED_SINGLE_LAYOUT) refuses matrices in another layout here, others when a session
-// is created. On refusal `model` is unspecified, but for feature_not_built: model.config() is the image's then, so
-// that required_features and is_carried can say what is missing.
+// is created. On refusal `model` is unspecified, but for feature_not_built: needs_of(model) says what is missing then.
 Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels);
+
+// What an image needs that was opened, or refused with feature_not_built: of both of two stacks, also in a build that holds
+// one, and of its matrices.
+Needs needs_of(const Model& model);
 
 // Checks every section's CRC and that no weight is outside -127..127. An image that is opened and not verified may
 // give wrong numbers, never undefined behaviour.

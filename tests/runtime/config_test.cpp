@@ -444,8 +444,9 @@ TEST_CASE("C20: what no build carries", "[config]") {
   ModelConfig m = two();
   m.stacks[0].n_sinks = 1;
   CHECK(check_config(m) == Status::feature_not_built);
-  CHECK(!is_carried(m));
-  CHECK(is_carried(two()));
+  CHECK(needs_of(m).sinks);
+  CHECK(!needs_of(m).is_carried());
+  CHECK(needs_of(two()).is_carried());
 }
 
 TEST_CASE("each feature is asked for by what needs it", "[config]") {

@@ -108,7 +108,8 @@ TEST_CASE("encoders and sources are refused by a build without them, in C", "[fe
   } images[] = {{HEED_SOURCE_DIR "/tests/golden/frames.heed",
                  HEED_FEATURE_ENCODE | HEED_FEATURE_CONVOLUTIONS | HEED_FEATURE_POOLING | HEED_FEATURE_WINDOWS},
                 {HEED_SOURCE_DIR "/tests/golden/two.heed",
-                 HEED_FEATURE_CROSS_ATTENTION | HEED_FEATURE_DENSE | HEED_FEATURE_NORM_AFTER | HEED_FEATURE_SCORE_BIAS}};
+                 HEED_FEATURE_CROSS_ATTENTION | HEED_FEATURE_DENSE | HEED_FEATURE_NORM_AFTER | HEED_FEATURE_SCORE_BIAS |
+                     HEED_FEATURE_ENCODE | HEED_FEATURE_UNGATED | HEED_FEATURE_EMBEDDING_EXTRAS}};  // of the first stack
   for (const auto& image : images) {
     const std::size_t bytes = read_image(image.path);
     REQUIRE(bytes != 0);

@@ -208,7 +208,7 @@ TEST_CASE("a configuration says what it needs", "[own weights]") {
   CHECK(needs(Feature::gelu, [](StackConfig& m) { m.activation = Activation::gelu_erf; }));
   CHECK(needs(Feature::relu, [](StackConfig& m) { m.activation = Activation::relu; }));
   c.n_sinks = 1;
-  CHECK(!is_carried(c));
+  CHECK(!needs_of(c).is_carried());
   CHECK(check_config(c) == Status::feature_not_built);
 }
 
