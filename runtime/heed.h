@@ -240,7 +240,8 @@ typedef struct heed_limits {
   uint32_t max_seq;      // positions to keep, at most the model's; 0 = the model's
   uint32_t chunk;        // positions that go through the layers together, at most 4096; 0 = the kernels'
   uint32_t source_seq;   // of a model of two stacks: positions of the source, at most the first one's; 0 = the first one's
-  uint32_t score_rows;   // outputs that one product gives where each position has one, at most 4096; 0 = 1
+  uint32_t score_rows;   // outputs that one product gives where each position has one, at most 4096; 0 = 1. A library without
+                         // HEED_FEATURE_SPEED gives one after the other, with the same bits
   uint32_t reserved[4];  // 0
 } heed_limits;
 

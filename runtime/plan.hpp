@@ -12,7 +12,8 @@ struct Limits {
   std::uint32_t max_seq = 0;     // positions to keep, at most the model's; default: the model's
   std::uint32_t chunk = 0;       // tokens that go through the layers together; default: the table's
   std::uint32_t source_seq = 0;  // of two stacks: positions of the source, at most the first stack's; default: its own
-  std::uint32_t score_rows = 0;  // outputs that one product gives, where each position has one; default: 1
+  std::uint32_t score_rows = 0;  // outputs that one product gives, where each position has one; default: 1, and no more in a
+                                 // build without `speed`; the bits are the same
 };
 
 struct Slice {
@@ -282,9 +283,7 @@ constexpr Status make_plan(Plan& plan, const ConfigView& m, const KernelTraits& 
   const StackConfig& c = m.main();
   const bool two = kBuiltFeatures.cross_attention && m.n_stacks == 2;
   if (limits.max_seq > c.max_seq || (two && limits.source_seq > m.source().max_seq)) return Status::context_too_long;
-  if (limits.chunk > 4096 || (kGivesRowsTogether && limits.score_rows > 4096) ||
-      (kBuiltFeatures.cross_attention && !two && limits.source_seq))
-    return Status::bad_argument;
+  if (limits.chunk > 4096 || limits.score_rows > 4096 || (!two && limits.source_seq)) return Status::bad_argument;
   plan = Plan{};
   plan.max_seq = limits.max_seq ? limits.max_seq : c.max_seq;
   const std::uint32_t chunk = limits.chunk ? limits.chunk : traits.default_chunk;

@@ -22,7 +22,7 @@ Status plan_again(Plan& expected, const Model& model, const Plan& plan, const Ke
   Limits limits;
   limits.max_seq = plan.max_seq;
   limits.chunk = plan.chunk;
-  limits.score_rows = plan.output_rows;
+  if (kGivesRowsTogether) limits.score_rows = plan.output_rows;
   if (kBuiltFeatures.cross_attention && model.config().n_stacks == 2) {
     limits.source_seq = plan.source.max_seq;
     if (plan.source.chunk > limits.chunk) limits.chunk = plan.source.chunk;

@@ -124,6 +124,15 @@ TEST_CASE("encoders and sources are refused by a build without them, in C", "[fe
   REQUIRE(heed_plan_make(&plan, &model, kernels, nullptr) == HEED_OK);
   CHECK(heed_plan_source_seq(&plan) == 0);
   REQUIRE(heed_session_create(&session, &model, &plan, kernels, g_arena, sizeof g_arena) == HEED_OK);
+  heed_limits limits{};
+  limits.source_seq = 1;  // of a decoder, which has no source
+  CHECK(heed_plan_make(&plan, &model, kernels, &limits) == HEED_BAD_ARGUMENT);
+  limits.source_seq = 0;
+  limits.score_rows = 4097;
+  CHECK(heed_plan_make(&plan, &model, kernels, &limits) == HEED_BAD_ARGUMENT);
+  limits.score_rows = 2;
+  CHECK(heed_plan_make(&plan, &model, kernels, &limits) == HEED_OK);
+  REQUIRE(heed_plan_make(&plan, &model, kernels, nullptr) == HEED_OK);
   // A decoder encodes nothing in any build.
   const heed_token token = 1;
   heed_sequence text{};
