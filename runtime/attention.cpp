@@ -383,14 +383,10 @@ void attention_forward(const AttentionLayer& layer, AttentionStep step, float* d
   matmul_parallel(k, parallel, &up, 1, accumulate, heads, n);
 }
 
-Status create(Attention& attention, const AttentionConfig& config, const AttentionWeights& weights,
-              const AttentionMemory& plan, const Kernels& kernels, Span<std::byte> arena) {
-  AttentionMemory expected;
-  if (const Status s = make_attention_plan(expected, config, kernels.traits, plan.chunk); s != Status::ok) return s;
-  if (plan.arena_bytes != expected.arena_bytes || !arena.data()) return Status::bad_argument;
-  if (reinterpret_cast<std::uintptr_t>(arena.data()) % expected.arena_align) return Status::misaligned;
-  if (arena.size() < expected.arena_bytes) return Status::arena_too_small;
-  if (!float_mode_is_default() || !products_are_rounded()) return Status::rounding_mode;
+namespace {
+
+// Whether the matrices of a layer are those that its configuration asks for.
+Status check_matrices(const AttentionConfig& config, const AttentionWeights& weights, const KernelTraits& traits) {
   const std::uint32_t dq = config.n_heads * config.head_dim, dk = config.n_kv_heads * config.head_dim;
   const std::uint32_t dv = config.n_kv_heads * config.value_dim(), from = config.key_width();
   const struct { const Tensor* t; std::uint32_t rows, cols; } matrices[] = {{&weights.w_query, dq, config.d_model},
@@ -403,21 +399,42 @@ Status create(Attention& attention, const AttentionConfig& config, const Attenti
       continue;
     }
     if (m.t->rows != m.rows || m.t->cols != m.cols || m.t->group) return Status::bad_argument;
-    if (const Status s = check_weights(kernels.traits, *m.t); s != Status::ok) return s;
+    if (const Status s = check_weights(traits, *m.t); s != Status::ok) return s;
     // Products of one input are cut into parts together, so they have one layout; value_up has it as well.
     if (m.t->layout != weights.w_query.layout) return Status::bad_argument;
   }
-  if (config.rotary_dims && !weights.rotary_phases) return Status::bad_argument;
-  if (weights.key_offsets && !weights.key_offset_exponents) return Status::bad_argument;
+  return Status::ok;
+}
+
+// The same of everything else. What the configuration has no use for is refused: it would change nothing.
+Status check_vectors(const AttentionConfig& config, const AttentionWeights& weights) {
+  if (!weights.key_offsets != !weights.key_offset_exponents || !config.rotary_dims != !weights.rotary_phases ||
+      config.is_biased() != (weights.score_bias != nullptr))
+    return Status::bad_argument;
   if (const Status s = check_weights(KeyOffset{weights.key_offsets, 0}); s != Status::ok) return s;
   if (!is_aligned(weights.rotary_phases, 4) || !is_aligned(weights.score_bias, 4)) return Status::misaligned;
-  if (config.is_biased() && !weights.score_bias) return Status::bad_argument;
-  const NormWeights* const head_norms[] = {&weights.query_norm, &weights.key_norm};
-  if (kBuiltFeatures.query_key_norm && config.query_key_norm != HeadNorm::none)
-    for (const NormWeights* const w : head_norms) {
-      if (w->bias && config.query_key_norm != HeadNorm::layer) return Status::bad_argument;
-      if (!is_aligned(w->gain, 4) || !is_aligned(w->bias, 4)) return Status::misaligned;
-    }
+  const bool normed = kBuiltFeatures.query_key_norm && config.query_key_norm != HeadNorm::none;
+  const NormWeights* const norms[] = {&weights.query_norm, &weights.key_norm};
+  for (const NormWeights* const w : norms) {
+    if ((w->gain && !normed) || (w->bias && !(normed && config.query_key_norm == HeadNorm::layer)))
+      return Status::bad_argument;
+    if (!is_aligned(w->gain, 4) || !is_aligned(w->bias, 4)) return Status::misaligned;
+  }
+  return Status::ok;
+}
+
+}  // namespace
+
+Status create(Attention& attention, const AttentionConfig& config, const AttentionWeights& weights,
+              const AttentionMemory& plan, const Kernels& kernels, Span<std::byte> arena) {
+  AttentionMemory expected;
+  if (const Status s = make_attention_plan(expected, config, kernels.traits, plan.chunk); s != Status::ok) return s;
+  if (plan.arena_bytes != expected.arena_bytes || !arena.data()) return Status::bad_argument;
+  if (reinterpret_cast<std::uintptr_t>(arena.data()) % expected.arena_align) return Status::misaligned;
+  if (arena.size() < expected.arena_bytes) return Status::arena_too_small;
+  if (!float_mode_is_default() || !products_are_rounded()) return Status::rounding_mode;
+  if (const Status s = check_matrices(config, weights, kernels.traits); s != Status::ok) return s;
+  if (const Status s = check_vectors(config, weights); s != Status::ok) return s;
 
   attention = Attention{};
   attention.plan_ = expected;
