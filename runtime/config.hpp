@@ -163,32 +163,34 @@ struct ModelConfig {
 
   constexpr ModelConfig() = default;
   constexpr ModelConfig(const StackConfig& only) { stacks[0] = only; }  // implicit: a stack alone is a model
+  // Of a view of nothing, or of more stacks than there can be, a description that check_config refuses.
   constexpr ModelConfig(const ConfigView& view);
 
   // The stack whose output is the model's, and the one that it reads through cross-attention.
   constexpr const StackConfig& main() const { return stacks[count() - 1]; }
   constexpr StackConfig& main() { return stacks[count() - 1]; }
   constexpr const StackConfig& source() const { return stacks[0]; }
-  // n_stacks, and known to the compiler where there can be only one.
-  constexpr std::uint32_t count() const { return kMaxStacks == 1 ? 1 : n_stacks; }
+  // n_stacks, and known to the compiler where there can be only one; of a number that check_config refuses, 1.
+  constexpr std::uint32_t count() const { return kMaxStacks == 2 && n_stacks == 2 ? 2 : 1; }
 };
 
-// The same where it lies, usually in an image: it is not copied into memory.
+// The same where it lies, usually in an image: it is not copied into memory, and must outlive the view.
 struct ConfigView {
   const StackConfig* stacks = nullptr;  // [n_stacks]; null until there is a model
   std::uint32_t n_stacks = 1;
 
   constexpr ConfigView() = default;
   constexpr ConfigView(const StackConfig* first, std::uint32_t n) : stacks(first), n_stacks(n) {}
-  constexpr ConfigView(const ModelConfig& config) : ConfigView(config.stacks, config.n_stacks) {}
-  constexpr ConfigView(const StackConfig& only) : ConfigView(&only, 1) {}
+  explicit constexpr ConfigView(const ModelConfig& config) : ConfigView(config.stacks, config.n_stacks) {}
+  ConfigView(const ModelConfig&&) = delete;  // nothing would be left to look at
 
+  // Precondition: stacks.
   constexpr const StackConfig& main() const { return stacks[count() - 1]; }
   constexpr const StackConfig& source() const { return stacks[0]; }
-  constexpr std::uint32_t count() const { return kMaxStacks == 1 ? 1 : n_stacks; }
+  constexpr std::uint32_t count() const { return kMaxStacks == 2 && n_stacks == 2 ? 2 : 1; }
 };
-constexpr ModelConfig::ModelConfig(const ConfigView& view) : n_stacks(view.n_stacks) {
-  for (std::uint32_t i = 0; i < count(); ++i) stacks[i] = view.stacks[i];
+constexpr ModelConfig::ModelConfig(const ConfigView& view) : n_stacks(view.stacks ? view.n_stacks : 0) {
+  for (std::uint32_t i = 0; n_stacks != 0 && i < count(); ++i) stacks[i] = view.stacks[i];
 }
 
 constexpr bool is_gelu(Activation a) { return a == Activation::gelu_tanh || a == Activation::gelu_erf; }
@@ -226,6 +228,7 @@ constexpr Features required_features(const ConfigView& m) {
   for (std::uint32_t i = 0; i < m.count(); ++i) f = f + required_features(m.stacks[i]);
   return f;
 }
+constexpr Features required_features(const ModelConfig& m) { return required_features(ConfigView(m)); }
 
 // What a model needs, whether or not this build has it; of an image: needs_of in model.hpp.
 struct Needs {
@@ -243,6 +246,7 @@ constexpr Needs needs_of(const ConfigView& m) {
   for (std::uint32_t i = 0; i < m.count(); ++i) needs.add(m.stacks[i]);
   return needs;
 }
+constexpr Needs needs_of(const ModelConfig& m) { return needs_of(ConfigView(m)); }
 
 namespace config_detail {
 
@@ -452,5 +456,6 @@ constexpr Status check_config(const ConfigView& m) {
              ? Status::ok
              : Status::bad_config;
 }
+constexpr Status check_config(const ModelConfig& m) { return check_config(ConfigView(m)); }
 
 }  // namespace heed

@@ -317,5 +317,8 @@ constexpr Status make_plan(Plan& plan, const ConfigView& m, const KernelTraits& 
   plan.arena_bytes = block.at() + traits.slack;
   return Status::ok;
 }
+constexpr Status make_plan(Plan& plan, const ModelConfig& m, const KernelTraits& traits, const Limits& limits = {}) {
+  return make_plan(plan, ConfigView(m), traits, limits);
+}
 
 }  // namespace heed

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // config_test.cpp: rules C1 to C20 of SPEC.md, part 5, each broken alone. What is refused stands beside the nearest thing that
 // is not, so that no test passes because of another rule.
+#include <type_traits>
+
 #include <limits>
 
 #include "runtime/numerics.hpp"
@@ -438,6 +440,21 @@ TEST_CASE("C19: what two stacks are to each other", "[config]") {
           c.use = Use::encode, c.mask = Mask::two_way, c.input = Input::vectors, c.vocab_size = c.n_outputs = 0;
           c.output = Output::vectors;
         }) == Status::ok);
+}
+
+TEST_CASE("a view is of something that stays, and of as many stacks as there can be", "[config]") {
+  static_assert(!std::is_constructible_v<ConfigView, ModelConfig> && !std::is_constructible_v<ConfigView, StackConfig>);
+  static_assert(std::is_constructible_v<ConfigView, const ModelConfig&>);
+  const StackConfig stacks[2] = {two().stacks[0], two().stacks[1]};
+  CHECK(check_config(ModelConfig(ConfigView(stacks, 2))) == Status::ok);
+  for (const std::uint32_t n : {0u, 3u, 7u, 0xFFFFFFFFu}) {
+    const ModelConfig m = ConfigView(stacks, n);
+    CHECK(m.n_stacks == n);
+    CHECK(&m.main() == m.stacks);
+    CHECK(m.main().d_model == (n ? stacks[0].d_model : 0));
+    CHECK(check_config(m) == Status::bad_config);
+  }
+  CHECK(check_config(ModelConfig(ConfigView())) == Status::bad_config);
 }
 
 TEST_CASE("C20: what no build carries", "[config]") {
