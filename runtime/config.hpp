@@ -2,6 +2,8 @@
 // config.hpp: one description for every transformer that an image can hold: one or two stacks of alike blocks; the 256
 // bytes of a stack are those of the image (SPEC.md 1.3).
 #pragma once
+#include <cstddef>
+
 #include "runtime/activation.hpp"
 #include "runtime/bits.hpp"
 #include "runtime/features.hpp"
@@ -321,7 +323,9 @@ constexpr std::uint32_t word_at(const StackConfig& c, std::uint32_t i) {
   if (__builtin_is_constant_evaluated()) return __builtin_bit_cast(Words, c).of[i];
   return reinterpret_cast<const std::uint32_t*>(&c)[i];
 }
-inline constexpr std::uint32_t kFirstCount = 10, kFirstReservedWord = 41;
+inline constexpr std::uint32_t kFirstCount = 10, kFirstGroupWord = 35, kFirstReservedWord = 41;
+static_assert(offsetof(StackConfig, d_model) == 4 * kFirstCount && offsetof(StackConfig, groups) == 4 * kFirstGroupWord &&
+              offsetof(StackConfig, reserved2) == 4 * kFirstReservedWord);
 
 }  // namespace config_detail
 
@@ -340,8 +344,12 @@ constexpr Status check_stack(const StackConfig& c) {
     if (((rule & kFromOne) && v == 0) || v > 1u << (rule & 31)) return Status::bad_config;
     if (rule & kNone) missing |= v;
   }
-  for (std::uint32_t i = kFirstReservedWord; i < sizeof(StackConfig) / 4; ++i)
-    if (word_at(c, i)) return Status::bad_config;
+  // A build without groups reads them, and what is reserved beside them, as the words in front of the reserved ones.
+  for (std::uint32_t i = kHas.groups ? kFirstReservedWord : kFirstGroupWord; i < sizeof(StackConfig) / 4; ++i) {
+    const std::uint32_t v = word_at(c, i);
+    if (v != 0 && i >= kFirstReservedWord) return Status::bad_config;
+    missing |= v;
+  }
   std::uint32_t grouped_sites = 0;
   if (kHas.groups) {
     for (int i = 0; i < kSiteCount; ++i) {
@@ -350,9 +358,6 @@ constexpr Status check_stack(const StackConfig& c) {
       grouped_sites |= g ? 1u << i : 0u;
     }
     if (c.reserved1) return Status::bad_config;
-  } else {
-    for (const std::uint16_t g : c.groups) missing |= g;
-    missing |= c.reserved1;
   }
   if (!kHas.biases) missing |= c.biases & ~kBiasNorm;
   if (!kHas.key_offset) missing |= c.flags & (kKeyOffset | kCrossKeyOffset);

@@ -82,9 +82,9 @@ struct SourcePlan {
   Slice cross_cache;  // in the region kv_cache: the main stack's [n_layers] KvCache of the source
 };
 template <>
-struct SourcePlan<false> {  // never used
-  inline static StackPlan source;
-  inline static SliceOf<false> cross_cache;
+struct SourcePlan<false> {  // reads as empty
+  static constexpr StackPlan source{};
+  static constexpr SliceOf<false> cross_cache{};
 };
 
 // That of the main stack, and the whole.
@@ -271,6 +271,31 @@ constexpr KvShape cross_shape(const StackConfig& c, std::uint32_t source_seq, st
   return {c.n_kv_heads, c.head_dim, source_seq, align, c.value_dim(), 0};
 }
 
+namespace plan_detail {
+
+struct SourceBytes {
+  std::uint64_t kv = 0, scratch = 0;  // up to where the first of two stacks needs them
+};
+
+// The buffers of the first of two stacks, and the main one's keys and values of it, from `kv` on, which is behind the latter
+// then. The source is encoded before the main stack runs, in the same bytes.
+template <bool kTwoStacks>
+constexpr SourceBytes stack_source(SourcePlan<kTwoStacks>& p, Stacker& kv, const ConfigView& m, const KernelTraits& traits,
+                                   std::uint32_t source_seq, std::uint32_t chunk) {
+  SourceBytes bytes;
+  if constexpr (kTwoStacks) {
+    p.source.max_seq = source_seq ? source_seq : m.source().max_seq;
+    p.source.chunk = chunk < p.source.max_seq ? chunk : p.source.max_seq;
+    kv.take(p.cross_cache, cross_shape(m.main(), p.source.max_seq, traits.alignment).layer_bytes() * m.main().n_layers);
+    Stacker source_kv = kv;
+    bytes.scratch = stack_buffers(p.source, source_kv, m.source(), traits, 0);
+    bytes.kv = source_kv.at();
+  }
+  return bytes;
+}
+
+}  // namespace plan_detail
+
 // Whether outputs of several positions are made in one product; a build without `speed` makes one after the other.
 inline constexpr bool kGivesRowsTogether = kBuiltFeatures.speed;
 
@@ -297,20 +322,10 @@ constexpr Status make_plan(Plan& plan, const ConfigView& m, const KernelTraits& 
 
   using plan_detail::larger;
   plan_detail::Stacker block(0, traits.alignment), kv = block;
-  if (two) {
-    StackPlan& source = plan.source;
-    source.max_seq = limits.source_seq ? limits.source_seq : m.source().max_seq;
-    source.chunk = chunk < source.max_seq ? chunk : source.max_seq;
-    kv.take(plan.cross_cache, cross_shape(c, source.max_seq, traits.alignment).layer_bytes() * c.n_layers);
-  }
-  // The source is encoded before the main stack runs, in the same bytes.
-  plan_detail::Stacker source_kv = kv;
-  std::uint64_t scratch = plan_detail::stack_buffers(plan, kv, c, traits, plan.output_rows);
-  std::uint64_t kv_bytes = kv.at();
-  if (two) {
-    scratch = larger(scratch, plan_detail::stack_buffers(plan.source, source_kv, m.source(), traits, 0));
-    kv_bytes = larger(kv_bytes, source_kv.at());
-  }
+  plan_detail::SourceBytes source;
+  if (two) source = plan_detail::stack_source(plan, kv, m, traits, limits.source_seq, chunk);
+  const std::uint64_t scratch = larger(plan_detail::stack_buffers(plan, kv, c, traits, plan.output_rows), source.scratch);
+  const std::uint64_t kv_bytes = larger(kv.at(), source.kv);
   block.take(plan.kv_cache, kv_bytes);
   block.take(plan.scratch, scratch);
   block.take(plan.logits, std::uint64_t{4} * plan.output_rows * plan.output_stride);

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // config_test.cpp: rules C1 to C20 of SPEC.md, part 5, each broken alone. What is refused stands beside the nearest thing that
 // is not, so that no test passes because of another rule.
-#include <type_traits>
-
 #include <limits>
+#include <type_traits>
 
 #include "runtime/numerics.hpp"
 #include "tests/support/catch.hpp"
