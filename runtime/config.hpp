@@ -146,6 +146,8 @@ struct StackConfig {
   }
   constexpr std::uint32_t d_value() const { return n_kv_heads * value_dim(); }
   constexpr std::uint32_t d_heads() const { return n_heads * value_dim(); }
+  // Of the vectors that come in; 0 with tokens.
+  constexpr std::uint32_t input_width() const { return input == Input::vectors ? d_model : d_input; }
   // Of the vectors that the unembedding reads, or that come out.
   constexpr std::uint32_t d_output() const { return kBuiltFeatures.dense && dense ? d_dense : d_model; }
   constexpr std::uint32_t group(Site s) const { return kBuiltFeatures.groups ? groups[static_cast<int>(s)] : 0; }
