@@ -4,7 +4,7 @@
 
 #include "runtime/attention.hpp"
 
-#include "runtime/numerics.hpp"
+#include "runtime/layer_calls.hpp"
 
 namespace heed {
 namespace {
@@ -429,10 +429,7 @@ Status create(Attention& attention, const AttentionConfig& config, const Attenti
               const AttentionMemory& plan, const Kernels& kernels, Span<std::byte> arena) {
   AttentionMemory expected;
   if (const Status s = make_attention_plan(expected, config, kernels.traits, plan.chunk); s != Status::ok) return s;
-  if (plan.arena_bytes != expected.arena_bytes || !arena.data()) return Status::bad_argument;
-  if (reinterpret_cast<std::uintptr_t>(arena.data()) % expected.arena_align) return Status::misaligned;
-  if (arena.size() < expected.arena_bytes) return Status::arena_too_small;
-  if (!float_mode_is_default() || !products_are_rounded()) return Status::rounding_mode;
+  if (const Status s = check_arena(plan, expected, arena); s != Status::ok) return s;
   if (const Status s = check_matrices(config, weights, kernels.traits); s != Status::ok) return s;
   if (const Status s = check_vectors(config, weights); s != Status::ok) return s;
 
@@ -469,14 +466,6 @@ Status Attention::rewind(std::uint32_t position) {
   return Status::ok;
 }
 
-// n vectors of a caller, quantised.
-Activations Attention::quantized(const float* vectors, std::uint32_t cols, std::uint32_t n) {
-  const Kernels& k = *layer_.kernels;
-  const Activations a = make_activations(arena_ + static_cast<std::size_t>(plan_.activations.offset), k.traits, cols, 0, n);
-  for (std::uint32_t t = 0; t < n; ++t) k.quantize_s8r_f32(a, t, vectors + std::size_t{t} * cols);
-  return a;
-}
-
 Status Attention::forward(Span<float> change, Span<const float> embeddings) {
   const AttentionConfig& c = layer_.config;
   if (!arena_ || embeddings.size() % c.d_model != 0 || change.size() != embeddings.size()) return Status::bad_argument;
@@ -489,22 +478,19 @@ Status Attention::forward(Span<float> change, Span<const float> embeddings) {
     return c.has_source() ? Status::bad_argument : Status::context_full;
   if (!float_mode_is_default()) return Status::rounding_mode;
   layer_.parallel = &parallel_;
-  auto* rotation = reinterpret_cast<std::int16_t*>(arena_ + static_cast<std::size_t>(plan_.rotation.offset));
-  std::byte* memory = arena_ + static_cast<std::size_t>(plan_.activations.offset);
-  auto* padded = reinterpret_cast<float*>(arena_ + static_cast<std::size_t>(plan_.change.offset));
+  auto* const rotation = at<std::int16_t>(arena_, plan_.rotation);
+  void* const memory = at<void>(arena_, plan_.activations);
+  auto* const padded = at<float>(arena_, plan_.change);
   const std::uint32_t stride = float_row(c.d_model), start = two_way || c.has_source() ? 0 : position_;
   const auto pass = [&](AttentionStep step) {
-    for (std::size_t done = 0; done < total;) {
-      const auto n = static_cast<std::uint32_t>(total - done < plan_.chunk ? total - done : plan_.chunk);
+    for_each_chunk(total, plan_.chunk, [&](std::size_t done, std::uint32_t n) {
       const auto first = c.has_source() ? 0 : start + static_cast<std::uint32_t>(done);
       if (c.rotary_dims) fill_rotation(rotation, layer_.weights.rotary_phases, c.rotary_dims / 2, first, n);
-      const Activations input = quantized(embeddings.data() + done * c.d_model, c.d_model, n);
-      // Products come in padded rows, the caller's are not.
+      const Activations input =
+          quantize_rows(memory, *layer_.kernels, parallel_, embeddings.data() + done * c.d_model, c.d_model, 0, n);
       attention_forward(layer_, step, padded, stride, false, input, rotation, first, n, memory);
-      for (std::uint32_t t = 0; t < n && step != AttentionStep::store; ++t)
-        std::memcpy(change.data() + (done + t) * c.d_model, padded + std::size_t{t} * stride, c.d_model * sizeof(float));
-      done += n;
-    }
+      if (step != AttentionStep::store) copy_rows(change.data() + done * c.d_model, padded, stride, c.d_model, n);
+    });
   };
   layer_.length = c.has_source() ? position_ : static_cast<std::uint32_t>(total);
   if (two_way) pass(AttentionStep::store);
@@ -524,12 +510,12 @@ Status Attention::set_source(Span<const float> vectors) {
   if (total > c.max_seq) return Status::context_full;
   if (!float_mode_is_default()) return Status::rounding_mode;
   layer_.parallel = &parallel_;
-  for (std::size_t done = 0; done < total;) {
-    const auto n = static_cast<std::uint32_t>(total - done < plan_.chunk ? total - done : plan_.chunk);
-    attention_forward(layer_, AttentionStep::store, nullptr, 0, false, quantized(vectors.data() + done * c.d_source, c.d_source, n),
-                      nullptr, static_cast<std::uint32_t>(done), n, nullptr);
-    done += n;
-  }
+  for_each_chunk(total, plan_.chunk, [&](std::size_t done, std::uint32_t n) {
+    const Activations source = quantize_rows(at<void>(arena_, plan_.activations), *layer_.kernels, parallel_,
+                                             vectors.data() + done * c.d_source, c.d_source, 0, n);
+    attention_forward(layer_, AttentionStep::store, nullptr, 0, false, source, nullptr, static_cast<std::uint32_t>(done), n,
+                      nullptr);
+  });
   position_ = static_cast<std::uint32_t>(total);
   return Status::ok;
 }

@@ -136,6 +136,23 @@ void matmul_parallel(const Kernels& kernels, const Parallel& parallel, const Pro
 
 // ---- The layer alone -----------------------------------------------------------------------------------------
 
+// What every layer that stands alone has; `Memory` is its plan.
+template <class Memory>
+class LayerBase {
+ public:
+  // Does not compile in a build without threads.
+  template <bool kBuilt = kBuiltFeatures.threads>
+  void set_parallel(const Parallel& parallel) {
+    static_assert(kBuilt, "threads need HEED_FEATURES with Feature::threads");
+    parallel_ = parallel;
+  }
+
+ protected:
+  std::byte* arena_ = nullptr;  // null before `create`
+  Memory plan_;
+  Parallel parallel_;
+};
+
 struct AttentionMemory {
   std::uint64_t arena_bytes = 0;  // exactly what `create` asks for
   std::uint32_t arena_align = 0;
@@ -180,11 +197,11 @@ constexpr KvShape kv_shape(const AttentionConfig& c, std::uint32_t chunk, std::u
 }
 
 // chunk: positions taken through the layer together; 0 = the table's default. Fails with bad_config, feature_not_built, or
-// bad_argument for a chunk above 4096.
+// bad_argument for a chunk above kMaxChunk.
 constexpr Status make_attention_plan(AttentionMemory& plan, const AttentionConfig& c, const KernelTraits& traits,
                                      std::uint32_t chunk = 0) {
   if (const Status s = check_attention(c); s != Status::ok) return s;
-  if (chunk > 4096) return Status::bad_argument;
+  if (chunk > kMaxChunk) return Status::bad_argument;
   plan = AttentionMemory{};
   plan.chunk = chunk ? chunk : traits.default_chunk;
   if (plan.chunk > c.max_seq && !c.has_source()) plan.chunk = c.max_seq;
@@ -206,7 +223,7 @@ constexpr Status make_attention_plan(AttentionMemory& plan, const AttentionConfi
 
 // One attention layer over a caller's block of memory. Matrices with one scale per row, in the table's layout
 // (`set_weight` writes any). The embeddings come as they are: a norm in front of the layer is the caller's.
-class Attention {
+class Attention : public LayerBase<AttentionMemory> {
  public:
   // Positions seen so far of a causal layer; of one with a source, the positions of the source.
   std::uint32_t position() const { return position_; }
@@ -226,27 +243,18 @@ class Attention {
   // keys and values, so that they need not be kept. Fails as `forward`, and with bad_argument on a layer without a source.
   Status set_source(Span<const float> vectors);
 
-  // Neither compiles in a build without its feature, where it would have no effect.
+  // Does not compile in a build without the feature, where it would have no effect.
   template <bool kBuilt = kBuiltFeatures.pattern_tap>
   void set_tap(const PatternTap& tap) {
     static_assert(kBuilt, "a tap needs HEED_FEATURES with Feature::pattern_tap");
     layer_.tap = tap;
-  }
-  template <bool kBuilt = kBuiltFeatures.threads>
-  void set_parallel(const Parallel& parallel) {
-    static_assert(kBuilt, "threads need HEED_FEATURES with Feature::threads");
-    parallel_ = parallel;
   }
 
  private:
   friend Status create(Attention&, const AttentionConfig&, const AttentionWeights&, const AttentionMemory&,
                        const Kernels&, Span<std::byte>);
   AttentionLayer layer_;
-  Parallel parallel_;
-  std::byte* arena_ = nullptr;
-  AttentionMemory plan_;
   std::uint32_t position_ = 0, furthest_ = 0;  // the latter since the last rewind to 0
-  Activations quantized(const float* vectors, std::uint32_t cols, std::uint32_t n);
 };
 
 // `arena` must hold plan.arena_bytes, aligned to plan.arena_align, and outlive the layer, as must the weights. The

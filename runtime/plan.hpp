@@ -7,6 +7,9 @@
 
 namespace heed {
 
+// The most positions, or rows of a layer alone, that are taken together, and outputs that one product gives.
+inline constexpr std::uint32_t kMaxChunk = 4096;
+
 // What the caller asks for; 0 = the default.
 struct Limits {
   std::uint32_t max_seq = 0;     // positions to keep, at most the model's; default: the model's
@@ -300,7 +303,7 @@ constexpr SourceBytes stack_source(SourcePlan<kTwoStacks>& p, Stacker& kv, const
 inline constexpr bool kGivesRowsTogether = kBuiltFeatures.speed;
 
 // Fills `plan` for running a model of this configuration on a CPU described by `traits`, which need not be this one.
-// Fails with bad_config, feature_not_built, context_too_long or bad_argument (a chunk above 4096, more score rows than that,
+// Fails with bad_config, feature_not_built, context_too_long or bad_argument (a chunk above kMaxChunk, more score rows than that,
 // source positions of a model without a source); `plan` is unspecified then. An arena that does not fit the address space of
 // the target is the caller's to compare.
 constexpr Status make_plan(Plan& plan, const ConfigView& m, const KernelTraits& traits, const Limits& limits = {}) {
@@ -308,7 +311,7 @@ constexpr Status make_plan(Plan& plan, const ConfigView& m, const KernelTraits& 
   const StackConfig& c = m.main();
   const bool two = kBuiltFeatures.cross_attention && m.n_stacks == 2;
   if (limits.max_seq > c.max_seq || (two && limits.source_seq > m.source().max_seq)) return Status::context_too_long;
-  if (limits.chunk > 4096 || limits.score_rows > 4096 || (!two && limits.source_seq)) return Status::bad_argument;
+  if (limits.chunk > kMaxChunk || limits.score_rows > kMaxChunk || (!two && limits.source_seq)) return Status::bad_argument;
   plan = Plan{};
   plan.max_seq = limits.max_seq ? limits.max_seq : c.max_seq;
   const std::uint32_t chunk = limits.chunk ? limits.chunk : traits.default_chunk;

@@ -193,7 +193,6 @@ spec::Sequence spec_sequence_of(const quant::FloatSequence& s, std::uint32_t wid
   return result;
 }
 
-
 // The digest of the oracle's outputs.
 std::uint32_t run_oracle(test::ChangeCosines& changes, const quant::ImageBytes& image, const ModelConfig& config,
                          const std::vector<test::CoverCase>& cases, const Kernels& k) {
