@@ -10,10 +10,6 @@ namespace heed {
 
 namespace {
 
-constexpr bool kReadsVectors = kBuiltFeatures.vector_input || kBuiltFeatures.convolutions;
-
-bool reads_tokens(const StackConfig& c) { return !kReadsVectors || c.input == Input::tokens; }
-
 // Outputs of a convolution over n frames: output t reads the frames around stride * t.
 std::uint32_t convolved_frames(std::uint32_t n, std::uint32_t stride) { return (n - 1) / stride + 1; }
 

@@ -2,7 +2,7 @@
 // plan.hpp: decides where every buffer of a session lives, before any memory exists. Integer arithmetic only, the one
 // place where bytes are added up; constexpr when the configuration is, and callable for any CPU on any other.
 #pragma once
-#include "runtime/config.hpp"
+#include "runtime/config_check.hpp"
 #include "runtime/kv_cache.hpp"
 
 namespace heed {
@@ -157,36 +157,6 @@ constexpr void stack_attention(AttentionPlan& p, Stacker& s, const KernelTraits&
 }
 
 }  // namespace plan_detail
-
-// ---- What a stack is made of, as far as this build can have it; a question that it answers by itself costs nothing ----
-
-constexpr bool encodes(const StackConfig& c) { return kBuiltFeatures.encode && c.use == Use::encode; }
-constexpr bool sees_both_ways(const StackConfig& c) { return kBuiltFeatures.encode && c.mask == Mask::two_way; }
-constexpr bool is_pooled(const StackConfig& c) { return kBuiltFeatures.pooling && c.pooling != Pooling::every; }
-constexpr bool has_dense(const StackConfig& c) { return kBuiltFeatures.dense && c.dense != 0; }
-constexpr bool has_cross(const StackConfig& c) { return kBuiltFeatures.cross_attention && c.cross_attention != 0; }
-constexpr bool is_undivided(const StackConfig& c) {
-  return kBuiltFeatures.undivided_values && c.value_map == ValueMap::undivided;
-}
-constexpr bool has_score_bias(const StackConfig& c) {
-  return kBuiltFeatures.score_bias && (c.position == Position::alibi || c.position == Position::relative);
-}
-constexpr bool normed_before(const StackConfig& c) {
-  return !kBuiltFeatures.norm_after || c.norm_placement != NormPlacement::after;
-}
-constexpr bool normed_after(const StackConfig& c) {
-  return kBuiltFeatures.norm_after && c.norm_placement != NormPlacement::before;
-}
-constexpr bool is_side_by_side(const StackConfig& c) {
-  return kBuiltFeatures.side_by_side && c.sublayers != Sublayers::in_turn;
-}
-constexpr bool is_projected(const StackConfig& c) { return kBuiltFeatures.vector_input && c.input == Input::projected; }
-constexpr bool is_convolved(const StackConfig& c) { return kBuiltFeatures.convolutions && c.input == Input::convolved; }
-constexpr bool gives_logits(const StackConfig& c) { return !kBuiltFeatures.encode || c.output == Output::logits; }
-// Whether rows are added to embeddings.
-constexpr bool adds_rows(const StackConfig& c) {
-  return (kBuiltFeatures.learned_positions && c.position_table) || (kBuiltFeatures.embedding_extras && c.n_token_types);
-}
 
 // The shape of a layer's own keys and values. Windowed layers of a stack that generates keep a window.
 constexpr KvShape kv_shape(const StackConfig& c, const StackPlan& p, std::uint32_t align, std::uint32_t layer) {
