@@ -37,8 +37,10 @@ Features program_features(const ModelConfig& config) {
   return config.main().use == Use::generate ? needed + Feature::sampling : needed;
 }
 
-std::string define_for(const ModelConfig& config) {
-  const Features wanted = program_features(config);
+namespace {
+
+// A set as it stands behind -DHEED_FEATURES=.
+std::string fewest_words(const Features& wanted) {
   std::string best;
   std::size_t fewest = 2 * kFeatureCount;
   for (const NamedSet& base : kOffered) {
@@ -51,6 +53,10 @@ std::string define_for(const ModelConfig& config) {
   }
   return best;
 }
+
+}  // namespace
+
+std::string define_for(const ModelConfig& config) { return fewest_words(program_features(config)); }
 
 bool parse_features(Features& set, const std::string& text) {
   std::size_t at = text.find_first_of("+-");
@@ -71,11 +77,20 @@ bool parse_features(Features& set, const std::string& text) {
   return known;
 }
 
-std::string missing_for(const ModelConfig& c) {
-  if (!is_carried(c)) return "sinks, which this version does not carry";
-  const Features missing = required_features(c) - kBuiltFeatures;
-  if (is_empty(missing)) return {};
-  return joined(names_of(missing)) + ", which this build leaves out (-DHEED_FEATURES=" + define_for(c) + ")";
+std::string not_built(const Needs& needs) {
+  std::vector<std::string> never;
+  if (needs.sinks) never.push_back("sinks");
+  if (needs.four_bit_weights) never.push_back("weights of four bits");
+  if (!never.empty()) return "the model needs " + joined(never) + ", which this version does not carry";
+  const Features missing = needs.features - kBuiltFeatures;
+  if (!is_empty(missing)) {  // what stays carried beside them: what the build's programs have
+    Features wanted = needs.features + Feature::speed;
+    wanted.sampling = wanted.sampling || kBuiltFeatures.sampling;
+    return "the model needs " + joined(names_of(missing)) + ", which this build leaves out (-DHEED_FEATURES=" +
+           fewest_words(wanted) + ")";
+  }
+  // A value of a field that the stack has no use for (SPEC.md, C20).
+  return "the model's description contradicts itself in a part that this build leaves out";
 }
 
 }  // namespace heed::quant

@@ -21,8 +21,8 @@ std::string define_for(const ModelConfig& config);
 // Reads such a text: a named set, then +Feature::NAME or -Feature::NAME, or +NAME and -NAME. False for anything else.
 bool parse_features(Features& set, const std::string& text);
 
-// What this build, or every build of this version, lacks for the model: "groups, gelu (-DHEED_FEATURES=...)", "an encoder";
-// empty when nothing is missing.
-std::string missing_for(const ModelConfig& config);
+// Why this build refuses a model with feature_not_built, as a sentence: "the model needs groups, gelu, which this build leaves
+// out (-DHEED_FEATURES=...)", "the model needs sinks, which this version does not carry".
+std::string not_built(const Needs& needs);
 
 }  // namespace heed::quant

@@ -102,7 +102,7 @@ void load(LoadedModel& loaded, const std::string& path) {
   const Kernels& kernels = best_kernels();
   const auto start = std::chrono::steady_clock::now();
   const Status opened = open(loaded.model, loaded.file.bytes(), kernels);
-  if (opened == Status::feature_not_built) refuse(path, "the model needs " + quant::missing_for(loaded.model.config()));
+  if (opened == Status::feature_not_built) refuse(path, quant::not_built(needs_of(loaded.model)));
   require(opened, path);
   loaded.open_s = seconds_since(start);
   require(verify(loaded.model, kernels), path);

@@ -111,7 +111,7 @@ void score(Scores& scores, Session& session, Reference* reference, Span<const To
     Span<const Token> tokens;
     Token ending;
     std::size_t unscored;
-  } context{scores, session.kernels(), reference, tokens, ending, unscored};
+  } context{scores, *session.kernels(), reference, tokens, ending, unscored};
   if (reference) reference->restart();
   require(session.rewind(0), path);
   const RowSink sink{[](void* user, std::uint32_t position, Span<const float> logits) {

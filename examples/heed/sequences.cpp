@@ -54,7 +54,7 @@ Sequences::Sequences(const LoadedModel& loaded, std::uint32_t stack, std::uint32
     : loaded_(loaded), config_(loaded.model.config().stacks[stack]), room_(room), name_(options.is_source ? "source" : "text") {
   const bool texts = options.prompt.has_text || options.prompt.has_file || options.lines;
   if (config_.input != Input::tokens) {
-    const std::uint32_t width = config_.input == Input::vectors ? config_.d_model : config_.d_input;
+    const std::uint32_t width = config_.input_width();
     if (texts || options.vectors.empty())
       refuse(loaded.path, "the model reads vectors of " + counted(width, "number") + "; " + names_of(options).vectors + " FILE gives them");
     file_ = std::make_unique<VectorFile>(options.vectors, width);

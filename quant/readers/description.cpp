@@ -53,15 +53,21 @@ Error read_json(FloatModel& model, StackExtras* extras, const Json& json) {
     in.refuse("stacks", "is not a list of one or two objects");
     return error;
   }
-  if (stacks.size() > kMaxStacks) return Error("the model needs cross_attention, which this build leaves out");
-  model.config = ModelConfig{};
-  model.config.n_stacks = static_cast<std::uint32_t>(stacks.size());
-  for (std::uint32_t i = 0; i < stacks.size() && !error; ++i)
-    read_stack(model.config.stacks[i], extras[i], stacks[i], i, model.config.n_stacks, model.config.stacks[0].d_model, error);
+  const auto n_stacks = static_cast<std::uint32_t>(stacks.size());
+  StackConfig configs[2];  // also in a build that holds one
+  Needs needs;
+  for (std::uint32_t i = 0; i < n_stacks && !error; ++i) {
+    read_stack(configs[i], extras[i], stacks[i], i, n_stacks, configs[0].d_model, error);
+    needs.add(configs[i]);
+  }
   if (error) return error;
+  if (n_stacks > kMaxStacks) return Error(not_built(needs));
+  model.config = ModelConfig{};
+  model.config.n_stacks = n_stacks;
+  std::copy_n(configs, n_stacks, model.config.stacks);
   switch (check_config(model.config)) {
     case Status::ok: break;
-    case Status::feature_not_built: return Error("the model needs " + missing_for(model.config));
+    case Status::feature_not_built: return Error(not_built(needs));
     default: return Error("the stacks contradict themselves");
   }
   const StackConfig &main = model.config.main(), &source = model.config.source();

@@ -96,7 +96,7 @@ std::uint32_t digest_of(Session& session, const Sequence& input) {
   struct To {
     Digest digest;
     const Kernels& kernels;
-  } to{{}, session.kernels()};
+  } to{{}, *session.kernels()};
   const RowSink sink{[](void* context, std::uint32_t position, Span<const float> row) {
                        To& t = *static_cast<To*>(context);
                        t.digest.add(t.kernels, static_cast<Token>(position), row);
