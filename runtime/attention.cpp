@@ -59,8 +59,8 @@ void set_sight(BlockQueries& here, const Pass& pass, std::uint32_t b, std::uint3
   here.visible_limit = limit;
   here.visible = seen < limit ? seen : limit;
   if (!kBuiltFeatures.windows || pass.behind == kEverything) return;
-  const auto hidden = static_cast<std::int32_t>(ahead - pass.behind), tokens = static_cast<std::int32_t>(to - from);
-  here.hidden = hidden + tokens > 1 ? hidden : kNoneHidden;
+  here.hidden = static_cast<std::int32_t>(ahead - pass.behind);
+  here.keys_differ = here.bias || here.hidden + static_cast<std::int32_t>(to - from) > 1;
 }
 
 // The biases of one query head's scores at `n` distances from `first` on.
@@ -83,6 +83,7 @@ void set_biases(BlockQueries& here, const AttentionLayer& layer, const Pass& pas
   for (std::uint32_t j = 0; j < here.per_position; ++j)
     fill_biases(rows + j * here.bias_stride, layer, head + j, distance - static_cast<std::int32_t>(kBefore), runs + kBefore);
   here.bias = rows + kBefore;
+  here.keys_differ = true;
 }
 
 // Hands the weights of one query to the tap: the sums are known, so each block's weights can be normalised.
