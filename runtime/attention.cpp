@@ -161,28 +161,36 @@ void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlic
   const std::uint32_t per_token = slice.heads < pass.per_group ? slice.heads : pass.per_group;  // and KV head
   const std::uint32_t tokens = slice.t_end - slice.t_begin, first = pass.first + slice.t_begin;
   const std::uint32_t last = last_block(pass, first + tokens - 1), farthest = kLooksAhead ? first + pass.ahead : first;
+  const bool windowed = kBuiltFeatures.windows && pass.behind != kEverything;
+  // Blocks before `whole` are seen alike by all tokens; it pays to ask where there is much to find out about the others.
+  std::uint32_t whole = 0;
+  if (kLooksAhead && !windowed) whole = (farthest < pass.length ? farthest + 1 : pass.length) / kBlockKeys;
   BlockQueries here;  // member by member, like a pass
   here.queries = pass.queries;
   here.per_position = per_token;
   here.factor = pass.factor;
+  here.visible = here.visible_limit = kBlockKeys;
+  here.n = tokens * per_token;
   for (std::uint32_t b = first_block(pass, first); b <= last; ++b) {
-    const std::uint32_t block_first = b * kBlockKeys;
+    here.first = slice.begin;
     // Tokens [from, end) see the block; those before them do not look so far ahead, those behind not so far back.
-    std::uint32_t from = block_first > farthest ? block_first - farthest : 0, end = tokens;
-    if (kBuiltFeatures.windows && pass.behind != kEverything) {
+    std::uint32_t from = 0, end = tokens;
+    const std::uint32_t block_first = b * kBlockKeys;
+    if (b >= whole) {
+      if (block_first > farthest) from = block_first - farthest;
       const std::uint32_t gone = block_first + kBlockKeys + pass.behind;
-      if (gone < first + tokens) end = gone - first;
+      if (windowed && gone < first + tokens) end = gone - first;
     }
     do {
       std::uint32_t to = end;
-      if (kBuiltFeatures.windows && pass.behind != kEverything && b != 0) {
+      if (b >= whole) {
         // For tokens from `fresh` on it is the first block, and a call's queries are fresh together.
         const std::uint32_t fresh = block_first + pass.behind;
-        if (fresh > first + from && fresh < first + to) to = fresh - first;
+        if (windowed && b != 0 && fresh > first + from && fresh < first + to) to = fresh - first;
+        here.first = slice.begin + from * per_token;
+        here.n = (to - from) * per_token;
+        set_sight(here, pass, b, slice.t_begin + from, slice.t_begin + to);
       }
-      here.first = slice.begin + from * per_token;
-      here.n = (to - from) * per_token;
-      set_sight(here, pass, b, slice.t_begin + from, slice.t_begin + to);
       KvBlock block = layer.cache.block(slice.h, b);
       for (std::uint32_t h = slice.h;;) {
         if (biased) set_biases(here, layer, pass, b, slice.t_begin + from, slice.head + (h - slice.h) * per_token);
@@ -192,7 +200,7 @@ void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlic
         layer.cache.advance(block);
       }
       from = to;
-    } while (kBuiltFeatures.windows && from != end);
+    } while (windowed && from != end);
   }
 
   std::uint32_t q = slice.begin;
@@ -283,8 +291,15 @@ void matmul_parallel(const Kernels& kernels, const Parallel& parallel, const Pro
                      bool accumulate, const Activations& lhs, std::uint32_t n) {
   const auto whole_rows = [](const Product& p) { return padded_rows(p.rhs->layout, p.rhs->rows); };
   if (!may_split(parallel)) {
-    for (const Product* p = products; p != products + count; ++p)
-      kernels.matmul_f32_s8r_s8c(p->dst, lhs, *p->rhs, {n, 0, whole_rows(*p), p->dst_stride, accumulate});
+    MatmulRange all;  // member by member, like a pass
+    all.n = n;
+    all.row_begin = 0;
+    all.accumulate = accumulate;
+    for (const Product *p = products, *const end = products + count; p != end; ++p) {
+      all.row_end = whole_rows(*p);
+      all.dst_stride = p->dst_stride;
+      kernels.matmul_f32_s8r_s8c(p->dst, lhs, *p->rhs, all);
+    }
     return;
   }
   // The rows of all products behind each other, in blocks; parts are cut where tiles of the tables end.
