@@ -203,11 +203,11 @@ void add_eval(CLI::App& app) {
                                      ->add_option("--reference", options->reference,
                                                   "The float source: adds its loss, the KL divergence from it "
                                                   "and how often both put the same token first")
-                                     ->type_name("SOURCE");
+                                     ->type_name("CHECKPOINT");
   add_rope_theta_option(*command, options->read.rope_theta)->needs(reference);
   command
       ->add_option("--description", options->read.description,
-                   "What the tensors of SOURCE are, if it is a safetensors file")
+                   "What the tensors of CHECKPOINT are, if it is a safetensors file")
       ->type_name("MODEL.json")
       ->needs(reference);
   options->session.score_rows = kScoreRows;

@@ -50,17 +50,17 @@ Reference::Reference(const std::string& path, const Model& model, const quant::R
   if (const quant::Error e = quant::read_model(source_, path, options)) refuse("", e.sentence());
   const ModelConfig &of_source = source_.config, &of_image = model.config();
   if (of_source.n_stacks != of_image.n_stacks)
-    refuse(path, "not the source of this image: it has " + counted(of_source.n_stacks, "stack") + ", the image " +
+    refuse(path, "not the checkpoint of this image: it has " + counted(of_source.n_stacks, "stack") + ", the image " +
                      std::to_string(of_image.n_stacks));
   for (std::uint32_t i = 0; i < of_image.n_stacks; ++i) {
     const StackConfig &a = of_source.stacks[i], &b = of_image.stacks[i];
     if (a.vocab_size != b.vocab_size || a.d_model != b.d_model || a.n_layers != b.n_layers || a.n_heads != b.n_heads)
-      refuse(path, "not the source of this image: " + shape_of(a) + ", the image has " + shape_of(b));
+      refuse(path, "not the checkpoint of this image: " + shape_of(a) + ", the image has " + shape_of(b));
     const std::vector<std::uint32_t>& phases = source_.rotary_phases[i];
     if (b.position == Position::rotary &&
         (phases.size() != b.rotary_dims / 2 ||
          !std::equal(phases.begin(), phases.end(), model.phases(Role::rotary_phases, i))))
-      refuse(path, "not the source of this image as it is: its rotation has another theta; --rope-theta names it");
+      refuse(path, "not the checkpoint of this image as it is: its rotation has another theta; --rope-theta names it");
   }
   forward_.emplace(source_, of_image.main().max_seq);
 }

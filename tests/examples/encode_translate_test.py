@@ -393,6 +393,12 @@ def test_translate(models):
     many = heed.json(*way, "-f", path, "--lines")
     same("--lines --json", [line["text"] for line in many["lines"]], [*texts[:2], "", *texts[2:]])
     same("--lines from standard input", heed(*way, "--lines", stdin=b"abc\ng\n").stdout.decode(), f"{texts[0]}\n{texts[1]}\n")
+    # A vocabulary of letters has no BOS: without first tokens somebody must say what a text begins with.
+    unbegun = models.image("original", generation={"endings": [ENDING]})
+    heed.refuses("neither the image nor its vocabulary says what a text begins with", "translate", unbegun, "-p", "abc")
+    begun = heed.json("translate", unbegun, "-p", "abc", "--begin", "hi", "-n", 3)
+    check(begun["text"].startswith("hi") and begun["tokens"], f"--begin instead of first tokens: {begun}")
+    image = models.image("original", generation=GENERATION)
     begun = heed.json(*way, "-p", "abc", "--begin", "hi", "-n", 3)
     check(begun["text"].startswith("hi") and len(begun["tokens"]) <= 3, f"--begin: {begun}")
     first = heed.json("translate", image, "-p", "abc", "-n", 1)["tokens"]
