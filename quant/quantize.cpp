@@ -79,7 +79,8 @@ double site_error(const FloatModel& model, std::uint32_t stack, const StackCalib
     for (const Role role : matrices_of(c, site)) {
       const TensorSlot slot = tensor_slot(c, role, layer);
       const float* x = samples.x.data() + std::size_t{layer} * n * slot.cols;
-      const float* weights = model.floats(role, layer, stack);
+      const std::vector<float> stored = model.read(role, layer, stack);
+      const float* weights = stored.data();
 
       ImageBytes memory(static_cast<std::size_t>(activations_bytes(kernels.traits, slot.cols, group, n)) +
                         kernels.traits.slack);
@@ -218,13 +219,14 @@ NormBefore folded_into(const FloatModel& model, const StackConfig& c, Role role,
 
 Error put_tensor(TensorSection& tensors, TensorReport& report, SquaredError& all, const FloatModel& model,
                  const StackConfig& c, const TensorEntry& e) {
-  const float* x = model.floats(e.role, e.layer, e.stack);
+  const std::vector<float> stored = e.type == ElementType::s8 ? model.read(e.role, e.layer, e.stack) : std::vector<float>{};
+  const float* x = e.type == ElementType::s8 ? stored.data() : model.floats(e.role, e.layer, e.stack);
   switch (e.type) {
     case ElementType::s8: {
       const NormBefore folded = folded_into(model, c, e.role, e.layer, e.stack);
       QuantizedMatrix matrix = quantize_matrix(x, folded.gain, e.rows, e.cols, e.group);
       if (tensor_slot(c, e.role, e.layer).bias)
-        matrix.bias = folded_bias(x, model.bias(e.role, e.layer, e.stack), folded.bias, e.rows, e.cols);
+        matrix.bias = folded_bias(x, model.bias(e.role, e.layer, e.stack).data(), folded.bias, e.rows, e.cols);
       if (Error error = check_numbers(matrix, describe(model.config, e.role, e.layer, e.stack))) return error;
       const SquaredError off = matrix_error(matrix, x, folded.gain);
       report.error = off.relative();

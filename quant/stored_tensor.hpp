@@ -34,6 +34,8 @@ class StoredTensor {
   std::uint32_t rows() const { return rows_.n; }
   std::uint32_t cols() const { return cols_.n; }
   StoredType type() const { return type_; }
+  // Whether its rows lie across those of the file, so that many of them are read as cheaply as one.
+  bool is_turned() const { return turned_; }
 
   // ---- Another matrix of this one; each result can be changed again ----
 
