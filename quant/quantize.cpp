@@ -253,8 +253,6 @@ Error put_tensor(TensorSection& tensors, TensorReport& report, SquaredError& all
 
 }  // namespace
 
-double SquaredError::relative() const { return reference > 0.0 ? __builtin_sqrt(error / reference) : 0.0; }
-
 QuantizedMatrix quantize_matrix(const float* weights, const float* gain, std::uint32_t rows, std::uint32_t cols,
                                 std::uint32_t group) {
   QuantizedMatrix m;
@@ -263,45 +261,11 @@ QuantizedMatrix quantize_matrix(const float* weights, const float* gain, std::ui
   m.group = group;
   m.weights.resize(std::size_t{rows} * cols);
   m.scales.resize(rows);
-  const std::uint32_t groups = group_count(cols, group);
-  m.multipliers.assign(std::size_t{rows} * groups, 1);
-  const double steps = group ? 127.0 * 15.0 : 127.0;
-  for (std::size_t r = 0; r < rows; ++r) {
-    double max = 0.0;
-    for (std::uint32_t c = 0; c < cols; ++c) {
-      const double a = magnitude_of(gained(weights, gain, r, cols, c));
-      max = a > max ? a : max;
-    }
-    const auto scale = static_cast<float>(max / steps);
-    m.scales[r] = scale;
-    if (!(scale >= kSmallest)) {
-      m.scales[r] = 1.0f;  // and zero weights
-      continue;
-    }
-    const std::uint32_t width = group ? group : cols;
-    for (std::uint32_t first = 0; first < cols; first += width) {
-      const std::uint32_t last = cols - first < width ? cols : first + width;
-      double step = scale;
-      if (group) {
-        double group_max = 0.0;
-        for (std::uint32_t c = first; c < last; ++c) {
-          const double a = magnitude_of(gained(weights, gain, r, cols, c));
-          group_max = a > group_max ? a : group_max;
-        }
-        // Half a step of slack: the largest weight then still rounds to 127.
-        std::uint8_t multiplier = 1;
-        while (multiplier < 15 && group_max > 127.5 * multiplier * scale) ++multiplier;
-        m.multipliers[r * groups + first / group] = multiplier;
-        step = multiplier * step;
-      }
-      for (std::uint32_t c = first; c < last; ++c) {
-        double q = round_even(gained(weights, gain, r, cols, c) / step);
-        q = q > 127.0 ? 127.0 : q;
-        q = q < -127.0 ? -127.0 : q;
-        m.weights[r * cols + c] = static_cast<std::int8_t>(q);
-      }
-    }
-  }
+  const std::size_t groups = group_count(cols, group);
+  m.multipliers.resize(rows * groups);
+  RowQuantizer quantizer(cols, group);
+  for (std::size_t r = 0; r < rows; ++r)
+    m.scales[r] = quantizer.quantize(&m.weights[r * cols], m.multipliers.data() + r * groups, weights + r * cols, gain);
   return m;
 }
 

@@ -10,6 +10,28 @@
 
 namespace heed::quant {
 
+FloatModel FloatModel::borrowed() const {
+  FloatModel m;
+  m.config = config;
+  for (std::uint32_t stack = 0; stack < kMaxStacks; ++stack) {
+    m.rotary_phases[stack] = rotary_phases[stack];
+    m.local_rotary_phases[stack] = local_rotary_phases[stack];
+    for (const auto& entry : entries_[stack]) m.entries_[stack].push_back(entry ? std::make_unique<Entry>(*entry) : nullptr);
+  }
+  m.rope_theta = rope_theta;
+  m.format = format;
+  m.bos = bos;
+  m.eos = eos;
+  m.generation = generation;
+  m.classes = classes;
+  m.name = name;
+  m.licence = licence;
+  m.tokenizer = tokenizer;
+  m.source_tokenizer = source_tokenizer;
+  m.parallel = parallel;
+  return m;
+}
+
 Error FloatModel::open(Span<const std::uint8_t>& bytes, const std::string& path) {
   SourceFile file;
   if (Error error = file.open(path)) return error;

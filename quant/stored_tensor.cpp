@@ -45,11 +45,18 @@ StoredTensor StoredTensor::transposed() const {
   StoredTensor t = *this;
   std::swap(t.rows_, t.cols_);
   t.turned_ = !turned_;
+  for (auto& step : t.steps_) {
+    if (step->of == Step::all) continue;
+    Step other = *step;
+    other.of = step->of == Step::rows ? Step::columns : Step::rows;
+    step = std::make_shared<const Step>(std::move(other));
+  }
   return t;
 }
 
 StoredTensor StoredTensor::row_slice(std::uint32_t first, std::uint32_t n) const {
-  if (rows_.order || rows_.factors) {
+  const bool by_row = std::any_of(steps_.begin(), steps_.end(), [](const auto& step) { return step->of == Step::rows; });
+  if (rows_.order || by_row) {
     std::vector<std::uint32_t> order(n);
     for (std::uint32_t i = 0; i < n; ++i) order[i] = first + i;
     return row_order(order);
@@ -62,37 +69,28 @@ StoredTensor StoredTensor::row_slice(std::uint32_t first, std::uint32_t n) const
 
 StoredTensor StoredTensor::row_order(const std::vector<std::uint32_t>& order) const {
   std::vector<std::uint32_t> stored;
-  std::vector<double> factors;
-  for (const std::uint32_t i : order) {
-    stored.push_back(rows_.stored(i));
-    if (rows_.factors) factors.push_back((*rows_.factors)[i]);
-  }
+  for (const std::uint32_t i : order) stored.push_back(rows_.stored(i));
   StoredTensor t = *this;
   t.rows_.first = 0;
   t.rows_.n = static_cast<std::uint32_t>(order.size());
   t.rows_.order = std::make_shared<const std::vector<std::uint32_t>>(std::move(stored));
-  if (rows_.factors) t.rows_.factors = std::make_shared<const std::vector<double>>(std::move(factors));
+  for (auto& step : t.steps_) {
+    if (step->of != Step::rows) continue;
+    Step other{Step::rows, step->times, {}};
+    for (const std::uint32_t i : order) other.numbers.push_back(step->numbers[i]);
+    step = std::make_shared<const Step>(std::move(other));
+  }
   return t;
 }
 
-StoredTensor StoredTensor::times(double factor) const {
+StoredTensor StoredTensor::stepped(Step::Of of, bool times, Span<const double> numbers) const {
   StoredTensor t = *this;
-  t.scale_ *= factor;
-  t.term_ *= factor;
-  return t;
-}
-
-StoredTensor StoredTensor::plus(double term) const {
-  StoredTensor t = *this;
-  t.term_ += term;
-  return t;
-}
-
-StoredTensor StoredTensor::rows_times(Span<const double> factors) const {
-  std::vector<double> all(factors.begin(), factors.end());
-  for (std::size_t i = 0; rows_.factors && i < all.size(); ++i) all[i] *= (*rows_.factors)[i];
-  StoredTensor t = *this;
-  t.rows_.factors = std::make_shared<const std::vector<double>>(std::move(all));
+  Step step{of, times, {numbers.begin(), numbers.end()}};
+  if (times && !steps_.empty() && steps_.back()->times && steps_.back()->of == of) {
+    for (std::size_t i = 0; i < step.numbers.size(); ++i) step.numbers[i] *= steps_.back()->numbers[i];
+    t.steps_.pop_back();
+  }
+  t.steps_.push_back(std::make_shared<const Step>(std::move(step)));
   return t;
 }
 
@@ -132,14 +130,19 @@ void StoredTensor::read_rows(float* out, std::uint32_t first, std::uint32_t n) c
     for (std::uint32_t r = 0; r < n; ++r)
       gather(out + r * width, scratch, rows_.stored(first + r), cols_, 0, cols_.n, 1);
   }
-  if (!is_changed()) return;
-  for (std::uint32_t r = 0; r < n; ++r) {
-    const double row_factor = rows_.factors ? (*rows_.factors)[first + r] : 1.0;
-    for (std::size_t c = 0; c < width; ++c) {
-      float& x = out[r * width + c];
-      const double column_factor = cols_.factors ? (*cols_.factors)[c] : 1.0;
-      x = static_cast<float>((x * scale_ + term_) * row_factor * column_factor);
+  if (steps_.empty()) return;
+  std::vector<double> row(width);
+  for (std::uint32_t r = 0; r < n; ++r, out += width) {
+    std::copy_n(out, width, row.begin());
+    for (const auto& step : steps_) {
+      const bool by_column = step->of == Step::columns;
+      const double* numbers = step->numbers.data() + (step->of == Step::rows ? first + r : 0);
+      for (std::size_t c = 0; c < width; ++c) {
+        const double number = numbers[by_column ? c : 0];
+        row[c] = step->times ? row[c] * number : row[c] + number;
+      }
     }
+    for (std::size_t c = 0; c < width; ++c) out[c] = static_cast<float>(row[c]);
   }
 }
 
@@ -151,7 +154,7 @@ std::vector<float> StoredTensor::read() const {
 
 const float* StoredTensor::in_place() const {
   const bool whole_rows = !cols_.order && cols_.first == 0 && cols_.n == stored_cols_;
-  if (is_empty() || type_ != StoredType::f32 || turned_ || rows_.order || !whole_rows || is_changed()) return nullptr;
+  if (is_empty() || type_ != StoredType::f32 || turned_ || rows_.order || !whole_rows || !steps_.empty()) return nullptr;
   const std::uint8_t* at = bytes_ + rows_.first * row_bytes_;
   return reinterpret_cast<std::uintptr_t>(at) % alignof(float) == 0 ? reinterpret_cast<const float*>(at) : nullptr;
 }

@@ -13,7 +13,7 @@
 namespace heed::quant {
 
 // Bytes of a file, and what makes the wanted matrix [rows, cols] of them: which rows and columns in which order, turned or
-// not, times and plus a number, and factors of rows and columns. A vector is a matrix of one row. Cheap to copy; bytes of a
+// not, times and plus which numbers. A vector is a matrix of one row. Cheap to copy; bytes of a
 // file must outlive all copies, floats of its own live as long as one of them. Reading is safe from several threads.
 class StoredTensor {
  public:
@@ -46,19 +46,20 @@ class StoredTensor {
   // Row i is row order[i] of this one. Precondition: each is below rows(), and there is at least one.
   StoredTensor row_order(const std::vector<std::uint32_t>& order) const;
   StoredTensor column_order(const std::vector<std::uint32_t>& order) const { return transposed().row_order(order).transposed(); }
-  // Every number times `factor`.
-  StoredTensor times(double factor) const;
-  // Every number plus `term`. Precondition: no factors of rows or columns yet.
-  StoredTensor plus(double term) const;
-  // Row i, or column i, times factors[i], on top of earlier factors. Precondition: as many as there are rows or columns.
-  StoredTensor rows_times(Span<const double> factors) const;
-  StoredTensor columns_times(Span<const double> factors) const { return transposed().rows_times(factors).transposed(); }
+  // Every number times or plus another: one for all, one for each row, or one for each column. Precondition: as many numbers
+  // as rows, or columns.
+  StoredTensor times(double factor) const { return stepped(Step::all, true, {&factor, 1}); }
+  StoredTensor plus(double term) const { return stepped(Step::all, false, {&term, 1}); }
+  StoredTensor rows_times(Span<const double> factors) const { return stepped(Step::rows, true, factors); }
+  StoredTensor rows_plus(Span<const double> terms) const { return stepped(Step::rows, false, terms); }
+  StoredTensor columns_times(Span<const double> factors) const { return stepped(Step::columns, true, factors); }
+  StoredTensor columns_plus(Span<const double> terms) const { return stepped(Step::columns, false, terms); }
 
   // ---- Reading ----
 
-  // Rows first to first + n as floats, out [n, cols]. What is scaled is computed in double and rounded once:
-  // (stored * scale + term) * row factor * column factor. Of a turned matrix, many rows at once cost little more than one.
-  // Precondition: the rows are there.
+  // Rows first to first + n as floats, out [n, cols]. Products and sums are computed in double, in the order in which they
+  // were asked for, and rounded to float once; factors of the same rows or columns one behind the other are one factor. Of a
+  // turned matrix, many rows at once cost little more than one. Precondition: the rows are there.
   void read_rows(float* out, std::uint32_t first, std::uint32_t n) const;
   std::vector<float> read() const;
   // The floats themselves where they lie in memory as they are wanted, [rows, cols]; else null.
@@ -69,10 +70,15 @@ class StoredTensor {
   struct Axis {
     std::uint32_t first = 0, n = 0;                           // those behind each other, without an order
     std::shared_ptr<const std::vector<std::uint32_t>> order;  // [n], or null
-    std::shared_ptr<const std::vector<double>> factors;       // [n], or null
     std::uint32_t stored(std::uint32_t i) const { return order ? (*order)[i] : first + i; }
   };
-  bool is_changed() const { return scale_ != 1.0 || term_ != 0.0 || rows_.factors || cols_.factors; }
+  // A product or a sum with numbers of the wanted rows or columns, or with one for all.
+  struct Step {
+    enum Of : std::uint8_t { all, rows, columns } of;
+    bool times;
+    std::vector<double> numbers;
+  };
+  StoredTensor stepped(Step::Of of, bool times, Span<const double> numbers) const;
   void decode(float* out, std::uint32_t stored_row, std::uint32_t first, std::uint32_t n) const;
   void gather(float* out, std::vector<float>& scratch, std::uint32_t stored_row, const Axis& axis, std::uint32_t first,
               std::uint32_t n, std::size_t stride) const;
@@ -84,7 +90,7 @@ class StoredTensor {
   std::size_t row_bytes_ = 0;
   std::uint32_t stored_cols_ = 0;
   Axis rows_, cols_;
-  double scale_ = 1.0, term_ = 0.0;
+  std::vector<std::shared_ptr<const Step>> steps_;
 };
 
 }  // namespace heed::quant

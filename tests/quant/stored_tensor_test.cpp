@@ -196,26 +196,35 @@ TEST_CASE("turned, sliced and reordered, in any order and any number of times") 
   }
 }
 
-TEST_CASE("factors and terms are computed in double and rounded once, in a stated order") {
+TEST_CASE("factors and terms are computed in double, in their order, and rounded once") {
   test::Random random(8);
   std::vector<float> x(6 * 5);
   for (float& v : x) v = random.normal();
-  std::vector<double> by_row(6), by_col(5);
-  for (double& f : by_row) f = 0.5 + random.below(1000) / 777.0;
-  for (double& f : by_col) f = 0.5 + random.below(1000) / 333.0;
+  const auto numbers = [&](std::size_t n) {
+    std::vector<double> result(n);
+    for (double& v : result) v = 0.5 + random.below(1000) / 777.0;
+    return result;
+  };
+  const std::vector<double> row_factors = numbers(6), row_terms = numbers(6), factors = numbers(5), terms = numbers(5);
   const StoredTensor plain = StoredTensor::of(x, 6, 5);
-  const StoredTensor t = plain.times(3.0).plus(0.1).rows_times(by_row).columns_times(by_col);
+  const StoredTensor t =
+      plain.times(3.0).plus(0.1).rows_times(row_factors).columns_plus(terms).columns_times(factors).rows_plus(row_terms);
   const std::vector<float> got = t.read();
-  for (std::size_t i = 0; i < x.size(); ++i)
-    CHECK(got[i] == static_cast<float>((x[i] * 3.0 + 0.1) * by_row[i / 5] * by_col[i % 5]));
+  for (std::size_t r = 0; r < 6; ++r)
+    for (std::size_t c = 0; c < 5; ++c)
+      CHECK(got[r * 5 + c] == static_cast<float>(((x[r * 5 + c] * 3.0 + 0.1) * row_factors[r] + terms[c]) * factors[c] +
+                                                 row_terms[r]));
 
-  // They go where their rows and columns go, and multiply.
+  // They go where their rows and columns go.
   const StoredTensor picked = t.transposed().row_order({4, 1}).column_slice(2, 3).transposed();
+  const std::vector<float> few = picked.read();
   for (std::size_t r = 0; r < 3; ++r)
-    for (std::size_t c = 0; c < 2; ++c) CHECK(picked.read()[r * 2 + c] == got[(r + 2) * 5 + (c == 0 ? 4 : 1)]);
+    for (std::size_t c = 0; c < 2; ++c) CHECK(few[r * 2 + c] == got[(r + 2) * 5 + (c == 0 ? 4 : 1)]);
   const std::vector<double> twos(6, 2.0);
   CHECK(plain.rows_times(twos).rows_times(twos).read() == plain.times(4.0).read());
-  CHECK(plain.plus(1.0).times(2.0).read()[0] == static_cast<float>(x[0] * 2.0 + 2.0));
+  // One factor behind the other is one factor.
+  const std::vector<double> thirds(6, 1.0 / 3.0), threes(6, 3.0);
+  CHECK(plain.rows_times(thirds).rows_times(threes).read() == x);
 
   // Floats that are wanted as they are need not be read.
   CHECK(plain.in_place() != nullptr);
