@@ -120,7 +120,7 @@ void add_keys(std::vector<double>& sums, const StackConfig& c, std::uint32_t pos
 
 }  // namespace
 
-Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>& inputs) {
+Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>& inputs, const ShowProgress& progress) {
   const ModelConfig& config = model.config;
   const StackConfig &c = config.main(), &source = config.source();
   const bool large = parameter_count(config) > kLargeModel, two = config.n_stacks == 2;
@@ -170,6 +170,9 @@ Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>&
   std::vector<double> p, log_p;
   StackCalibration& main = result.stacks[config.n_stacks - 1];
   for (std::uint32_t text = 0; text < texts; ++text) {
+    const auto show = [&](double share) {
+      if (progress) progress((text + share) / texts);
+    };
     if (two) {
       const bool fits = reference.set_source(
           given.empty() ? random_sequence(source, inputs_for(source, source_positions), generator) : given[text]);
@@ -187,6 +190,7 @@ Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>&
         softmax(p, log_p, reference.step(token));
         const std::vector<std::uint32_t>& first = model.generation.first;
         token = i + 1 < first.size() ? first[i + 1] : pick(p, generator.uniform());
+        show(static_cast<double>(i + 1) / positions);
       }
     } else {
       const FloatSequence made_up = random_sequence(c, inputs_for(c, positions), generator);
@@ -195,6 +199,7 @@ Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>&
       reference.encode(sequence);
     }
     result.positions += n;
+    show(1.0);
     add_keys(main.key_means, c, n, &FloatStack::key, reference.main_stack());
     if (two)
       add_keys(result.stacks[0].key_means, source, reference.main_stack().source_positions(), &FloatStack::key,

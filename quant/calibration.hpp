@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "quant/float_reference.hpp"
+#include "quant/show_progress.hpp"
 
 namespace heed::quant {
 
@@ -33,6 +34,7 @@ struct Calibration {
 // generation begins with. Without those it writes at least four texts, which begin with tokens spread over its
 // vocabulary, and as many as give those positions. Others, and the source of two stacks, read `inputs`; where there are
 // none, tokens at random or vectors of independent normal numbers. `inputs` that the first stack cannot read are left out.
-Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>& inputs = {});
+Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>& inputs = {},
+                      const ShowProgress& progress = nullptr);
 
 }  // namespace heed::quant

@@ -12,6 +12,8 @@
 #include "examples/heed/progress.hpp"
 #include "examples/heed/refusal.hpp"
 #include "examples/heed/targets.hpp"
+#include "platform/linux/cpu_count.hpp"
+#include "platform/linux/thread_pool.hpp"
 #include "platform/select.hpp"
 #include "platform/tables.hpp"
 #include "quant/convert.hpp"
@@ -27,7 +29,7 @@ struct Options {
       layout, target, name, licence;
   std::uint32_t context = 0, source_context = 0;
   double rope_theta = 0.0;
-  bool json = false;
+  bool json = false, no_measure = false;
 };
 
 bool is_image(const std::string& path) {
@@ -97,16 +99,18 @@ Json to_json(const quant::ConvertReport& report, const Options& options) {
   json["requantised"] = report.requantised;
   if (!report.requantised) return json;
   json["value_maps"] = report.value_maps;
+  json["measured"] = report.quantize.measured;
   json["matrix_error"] = report.quantize.matrix_error;
   for (std::uint32_t stack = 0; stack < report.config.n_stacks; ++stack) {
     for (int i = 0; i < kSiteCount; ++i) {
       const quant::SiteReport& site = report.quantize.sites[stack][i];
-      if (site.used)
-        json["sites"].push_back({{"stack", stack},
-                                 {"site", quant::name_of(static_cast<Site>(i))},
-                                 {"group", group_name(site.group)},
-                                 {"output_error", site.error},
-                                 {"output_error_with_rows", site.row_error}});
+      if (!site.used) continue;
+      Json entry = {{"stack", stack}, {"site", quant::name_of(static_cast<Site>(i))}, {"group", group_name(site.group)}};
+      if (report.quantize.measured) {
+        entry["output_error"] = site.error;
+        entry["output_error_with_rows"] = site.row_error;
+      }
+      json["sites"].push_back(std::move(entry));
     }
   }
   for (const quant::TensorReport& t : report.quantize.tensors)
@@ -143,6 +147,7 @@ void print(const quant::ConvertReport& report, const Options& options) {
   for (std::uint32_t stack = 0; stack < report.config.n_stacks; ++stack)
     std::printf("value maps   %s%s\n", !two ? "" : stack == 0 ? "source: " : "main: ", report.value_maps[stack].c_str());
   std::printf("weight error %.3f %% of their rms\n", 100.0 * report.quantize.matrix_error);
+  if (!report.quantize.measured) return;
   const bool wrote = report.config.main().use == Use::generate;
   std::printf("output error of what is multiplied, int8 on both sides, over %u positions%s%s:\n",
               report.quantize.calibration_positions, wrote ? " that the model wrote" : "",
@@ -158,6 +163,7 @@ void quantize(const Options& options) {
   quant::ConvertOptions convert;
   convert.layout = choose_layout(options);
   convert.quantize.group = choose_group(options.group);
+  convert.quantize.measure = !options.no_measure;
   convert.context = options.context;
   convert.source_context = options.source_context;
   convert.name = options.name;
@@ -170,13 +176,16 @@ void quantize(const Options& options) {
   const std::string tokenizer = choose_tokenizer(options);
   if (const quant::Error error = quant::check_output(options.output, options.source, tokenizer, convert))
     refuse("", error.sentence());
-  quant::ImageBytes image;
+  ThreadPool pool;
+  pool.start(std::min(available_cpus(), ThreadPool::kMaxThreads));
+  convert.parallel = pool.parallel();
   quant::ConvertReport report;
   {
-    const Stopwatch stopwatch("quantize");
-    if (const quant::Error error = quant::convert(image, report, options.source, tokenizer, convert, best_kernels()))
-      refuse("", error.sentence());
-    if (const quant::Error error = quant::write_file(options.output, {image.data(), image.size()}))
+    constexpr double kSteps = 1000.0;
+    Progress progress("quantize", static_cast<std::uint64_t>(kSteps));
+    convert.quantize.progress = [&](double share) { progress.show(static_cast<std::uint64_t>(share * kSteps)); };
+    if (const quant::Error error =
+            quant::convert_file(options.output, report, options.source, tokenizer, convert, best_kernels()))
       refuse("", error.sentence());
   }
   note_tokenizer(options, tokenizer, report.requantised);
@@ -194,8 +203,8 @@ void add_quantize(CLI::App& app) {
   command
       ->add_option("CHECKPOINT", options->source,
                    "A llama2.c checkpoint (.bin, version 0 or 1, float32), a Hugging Face folder of the GPT-2 family "
-                   "(config.json and model.safetensors in F32), a safetensors file in F32 with --description, or an image "
-                   "(.heed) for another layout")
+                   "(config.json and model.safetensors in F32, F16 or BF16), a safetensors file in them with --description, or "
+                   "an image (.heed) for another layout")
       ->required();
   command->add_option("-o,--output", options->output, "The image to write")->type_name("MODEL.heed")->required();
   command
@@ -212,7 +221,8 @@ void add_quantize(CLI::App& app) {
       ->add_option("--source-tokenizer", options->source_tokenizer,
                    "The same of the source of an encoder-decoder, where its tokens are others")
       ->type_name("F");
-  command
+  auto* calibration =
+      command
       ->add_option("--calibration", options->calibration,
                    "A safetensors file with inputs of the first stack to measure on (SPEC.md 7.5; default: random ones)")
       ->type_name("F");
@@ -220,6 +230,11 @@ void add_quantize(CLI::App& app) {
       ->add_option("--value-map", options->value_map, "Form of the value maps; auto takes the cheaper one")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "factors", "undivided"}));
+  auto* no_measure = command->add_flag(
+      "--no-measure", options->no_measure,
+      "Quantise without running the model: fast and in little memory, with one scale per row or --group's, every gain folded that "
+      "may be, and no key offsets");
+  no_measure->excludes(calibration);
   command->add_option("--group", options->group, "Columns that share a multiplier; auto measures what each site needs")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "row", "32", "64", "128", "256"}));
