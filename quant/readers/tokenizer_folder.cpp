@@ -17,11 +17,20 @@ namespace {
 
 using Path = std::filesystem::path;
 
+// Of a folder the first that is there counts.
+constexpr const char* kVocabularies[] = {"tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "vocab.json"};
+constexpr const char* kBeside[] = {"merges.txt", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"};
+
 constexpr std::size_t kMaxTemplateBytes = 1u << 20;
 
 bool is_there(const Path& path) {
   std::error_code code;
   return std::filesystem::exists(path, code);
+}
+
+bool is_folder(const Path& path) {
+  std::error_code code;
+  return std::filesystem::is_directory(path, code);
 }
 
 // Where one of the files of a vocabulary in two lies, the other one.
@@ -97,11 +106,30 @@ Error read_file(Vocabulary& vocabulary, TokenizerConfig& config, const Path& pat
 
 Error read_tokenizer(Vocabulary& vocabulary, TokenizerConfig& config, const std::string& path, std::uint32_t vocab_size) {
   config = {};
-  std::error_code code;
-  if (!std::filesystem::is_directory(path, code)) return read_file(vocabulary, config, path, vocab_size);
-  for (const char* name : {"tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "vocab.json"})
+  if (!is_folder(path)) return read_file(vocabulary, config, path, vocab_size);
+  for (const char* name : kVocabularies)
     if (is_there(Path(path) / name)) return read_file(vocabulary, config, Path(path) / name, vocab_size);
   return Error(path + ": this folder has no tokenizer.json, tokenizer.model, vocab.txt, or vocab.json with merges.txt");
+}
+
+std::vector<std::string> tokenizer_files(const std::string& path) {
+  std::vector<std::string> files{path};
+  const Path folder = is_folder(path) ? Path(path) : Path(path).parent_path();
+  for (const char* name : kVocabularies) files.push_back((folder / name).string());
+  for (const char* name : kBeside) files.push_back((folder / name).string());
+  return files;
+}
+
+bool has_tokenizer(const std::string& path) {
+  if (is_folder(path)) {
+    for (const char* name : kVocabularies)
+      if (is_there(Path(path) / name)) return true;
+    return false;
+  }
+  SourceFile file;
+  GgufMetadata metadata;
+  return !file.open(path) && vocabulary_file(file.bytes()) == VocabularyFile::gguf && !metadata.open(file.bytes()) &&
+         metadata.find("tokenizer.ggml.tokens");
 }
 
 }  // namespace heed::quant

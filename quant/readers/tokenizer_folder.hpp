@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "quant/error.hpp"
 #include "quant/readers/tokenizer_config.hpp"
@@ -15,5 +16,11 @@ namespace heed::quant {
 // file, its folder's tokenizer_config.json, special_tokens_map.json and chat_template.jinja are read. `vocab_size` is the model's.
 // Fails with one line that begins with the file it is about.
 Error read_tokenizer(Vocabulary& vocabulary, TokenizerConfig& config, const std::string& path, std::uint32_t vocab_size);
+
+// Every file that `read_tokenizer` may read for `path`, itself included.
+std::vector<std::string> tokenizer_files(const std::string& path);
+
+// Whether `path` is a folder with one of these files, or a GGUF file with a vocabulary.
+bool has_tokenizer(const std::string& path);
 
 }  // namespace heed::quant

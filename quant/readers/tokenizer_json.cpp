@@ -59,6 +59,7 @@ Error read_added_token(Vocabulary& vocabulary, PieceNames& names, const Tokenize
 Error read_steps(Vocabulary& vocabulary, const TokenizerJsonFile& file, const TokenizerConfig& config,
                  std::uint32_t vocab_size) {
   vocabulary = {};
+  if (file.vocab.empty()) return Error("model.vocab is missing or empty");
   if (Error error = too_many_tokens(file.vocab.size(), vocab_size)) return error;
   Reader reader = nullptr;
   if (Error error = reader_of(reader, file)) return error;
