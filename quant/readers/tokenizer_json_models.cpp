@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// tokenizer_json_models.cpp: one function for each kind of model. The combinations of steps are those that published models
-// have; each is the kind's one rule in other words.
+// tokenizer_json_models.cpp: one function for each kind of model. The combinations of steps are those that published
+// models have; each is the kind's one rule in other words.
 #include "quant/readers/base64.hpp"
 #include "quant/readers/splitting_rules.hpp"
 #include "quant/readers/tokenizer_json_steps.hpp"
@@ -30,10 +30,11 @@ Error place_unk(Vocabulary& vocabulary, const PieceNames& names, const Tokenizer
   return {};
 }
 
-// ---- Byte-level BPE ---------------------------------------------------------------------------------------------------
+// ---- Byte-level BPE
+// ---------------------------------------------------------------------------------------------------
 
-// {"type": "Split"} by a regular expression that is known. Removing all but the matches is the same as isolating them, since
-// the patterns leave nothing between two matches.
+// {"type": "Split"} by a regular expression that is known. Removing all but the matches is the same as isolating them,
+// since the patterns leave nothing between two matches.
 Error read_split(SplitRule& rule, const Json& split) {
   const Json pattern = split.value("pattern", Json());
   const bool invert = flag_of(split, "invert", false);
@@ -83,8 +84,8 @@ Error read_byte_level(Vocabulary& vocabulary, PieceNames& names, const Tokenizer
   Steps decoders("decoder", file.decoders);
   decoders.ignore("ByteLevel");
   if (Error error = decoders.finish()) return error;
-  if (Error error = refuse_unless_off(
-          file, {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"}))
+  if (Error error =
+          refuse_unless_off(file, {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"}))
     return error;
   vocabulary.whole_words = flag_of(file.model, "ignore_merges", false);
   if (Error error = read_vocab_ids(file)) return error;
@@ -109,7 +110,8 @@ Error place_byte_level(Vocabulary& vocabulary, PieceNames& names, const Tokenize
   return {};
 }
 
-// ---- SentencePiece ----------------------------------------------------------------------------------------------------
+// ---- SentencePiece
+// ----------------------------------------------------------------------------------------------------
 namespace {
 
 // Metaspace puts a visible space for each space, and one in front of the text; some files say so by a normalizer.
@@ -132,14 +134,15 @@ Error read_decoder(const Vocabulary& vocabulary, const TokenizerJsonFile& file) 
   const bool strips = steps.take({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
   if (Error error = steps.finish()) return error;
   if (strips != vocabulary.prefix_space)
-    return Error(std::string("decoder ") + (strips ? "strips a first space that nobody puts there"
-                                                   : "keeps the space that is put in front of a text") +
-                 ", which is not supported");
+    return Error(
+        std::string("decoder ") +
+        (strips ? "strips a first space that nobody puts there" : "keeps the space that is put in front of a text") +
+        ", which is not supported");
   return {};
 }
 
-// A piece merges from any two pieces that make it, so the list must have all pairs, those of one piece together: then the first
-// pair's place ranks the piece. Lists that were made from a SentencePiece model are so, others need not be.
+// A piece merges from any two pieces that make it, so the list must have all pairs, those of one piece together: then
+// the first pair's place ranks the piece. Lists that were made from a SentencePiece model are so, others need not be.
 Error rank_by_merges(Vocabulary& vocabulary, const PieceNames& names, const TokenizerJsonFile& file) {
   for (VocabPiece& piece : vocabulary.pieces) piece.score = kNeverMerged;
   std::vector<std::uint32_t> pairs(vocabulary.pieces.size());
@@ -188,12 +191,13 @@ Error read_sentencepiece_bpe(Vocabulary& vocabulary, PieceNames& names, const To
   }
   // No space is left that it could split at.
   if (replaces)
-    steps.take({{"type", "Split"}, {"pattern", {{"String", " "}}}, {"behavior", "MergedWithPrevious"}, {"invert", false}});
+    steps.take(
+        {{"type", "Split"}, {"pattern", {{"String", " "}}}, {"behavior", "MergedWithPrevious"}, {"invert", false}});
   if (Error error = steps.finish()) return error;
   if (!replaces && !metaspace) return Error("neither normalizer nor pre_tokenizer is one of a known kind of BPE");
   if (Error error = read_decoder(vocabulary, file)) return error;
-  if (Error error = refuse_unless_off(
-          file, {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges"}))
+  if (Error error =
+          refuse_unless_off(file, {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges"}))
     return error;
   if (Error error = read_vocab_ids(file)) return error;
   for (const TokenizerJsonFile::Entry& entry : file.vocab) {
@@ -222,7 +226,8 @@ Error read_unigram_normalizer(Vocabulary& vocabulary, const TokenizerJsonFile& f
   const bool joins = steps.take(replace(" {2,}", kVisibleSpace, "Regex")) || steps.take(replace(" {2,}", " ", "Regex"));
   if (strips && joins) vocabulary.collapse_spaces = true;
   // Without the strip, the steps keep a space at the end of a text, which SentencePiece does not.
-  if (strips != joins) return Error("normalizer has one of Strip and Replace \" {2,}\" without the other, which is not supported");
+  if (strips != joins)
+    return Error("normalizer has one of Strip and Replace \" {2,}\" without the other, which is not supported");
   return steps.finish();
 }
 
@@ -262,7 +267,8 @@ Error read_unigram(Vocabulary& vocabulary, PieceNames& names, const TokenizerJso
   return flag_of(file.model, "byte_fallback", false) ? place_byte_tokens(vocabulary) : Error();
 }
 
-// ---- WordPiece --------------------------------------------------------------------------------------------------------
+// ---- WordPiece
+// --------------------------------------------------------------------------------------------------------
 
 Error read_wordpiece(Vocabulary& vocabulary, PieceNames& names, const TokenizerJsonFile& file) {
   vocabulary.kind = TokenizerKind::word_pieces;

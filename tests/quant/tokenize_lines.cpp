@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// tokenize_lines.cpp: the tokens of many texts by the vocabulary of a file, and the texts of these tokens, for scripts that compare
-// them with another implementation's. `tokenize_lines TOKENIZER VOCAB_SIZE [--template] [--special] < texts > answers`
-// texts: u32 length, bytes; answers: u32 n, n u32 tokens, u32 length, bytes of the decoded text; n is all ones for a text that was
-// refused, and nothing follows it. --template adds the tokens around a text, --special finds special tokens in it.
+// tokenize_lines.cpp: the tokens of many texts by the vocabulary of a file, and the texts of these tokens, for scripts
+// that compare them with another implementation's. `tokenize_lines TOKENIZER VOCAB_SIZE [--template] [--special] <
+// texts > answers` texts: u32 length, bytes; answers: u32 n, n u32 tokens, u32 length, bytes of the decoded text; n is
+// all ones for a text that was refused, and nothing follows it. --template adds the tokens around a text, --special
+// finds special tokens in it.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>

