@@ -74,7 +74,7 @@ bool is_ideograph(std::uint32_t code) {
 WordClass word_class_of(std::uint32_t code, const Vocabulary& v) {
   if (code == '\t' || code == '\n' || code == '\r' || unicode::category(code)[0] == 'Z') return WordClass::space;
   const std::string category = unicode::category(code);
-  if (v.clean_text && (code == 0xFFFD || category == "Cc" || category == "Cf")) return WordClass::vanishes;
+  if (v.clean_text && (code == 0xFFFD || category[0] == 'C')) return WordClass::vanishes;
   if (category[0] == 'P' || (code < 0x80 && code > ' ' && category[0] != 'L' && category[0] != 'N' && category != "Cc"))
     return WordClass::alone;
   if (v.split_cjk && is_ideograph(code)) return WordClass::alone;

@@ -22,15 +22,15 @@ std::string printed(const Vocabulary& v, const VocabPiece& piece) {
 std::string check_tokens(const Vocabulary& v) {
   const std::size_t size = v.pieces.size();
   if (size == 0 || size > kMaxVocabSize) return "a vocabulary of " + std::to_string(size) + " tokens is not supported";
-  for (Token t : {v.bos, v.eos, v.unk}) {
-    if (t != kNoToken && static_cast<std::uint32_t>(t) >= size) return "BOS, EOS or unknown lies outside the vocabulary";
-  }
+  const auto is_outside = [&](Token t) { return t != kNoToken && static_cast<std::uint32_t>(t) >= size; };
+  if (is_outside(v.bos) || is_outside(v.eos)) return "BOS or EOS lies outside the vocabulary";
+  if (is_outside(v.unk)) return "the unknown token lies outside the vocabulary";
   if (v.byte_count > 256 || std::uint64_t{v.first_byte} + v.byte_count > size) {
     return "the byte tokens lie outside the vocabulary";
   }
-  for (Token t : {v.bos, v.eos, v.unk}) {
-    if (static_cast<std::uint32_t>(t) - v.first_byte < v.byte_count) return "BOS, EOS or unknown is a byte token";
-  }
+  const auto is_byte = [&](Token t) { return static_cast<std::uint32_t>(t) - v.first_byte < v.byte_count; };
+  if (is_byte(v.bos) || is_byte(v.eos)) return "BOS or EOS is a byte token";
+  if (is_byte(v.unk)) return "the unknown token is a byte token";
   for (std::uint32_t b = 0; b < v.byte_count; ++b) {
     const std::uint32_t i = v.first_byte + b;
     if (v.pieces[i].bytes != std::string(1, static_cast<char>(b)))

@@ -159,6 +159,8 @@ class Tokenizer {
   Status word_segment(Writer& writer, const Segment& segment) const;
   Found find_added(const Segment& rest, bool match_special) const;
   bool match_added(Found& found, const std::uint8_t* text, std::size_t size, bool match_special) const;
+  std::uint32_t added(std::uint32_t i) const;
+  const std::uint8_t* more(std::uint32_t i) const;
   Piece added_text(std::uint32_t i) const;
   bool is_space(std::uint32_t code) const;
   bool is_word(std::uint32_t code) const;
@@ -180,8 +182,8 @@ class Tokenizer {
   std::uint32_t rule_flags_ = 0, growth_ = 1, n_added_ = 0, n_more_ = 0;
   float unknown_score_ = 0.0f;             // unigram
   const std::uint8_t* around_ = nullptr;   // [before + between + behind] s32
-  const std::uint8_t* added_ = nullptr;    // [n_added] u32: id and bits, in ascending order of their texts
-  const std::uint8_t* more_ = nullptr;     // [n_more] u32, u32: place in sorted_ and size of the left part, rank
+  // Behind those added [n_added] u32: id and bits, in ascending order of their texts; and more [n_more] u32, u32: place in sorted_
+  // and size of the left part, rank.
   const std::uint8_t* left_ = nullptr;     // byte_pairs: [sorted_count], bytes of the left part that merges into the piece
   TextRules rules_;
 };

@@ -67,9 +67,7 @@ Status Tokenizer::open_rules(const std::uint8_t* s, std::uint64_t used, std::siz
   if (section_bytes != total) return Status::bad_tokenizer;  // K13
 
   around_ = block + kTokenizerRulesBytes;
-  added_ = around_ + std::size_t{n_around} * 4;
-  more_ = added_ + std::size_t{n_added_} * 4;
-  const std::uint8_t* tables = more_ + std::size_t{n_more_} * 8;
+  const std::uint8_t* tables = more(n_more_);
   if (!rules_.open(tables, n_ranges, n_units, n_compositions, value_bytes)) return Status::bad_tokenizer;  // K20, K21
   if (pairs) left_ = s + static_cast<std::size_t>(total - sorted_count_);
   has_rules_ = true;
@@ -89,8 +87,16 @@ bool Tokenizer::around_is_sound() const {
   return true;
 }
 
+std::uint32_t Tokenizer::added(std::uint32_t i) const {
+  return read_u32(around_ + (std::size_t{n_around_[0]} + n_around_[1] + n_around_[2] + i) * 4);
+}
+
+const std::uint8_t* Tokenizer::more(std::uint32_t i) const {
+  return around_ + (std::size_t{n_around_[0]} + n_around_[1] + n_around_[2] + n_added_) * 4 + std::size_t{i} * 8;
+}
+
 Tokenizer::Piece Tokenizer::added_text(std::uint32_t i) const {
-  Piece p = piece(read_u32(added_ + std::size_t{i} * 4) & 0xFFFFFF);
+  Piece p = piece(added(i) & 0xFFFFFF);
   // Words print behind a space, also those that are found by themselves.
   if (kind_ == TokenizerKind::word_pieces && p.size && p.bytes[0] == ' ') ++p.bytes, --p.size;
   return p;
@@ -100,7 +106,7 @@ Tokenizer::Piece Tokenizer::added_text(std::uint32_t i) const {
 bool Tokenizer::added_are_sound() const {
   Piece before{pieces_, 0};
   for (std::uint32_t i = 0; i < n_added_; ++i) {
-    const std::uint32_t entry = read_u32(added_ + std::size_t{i} * 4);
+    const std::uint32_t entry = added(i);
     if ((entry & 0xFFFFFF) >= vocab_size_ || entry >> 28) return false;
     if (is_byte(entry & 0xFFFFFF)) return false;
     const Piece p = added_text(i);
@@ -116,7 +122,7 @@ bool Tokenizer::added_are_sound() const {
 bool Tokenizer::merges_are_sound() const {
   std::uint64_t before = 0;
   for (std::uint32_t i = 0; i < n_more_; ++i) {
-    const std::uint32_t key = read_u32(more_ + std::size_t{i} * 8);
+    const std::uint32_t key = read_u32(more(i));
     const std::uint32_t place = key & 0xFFFFFF, left = key >> 24;
     if (place >= sorted_count_ || left_[place] != kSeveralLeft || left == 0 || left >= piece(id_at(place)).size) return false;
     const std::uint64_t order = (std::uint64_t{place} << 8 | left) + 1;
@@ -146,7 +152,7 @@ std::uint32_t Tokenizer::rank_of(std::uint32_t position, std::uint32_t left_size
   const std::uint64_t wanted = std::uint64_t{position} << 8 | left_size;
   while (low < high) {
     const std::uint32_t middle = (low + high) / 2;
-    const std::uint8_t* entry = more_ + std::size_t{middle} * 8;
+    const std::uint8_t* entry = more(middle);
     const std::uint64_t key = std::uint64_t{read_u32(entry) & 0xFFFFFF} << 8 | read_u32(entry) >> 24;
     if (key == wanted) return read_u32(entry + 4);
     if (key < wanted) {

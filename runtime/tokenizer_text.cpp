@@ -38,7 +38,7 @@ bool Tokenizer::match_added(Found& found, const std::uint8_t* text, std::size_t 
   bool any = false;
   for (std::uint32_t depth = 0; low < high; ++depth) {
     const Piece shortest = added_text(low);
-    const std::uint32_t entry = read_u32(added_ + std::size_t{low} * 4);
+    const std::uint32_t entry = added(low);
     if (depth && shortest.size == depth && (match_special || !(entry & kAddedSpecial))) {
       const std::size_t end = begin + depth;
       const bool alone = !(entry & kAddedSingleWord) ||

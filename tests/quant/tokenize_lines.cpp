@@ -53,6 +53,7 @@ int main(int argc, char** argv) {
   EncodeOptions options{false, false};
   for (int i = 3; i < argc; ++i) {
     if (!std::strcmp(argv[i], "--template")) options.add_bos = options.add_eos = true;
+    if (!std::strcmp(argv[i], "--special")) options.match_special = true;
   }
   const auto vocab_size = static_cast<std::uint32_t>(std::strtoul(argv[2], nullptr, 10));
   quant::Vocabulary vocabulary;
@@ -69,9 +70,9 @@ int main(int argc, char** argv) {
   for (std::uint32_t size; read_u32(size);) {
     text.resize(size);
     if (size && std::fread(&text[0], 1, size, stdin) != size) fail("the texts end inside one");
-    const std::size_t scratch_bytes = Tokenizer::scratch_bytes(size);
+    const std::size_t scratch_bytes = Tokenizer::scratch_bytes(size, tokenizer.growth());
     const std::unique_ptr<std::uint32_t[]> scratch(new std::uint32_t[scratch_bytes / 4 + 1]);
-    tokens.resize(Tokenizer::max_tokens(size));
+    tokens.resize(Tokenizer::max_tokens(size, tokenizer.growth()));
     std::uint32_t n = 0;
     const Status status = tokenizer.encode(n, {text.data(), text.size()}, options, {tokens.data(), tokens.size()},
                                            {reinterpret_cast<std::byte*>(scratch.get()), scratch_bytes});

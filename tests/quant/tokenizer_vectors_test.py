@@ -16,20 +16,20 @@ import struct
 import subprocess
 import sys
 
-# (file, tokens of the model, folder with its ids.json.xz)
+# (file, tokens of the model, folder with its ids.json.xz, whether special tokens count where a text has them, as they did there)
 FILES = [
-    ("bert/tokenizer.json", 30522, "bert"),
-    ("t5/spiece.model", 32128, "t5"),
-    ("t5/tokenizer.json", 32128, "t5"),
-    ("qwen3/tokenizer.json.xz", 151936, "qwen3"),
+    ("bert/tokenizer.json", 30522, "bert", False),
+    ("t5/spiece.model", 32128, "t5", False),
+    ("t5/tokenizer.json", 32128, "t5", False),
+    ("qwen3/tokenizer.json.xz", 151936, "qwen3", True),
 ]
 QUARRELS = {}  # file: {number of the text: why}
 GGUF = [("ggml-vocab-gpt-2.gguf", 50257), ("ggml-vocab-llama-spm.gguf", 32000)]
 
 
-def heed_ids(program, path, vocab_size, texts):
+def heed_ids(program, path, vocab_size, texts, special=False):
     packed = b"".join(struct.pack("<I", len(raw)) + raw for raw in texts)
-    out = subprocess.run([program, str(path), str(vocab_size)], input=packed, stdout=subprocess.PIPE, check=True).stdout
+    out = subprocess.run([program, str(path), str(vocab_size)] + ["--special"] * special, input=packed, stdout=subprocess.PIPE, check=True).stdout
     at, answers = 0, []
     while at < len(out):
         n = struct.unpack_from("<I", out, at)[0]
@@ -74,12 +74,12 @@ def main():
     work.mkdir(parents=True, exist_ok=True)
     lines = [line.encode() for line in read(data / "lines.json.xz")]
     failed = 0
-    for name, vocab_size, ids in FILES:
+    for name, vocab_size, ids, special in FILES:
         path = data / name
         if path.suffix == ".xz":
             path = work / path.stem
             path.write_bytes(lzma.decompress((data / name).read_bytes()))
-        failed += failures_of(name, heed_ids(program, path, vocab_size, lines), read(data / ids / "ids.json.xz"), lines)
+        failed += failures_of(name, heed_ids(program, path, vocab_size, lines, special), read(data / ids / "ids.json.xz"), lines)
     for name, vocab_size in GGUF:
         texts, ids = gguf_vectors(data / name)
         failed += failures_of(name, heed_ids(program, data / name, vocab_size, texts), ids, texts)
