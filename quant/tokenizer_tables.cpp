@@ -42,7 +42,9 @@ std::string check_tokens(const Vocabulary& v) {
 // Ids of what text can become, in ascending order of their bytes.
 std::vector<std::uint32_t> sort_pieces(const Vocabulary& v, const std::vector<std::string>& bytes) {
   std::vector<bool> found_otherwise(v.pieces.size());
-  for (const AddedToken& added : v.added) found_otherwise[static_cast<std::size_t>(added.id)] = true;
+  // SentencePiece cuts these out before it looks for pieces; other kinds may make them from their parts too.
+  if (v.kind == TokenizerKind::merges || v.kind == TokenizerKind::unigram)
+    for (const AddedToken& added : v.added) found_otherwise[static_cast<std::size_t>(added.id)] = true;
   std::vector<std::uint32_t> sorted;
   for (std::uint32_t i = 0; i < v.pieces.size(); ++i) {
     const auto token = static_cast<Token>(i);

@@ -137,7 +137,6 @@ struct Tokenizer::BestPath {
       for (++from; from < reach && places[from].size == 0;) ++from;
       if (from < reach) continue;
       if (!decide(reach)) {
-        writer.failed = static_cast<std::uint32_t>(text.at);
         return Status::text_not_expressible;
       }
       from = 0;
@@ -150,6 +149,7 @@ Status Tokenizer::unigram_segment(Writer& writer, const Segment& segment, Span<s
   if (scratch.size() < sizeof(BestPath::Place)) return Status::bad_argument;
   auto* places = reinterpret_cast<BestPath::Place*>(scratch.data());
   const std::size_t room = (scratch.size() - sizeof(BestPath::Place)) / BestPath::kPlaceBytes;
+  writer.failed = static_cast<std::uint32_t>(segment.offset);
   return BestPath{*this, writer, PieceText(*this, segment), places, reinterpret_cast<std::uint8_t*>(places + room + 1),
                   static_cast<std::uint32_t>(room)}
       .run();
