@@ -129,8 +129,10 @@ std::string build_character_tables(CharacterTables& tables, const Vocabulary& v)
       if (std::string refused = read_charsmap(tables.map, v.charsmap); !refused.empty()) return refused;
     }
     tables.growth = growth_of(tables.map);
-    // Nine bytes a place instead of eight, and one place more than there are bytes.
-    if (v.kind == TokenizerKind::unigram) tables.growth += tables.growth / 8 + 2;
+    if (v.kind == TokenizerKind::unigram) {
+      tables.growth = std::max(tables.growth, 3u);  // U+FFFD in the place of one byte
+      tables.growth += tables.growth / 8 + 2;       // nine bytes a place instead of eight, and one place more than there are bytes
+    }
   }
   return tables.growth <= 255 ? std::string() : "the normaliser makes a text more than 255 times as long";
 }
