@@ -164,15 +164,20 @@ HEED_CHECKED heed_status heed_model_open(heed_model* model, const void* image, s
 #define HEED_FEATURE_DENSE 0x4000000u
 #define HEED_FEATURE_UNDIVIDED_VALUES 0x8000000u
 #define HEED_FEATURE_GELU_QUICK 0x10000000u
+#define HEED_FEATURE_BYTE_PAIRS 0x20000000u
+#define HEED_FEATURE_UNIGRAM 0x40000000u
+#define HEED_FEATURE_WORD_PIECES 0x80000000u
+#define HEED_FEATURE_ADDED_TOKENS 0x100000000u
 // No build of this version carries it: positions that stay visible beside a window, or weights of four bits.
-#define HEED_FEATURE_NONE_HAS 0x80000000u
+#define HEED_FEATURE_NONE_HAS 0x8000000000000000u
 
 // What this library carries.
-uint32_t heed_built_features(void);
+uint64_t heed_built_features(void);
 
-// What an image needs, of both of two stacks; without the bits of heed_built_features it is what is missing after HEED_FEATURE_NOT_BUILT. Also 0
-// when heed_model_open refuses the image for any other reason. `image` as there.
-uint32_t heed_needed_features(const void* image, size_t image_bytes, const heed_kernels* kernels);
+// What an image needs, of both of two stacks and of its tokenizers; without the bits of heed_built_features it is what is
+// missing after HEED_FEATURE_NOT_BUILT of heed_model_open or heed_tokenizer_open. Also 0 when heed_model_open refuses the
+// image for any other reason. `image` as there.
+uint64_t heed_needed_features(const void* image, size_t image_bytes, const heed_kernels* kernels);
 
 // Reads the whole image: checksums, and weights within -127..127. An image that is opened and not verified may give
 // wrong numbers, never undefined behaviour. Fails with bad_argument, bad_checksum or bad_value.
