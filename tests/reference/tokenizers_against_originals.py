@@ -174,6 +174,37 @@ def write_sentencepiece_of_gguf(path, gguf):
     path.write_bytes(pieces + field(2, trainer) + field(3, normalizer))
 
 
+def write_bpe_json(folder, model):
+    """tokenizer.json of a SentencePiece BPE model with byte fallback, as transformers converts it: all pairs that make a piece."""
+    import sentencepiece
+    folder.mkdir(exist_ok=True)
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    vocab = {processor.id_to_piece(i): i for i in range(processor.get_piece_size())}
+    pairs = [(processor.get_score(i), piece[:at], piece[at:]) for piece, i in vocab.items() for at in range(1, len(piece))
+             if piece[:at] in vocab and piece[at:] in vocab]
+    pairs.sort(key=lambda p: (p[0], len(p[1]), len(p[2])), reverse=True)
+    space = "\u2581"
+    replace = lambda a, b: {"type": "Replace", "pattern": {"String": a}, "content": b}
+    sequence = {"Sequence": {"id": "A", "type_id": 0}}
+    bos = {"SpecialToken": {"id": "<s>", "type_id": 0}}
+    document = {
+        "version": "1.0", "truncation": None, "padding": None,
+        "added_tokens": [{"id": i, "content": text, "single_word": False, "lstrip": False, "rstrip": False,
+                          "normalized": False, "special": True} for i, text in enumerate(("<unk>", "<s>", "</s>"))],
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": space}, replace(" ", space)]},
+        "pre_tokenizer": None,
+        "post_processor": {"type": "TemplateProcessing", "single": [bos, sequence],
+                           "pair": [bos, sequence, {"Sequence": {"id": "B", "type_id": 1}}],
+                           "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}},
+        "decoder": {"type": "Sequence", "decoders": [
+            replace(space, " "), {"type": "ByteFallback"}, {"type": "Fuse"},
+            {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+        "model": {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None,
+                  "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True, "ignore_merges": False,
+                  "vocab": vocab, "merges": [[left, right] for _, left, right in pairs]}}
+    (folder / "tokenizer.json").write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+
+
 def prepare(work, data):
     """Every vocabulary in the formats that heed reads."""
     fetch(work)
@@ -194,6 +225,8 @@ def prepare(work, data):
         assert hashlib.sha256(cased.read_bytes()).hexdigest() == BERT_CASED, f"{cased} is not the published one"
         (cased.parent / "tokenizer_config.json").write_text('{"do_lower_case": false}')
     write_sentencepiece_of_gguf(work / "llama2.model", data / "tokenizers/ggml-vocab-llama-spm.gguf")
+    for name in ("llama2", "mistral"):
+        write_bpe_json(work / name, work / f"{name}.model")
 
 
 # ---- Texts -------------------------------------------------------------------------------------------------------------
@@ -331,8 +364,10 @@ def cases(work, data):
         "qwen": (151936, [work / "qwen", work / "qwen/files"],
                  [Tiktoken(ranks["qwen"], QWEN, compose=True), Tokenizers(work / "qwen/tokenizer.json")]),
         "qwen3": (151936, [work / "qwen3"], [Tiktoken(ranks["qwen"], QWEN, compose=True), Tokenizers(work / "qwen3/tokenizer.json")]),
-        "llama2": (32000, [work / "llama2.model", given / "ggml-vocab-llama-spm.gguf"], [Sentencepiece(work / "llama2.model")]),
-        "mistral": (32000, [work / "mistral.model"], [Sentencepiece(work / "mistral.model")]),
+        "llama2": (32000, [work / "llama2.model", given / "ggml-vocab-llama-spm.gguf", work / "llama2/tokenizer.json"],
+                   [Sentencepiece(work / "llama2.model"), Tokenizers(work / "llama2/tokenizer.json")]),
+        "mistral": (32000, [work / "mistral.model", work / "mistral/tokenizer.json"],
+                    [Sentencepiece(work / "mistral.model"), Tokenizers(work / "mistral/tokenizer.json")]),
         "t5": (32128, [given / "t5/spiece.model", given / "t5/tokenizer.json"], 
                [Sentencepiece(given / "t5/spiece.model"), Tokenizers(given / "t5/tokenizer.json")]),
         "unigram1000": (1000, [given / "sp_test_unigram1000.model"], [Sentencepiece(given / "sp_test_unigram1000.model")]),
