@@ -36,7 +36,9 @@ void count(TokenizerKind kind, const char* name) {
   if (!quant::build_tokenizer_section(section, vocabulary).empty()) std::exit(2);
   Tokenizer tokenizer;
   require(open(tokenizer, section, static_cast<std::uint32_t>(vocabulary.pieces.size())));
-  for (const std::size_t bytes : {std::size_t{4000}, std::size_t{128000}}) {
+  // A unigram looks at every piece that begins at each place.
+  const std::size_t few = kind == TokenizerKind::unigram ? 500 : 4000;
+  for (const std::size_t bytes : {few, 32 * few}) {
     const std::string text(bytes, 'a');
     std::vector<std::uint32_t> scratch(Tokenizer::scratch_bytes(bytes, tokenizer.growth()) / 4);
     std::vector<Token> tokens(Tokenizer::max_tokens(bytes, tokenizer.growth()));
