@@ -156,7 +156,7 @@ std::uint32_t growth_of(const CharacterMap& map) {
 std::string utf8_of(std::uint32_t code) {
   std::uint8_t bytes[4] = {};
   const std::uint32_t size = utf8::write(bytes, code);
-  return {bytes, bytes + size};
+  return std::string(reinterpret_cast<const char*>(bytes), size);
 }
 
 }  // namespace heed::quant

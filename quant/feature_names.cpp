@@ -56,7 +56,9 @@ std::string fewest_words(const Features& wanted) {
 
 }  // namespace
 
-std::string define_for(const ModelConfig& config) { return fewest_words(program_features(config)); }
+std::string define_for(const ModelConfig& config, const Features& more) {
+  return fewest_words(program_features(config) + more);
+}
 
 bool parse_features(Features& set, const std::string& text) {
   std::size_t at = text.find_first_of("+-");

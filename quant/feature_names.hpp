@@ -16,7 +16,8 @@ std::string joined(const std::vector<std::string>& words);  // "a, b"
 // kernels. A program that needs less leaves out the last two.
 Features program_features(const ModelConfig& config);
 // That set in the fewest words, as it stands behind -DHEED_FEATURES=: "kLlamaFeatures", "kGpt2Features+Feature::groups".
-std::string define_for(const ModelConfig& config);
+// `more`: what else the program has to carry, such as the kinds of its tokenizers.
+std::string define_for(const ModelConfig& config, const Features& more = kNoFeatures);
 
 // Reads such a text: a named set, then +Feature::NAME or -Feature::NAME, or +NAME and -NAME. False for anything else.
 bool parse_features(Features& set, const std::string& text);

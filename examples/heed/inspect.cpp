@@ -231,9 +231,9 @@ void print_as_json(const LoadedModel& loaded) {
   json["parameters"] = quant::parameter_count(model.config());
   json["layout"] = quant::name_of(model.layout());
   for (std::uint32_t i = 0; i < model.config().n_stacks; ++i) json["stacks"].push_back(stack_json(model.config().stacks[i]));
-  const Features needed = required_features(model.config());
+  const Features needed = features_of(model);
   json["features"] = quant::names_of(needed);
-  json["heed_features"] = quant::define_for(model.config());
+  json["heed_features"] = quant::define_for(model.config(), needed);
   for (const SectionEntry& s : sections_of(model))
     json["sections"].push_back({{"kind", name_of(static_cast<SectionKind>(s.kind))},
                                 {"offset", s.offset},
@@ -286,10 +286,10 @@ void print_as_text(const LoadedModel& loaded, const std::optional<Tokenizer>& to
     print_stack(c.stacks[i]);
   }
 
-  const Features needed = required_features(c);
+  const Features needed = features_of(model);
   std::puts("\nfeatures that a firmware needs for it");
   std::printf("  %s\n", is_empty(needed) ? "none" : quant::joined(quant::names_of(needed)).c_str());
-  std::printf("  a firmware with them: -DHEED_FEATURES=%s\n", quant::define_for(c).c_str());
+  std::printf("  a firmware with them: -DHEED_FEATURES=%s\n", quant::define_for(c, needed).c_str());
 
   std::puts("\nsections                 offset        bytes  crc-32c");
   for (const SectionEntry& s : sections_of(model))

@@ -42,7 +42,7 @@ struct Costs {
   bool relayout = false;       // the image is in another layout than the target reads
   bool matrices_only = false;  // counted as parameters
   Plan plan;
-  Features needed;
+  Features needed = kNoFeatures;
   bool timed = false;  // the target's operations were counted
   StepFormula step;
 };
@@ -70,6 +70,7 @@ void take_image(Costs& costs, const std::string& path) {
   costs.config = loaded.model.config();
   costs.from_image = true;
   costs.layout = loaded.model.layout();
+  costs.needed = features_of(loaded.model);
   costs.image_bytes = loaded.model.image().size();
   if ((costs.traits->layouts >> static_cast<unsigned>(costs.layout)) & 1u) return;
   costs.relayout = true;
@@ -88,13 +89,13 @@ Costs measure(const Options& options) {
   require(make_plan(costs.plan, c, *costs.traits, limits), costs.subject);
   costs.context = costs.plan.max_seq;
   costs.tensor_bytes = tensor_section_bytes(c, costs.layout);
-  costs.needed = required_features(c);
+  costs.needed = costs.needed + required_features(c);
   Features built;
   if (!options.features.empty()) {
     (void)quant::parse_features(built, options.features);  // checked as it was read
     if (const Features missing = costs.needed - built; !is_empty(missing))
       refuse(costs.subject, "the model needs " + quant::joined(quant::names_of(missing)) + ", which --features " +
-                                options.features + " leaves out; -DHEED_FEATURES=" + quant::define_for(costs.config) +
+                                options.features + " leaves out; -DHEED_FEATURES=" + quant::define_for(costs.config, costs.needed) +
                                 " has what it needs");
   }
   costs.timed = step_formula(costs.step, options.target, options.features.empty() ? nullptr : &built, c, costs.layout);
@@ -185,7 +186,7 @@ void print_as_json(const Costs& costs, const Options& options) {
   put({"slack", map.slack});
   for (const NamedSlice& s : map.regions) json["regions"].push_back({{"name", s.name}, {"bytes", s.slice.bytes}});
   json["features"] = quant::names_of(costs.needed);
-  json["heed_features"] = quant::define_for(costs.config);
+  json["heed_features"] = quant::define_for(costs.config, costs.needed);
   if (costs.timed) {
     const StepFormula& step = costs.step;
     json["instructions"] = {{"core", options.target},
@@ -329,7 +330,7 @@ void print_as_text(const Costs& costs, const Options& options) {
                 costs.traits->name);
   std::printf("  features: needs %s; a firmware with them: -DHEED_FEATURES=%s\n",
               is_empty(costs.needed) ? "none" : quant::joined(quant::names_of(costs.needed)).c_str(),
-              quant::define_for(costs.config).c_str());
+              quant::define_for(costs.config, costs.needed).c_str());
   std::printf("\n%s", draw(map).c_str());
 }
 
