@@ -3,8 +3,7 @@
 #include "quant/tokenizers.hpp"
 
 #include "quant/readers/characters.hpp"
-#include "quant/readers/llama2c_tokenizer.hpp"
-#include "quant/recognise.hpp"
+#include "quant/readers/tokenizer_folder.hpp"
 #include "quant/tokenizer_tables.hpp"
 #include "runtime/tokenizer.hpp"
 
@@ -13,11 +12,8 @@ namespace {
 
 Error read_vocabulary(Vocabulary& vocabulary, const std::string& tokenizer, std::uint32_t vocab_size) {
   if (is_character_vocabulary(tokenizer)) return read_characters(vocabulary, tokenizer, vocab_size);
-  SourceFile file;
-  if (Error error = file.open(tokenizer)) return error;
-  if (Error error = misplaced(file.bytes(), Wanted::vocabulary)) return error.about(tokenizer);
-  const std::string refused = read_llama2c_tokenizer(vocabulary, file.bytes(), vocab_size);
-  return refused.empty() ? Error() : Error(tokenizer + ": " + refused);
+  TokenizerConfig config;
+  return read_tokenizer(vocabulary, config, tokenizer, vocab_size);
 }
 
 Error build_tokenizer(std::vector<std::uint8_t>& section, Vocabulary& vocabulary, const std::string& path,
@@ -43,8 +39,12 @@ Error build_tokenizers(Tokenizers& sections, FloatModel& model, const std::strin
   if (main_reads && !tokenizer.empty()) {
     if (Error error = build_tokenizer(sections.main, vocabulary, tokenizer, main.vocab_size)) return error;
     static_assert(kNoSourceToken == static_cast<std::uint32_t>(kNoToken));
-    if (model.generation.first.empty()) model.bos = static_cast<std::uint32_t>(vocabulary.bos);
-    if (model.generation.endings.empty()) model.eos = static_cast<std::uint32_t>(vocabulary.eos);
+    // A list of characters says which it has; a file that names none leaves the model's.
+    const bool all = is_character_vocabulary(tokenizer);
+    if (model.generation.first.empty() && (all || vocabulary.bos != kNoToken))
+      model.bos = static_cast<std::uint32_t>(vocabulary.bos);
+    if (model.generation.endings.empty() && (all || vocabulary.eos != kNoToken))
+      model.eos = static_cast<std::uint32_t>(vocabulary.eos);
     if (source_reads && source_tokenizer.empty() && source.vocab_size != main.vocab_size)
       return Error("the source has " + std::to_string(source.vocab_size) + " tokens and the text behind it " +
                    std::to_string(main.vocab_size) + ", so it needs a tokenizer of its own (source_tokenizer)");
