@@ -25,7 +25,7 @@ struct ConvertOptions {
 };
 
 struct ConvertReport {
-  std::string format;          // of the source: "llama2.c version 0", "heed", "Hugging Face GPT2LMHeadModel"
+  std::string format;          // of the source: "llama2.c version 0", "heed", "GGUF llama", "Hugging Face GPT2LMHeadModel"
   std::uint64_t source_bytes = 0, image_bytes = 0, parameters = 0;
   ModelConfig config;
   Layout layout = Layout::row;
@@ -36,8 +36,8 @@ struct ConvertReport {
   Metadata metadata;           // as written
 };
 
-// Reads a float model. Today's formats: llama2.c versions 0 and 1, Hugging Face folders of the GPT-2 family, and
-// safetensors with a description.
+// Reads a float model. Today's formats: llama2.c versions 0 and 1, GGUF in one file or several (the first is named),
+// Hugging Face folders of the GPT-2 family, and safetensors with a description.
 Error read_model(FloatModel& model, const std::string& path, const ReadOptions& options = {});
 
 // Refuses an output that would replace what `convert` reads: the source, its description, a tokenizer, the calibration, or

@@ -16,9 +16,9 @@ Error wrong_shape(const SafeTensor& t, const std::string& wanted) {
   return Error("tensor " + printable(t.name) + " has the shape " + shape_text(t.shape) + ", not " + wanted);
 }
 
-// Multiplies what makes the dimensions of queries and keys that rotate: rows of their matrices, or the gains and biases of
-// their norm, which forgets what the matrices do.
-void scale_heads(FloatModel& model, std::uint32_t stack, const TensorSlot& slot, double factor) {
+}  // namespace
+
+void scale_rotating(FloatModel& model, std::uint32_t stack, const TensorSlot& slot, double factor) {
   const StackConfig& c = model.config.stacks[stack];
   if (factor == 1.0 || c.position != Position::rotary) return;
   const bool normed = c.query_key_norm != HeadNorm::none;
@@ -40,8 +40,6 @@ void scale_heads(FloatModel& model, std::uint32_t stack, const TensorSlot& slot,
   model.scale_rows(slot.role, slot.layer, stack, factors);
 }
 
-}  // namespace
-
 void TensorReader::read(std::uint32_t stack, const StackExtras& extras) {
   const StackConfig& c = model_.config.stacks[stack];
   prefix_ = "stacks." + std::to_string(stack) + ".";
@@ -57,7 +55,7 @@ void TensorReader::read(std::uint32_t stack, const StackExtras& extras) {
       model_.set_bias(slot.role, slot.layer, take((unembeds ? "unembedding" : name) + ".bias", {slot.rows}).read(), stack);
     }
     const bool local = c.local_rotary && is_per_layer(slot.role) && !c.sees_all(slot.layer);
-    scale_heads(model_, stack, slot, (local ? extras.local_rope : extras.rope).query_key_factor());
+    scale_rotating(model_, stack, slot, (local ? extras.local_rope : extras.rope).query_key_factor());
   });
 }
 
