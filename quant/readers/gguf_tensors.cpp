@@ -15,8 +15,7 @@ struct TensorName {
 };
 
 // Of several names the first that a file has counts. Rows of attn_qkv are queries, keys, values; where a gated stack has no ffn_gate,
-// rows of ffn_up are the gate's and then its own. Norms behind a sublayer whose sum they norm have names of their own
-// (attn_output_norm, layer_output_norm).
+// rows of ffn_up are the gate's and then its own.
 constexpr TensorName kNames[] = {
     {Role::token_embedding, "token_embd.weight"},
     {Role::position_embedding, "position_embd.weight"},
@@ -25,9 +24,7 @@ constexpr TensorName kNames[] = {
     {Role::input_norm_bias, "token_embd_norm.bias"},
     {Role::score_bias, "blk.0.attn_rel_b.weight"},
     {Role::attention_gain, "attn_norm.weight"},
-    {Role::attention_gain, "attn_output_norm.weight"},
     {Role::attention_norm_bias, "attn_norm.bias"},
-    {Role::attention_norm_bias, "attn_output_norm.bias"},
     {Role::w_query, "attn_q.weight"},
     {Role::w_query, "attn_qkv.weight"},
     {Role::w_key, "attn_k.weight"},
@@ -39,15 +36,17 @@ constexpr TensorName kNames[] = {
     {Role::query_gain, "attn_q_norm.weight"},
     {Role::key_gain, "attn_k_norm.weight"},
     {Role::attention_after_gain, "post_attention_norm.weight"},
+    {Role::attention_after_gain, "attn_output_norm.weight"},
+    {Role::attention_after_bias, "attn_output_norm.bias"},
     {Role::ffn_gain, "ffn_norm.weight"},
-    {Role::ffn_gain, "layer_output_norm.weight"},
     {Role::ffn_norm_bias, "ffn_norm.bias"},
-    {Role::ffn_norm_bias, "layer_output_norm.bias"},
     {Role::w_gate, "ffn_gate.weight"},
     {Role::w_gate, "ffn_up.weight"},
     {Role::w_up, "ffn_up.weight"},
     {Role::w_down, "ffn_down.weight"},
     {Role::ffn_after_gain, "post_ffw_norm.weight"},
+    {Role::ffn_after_gain, "layer_output_norm.weight"},
+    {Role::ffn_after_bias, "layer_output_norm.bias"},
     {Role::cross_gain, "cross_attn_norm.weight"},
     {Role::cross_w_query, "cross_attn_q.weight"},
     {Role::cross_w_key, "cross_attn_k.weight"},
@@ -112,7 +111,7 @@ std::uint32_t GgufTensors::biases(const StackConfig& c, const std::string& prefi
     if (!name.empty() && has(bias_of(name))) bits |= row.bit;
   }
   if (c.norm == Norm::layer)
-    for (const Role role : {Role::attention_norm_bias, Role::final_norm_bias, Role::input_norm_bias})
+    for (const Role role : {Role::attention_norm_bias, Role::attention_after_bias, Role::final_norm_bias})
       if (has(name_of(role, 0, prefix))) bits |= kBiasNorm;
   return bits;
 }
