@@ -223,7 +223,11 @@ Error check_output(const std::string& output, const std::string& source, const s
     SourceFile file;
     return !file.open(path) && is_image(file.bytes());
   };
-  if (!is_folder(source)) return holds_image(source) && options.context == 0 ? Error() : refuse(source);
+  if (!is_folder(source)) {
+    for (const std::string& part : other_parts(source))
+      if (Error error = refuse(part)) return error;
+    return holds_image(source) && options.context == 0 ? Error() : refuse(source);
+  }
   if (holds_image(output)) return {};
   std::error_code code;
   for (fs::directory_iterator entry(source, code), end; !code && entry != end; entry.increment(code))

@@ -40,8 +40,8 @@ struct ConvertReport {
 // Hugging Face folders of the GPT-2 family, and safetensors with a description.
 Error read_model(FloatModel& model, const std::string& path, const ReadOptions& options = {});
 
-// Refuses an output that would replace what `convert` reads: the source, its description, a tokenizer, the calibration, or
-// a file of a source folder that is no image; links of either kind included. An image may replace itself, unless its
+// Refuses an output that would replace what `convert` reads: the source, other parts of it, its description, a tokenizer,
+// the calibration, or a file of a source folder that is no image; links of either kind included. An image may replace itself, unless its
 // context becomes shorter.
 Error check_output(const std::string& output, const std::string& source, const std::string& tokenizer,
                    const ConvertOptions& options);

@@ -3,7 +3,6 @@
 #include "quant/readers/gguf.hpp"
 
 #include <algorithm>
-#include <cstdio>
 #include <cstring>
 #include <iterator>
 
@@ -216,15 +215,23 @@ Error open_stored(StoredTensor& stored, const GgufTensor& t) {
   return StoredTensor::open(stored, t.type, t.bytes, rows, t.shape.back()).about("tensor " + printable(t.name));
 }
 
-std::string part_path(const std::string& first, std::uint32_t part, std::uint32_t parts) {
-  char end[32];
-  const auto name = [&](std::uint32_t i) {
-    std::snprintf(end, sizeof end, "-%05u-of-%05u.gguf", i, parts);
-    return std::string(end);
-  };
-  const std::string of_first = name(1);
-  if (first.size() < of_first.size() || first.compare(first.size() - of_first.size(), of_first.size(), of_first) != 0) return {};
-  return first.substr(0, first.size() - of_first.size()) + name(part);
+std::vector<std::string> other_parts(const std::string& first) {
+  const std::string begin = "-00001-of-", end = ".gguf";
+  constexpr std::size_t kDigits = 5;
+  const std::size_t tail = begin.size() + kDigits + end.size();
+  if (first.size() < tail) return {};
+  const std::size_t at = first.size() - tail;
+  const std::string count = first.substr(at + begin.size(), kDigits);
+  if (first.compare(at, begin.size(), begin) != 0 || first.compare(first.size() - end.size(), end.size(), end) != 0 ||
+      count.find_first_not_of("0123456789") != std::string::npos)
+    return {};
+  std::vector<std::string> paths;
+  const auto n = static_cast<std::uint32_t>(std::stoul(count));
+  for (std::uint32_t i = 2; i <= n; ++i) {
+    const std::string number = std::to_string(i);
+    paths.push_back(first.substr(0, at + 1) + std::string(kDigits - number.size(), '0') + number + "-of-" + count + end);
+  }
+  return paths;
 }
 
 bool is_gguf(Span<const std::uint8_t> bytes) { return bytes.size() >= 4 && std::memcmp(bytes.data(), "GGUF", 4) == 0; }

@@ -51,9 +51,9 @@ class GgufFile {
 // The matrix [product of the others, last size] of a tensor where it lies in the file.
 Error open_stored(StoredTensor& stored, const GgufTensor& tensor);
 
-// The path of another part of a split file: MODEL-00003-of-00005.gguf beside MODEL-00001-of-00005.gguf. Empty where `first` is not
-// the name of the first of so many.
-std::string part_path(const std::string& first, std::uint32_t part, std::uint32_t parts);
+// The paths of the other parts of a split file, by its name: MODEL-00002-of-00003.gguf and MODEL-00003-of-00003.gguf of
+// MODEL-00001-of-00003.gguf. None where `first` is no such name.
+std::vector<std::string> other_parts(const std::string& first);
 
 // "GGUF", as files of either byte order begin.
 bool is_gguf(Span<const std::uint8_t> bytes);

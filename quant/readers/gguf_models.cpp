@@ -105,6 +105,7 @@ Error check_described(const ModelConfig& config) {
 }  // namespace
 
 Error read_gguf(FloatModel& model, const GgufFile& file, const ReadOptions& options) {
+  if (file.tensors().empty()) return Error("it has no tensors, so it is no model");
   const GgufMetadata& metadata = file.metadata();
   const GgufArchitecture* architecture = nullptr;
   if (Error error = read_architecture(architecture, metadata)) return error;
@@ -140,19 +141,17 @@ Error read_gguf(FloatModel& model, const GgufFile& file, const ReadOptions& opti
 Error read_gguf(FloatModel& model, const std::string& path, const ReadOptions& options) {
   GgufFile file;
   if (Error error = file.add(model.files[0].bytes())) return error.about(path);
-  for (std::uint32_t i = 2; i <= file.parts(); ++i) {
-    const std::string part = part_path(path, i, file.parts());
-    if (part.empty())
-      return Error(path + ": it is the first of " + std::to_string(file.parts()) + " parts, and its name does not say "
-                   "so as in MODEL-00001-of-00003.gguf");
+  const std::vector<std::string> others = other_parts(path);
+  if (others.size() + 1 != file.parts())
+    return Error(path + ": it is the first of " + std::to_string(file.parts()) + " parts, and its name does not say so " +
+                 "as in MODEL-00001-of-00003.gguf");
+  for (const std::string& part : others) {
     Span<const std::uint8_t> bytes;
     if (Error error = model.open(bytes, part)) return error;
     if (Error error = file.add(bytes)) return error.about(part);
   }
   if (Error error = file.finish()) return error.about(path);
-  if (Error error = read_gguf(model, file, options)) return error.about(path);
-  if (file.metadata().find("tokenizer.ggml.tokens")) model.tokenizer = path;
-  return {};
+  return read_gguf(model, file, options).about(path);
 }
 
 }  // namespace heed::quant

@@ -12,7 +12,7 @@ namespace heed::quant {
 Error read_gguf(FloatModel& model, const GgufFile& file, const ReadOptions& options = {});
 
 // The same of the model's first file, mapped as model.files[0], and of the other parts beside `path` if it is the first
-// of several. model.tokenizer becomes `path` if it has a vocabulary.
+// of several.
 Error read_gguf(FloatModel& model, const std::string& path, const ReadOptions& options);
 
 }  // namespace heed::quant

@@ -98,7 +98,6 @@ TEST_CASE("GGUF: what the metadata says beside the tensors", "[gguf]") {
   CHECK(llama.bos == 1);
   CHECK(llama.eos == 2);
   CHECK(llama.generation.empty());
-  CHECK(llama.tokenizer.empty());
   const FloatModel rank = read("bert_rank");
   CHECK(rank.classes == std::vector<std::string>{"bad", "so so", "good"});
   const FloatModel t5 = read("t5");

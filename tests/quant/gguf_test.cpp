@@ -191,13 +191,15 @@ TEST_CASE("GGUF: a model that heed has not is refused by key and value", "[gguf]
   REQUIRE(model_refusal(llama).empty());
   const auto architecture = [](const std::string& name) {
     GgufBytes g;
-    return model_refusal(g.add("general.architecture", name).bytes());
+    return model_refusal(g.add("general.architecture", name).tensor("a", {8}, 0, std::string(32, 'a')).bytes());
   };
   CHECK(says(architecture("gemma2"), "general.architecture \"gemma2\" is not supported: its scores and logits are capped"));
   CHECK(says(architecture("nomic-bert"), "general.architecture \"nomic-bert\" is not supported: rotary"));
   CHECK(says(architecture("wubba"), "general.architecture \"wubba\" is not supported (llama, qwen2"));
-  CHECK(says(model_refusal(GgufBytes().bytes()), "general.architecture is missing"));
-  CHECK(says(model_refusal(GgufBytes().add("general.type", "adapter").bytes()), "general.type \"adapter\" is no model"));
+  const auto with_tensor = [](GgufBytes g) { return model_refusal(g.tensor("a", {8}, 0, std::string(32, 'a')).bytes()); };
+  CHECK(says(model_refusal(GgufBytes().add("general.architecture", "llama").bytes()), "it has no tensors, so it is no model"));
+  CHECK(says(with_tensor({}), "general.architecture is missing"));
+  CHECK(says(with_tensor(GgufBytes().add("general.type", "adapter")), "general.type \"adapter\" is no model"));
   CHECK(says(architecture("llama"), "llama.embedding_length is missing"));
 
   const auto changed = [&](const std::string& old, const std::string& by) { return model_refusal(replaced(llama, old, by)); };
@@ -266,6 +268,7 @@ TEST_CASE("GGUF: a split model is the same as the whole one", "[gguf]") {
   write(2, 3, n_tensors + 1);  // which says another number of tensors than the first
   write(0, 3, n_tensors + 1);
   CHECK(says(read_model(model = FloatModel(), first).sentence(), "not the " + std::to_string(n_tensors + 1) + " of split.tensors.count"));
+  CHECK(says(check_output(second, first, "", {}).sentence(), "which is read"));
   fs::rename(first, folder + "/renamed.gguf");
   CHECK(says(read_model(model = FloatModel(), folder + "/renamed.gguf").sentence(), "MODEL-00001-of-00003.gguf"));
   fs::remove_all(folder);
@@ -315,7 +318,7 @@ TEST_CASE("stories260K: GGUF is llama2.c's file", "[gguf][data]") {
                     vocabulary = test::data_path("stories260K/tok512.bin"), stories = test::data_path("text/tinystories.txt");
   if (bin.empty() || f32.empty() || vocabulary.empty() || stories.empty()) return;
   const Kernels& kernels = *test::runnable_kernels().back();
-  const ImageBytes expected = converted(bin, vocabulary, kernels), image = converted(f32, "", kernels);
+  const ImageBytes expected = converted(bin, vocabulary, kernels), image = converted(f32, f32, kernels);
   Model a, b;
   REQUIRE(open(a, test::bytes(expected), kernels) == Status::ok);
   REQUIRE(open(b, test::bytes(image), kernels) == Status::ok);
@@ -337,7 +340,7 @@ TEST_CASE("stories260K: Q8_0 costs next to nothing", "[gguf][data]") {
                     stories = test::data_path("text/tinystories.txt");
   if (f32.empty() || q8.empty() || stories.empty()) return;
   const Kernels& kernels = *test::runnable_kernels().back();
-  const ImageBytes image = converted(q8, "", kernels);
+  const ImageBytes image = converted(q8, q8, kernels);
   Model model;
   REQUIRE(open(model, test::bytes(image), kernels) == Status::ok);
   const std::vector<Token> tokens = first_tokens(model, file_bytes(stories), 500);
