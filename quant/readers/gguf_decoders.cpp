@@ -31,6 +31,25 @@ void describe_gemma_like(GgufDescription& d) {
   d.c().embedding_scale = square_root(static_cast<float>(d.c().d_model));
 }
 
+// After how many layers one sees all keys: a number, or a flag for each layer that has a window.
+void describe_pattern(GgufDescription& d, std::uint32_t usual) {
+  constexpr char kName[] = "attention.sliding_window_pattern";
+  StackConfig& c = d.c();
+  const std::vector<bool> has_window = d.in.flags(kName);
+  if (has_window.empty()) {
+    c.global_every = d.in.size_or(kName, usual, 2, 4096);
+    c.global_first = c.global_every - 1;
+    return;
+  }
+  std::uint32_t first = 0;
+  while (first < has_window.size() && has_window[first]) ++first;
+  c.global_every = first < has_window.size() ? first + 1 : 0;
+  c.global_first = c.global_every ? first : 0;
+  bool regular = has_window.size() == c.n_layers && c.global_every != 1 && c.global_every <= 4096;
+  for (std::uint32_t layer = 0; regular && layer < c.n_layers; ++layer) regular = has_window[layer] != c.sees_all(layer);
+  if (!regular) d.in.refuse(kName, "is no pattern that heed has: every so many layers one without a window");
+}
+
 }  // namespace
 
 // Its writers reorder the rows of queries and keys, so that neighbours rotate together.
@@ -60,8 +79,7 @@ void describe_gemma3(GgufDescription& d) {
                                                   : static_cast<float>(c.head_dim);
   c.attention_scale = 1.0f / square_root(scaled);
   c.window = d.in.size("attention.sliding_window", 1, 1u << 20);
-  c.global_every = d.in.size_or("attention.sliding_window_pattern", kEvery, 2, 4096);
-  c.global_first = c.global_every - 1;
+  describe_pattern(d, kEvery);
   c.local_rotary = 1;
   d.x().local_rope.theta = d.in.number_or("rope.freq_base_swa", kUsualTheta, 1.0 + 0x1p-20, 1e12);
 }

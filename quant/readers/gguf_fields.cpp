@@ -72,6 +72,14 @@ bool GgufFields::flag_or(const std::string& name, bool fallback) {
   return x;
 }
 
+std::vector<bool> GgufFields::flags(const std::string& name) {
+  const GgufValue* value = find(name);
+  std::vector<bool> x;
+  if (value && value->is_list && value->type == GgufType::boolean)
+    for (const std::uint8_t byte : value->bytes) x.push_back(byte != 0);
+  return x;
+}
+
 std::string GgufFields::text_or(const std::string& name, const std::string& fallback) {
   std::string x;
   known_.insert(prefix_ + name);

@@ -4,6 +4,7 @@
 #pragma once
 #include <set>
 #include <string>
+#include <vector>
 
 #include "quant/readers/gguf_metadata.hpp"
 
@@ -27,6 +28,8 @@ class GgufFields {
   // Finite.
   double number_or(const std::string& name, double fallback, double low, double high);
   bool flag_or(const std::string& name, bool fallback);
+  // A list of booleans; empty where the value is another, or missing.
+  std::vector<bool> flags(const std::string& name);
   std::string text_or(const std::string& name, const std::string& fallback);
 
   // Refuses a value that would change what the model computes, in a way that heed has not: any but 0, or false.

@@ -219,6 +219,41 @@ TEST_CASE("GGUF: a model that heed has not is refused by key and value", "[gguf]
              "tokenizer.ggml.eos_token_id 40 is not below the vocabulary's 40"));
 }
 
+TEST_CASE("GGUF: a list says which of Gemma's layers have a window", "[gguf]") {
+  const Bytes whole = file_bytes(golden("gemma3"));
+  GgufFile file;
+  REQUIRE_FALSE(file.add(span(whole)));
+  const auto read = [&](FloatModel& model, std::uint32_t type, const std::string& value) {
+    GgufBytes g;
+    for (const auto& [key, v] : file.metadata().values())
+      g.key(key, static_cast<std::uint32_t>(v.type), {v.bytes.begin(), v.bytes.end()});
+    g.key("gemma3.attention.sliding_window_pattern", type, value);
+    for (const GgufTensor& t : file.tensors())
+      g.tensor(t.name, {t.shape.rbegin(), t.shape.rend()}, t.type == StoredType::f32 ? 0 : 1, {t.bytes.begin(), t.bytes.end()});
+    const Bytes bytes = g.bytes();
+    GgufFile with;
+    REQUIRE_FALSE(with.add(span(bytes)));
+    return read_gguf(model, with).sentence();
+  };
+  const auto of_list = [&](FloatModel& model, const std::string& flags) {
+    const std::string head = GgufBytes::raw(std::uint32_t{GgufBytes::boolean}) + GgufBytes::raw(std::uint64_t{flags.size()});
+    return read(model, GgufBytes::array, head + flags);
+  };
+  FloatModel model;
+  const StackConfig& c = model.config.main();
+  const auto pattern = [&] { return std::pair{c.global_every, c.global_first}; };
+  CHECK(read(model, GgufBytes::u32, GgufBytes::raw(6u)).empty());
+  CHECK(pattern() == std::pair{6u, 5u});
+  CHECK(of_list(model, {1, 1, 1, 1, 1, 0, 1}).empty());
+  CHECK(pattern() == std::pair{6u, 5u});
+  CHECK(of_list(model, {1, 1, 0, 1, 1, 0, 1}).empty());
+  CHECK(pattern() == std::pair{3u, 2u});
+  CHECK(of_list(model, {1, 1, 1, 1, 1, 1, 1}).empty());
+  CHECK(pattern() == std::pair{0u, 0u});
+  for (const std::string& irregular : {std::string{1, 1, 0, 1, 0, 1, 1}, std::string{0, 1, 1, 0, 1, 1, 0}, std::string{1, 1, 0}})
+    CHECK(says(of_list(model, irregular), "gemma3.attention.sliding_window_pattern ["));
+}
+
 TEST_CASE("GGUF: a split model is the same as the whole one", "[gguf]") {
   namespace fs = std::filesystem;
   const Bytes whole = file_bytes(golden("qwen2"));
