@@ -145,7 +145,7 @@ void GgufTensors::read(std::uint32_t stack, const std::string& prefix, const Sta
       if (!error_) model_.set_bias(slot.role, slot.layer, bias.column_slice(part.first, slot.rows).read(), stack);
     }
     const bool local = c.local_rotary && is_per_layer(slot.role) && !c.sees_all(slot.layer);
-    scale_rotating(model_, stack, slot, (local ? extras.local_rope : extras.rope).query_key_factor());
+    scale_heads(model_, stack, slot, (local ? extras.local_rope : extras.rope).query_key_factor());
   });
 }
 
