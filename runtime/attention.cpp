@@ -291,15 +291,8 @@ void matmul_parallel(const Kernels& kernels, const Parallel& parallel, const Pro
                      bool accumulate, const Activations& lhs, std::uint32_t n) {
   const auto whole_rows = [](const Product& p) { return padded_rows(p.rhs->layout, p.rhs->rows); };
   if (!may_split(parallel)) {
-    MatmulRange all;  // member by member, like a pass
-    all.n = n;
-    all.row_begin = 0;
-    all.accumulate = accumulate;
-    for (const Product *p = products, *const end = products + count; p != end; ++p) {
-      all.row_end = whole_rows(*p);
-      all.dst_stride = p->dst_stride;
-      kernels.matmul_f32_s8r_s8c(p->dst, lhs, *p->rhs, all);
-    }
+    for (const Product* p = products; p != products + count; ++p)
+      kernels.matmul_f32_s8r_s8c(p->dst, lhs, *p->rhs, {n, 0, whole_rows(*p), p->dst_stride, accumulate});
     return;
   }
   // The rows of all products behind each other, in blocks; parts are cut where tiles of the tables end.

@@ -129,7 +129,7 @@ TEST_CASE("layers run from a header, alike in all layouts", "[quant]") {
 namespace {
 
 Tensor from_c(const heed_tensor& c) {
-  return {c.weights, c.scales, c.bias, c.multipliers, c.rows, c.cols, c.group, static_cast<Layout>(c.layout)};
+  return {c.weights, c.scales, c.bias, c.multipliers, c.rows, c.cols, static_cast<std::uint16_t>(c.group), static_cast<Layout>(c.layout)};
 }
 
 }  // namespace
