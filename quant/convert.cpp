@@ -11,6 +11,7 @@
 #include "quant/image_v1.hpp"
 #include "quant/readers/characters.hpp"
 #include "quant/readers/description.hpp"
+#include "quant/readers/gguf_models.hpp"
 #include "quant/readers/huggingface.hpp"
 #include "quant/readers/llama2c.hpp"
 #include "quant/recognise.hpp"
@@ -22,7 +23,8 @@ namespace heed::quant {
 namespace {
 
 constexpr char kReadable[] =
-    "llama2.c checkpoints of versions 0 and 1, Hugging Face folders of the GPT-2 family, safetensors with a description";
+    "llama2.c checkpoints of versions 0 and 1, GGUF files, Hugging Face folders of the GPT-2 family, safetensors with a "
+    "description";
 
 Error open_verified(Model& model, Span<const std::uint8_t> image, const Kernels& kernels) {
   Status status = open(model, image, kernels);
@@ -201,8 +203,12 @@ Error read_model(FloatModel& model, const std::string& path, const ReadOptions& 
     if (is_image(bytes))
       return Error(path + ": a heed image has no floats; give the model it was made from");
     if (Error error = misplaced(bytes, Wanted::model)) return error.about(path);
-    if (!is_llama2c(bytes)) return Error(path + ": not a model that heed can read (" + kReadable + ")");
-    if (Error error = read_llama2c(model, options)) return error.about(path);
+    if (is_gguf(bytes)) {
+      if (Error error = read_gguf(model, path, options)) return error;
+    } else {
+      if (!is_llama2c(bytes)) return Error(path + ": not a model that heed can read (" + kReadable + ")");
+      if (Error error = read_llama2c(model, options)) return error.about(path);
+    }
   }
   if (options.rope_theta != 0.0 && model.config.main().position != Position::rotary)
     return Error(path + ": the model has no rotary positions, so no theta");
@@ -229,7 +235,11 @@ Error check_output(const std::string& output, const std::string& source, const s
     SourceFile file;
     return !file.open(path) && is_image(file.bytes());
   };
-  if (!is_folder(source)) return holds_image(source) && options.context == 0 && options.source_context == 0 ? Error() : refuse(source);
+  if (!is_folder(source)) {
+    for (const std::string& part : other_parts(source))
+      if (Error error = refuse(part)) return error;
+    return holds_image(source) && options.context == 0 && options.source_context == 0 ? Error() : refuse(source);
+  }
   if (holds_image(output)) return {};
   std::error_code code;
   for (fs::directory_iterator entry(source, code), end; !code && entry != end; entry.increment(code))

@@ -26,7 +26,7 @@ struct ConvertOptions {
 };
 
 struct ConvertReport {
-  std::string format;          // of the source: "llama2.c version 0", "heed", "Hugging Face GPT2LMHeadModel"
+  std::string format;          // of the source: "llama2.c version 0", "heed", "GGUF llama", "Hugging Face GPT2LMHeadModel"
   std::uint64_t source_bytes = 0, image_bytes = 0, parameters = 0;
   ModelConfig config;
   Layout layout = Layout::row;
@@ -37,12 +37,12 @@ struct ConvertReport {
   Metadata metadata;           // as written
 };
 
-// Reads a float model. Today's formats: llama2.c versions 0 and 1, Hugging Face folders of the GPT-2 family, and
-// safetensors with a description.
+// Reads a float model. Today's formats: llama2.c versions 0 and 1, GGUF in one file or several (the first is named),
+// Hugging Face folders of the GPT-2 family, and safetensors with a description.
 Error read_model(FloatModel& model, const std::string& path, const ReadOptions& options = {});
 
-// Refuses an output that would replace what `convert` reads: the source, its description, a tokenizer, the calibration, or
-// a file of a source folder that is no image; links of either kind included. An image may replace itself, unless its
+// Refuses an output that would replace what `convert` reads: the source, other parts of it, its description, a tokenizer,
+// the calibration, or a file of a source folder that is no image; links of either kind included. An image may replace itself, unless its
 // context becomes shorter.
 Error check_output(const std::string& output, const std::string& source, const std::string& tokenizer,
                    const ConvertOptions& options);

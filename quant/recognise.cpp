@@ -110,8 +110,8 @@ bool is_text(const Beginning& b) {
 
 constexpr char kUnpack[] = "unpack it and give what is in it";
 constexpr char kFloatModel[] =
-    "heed does not read this kind; give the float model: a llama2.c checkpoint or a Hugging Face folder of the GPT-2 "
-    "family";
+    "heed does not read this kind; give the float model: a GGUF file, a llama2.c checkpoint or a Hugging Face folder of the "
+    "GPT-2 family";
 constexpr char kVocabularies[] =
     "heed reads tokenizer.json, tokenizer.model, vocab.txt, vocab.json with merges.txt, GGUF, llama2.c's tokenizer.bin and "
     "lists of characters (heed quantize --help)";
@@ -134,7 +134,7 @@ struct Kind {
 constexpr Kind kKinds[] = {
     {is_heed, "a heed image", nullptr, "give the vocabulary with the float model; an image keeps its own"},
     {is_lfs_pointer, "a Git LFS pointer", kFetch, kFetch},
-    {is_gguf, "a GGUF file", kFloatModel, nullptr},
+    {is_gguf, "a GGUF file", nullptr, nullptr},
     {is_old_ggml, "an old llama.cpp (GGML) file", kFloatModel, kVocabularies},
     {is_pytorch, "a PyTorch file", kNoCode, kNoVocabularyHere},
     {is_zip, "a zip archive", kUnpack, kUnpack},

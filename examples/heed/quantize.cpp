@@ -205,9 +205,9 @@ void add_quantize(CLI::App& app) {
   for (int i = 0; i < kLayoutCount; ++i) layouts.push_back(quant::name_of(static_cast<Layout>(i)));
   command
       ->add_option("CHECKPOINT", options->source,
-                   "A llama2.c checkpoint (.bin, version 0 or 1, float32), a Hugging Face folder of the GPT-2 family "
-                   "(config.json and model.safetensors in F32, F16 or BF16), a safetensors file in them with --description, or "
-                   "an image (.heed) for another layout")
+                   "A GGUF file (of a split one the first part), a llama2.c checkpoint (.bin, version 0 or 1, float32), a Hugging Face "
+                   "folder of the GPT-2 family (config.json and model.safetensors in F32, F16 or BF16), a safetensors file in them "
+                   "with --description, or an image (.heed) for another layout")
       ->required();
   command->add_option("-o,--output", options->output, "The image to write")->type_name("MODEL.heed")->required();
   command
@@ -262,6 +262,7 @@ void add_quantize(CLI::App& app) {
   command->add_flag("--json", options->json, "Print sizes and errors as JSON");
   command->footer(
       "Example:\n  heed quantize stories260K.bin -o stories.heed --tokenizer tok512.bin\n"
+      "  heed quantize tinyllama-q8_0.gguf -o tinyllama.heed\n"
       "  heed quantize letters.bin -o letters.heed --tokenizer chars:ABC\n"
       "  heed quantize weights.safetensors --description model.json -o encoder.heed\n"
       "  heed quantize gpt2-folder -o gpt2.heed --tokenizer none\n"

@@ -121,8 +121,8 @@ test_kinds() {
   printf 'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n' > kind
   kind "a Git LFS pointer" "\`git lfs pull\`" "\`git lfs pull\`"
   printf 'GGUF\003\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000' > kind
-  as_model "this is a GGUF file, not an image (.heed); $unread" kind
-  as_source "this is a GGUF file, not a model that heed reads; $unread" kind
+  as_model "this is a GGUF file, not an image (.heed); \`heed quantize\` makes one of it" kind
+  as_source "kind: it has no tensors, so it is no model" kind
   as_vocabulary "kind: it has no vocabulary (tokenizer.ggml.model)" kind
   as_text "this is a GGUF file, not a text" kind
   printf 'tjgg\003\000\000\000\000\001\000\000' > kind
@@ -369,10 +369,10 @@ test_with_data() {
   tail -c +2 "$corpus/llama2c/tied" > my.bin
   # A vocabulary of another model is one, and is too large for this one.
   for file in ggml-vocab-gpt-2.gguf ggml-vocab-llama-spm.gguf t5/spiece.model sp_test_unigram1000.model; do
-    kind="this is a SentencePiece vocabulary"
-    case $file in *.gguf) kind="this is a GGUF file" ;; esac
+    kind="this is a SentencePiece vocabulary" no_model=$kind
+    case $file in *.gguf) kind="this is a GGUF file" no_model="it has no tensors, so it is no model" ;; esac
     as_model "tokenizers/$file: $kind" "$HEED_TEST_DATA/tokenizers/$file"
-    as_source "tokenizers/$file: $kind" "$HEED_TEST_DATA/tokenizers/$file"
+    as_source "tokenizers/$file: $no_model" "$HEED_TEST_DATA/tokenizers/$file"
     as_text "tokenizers/$file: $kind" "$HEED_TEST_DATA/tokenizers/$file"
     as_vocabulary "tokenizers/$file: it has " "$HEED_TEST_DATA/tokenizers/$file"
     as_vocabulary " tokens and the model 5; does it belong to the model?" "$HEED_TEST_DATA/tokenizers/$file"
