@@ -14,6 +14,7 @@
 #include "quant/readers/llama2c.hpp"
 #include "quant/recognise.hpp"
 #include "quant/tokenizers.hpp"
+#include "quant/readers/tokenizer_folder.hpp"
 #include "quant/value_map.hpp"
 
 namespace heed::quant {
@@ -270,7 +271,9 @@ Error check_output(const std::string& output, const std::string& source, const s
   constexpr char kFile[] = "chars-file:";
   for (const std::string& vocabulary : {tokenizer, options.source_tokenizer}) {
     const bool is_list = vocabulary.compare(0, sizeof kFile - 1, kFile) == 0;
-    if (Error error = refuse(is_list ? vocabulary.substr(sizeof kFile - 1) : vocabulary)) return error;
+    const std::string path = is_list ? vocabulary.substr(sizeof kFile - 1) : vocabulary;
+    for (const std::string& file : is_list || path.empty() ? std::vector<std::string>{path} : tokenizer_files(path))
+      if (Error error = refuse(file)) return error;
   }
   for (const std::string& read : {options.read.description, options.calibration})
     if (Error error = refuse(read)) return error;

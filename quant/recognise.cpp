@@ -93,6 +93,13 @@ bool is_checkpoint(const Beginning& b) { return is_llama2c(b.all); }
 // The longest piece's length, the first score, and "<unk>" with its length.
 bool is_llama2c_vocabulary(const Beginning& b) { return b.has({"\5\0\0\0<unk>", 9}, 8); }
 
+// BERT's vocab.txt, in which one of the first lines is the unknown word.
+bool is_word_list(const Beginning& b) {
+  const std::size_t at = b.text.find("[UNK]");
+  return at != std::string_view::npos && (at == 0 || b.text[at - 1] == '\n') &&
+         (b.byte(at + 5) == '\n' || b.byte(at + 5) == '\r');
+}
+
 // Bytes that UTF-8 may have, and of the control characters those of lines.
 bool is_text(const Beginning& b) {
   return std::all_of(b.text.begin(), b.text.end(), [](char c) {
@@ -105,7 +112,9 @@ constexpr char kUnpack[] = "unpack it and give what is in it";
 constexpr char kFloatModel[] =
     "heed does not read this kind; give the float model: a llama2.c checkpoint or a Hugging Face folder of the GPT-2 "
     "family";
-constexpr char kVocabularies[] = "heed reads llama2.c's tokenizer.bin and lists of characters (heed quantize --help)";
+constexpr char kVocabularies[] =
+    "heed reads tokenizer.json, tokenizer.model, vocab.txt, vocab.json with merges.txt, GGUF, llama2.c's tokenizer.bin and "
+    "lists of characters (heed quantize --help)";
 constexpr char kFetch[] = "`git lfs pull` in its repository fetches the file that it stands for";
 constexpr char kDownload[] = "a download probably went wrong; fetch the file itself, not the page that shows it";
 constexpr char kNoCode[] =
@@ -125,7 +134,7 @@ struct Kind {
 constexpr Kind kKinds[] = {
     {is_heed, "a heed image", nullptr, "give the vocabulary with the float model; an image keeps its own"},
     {is_lfs_pointer, "a Git LFS pointer", kFetch, kFetch},
-    {is_gguf, "a GGUF file", kFloatModel, kVocabularies},
+    {is_gguf, "a GGUF file", kFloatModel, nullptr},
     {is_old_ggml, "an old llama.cpp (GGML) file", kFloatModel, kVocabularies},
     {is_pytorch, "a PyTorch file", kNoCode, kNoVocabularyHere},
     {is_zip, "a zip archive", kUnpack, kUnpack},
@@ -146,14 +155,15 @@ constexpr Kind kKinds[] = {
     {is_llama2c_vocabulary, "llama2.c's tokenizer file", "give the checkpoint, and this file as its --tokenizer",
      nullptr},
     {is_sentencepiece, "a SentencePiece vocabulary (tokenizer.model)", "it holds no weights; give the model",
-     "llama2.c's tokenizer.py makes the tokenizer.bin of it that heed reads"},
+     nullptr},
     {is_pickle, "a Python pickle", kNoCode, kVocabularies},
     {is_onnx, "an ONNX model", kFloatModel, kNoVocabularyHere},
     {is_web_page, "a web page (HTML)", kDownload, kDownload, true},
     {is_tokenizer_json, "a Hugging Face tokenizer (tokenizer.json)", "it holds no weights; give the model",
-     kVocabularies, true},
+     nullptr, true},
     {is_model_config, "a model's config.json", "give the folder that holds it", kVocabularies, true},
     {is_json, "a JSON file", kFloatModel, kVocabularies, true},
+    {is_word_list, "BERT's list of words (vocab.txt)", "it holds no weights; give the model", nullptr, true},
     {is_text, "a text", kFloatModel, "a list of characters, one per line, is given as chars-file:PATH", true},
 };
 
@@ -189,6 +199,14 @@ Error misplaced(Span<const std::uint8_t> bytes, Wanted wanted) {
     }
   }
   return {};
+}
+
+VocabularyFile vocabulary_file(Span<const std::uint8_t> bytes) {
+  const Beginning b{{reinterpret_cast<const char*>(bytes.data()), std::min<std::size_t>(bytes.size(), 4096)}, bytes};
+  if (is_gguf(b)) return VocabularyFile::gguf;
+  if (is_sentencepiece(b)) return VocabularyFile::sentencepiece;
+  if (is_tokenizer_json(b)) return VocabularyFile::tokenizer_json;
+  return is_word_list(b) ? VocabularyFile::word_list : VocabularyFile::unknown;
 }
 
 Error misplaced_folder(const std::string& path, Wanted wanted) {

@@ -21,6 +21,10 @@ enum class Wanted : std::uint8_t {
 // Empty for what is wanted and for what nobody knows.
 Error misplaced(Span<const std::uint8_t> bytes, Wanted wanted);
 
+// The kind of a file with a vocabulary, by its first bytes; unknown: llama2.c's, or none.
+enum class VocabularyFile : std::uint8_t { unknown, tokenizer_json, sentencepiece, gguf, word_list };
+VocabularyFile vocabulary_file(Span<const std::uint8_t> bytes);
+
 // A .heed file, by its first bytes.
 bool is_image(Span<const std::uint8_t> bytes);
 

@@ -96,4 +96,27 @@ std::string build_tokenizer_section(Bytes& section, const Vocabulary& v) {
   return {};
 }
 
+bool from_byte_letters(std::string& bytes, const std::string& letters) {
+  bytes.clear();
+  for (std::size_t i = 0; i < letters.size(); ++i) {
+    std::uint32_t letter = static_cast<std::uint8_t>(letters[i]);
+    if (letter >= 0x80) {  // all letters beyond ASCII have two bytes
+      if ((letter & 0xE0u) != 0xC0u || i + 1 == letters.size()) return false;
+      letter = (letter & 0x1Fu) << 6 | (static_cast<std::uint8_t>(letters[++i]) & 0x3Fu);
+    }
+    // Printable letters of Latin-1 are their own bytes; the others have the letters from 256 on, in order.
+    const auto own = [](std::uint32_t b) {
+      return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255);
+    };
+    std::uint32_t byte = letter;
+    if (letter >= 256) {
+      std::uint32_t left = letter - 256;
+      for (byte = 0; byte < 256 && (own(byte) || left-- > 0);) ++byte;
+    }
+    if (byte > 255 || (letter < 256 && !own(byte))) return false;
+    bytes.push_back(static_cast<char>(byte));
+  }
+  return true;
+}
+
 }  // namespace heed::quant

@@ -3,8 +3,7 @@
 #include "quant/tokenizers.hpp"
 
 #include "quant/readers/characters.hpp"
-#include "quant/readers/llama2c_tokenizer.hpp"
-#include "quant/recognise.hpp"
+#include "quant/readers/tokenizer_folder.hpp"
 #include "quant/tokenizer_tables.hpp"
 #include "runtime/tokenizer.hpp"
 
@@ -13,11 +12,8 @@ namespace {
 
 Error read_vocabulary(Vocabulary& vocabulary, const std::string& tokenizer, std::uint32_t vocab_size) {
   if (is_character_vocabulary(tokenizer)) return read_characters(vocabulary, tokenizer, vocab_size);
-  SourceFile file;
-  if (Error error = file.open(tokenizer)) return error;
-  if (Error error = misplaced(file.bytes(), Wanted::vocabulary)) return error.about(tokenizer);
-  const std::string refused = read_llama2c_tokenizer(vocabulary, file.bytes(), vocab_size);
-  return refused.empty() ? Error() : Error(tokenizer + ": " + refused);
+  TokenizerConfig config;
+  return read_tokenizer(vocabulary, config, tokenizer, vocab_size);
 }
 
 Error build_tokenizer(std::vector<std::uint8_t>& section, Vocabulary& vocabulary, const std::string& path,

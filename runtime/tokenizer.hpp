@@ -10,10 +10,22 @@
 
 namespace heed {
 
-// The section's kinds. Character and byte vocabularies are `merges` whose ranks all say "never"; byte-level BPE,
-// unigram and WordPiece will be kinds of their own.
+// The section's kinds. Character and byte vocabularies are `merges` whose ranks all say "never".
 enum class TokenizerKind : std::uint32_t {
-  merges = 1,  // SentencePiece BPE as llama2.c runs it: characters, byte fallback, best-ranked neighbours merge
+  merges = 1,       // SentencePiece BPE as llama2.c runs it: characters, byte fallback, best-ranked neighbours merge
+  byte_pairs = 2,   // byte-level BPE: words by a splitting rule, then bytes, then ranked pairs merge
+  unigram = 3,      // SentencePiece unigram: the most probable pieces
+  word_pieces = 4,  // WordPiece: words, then the longest piece from the left
+};
+
+// How byte_pairs cuts a text into words that never merge with each other (SPEC.md).
+enum class SplitRule : std::uint32_t {
+  none = 0,         // the text is one word
+  gpt2 = 1,
+  llama3 = 2,       // and cl100k: digits by three
+  qwen2 = 3,        // the same, digits one by one
+  gpt2_digits = 4,  // gpt2 between digits that stand alone: SmolLM, StarCoder
+  bloom = 5,
 };
 
 // Bits of the section's flags.

@@ -15,6 +15,7 @@
 #include "platform/select.hpp"
 #include "platform/tables.hpp"
 #include "quant/convert.hpp"
+#include "quant/readers/tokenizer_folder.hpp"
 #include "quant/recognise.hpp"
 
 namespace heed::tool {
@@ -35,8 +36,10 @@ bool is_image(const std::string& path) {
   return !file.open(path) && quant::is_image(file.bytes());
 }
 
-// tokenizer.bin, or the only tok*.bin, in a source's folder, or the folder of a checkpoint; empty if there is none.
+// A folder or a file that has a vocabulary itself; else tokenizer.bin, or the only tok*.bin, in a source's folder, or the folder of
+// a checkpoint; empty if there is none.
 std::string tokenizer_beside(const std::string& source) {
+  if (quant::has_tokenizer(source)) return source;
   std::error_code error;
   const fs::path folder = fs::is_directory(source, error) ? fs::path(source) : fs::path(source).parent_path();
   if (fs::is_regular_file(folder / "tokenizer.bin", error)) return (folder / "tokenizer.bin").string();
@@ -203,7 +206,8 @@ void add_quantize(CLI::App& app) {
       ->type_name("MODEL.json");
   command
       ->add_option("--tokenizer", options->tokenizer,
-                   "llama2.c's tokenizer file; `bytes`: a token per byte; `chars:ABC`: a token per character, in "
+                   "A folder or file of Hugging Face's (tokenizer.json, tokenizer.model, vocab.txt, or vocab.json with "
+                   "merges.txt), a GGUF file, or llama2.c's tokenizer file; `bytes`: a token per byte; `chars:ABC`: a token per character, in "
                    "this order; `chars-file:PATH`: one character per line, \\n for a newline, or <bos>, <eos>, "
                    "<bos/eos>, <unused>; `none` for none (default: the one beside SOURCE)")
       ->type_name("F");

@@ -73,7 +73,7 @@ test_no_files() {
   mkdir folder
   as_model "folder: this is a folder" folder
   as_source "folder: a folder without config.json" folder
-  as_vocabulary "folder: a folder, not a file" folder
+  as_vocabulary "folder: this folder has no tokenizer.json" folder
   as_text "folder: a folder, not a file" folder
   : > empty
   everywhere "empty: the file is empty" empty
@@ -116,12 +116,15 @@ text_kind() {
   as_vocabulary "this is $1, not a vocabulary that heed reads; $3" kind
 }
 test_kinds() {
-  unread="heed does not read this kind" tokens="heed reads llama2.c's tokenizer.bin" weights="it holds weights"
+  unread="heed does not read this kind" tokens="heed reads tokenizer.json" weights="it holds weights"
   unpack="unpack it and give"
   printf 'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n' > kind
   kind "a Git LFS pointer" "\`git lfs pull\`" "\`git lfs pull\`"
   printf 'GGUF\003\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000' > kind
-  kind "a GGUF file" "$unread" "$tokens"
+  as_model "this is a GGUF file, not an image (.heed); $unread" kind
+  as_source "this is a GGUF file, not a model that heed reads; $unread" kind
+  as_vocabulary "kind: it has no vocabulary (tokenizer.ggml.model)" kind
+  as_text "this is a GGUF file, not a text" kind
   printf 'tjgg\003\000\000\000\000\001\000\000' > kind
   kind "an old llama.cpp (GGML) file" "$unread" "$tokens"
   printf 'PK\003\004\000\000\010\010\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\020\000\022\000archive/data.pkl' > kind
@@ -142,12 +145,17 @@ test_kinds() {
   kind "a TensorFlow Lite model" "$unread" "$weights"
   cp gpt2/model.safetensors kind
   kind "a safetensors file" "give the folder that holds it with its config.json" "$weights"
-  printf '\n\016\n\005<unk>\025\000\000\000\000\030\002\n\014\n\003<s>\025\000\000\000\000\030\003' > kind
-  kind "a SentencePiece vocabulary (tokenizer.model)" "it holds no weights" "llama2.c's tokenizer.py"
+  printf '\n\016\n\005<unk>\025\000\000\000\000\030\002\n\014\n\003<s>\025\000\000\000\000\030' > kind
+  as_model "this is a SentencePiece vocabulary (tokenizer.model), not an image (.heed); it holds no weights" kind
+  as_source "this is a SentencePiece vocabulary (tokenizer.model), not a model that heed reads; it holds no weights" kind
+  as_vocabulary "kind: its protobuf is broken or cut off" kind
+  as_text "this is a SentencePiece vocabulary (tokenizer.model), not a text" kind
   printf '<!DOCTYPE html>\n<html lang="en"><head><title>Not found</title>' > kind
   text_kind "a web page (HTML)" "a download probably went wrong" "a download probably went wrong"
   printf '{\n  "version": "1.0",\n  "truncation": null,\n  "added_tokens": [], "model": {"vocab": {}}}' > kind
-  text_kind "a Hugging Face tokenizer (tokenizer.json)" "it holds no weights" "$tokens"
+  as_model "this is a Hugging Face tokenizer (tokenizer.json), not an image (.heed); it holds no weights" kind
+  as_source "this is a Hugging Face tokenizer (tokenizer.json), not a model that heed reads; it holds no weights" kind
+  as_vocabulary "kind: model.vocab is missing or empty" kind
   cp gpt2/config.json kind
   text_kind "a model's config.json" "give the folder that holds it" "$tokens"
   printf '{"a": 1}' > kind
@@ -359,18 +367,22 @@ test_with_data() {
   cp "$golden" tiny.heed
   printf 'abba abab baba ' > text.txt
   tail -c +2 "$corpus/llama2c/tied" > my.bin
-  for file in tokenizers/ggml-vocab-gpt-2.gguf tokenizers/ggml-vocab-llama-spm.gguf; do
-    everywhere "/$file: this is a GGUF file" "$HEED_TEST_DATA/$file"
-  done
-  for file in tokenizers/t5/spiece.model tokenizers/sp_test_unigram1000.model; do
-    everywhere "/$file: this is a SentencePiece vocabulary" "$HEED_TEST_DATA/$file"
+  # A vocabulary of another model is one, and is too large for this one.
+  for file in ggml-vocab-gpt-2.gguf ggml-vocab-llama-spm.gguf t5/spiece.model sp_test_unigram1000.model; do
+    kind="this is a SentencePiece vocabulary"
+    case $file in *.gguf) kind="this is a GGUF file" ;; esac
+    as_model "tokenizers/$file: $kind" "$HEED_TEST_DATA/tokenizers/$file"
+    as_source "tokenizers/$file: $kind" "$HEED_TEST_DATA/tokenizers/$file"
+    as_text "tokenizers/$file: $kind" "$HEED_TEST_DATA/tokenizers/$file"
+    as_vocabulary "tokenizers/$file: it has " "$HEED_TEST_DATA/tokenizers/$file"
+    as_vocabulary " tokens and the model 5; does it belong to the model?" "$HEED_TEST_DATA/tokenizers/$file"
   done
   everywhere "kwt1/non_stream.tflite: this is a TensorFlow Lite model" "$HEED_TEST_DATA/kwt1/non_stream.tflite"
   everywhere "kwt1/kwt1.npz: this is a zip archive" "$HEED_TEST_DATA/kwt1/kwt1.npz"
   everywhere "lines.json.xz: this is an xz archive" "$HEED_TEST_DATA/tokenizers/lines.json.xz"
   for file in t5/tokenizer.json bert/tokenizer.json; do
     as_model "tokenizers/$file: this is a Hugging Face tokenizer" "$HEED_TEST_DATA/tokenizers/$file"
-    as_vocabulary "tokenizers/$file: this is a Hugging Face tokenizer" "$HEED_TEST_DATA/tokenizers/$file"
+    as_vocabulary "tokenizers/$file: it has " "$HEED_TEST_DATA/tokenizers/$file"
   done
   as_model "stories260K.bin: this is a llama2.c checkpoint" "$HEED_TEST_DATA/stories260K/stories260K.bin"
   as_source "tok512.bin: this is llama2.c's tokenizer file" "$HEED_TEST_DATA/stories260K/tok512.bin"
