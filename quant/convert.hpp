@@ -35,8 +35,8 @@ struct ConvertReport {
   Metadata metadata;           // as written
 };
 
-// Reads a float model. Today's formats: llama2.c versions 0 and 1, Hugging Face folders of the GPT-2 family, and
-// safetensors with a description.
+// Reads a float model. Today's formats: llama2.c versions 0 and 1, Hugging Face folders (readers/family.hpp lists
+// the families), and safetensors with a description.
 Error read_model(FloatModel& model, const std::string& path, const ReadOptions& options = {});
 
 // Refuses an output that would replace what `convert` reads: the source, its description, a tokenizer, the calibration, or

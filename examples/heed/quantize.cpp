@@ -195,7 +195,7 @@ void add_quantize(CLI::App& app) {
   for (int i = 0; i < kLayoutCount; ++i) layouts.push_back(quant::name_of(static_cast<Layout>(i)));
   command
       ->add_option("SOURCE", options->source,
-                   "A llama2.c checkpoint (.bin, version 0 or 1, float32), a Hugging Face folder of the GPT-2 family "
+                   "A llama2.c checkpoint (.bin, version 0 or 1, float32), a Hugging Face folder "
                    "(config.json and model.safetensors in F32, F16 or BF16), a safetensors file in them with --description, or "
                    "an image (.heed) for another layout")
       ->required();

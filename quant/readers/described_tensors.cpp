@@ -16,8 +16,8 @@ Error wrong_shape(const SafeTensor& t, const std::string& wanted) {
   return Error("tensor " + printable(t.name) + " has the shape " + shape_text(t.shape) + ", not " + wanted);
 }
 
-// Multiplies what makes the dimensions of queries and keys that rotate: rows of their matrices, or the gains and biases of
-// their norm, which forgets what the matrices do.
+}  // namespace
+
 void scale_heads(FloatModel& model, std::uint32_t stack, const TensorSlot& slot, double factor) {
   const StackConfig& c = model.config.stacks[stack];
   if (factor == 1.0 || c.position != Position::rotary) return;
@@ -39,8 +39,6 @@ void scale_heads(FloatModel& model, std::uint32_t stack, const TensorSlot& slot,
     std::fill_n(factors.begin() + static_cast<std::ptrdiff_t>(head), c.rotary_dims, factor);
   model.scale_rows(slot.role, slot.layer, stack, factors);
 }
-
-}  // namespace
 
 void TensorReader::read(std::uint32_t stack, const StackExtras& extras) {
   const StackConfig& c = model_.config.stacks[stack];

@@ -11,6 +11,10 @@
 
 namespace heed::quant {
 
+// Multiplies what makes the dimensions of queries and keys that rotate: rows of their matrices, or the gains and biases of
+// their norm, which forgets what the matrices do. Nothing happens for tensors of another role.
+void scale_heads(FloatModel& model, std::uint32_t stack, const TensorSlot& slot, double factor);
+
 class TensorReader {
  public:
   // `names`: from a name of SPEC.md to the one in the file, or null. All must outlive this. The first error is kept.
