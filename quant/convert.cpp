@@ -23,8 +23,7 @@ namespace heed::quant {
 namespace {
 
 constexpr char kReadable[] =
-    "llama2.c checkpoints of versions 0 and 1, GGUF files, Hugging Face folders of the GPT-2 family, safetensors with a "
-    "description";
+    "llama2.c checkpoints of versions 0 and 1, GGUF files, Hugging Face folders, safetensors with a description";
 
 Error open_verified(Model& model, Span<const std::uint8_t> image, const Kernels& kernels) {
   Status status = open(model, image, kernels);

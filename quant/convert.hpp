@@ -38,7 +38,7 @@ struct ConvertReport {
 };
 
 // Reads a float model. Today's formats: llama2.c versions 0 and 1, GGUF in one file or several (the first is named),
-// Hugging Face folders of the GPT-2 family, and safetensors with a description.
+// Hugging Face folders (readers/family.hpp lists the families), and safetensors with a description.
 Error read_model(FloatModel& model, const std::string& path, const ReadOptions& options = {});
 
 // Refuses an output that would replace what `convert` reads: the source, other parts of it, its description, a tokenizer,

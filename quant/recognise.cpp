@@ -110,8 +110,7 @@ bool is_text(const Beginning& b) {
 
 constexpr char kUnpack[] = "unpack it and give what is in it";
 constexpr char kFloatModel[] =
-    "heed does not read this kind; give the float model: a GGUF file, a llama2.c checkpoint or a Hugging Face folder of the "
-    "GPT-2 family";
+    "heed does not read this kind; give the float model: a GGUF file, a llama2.c checkpoint or a Hugging Face folder";
 constexpr char kVocabularies[] =
     "heed reads tokenizer.json, tokenizer.model, vocab.txt, vocab.json with merges.txt, GGUF, llama2.c's tokenizer.bin and "
     "lists of characters (heed quantize --help)";

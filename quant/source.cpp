@@ -303,13 +303,17 @@ std::uint64_t parameter_count(const ModelConfig& config) {
   return n;
 }
 
-Error check(const FloatModel& model) {
+Error check_configuration(const FloatModel& model) {
   switch (check_config(model.config)) {
-    case Status::ok: break;
+    case Status::ok: return {};
     case Status::feature_not_built: return Error(not_built(needs_of(model.config)));
     default: return Error("the model's sizes contradict each other or exceed the format's limits");
   }
-  Error error;
+}
+
+Error check(const FloatModel& model) {
+  Error error = check_configuration(model);
+  if (error) return error;
   for (std::uint32_t stack = 0; stack < model.config.n_stacks; ++stack) {
     const StackConfig& c = model.config.stacks[stack];
     if (c.position == Position::rotary && model.rotary_phases[stack].size() != c.rotary_dims / 2)

@@ -132,6 +132,8 @@ NormRoles norm_before(const StackConfig& config, Site site);
 // Number of weights, gains and biases included, key offsets not. An image may have gained biases by folding.
 std::uint64_t parameter_count(const ModelConfig& config);
 
+// That the runtime can express the configuration, which the shapes of tensors may be asked of then.
+Error check_configuration(const FloatModel& model);
 // Readers call it last: the configuration is one that the runtime can express, every tensor is there and has its shape, and
 // every number is finite and below 2^40. Reads the whole model once, a few rows at a time.
 Error check(const FloatModel& model);

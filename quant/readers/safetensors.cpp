@@ -56,6 +56,11 @@ Error read_entry(SafeTensor& t, const Json& entry, Span<const std::uint8_t> data
 Error SafeTensors::open(Span<const std::uint8_t> file) {
   tensors_.clear();
   by_name_.clear();
+  return add(file);
+}
+
+Error SafeTensors::add(Span<const std::uint8_t> file) {
+  const auto begin = static_cast<std::ptrdiff_t>(tensors_.size());
   std::uint64_t header_bytes = 0;
   if (file.size() < 8) return Error("too short for a safetensors file");
   for (int i = 7; i >= 0; --i) header_bytes = header_bytes << 8 | file[static_cast<std::size_t>(i)];
@@ -73,14 +78,15 @@ Error SafeTensors::open(Span<const std::uint8_t> file) {
     if (Error error = read_entry(t, item.value(), data)) return error.about("tensor " + printable(t.name));
     tensors_.push_back(std::move(t));
   }
-  std::stable_sort(tensors_.begin(), tensors_.end(), [](const SafeTensor& a, const SafeTensor& b) {
+  std::stable_sort(tensors_.begin() + begin, tensors_.end(), [](const SafeTensor& a, const SafeTensor& b) {
     return a.bytes.data() != b.bytes.data() ? a.bytes.data() < b.bytes.data() : a.bytes.size() < b.bytes.size();
   });
   const std::uint8_t* at = data.data();
-  for (const SafeTensor& t : tensors_) {
+  for (std::size_t i = static_cast<std::size_t>(begin); i < tensors_.size(); ++i) {
+    const SafeTensor& t = tensors_[i];
     if (t.bytes.data() != at) return Error("tensor " + printable(t.name) + " does not begin where the one before ends");
     at += t.bytes.size();
-    by_name_.emplace(t.name, by_name_.size());
+    if (!by_name_.emplace(t.name, i).second) return Error("tensor " + printable(t.name) + " is in two files");
   }
   return at == data.data() + data.size() ? Error() : Error("there are bytes behind the last tensor");
 }

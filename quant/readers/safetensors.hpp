@@ -22,14 +22,16 @@ struct SafeTensor {
 // "[48, 192]"
 std::string shape_text(const std::vector<std::uint64_t>& shape);
 
-// A view of a file, which must outlive it.
+// A view of one or several files, which must outlive it.
 class SafeTensors {
  public:
   // The bytes are not trusted: sizes, types and offsets of all tensors are checked, and they must fill the file without
   // holes or overlaps. Headers above 16 MiB are refused.
   Error open(Span<const std::uint8_t> file);
+  // Adds the tensors of one more file, whose names are new.
+  Error add(Span<const std::uint8_t> file);
 
-  // In the order of their bytes.
+  // File by file, in the order of their bytes.
   const std::vector<SafeTensor>& tensors() const { return tensors_; }
   // Null where there is none.
   const SafeTensor* find(const std::string& name) const;
