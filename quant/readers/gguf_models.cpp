@@ -97,7 +97,7 @@ void set_phases(FloatModel& model, const GgufDescription& d) {
 Error check_described(const ModelConfig& config) {
   switch (check_config(config)) {
     case Status::ok: return {};
-    case Status::feature_not_built: return Error("the model needs " + missing_for(config));
+    case Status::feature_not_built: return Error(not_built(needs_of(config)));
     default: return Error("the model's sizes contradict each other or exceed the format's limits");
   }
 }
