@@ -192,7 +192,7 @@ void add_eval(CLI::App& app) {
                         "`heed translate` would refuse are left out and counted");
   command->add_option("--max-pairs", options->max_pairs, "Pairs to take (default: all)")
       ->type_name("N")
-      ->transform(whole_number())
+      ->transform(whole_number(1))
       ->needs(pairs);
   command->add_option("--chunk-bytes", options->chunk_bytes, "Bytes per chunk, at most 1 MiB; pairs have no chunks")
       ->type_name("N")
@@ -201,7 +201,7 @@ void add_eval(CLI::App& app) {
       ->excludes(pairs);
   command->add_option("--max-chunks", options->max_chunks, "Chunks to take (default: all)")
       ->type_name("N")
-      ->transform(whole_number())
+      ->transform(whole_number(1))
       ->excludes(pairs);
   CLI::Option* const reference = command
                                      ->add_option("--reference", options->reference,

@@ -34,15 +34,19 @@ void add_sequence_options(CLI::App& command, SequenceOptions& options, const std
   const OptionNames names = names_of(options);
   add_prompt_options(command, options.prompt, what, "so is the text. An empty text is BOS and EOS; of a vocabulary with neither it is refused",
                      names.text, names.file);
-  command.add_flag("--lines", options.lines,
-                   options.is_source ? "Take each line of the source on its own; an empty line is answered by one"
+  auto* lines = command.add_flag("--lines", options.lines,
+                                 options.is_source
+                                     ? "Take each line of the source on its own; an empty line is answered by one"
                                      : "Take each line of the text on its own; an empty line is an empty text");
   auto* vectors =
       command
           .add_option(names.vectors, options.vectors,
                       "For a model that reads feature vectors: a file of rows, raw little-endian float32, or "
                       ".npy of float32 or float64, [rows, width] or [sequences, rows, width]")
-          ->type_name("FILE");
+          ->type_name("FILE")
+          ->excludes(command.get_option("-p"))
+          ->excludes(command.get_option("-f"))
+          ->excludes(lines);
   command.add_option("--rows", options.rows, "Take each N rows of this file on their own")
       ->type_name("N")
       ->transform(whole_number(1, 1u << 20))

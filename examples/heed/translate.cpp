@@ -64,7 +64,7 @@ void translate(const Options& options) {
   if (prompt.empty())
     refuse(options.model, "neither the image nor its vocabulary says what a text begins with; --begin does");
   if (prompt.size() > host->session.max_seq())
-    refuse("--begin",
+    refuse(options.begin.empty() ? "what a text begins with" : "--begin",
            "it takes " + counted(prompt.size(), "position") + ", the context has " + grouped(host->session.max_seq()));
 
   SourceTotals source_totals;
