@@ -210,7 +210,7 @@ void add_quantize(CLI::App& app) {
       ->type_name("F");
   command
       ->add_option("--source-tokenizer", options->source_tokenizer,
-                   "The same of the source of an encoder-decoder, where its tokens are others")
+                   "The same of the source of an encoder-decoder, where its tokens are others (default: the description's)")
       ->type_name("F");
   command
       ->add_option("--calibration", options->calibration,

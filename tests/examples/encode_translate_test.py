@@ -481,10 +481,16 @@ def test_kinds(models):
     heed.refuses("text: it is empty", "encode", encoder, "-p", "")
     heed.refuses("context of 16", "encode", encoder, "-p", "a", "--context", 17)
     heed.refuses("no/such/folder", "encode", encoder, "-p", "a", "-o", "no/such/folder/rows.f32")
+    heed.refuses("an empty path cannot be written", "encode", encoder, "-p", "a", "-o", "")
+    vectors = write(folder, "rows.f32", floats([0.0] * 6))
+    for text_option in (["--lines"], ["-p", "a"], ["-f", text]):
+        told = heed("encode", encoder, "--vectors", vectors, *text_option, status=2).stderr.decode()
+        check("--vectors" in told and "excludes" in told, f"which options do not go together: {told}")
     for wrong in (["encode", encoder, "--rows", "3"], ["encode", encoder, "--top", "0"], ["encode", encoder, "-p", "a", "-f", text],
                   ["translate", translator, "--temp", "nan"], ["translate", translator, "--rows", "x"], ["eval", decoder, text, "--max-pairs", "2"],
                   ["eval", decoder, text, "--score-rows", "0"], ["eval", translator, text, "--pairs", "--chunk-bytes", "9"],
-                  ["eval", translator, text, "--pairs", "--max-chunks", "9"]):
+                  ["eval", translator, text, "--pairs", "--max-chunks", "9"], ["eval", translator, text, "--pairs", "--max-pairs", "0"],
+                  ["eval", decoder, text, "--max-chunks", "0"]):
         heed(*wrong, status=2)
 
 
@@ -555,6 +561,37 @@ def test_decoder(models):
     same("predicted tokens", heed.json("eval", image, text, "--chunk-bytes", 8)["tokens"], 16)
 
 
+def test_generation_refused(models):
+    """Lists that leave nothing to write are refused where the image is made."""
+    heed, out = models.heed, os.path.join(models.folder, "refused.heed")
+
+    def quantize(generation, *options):
+        tensors, description = models.source("decoder", generation=generation)
+        return ["quantize", tensors, "--description", description, "-o", out, *options]
+
+    everything = list(range(9))
+    heed.refuses("generation.suppressed has every token", *quantize({"suppressed": everything + [0]}))
+    heed(*quantize({"suppressed": everything[1:]}))
+    heed.refuses("begins with 3 tokens (generation.first), and the context has 2", *quantize({"first": [7, 8, 1]}, "--context", 2))
+    heed(*quantize({"first": [7, 8, 1]}, "--context", 3))
+    kept = os.path.join(models.folder, "kept.heed")
+    heed.refuses("begins with 3 tokens (generation.first), and the context has 2", "quantize", out, "-o", kept, "--context", 2)
+    heed("quantize", out, "-o", kept, "--context", 3)
+
+    translator = models.image("original", generation={"first": [7, 8]})
+    heed.refuses("what a text begins with: it takes 2 positions, the context has 1", "translate", translator, "-p", "a", "--context", 1)
+    heed.refuses("--begin: it takes 3 positions, the context has 2", "translate", translator, "-p", "a", "--begin", "a", "--context", 2)
+
+
+def test_no_tokenizers(models):
+    """`none` is none, also where the description names one."""
+    heed, out = models.heed, os.path.join(models.folder, "mute.heed")
+    tensors, description = models.source("original")
+    heed("quantize", tensors, "--description", description, "-o", out, "--tokenizer", "none", "--source-tokenizer", "none")
+    heed.refuses("the image has no tokenizer for this text", "translate", out, "-p", "a")
+    heed("quantize", out, "-o", os.path.join(models.folder, "kept.heed"), "--tokenizer", "none", "--source-tokenizer", "none")
+
+
 # -- the trained models ---------------------------------------------------------------------------------------------
 def test_data(heed, source_dir, folder, data):
     import numpy
@@ -612,7 +649,8 @@ def main():
         else:
             models = Models(heed, source_dir, folder)
             for test, *more in ((test_encode,), (test_many,), (test_names,), (test_words,), (test_vector_files, quick), (test_truncated, quick), (test_translate,),
-                                (test_pairs,), (test_plan,), (test_kinds,), (test_source_of_encoder,), (test_layout,), (test_decoder,)):
+                                (test_pairs,), (test_plan,), (test_kinds,), (test_source_of_encoder,), (test_layout,), (test_decoder,),
+                                (test_generation_refused,), (test_no_tokenizers,)):
                 attempt(test, models, *more)
     finally:
         shutil.rmtree(folder)
