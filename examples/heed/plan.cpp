@@ -325,8 +325,8 @@ void print_as_text(const Costs& costs, const Options& options) {
     std::printf("  RAM: sampler     %22s bytes, with a temperature only\n",
                 grouped(Sampler::scratch_bytes(costs.config.main().n_outputs)).c_str());
   if (costs.relayout)
-    std::printf("  after `heed quantize %s --target %s`: the image is in another layout now\n", costs.subject.c_str(),
-                costs.traits->name);
+    std::printf("  after `heed quantize %s --target %s -o NEW.heed`: the image is in another layout now\n",
+                shell_word(one_line(costs.subject)).c_str(), costs.traits->name);
   std::printf("  features: needs %s; a firmware with them: -DHEED_FEATURES=%s\n",
               is_empty(costs.needed) ? "none" : quant::joined(quant::names_of(costs.needed)).c_str(),
               quant::define_for(costs.config).c_str());
