@@ -88,8 +88,8 @@ std::string not_built(const Needs& needs, const Features& built) {
   if (!never.empty()) return "the model needs " + joined(never) + ", which this version does not carry";
   const Features missing = needs.features - built;
   if (!is_empty(missing))
-    return "the model needs " + joined(names_of(missing)) + ", which this build leaves out (-DHEED_FEATURES=" +
-           fewest_words(built + needs.features) + ")";
+    return "the model needs " + joined(names_of(missing)) +
+           ", which this build leaves out (-DHEED_FEATURES=" + fewest_words(built + needs.features) + ")";
   // A value of a field that the stack has no use for (SPEC.md, C20).
   return "the model's description contradicts itself in a part that this build leaves out";
 }

@@ -80,8 +80,8 @@ std::string relayout_command(const LoadedModel& loaded, const std::string& targe
 std::string why_slower(const LoadedModel& loaded) {
   const std::string best = best_kernels().traits.name;
   if (eats(best_kernels().traits, loaded.model.layout())) return {};
-  return best + " does not take layout " + quant::name_of(loaded.model.layout()) + "; " + relayout_command(loaded, best) +
-         " converts it without loss";
+  return best + " does not take layout " + quant::name_of(loaded.model.layout()) + "; " +
+         relayout_command(loaded, best) + " converts it without loss";
 }
 
 }  // namespace

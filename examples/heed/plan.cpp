@@ -257,9 +257,11 @@ void print_caches(const Costs& costs) {
   };
   const Plan& p = costs.plan;
   const bool encodes = costs.config.main().use == Use::encode;
-  line("kv_cache", p.cache.bytes, std::string(encodes ? "one layer at a time, up to " : "up to ") + counted(p.max_seq, "position"));
+  line("kv_cache", p.cache.bytes,
+       std::string(encodes ? "one layer at a time, up to " : "up to ") + counted(p.max_seq, "position"));
   if (costs.config.n_stacks == 2)
-    line("cross_cache", p.cross_cache.bytes, "the source in all layers, up to " + counted(p.source.max_seq, "position"));
+    line("cross_cache", p.cross_cache.bytes,
+         "the source in all layers, up to " + counted(p.source.max_seq, "position"));
 }
 
 // How far back a windowed layer's keys and values reach.
@@ -361,7 +363,9 @@ void add_plan(CLI::App& app) {
   command->add_option("--source-context", options->source_context, "The same of the source (default: the model's)")
       ->type_name("N")
       ->transform(whole_number(1, 1u << 20));
-  command->add_option("--chunk", options->chunk, "Positions taken together; never changes the result (default: the target's)")
+  command
+      ->add_option("--chunk", options->chunk,
+                   "Positions taken together; never changes the result (default: the target's)")
       ->type_name("N")
       ->transform(whole_number(1, 4096u));
   command
