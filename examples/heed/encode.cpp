@@ -207,9 +207,11 @@ void encode(const Options& options) {
   auto host = std::make_unique<HostSession>(loaded, options.session);
   const auto reads_input = [](const PromptOptions& text) { return text.has_text ? text.text == "-" : text.file == "-"; };
   const bool no_text = !options.input.prompt.has_text && !options.input.prompt.has_file && options.input.vectors.empty();
-  if (reads_input(options.source.prompt) && (no_text || reads_input(options.input.prompt)))
+  const ModelConfig& config = loaded.model.config();
+  const bool reads_text_and_source = config.n_stacks == 2 && config.main().input == Input::tokens;
+  if (reads_text_and_source && reads_input(options.source.prompt) && (no_text || reads_input(options.input.prompt)))
     refuse("", "standard input cannot be the text and its source in one");
-  const Sequences sequences(loaded, loaded.model.config().n_stacks - 1, host->session.max_seq(), options.input);
+  const Sequences sequences(loaded, config.n_stacks - 1, host->session.max_seq(), options.input);
   take_source(*host, loaded, options.source);
   Rows rows(*host, loaded, options, sequences.are_many());
   const Interrupt interrupt;
