@@ -52,7 +52,23 @@ Error set_contexts(ModelConfig& config, const ConvertOptions& options) {
   return set_context(config.main(), options.context, "context");
 }
 
-// Section 8 of an image (SPEC.md 1.6); empty where BOS and EOS say it all.
+// What a text begins with, of so many tokens, and the context that keeps it.
+Error check_first(std::size_t n, const StackConfig& main) {
+  if (n <= main.max_seq) return {};
+  return Error("a text begins with " + std::to_string(n) + " tokens (generation.first), and the context has " +
+               std::to_string(main.max_seq));
+}
+
+// Refuses lists that leave nothing to write. All their tokens are ones of the vocabulary.
+Error check_generation(const Generation& generation, const StackConfig& main) {
+  if (Error error = check_first(generation.first.size(), main)) return error;
+  std::vector<bool> suppressed(main.vocab_size);
+  for (const std::uint32_t token : generation.suppressed) suppressed[token] = true;
+  if (generation.suppressed.empty() || std::find(suppressed.begin(), suppressed.end(), false) != suppressed.end()) return {};
+  return Error("generation.suppressed has every token, which leaves none to write");
+}
+
+// Section 8 of an image (SPEC.md 1.7); empty where BOS and EOS say it all.
 std::vector<std::uint8_t> generation_section(const Generation& generation) {
   std::vector<std::uint8_t> bytes;
   if (generation.empty()) return bytes;
@@ -138,6 +154,10 @@ Error convert_image(const WriteAt& write, ConvertReport& report, const SourceFil
   if (Error error = open_verified(model, bytes, kernels)) return error;
   ModelConfig config = model.config();
   if (Error error = set_contexts(config, options)) return error;
+  const auto generation = model.section(SectionKind::generation);
+  std::uint32_t n_first = 0;  // the section's first number
+  if (generation.size() >= sizeof n_first) std::memcpy(&n_first, generation.data(), sizeof n_first);
+  if (Error error = check_first(n_first, config.main())) return error;
   report.format = "heed";
   report.parameters = parameter_count(config);
   report.config = config;
@@ -165,6 +185,11 @@ bool is_folder(const std::string& path) {
 }  // namespace
 
 namespace {
+
+// Of what the command line says and what a description says.
+std::string chosen(const std::string& given, const std::string& described) {
+  return given == "none" ? "" : given.empty() ? described : given;
+}
 
 // A path in a description counts from its folder; the forms of a character vocabulary are kept.
 std::string beside(const std::string& description, const std::string& tokenizer) {
@@ -285,6 +310,7 @@ Error prepare(FloatModel& model, Tokenizers& tokenizers, ConvertReport& report, 
     return error;
   limited = model.config;
   if (Error error = set_contexts(limited, options)) return error.about(source);
+  if (Error error = check_generation(model.generation, limited.main())) return error.about(source);
   // Elsewhere calibration may use more positions than the image will have.
   for (std::uint32_t stack = 0; stack < limited.n_stacks; ++stack)
     if (limited.stacks[stack].position_table) model.config.stacks[stack].max_seq = limited.stacks[stack].max_seq;

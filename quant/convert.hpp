@@ -19,7 +19,7 @@ struct ConvertOptions {
   std::uint32_t source_context = 0;  // the same of the first of two stacks
   std::string name;           // empty = the source file's name without its extension
   std::string licence;        // as an SPDX expression; empty = not said
-  std::string source_tokenizer;  // of the first of two stacks, as `tokenizer` of `convert`; empty = the description's
+  std::string source_tokenizer;  // of the first of two stacks, as `tokenizer` of `convert`
   std::string calibration;    // safetensors file with a tensor `inputs` for the first stack (SPEC.md 7.5); empty = none
   ValueMapChoice value_map = ValueMapChoice::cheaper;
   Parallel parallel;          // threads to use; never changes a byte
@@ -48,7 +48,7 @@ Error check_output(const std::string& output, const std::string& source, const s
                    const ConvertOptions& options);
 
 // Converts `source` (what read_model takes, or an image for another layout) with the vocabulary in `tokenizer` (empty =
-// the description's; without one an image without tokenizer) to an image that `open` and `verify` accept. The same inputs give the same bytes on
+// the description's; without one, or "none", an image without tokenizer) to an image that `open` and `verify` accept. The same inputs give the same bytes on
 // every host. `kernels` is any table.
 Error convert(ImageBytes& image, ConvertReport& report, const std::string& source, const std::string& tokenizer,
               const ConvertOptions& options, const Kernels& kernels);

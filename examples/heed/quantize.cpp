@@ -55,7 +55,7 @@ std::string tokenizer_beside(const std::string& source) {
 }
 
 std::string choose_tokenizer(const Options& options) {
-  if (options.tokenizer == "none" || (options.tokenizer.empty() && is_image(options.source))) return "";
+  if (is_image(options.source)) return options.tokenizer == "none" ? "" : options.tokenizer;
   if (!options.tokenizer.empty()) return options.tokenizer;
   if (!options.description.empty()) return "";  // the description's own
   return tokenizer_beside(options.source);
@@ -173,7 +173,7 @@ void quantize(const Options& options) {
   convert.licence = options.licence;
   convert.read.rope_theta = options.rope_theta;
   convert.read.description = options.description;
-  convert.source_tokenizer = options.source_tokenizer;
+  if (options.source_tokenizer != "none" || !is_image(options.source)) convert.source_tokenizer = options.source_tokenizer;
   convert.calibration = options.calibration;
   convert.value_map = choose_value_map(options.value_map);
   const std::string tokenizer = choose_tokenizer(options);
@@ -223,7 +223,7 @@ void add_quantize(CLI::App& app) {
       ->type_name("F");
   command
       ->add_option("--source-tokenizer", options->source_tokenizer,
-                   "The same of the source of an encoder-decoder, where its tokens are others")
+                   "The same of the source of an encoder-decoder, where its tokens are others (default: the description's)")
       ->type_name("F");
   auto* calibration =
       command

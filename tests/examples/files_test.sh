@@ -144,7 +144,12 @@ test_kinds() {
   printf '\034\000\000\000TFL3\000\000\000\000' > kind
   kind "a TensorFlow Lite model" "$unread" "$weights"
   cp gpt2/model.safetensors kind
-  kind "a safetensors file" "give the folder that holds it with its config.json" "$weights"
+  as_model "this is a safetensors file, not an image (.heed); \`heed quantize\` makes an image of it" kind
+  as_source "this is a safetensors file, not a model that heed reads; give the folder that holds it with its config.json" kind
+  as_vocabulary "this is a safetensors file, not a vocabulary that heed reads; $weights" kind
+  as_text "this is a safetensors file, not a text" kind
+  printf '\223NUMPY\001\000' > kind
+  as_model "this is a NumPy array, not an image (.heed); as --vectors it may be read by one; \`heed quantize\` makes" kind
   printf '\n\016\n\005<unk>\025\000\000\000\000\030\002\n\014\n\003<s>\025\000\000\000\000\030' > kind
   as_model "this is a SentencePiece vocabulary (tokenizer.model), not an image (.heed); it holds no weights" kind
   as_source "this is a SentencePiece vocabulary (tokenizer.model), not a model that heed reads; it holds no weights" kind
@@ -158,6 +163,10 @@ test_kinds() {
   as_vocabulary "kind: model.vocab is missing or empty" kind
   cp gpt2/config.json kind
   text_kind "a model's config.json" "give the folder that holds it" "$tokens"
+  printf '{"heed": 2, "stacks": []}' > kind
+  as_model "this is a description of a model, not an image (.heed); \`heed quantize\` makes an image of it and the safetensors" kind
+  as_source "this is a description of a model, not a model that heed reads; give the safetensors file with its tensors" kind
+  as_vocabulary "this is a description of a model, not a vocabulary that heed reads; $tokens" kind
   printf '{"a": 1}' > kind
   text_kind "a JSON file" "$unread" "$tokens"
   printf 'Once upon a time' > kind
