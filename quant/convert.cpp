@@ -32,13 +32,25 @@ Error open_verified(Model& model, Span<const std::uint8_t> image, const Kernels&
   return status == Status::ok ? Error() : Error(to_string(status));
 }
 
-// Refuses what the source's context cannot hold.
-Error set_context(StackConfig& config, std::uint32_t context) {
+// `what`: "context" or "source context", for messages.
+Error set_context(StackConfig& config, std::uint32_t context, const std::string& what) {
   if (context > config.max_seq)
-    return Error("a context of " + std::to_string(context) + " is more than the model's " +
+    return Error("a " + what + " of " + std::to_string(context) + " is more than the model's " +
                  std::to_string(config.max_seq));
+  if (context && context <= config.n_class_vectors)
+    return Error("a " + what + " of " + std::to_string(context) + " leaves no position beside the class vectors");
   if (context) config.max_seq = context;
   return {};
+}
+
+// Refuses more positions than the model has of either stack.
+Error set_contexts(ModelConfig& config, const ConvertOptions& options) {
+  if (config.n_stacks == 2) {
+    if (Error error = set_context(config.stacks[0], options.source_context, "source context")) return error;
+  } else if (options.source_context) {
+    return Error("the model has one stack, so no source context");
+  }
+  return set_context(config.main(), options.context, "context");
 }
 
 // Section 8 of an image (SPEC.md 1.6); empty where BOS and EOS say it all.
@@ -126,7 +138,7 @@ Error convert_image(const WriteAt& write, ConvertReport& report, const SourceFil
   Model model;
   if (Error error = open_verified(model, bytes, kernels)) return error;
   ModelConfig config = model.config();
-  if (Error error = set_context(config.main(), options.context)) return error;
+  if (Error error = set_contexts(config, options)) return error;
   report.format = "heed";
   report.parameters = parameter_count(config);
   report.config = config;
@@ -170,7 +182,7 @@ Error read_described(FloatModel& model, const std::string& path, const std::stri
   if (Error error = json.open(description)) return error;
   Span<const std::uint8_t> tensors;
   if (Error error = model.open(tensors, path)) return error;
-  if (Error error = read_description(model, json.bytes(), tensors)) return error.about(path);
+  if (Error error = read_description(model, json.bytes(), tensors, description, path)) return error;
   model.tokenizer = beside(description, model.tokenizer);
   model.source_tokenizer = beside(description, model.source_tokenizer);
   return {};
@@ -226,7 +238,7 @@ Error check_output(const std::string& output, const std::string& source, const s
   if (!is_folder(source)) {
     for (const std::string& part : other_parts(source))
       if (Error error = refuse(part)) return error;
-    return holds_image(source) && options.context == 0 ? Error() : refuse(source);
+    return holds_image(source) && options.context == 0 && options.source_context == 0 ? Error() : refuse(source);
   }
   if (holds_image(output)) return {};
   std::error_code code;
@@ -261,7 +273,7 @@ Error choose_value_map(FloatModel& model, std::uint32_t stack, ValueMapChoice ch
 
 // The model as it is quantised: read, its value maps chosen, its context cut; and its tokenizers.
 Error prepare(FloatModel& model, Tokenizers& tokenizers, ConvertReport& report, const std::string& source,
-              const std::string& tokenizer, const ConvertOptions& options, StackConfig& limited) {
+              const std::string& tokenizer, const ConvertOptions& options, ModelConfig& limited) {
   model.parallel = options.parallel;
   if (Error error = read_model(model, source, options.read)) return error;
   report.source_bytes = model.file_bytes();
@@ -272,10 +284,11 @@ Error prepare(FloatModel& model, Tokenizers& tokenizers, ConvertReport& report, 
                                      options.source_tokenizer.empty() ? model.source_tokenizer
                                                                       : options.source_tokenizer))
     return error;
-  limited = model.config.main();
-  if (Error error = set_context(limited, options.context)) return error.about(source);
+  limited = model.config;
+  if (Error error = set_contexts(limited, options)) return error.about(source);
   // Elsewhere calibration may use more positions than the image will have.
-  if (limited.position_table) model.config.main().max_seq = limited.max_seq;
+  for (std::uint32_t stack = 0; stack < limited.n_stacks; ++stack)
+    if (limited.stacks[stack].position_table) model.config.stacks[stack].max_seq = limited.stacks[stack].max_seq;
   return {};
 }
 
@@ -283,7 +296,7 @@ Error convert_floats(const WriteAt& write, ConvertReport& report, const std::str
                      const ConvertOptions& options, const Kernels& kernels) {
   FloatModel model;
   Tokenizers tokenizers;
-  StackConfig limited;
+  ModelConfig limited;
   if (Error error = prepare(model, tokenizers, report, source, tokenizer, options, limited)) return error;
   QuantizeOptions quantize = options.quantize;
   if (!options.calibration.empty())
@@ -293,7 +306,8 @@ Error convert_floats(const WriteAt& write, ConvertReport& report, const std::str
   const ShowProgress whole = quantize.progress;
   quantize.progress = part_of_progress(whole, 0.0, planning);
   if (Error error = plan_quantization(plan, report.quantize, model, quantize, kernels)) return error.about(source);
-  plan.config.main().max_seq = limited.max_seq;
+  for (std::uint32_t stack = 0; stack < limited.n_stacks; ++stack)
+    plan.config.stacks[stack].max_seq = limited.stacks[stack].max_seq;
   report.format = model.format;
   report.config = plan.config;
   report.requantised = true;

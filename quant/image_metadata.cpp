@@ -65,9 +65,10 @@ Metadata describe_model(const FloatModel& model, const QuantizeReport& report, c
   const std::string inputs = report.calibration_given ? "given inputs" : "random inputs";
   for (std::uint32_t stack = 0; stack < model.config.n_stacks; ++stack) {
     const bool is_main = stack + 1 == model.config.n_stacks;
-    const std::string positions = std::to_string(report.calibration_positions) + " positions ";
+    const std::uint32_t n = is_main ? report.calibration_positions : report.calibration_source_positions;
+    const std::string positions = std::to_string(n) + " positions ";
     describe_stack(m, two && !is_main ? "source_" : "", config.stacks[stack], report.sites[stack],
-                   !is_main                    ? "positions of " + inputs
+                   !is_main            ? positions + "of " + inputs
                    : generates && !two ? positions + "that the float model wrote"
                    : generates         ? positions + "that the float model wrote to " + inputs
                                        : positions + "of " + inputs);

@@ -245,6 +245,7 @@ Error plan_quantization(QuantizePlan& plan, QuantizeReport& report, const FloatM
     Calibration calibration = calibrate(model, options.inputs, part_of_progress(options.progress, 0.0, calibrated));
     report.measured = true;
     report.calibration_positions = calibration.positions;
+    report.calibration_source_positions = calibration.source_positions;
     report.calibration_given = calibration.given;
     for (std::uint32_t stack = 0; stack < plan.config.n_stacks; ++stack) {
       StackConfig& c = plan.config.stacks[stack];

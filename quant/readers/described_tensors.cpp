@@ -18,7 +18,7 @@ Error wrong_shape(const SafeTensor& t, const std::string& wanted) {
 
 }  // namespace
 
-void scale_rotating(FloatModel& model, std::uint32_t stack, const TensorSlot& slot, double factor) {
+void scale_heads(FloatModel& model, std::uint32_t stack, const TensorSlot& slot, double factor) {
   const StackConfig& c = model.config.stacks[stack];
   if (factor == 1.0 || c.position != Position::rotary) return;
   const bool normed = c.query_key_norm != HeadNorm::none;
@@ -55,15 +55,19 @@ void TensorReader::read(std::uint32_t stack, const StackExtras& extras) {
       model_.set_bias(slot.role, slot.layer, take((unembeds ? "unembedding" : name) + ".bias", {slot.rows}).read(), stack);
     }
     const bool local = c.local_rotary && is_per_layer(slot.role) && !c.sees_all(slot.layer);
-    scale_rotating(model_, stack, slot, (local ? extras.local_rope : extras.rope).query_key_factor());
+    scale_heads(model_, stack, slot, (local ? extras.local_rope : extras.rope).query_key_factor());
   });
 }
 
-void TensorReader::finish() {
+Error TensorReader::check_names() const {
   if (names_)
-    for (auto name = names_->begin(); !error_ && name != names_->end(); ++name)
+    for (auto name = names_->begin(); name != names_->end(); ++name)
       if (!asked_.count(name.key()))
-        error_ = Error("tensors: " + printable(name.key()) + " is no tensor of the description");
+        return Error("tensors: " + printable(name.key()) + " is no tensor of the description");
+  return {};
+}
+
+void TensorReader::finish() {
   for (const SafeTensor& t : tensors_.tensors())
     if (!error_ && !taken_.count(t.name))
       error_ = Error("tensor " + printable(t.name) + " is not part of what the description says");

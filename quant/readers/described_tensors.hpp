@@ -12,8 +12,8 @@
 namespace heed::quant {
 
 // Multiplies what makes the dimensions of queries and keys that rotate: rows of their matrices, or the gains and biases of
-// their norm, which forgets what the matrices do. Nothing happens to tensors of other roles.
-void scale_rotating(FloatModel& model, std::uint32_t stack, const TensorSlot& slot, double factor);
+// their norm, which forgets what the matrices do. Nothing happens for tensors of another role.
+void scale_heads(FloatModel& model, std::uint32_t stack, const TensorSlot& slot, double factor);
 
 class TensorReader {
  public:
@@ -23,7 +23,9 @@ class TensorReader {
 
   // Precondition: model.config is one that an image can hold.
   void read(std::uint32_t stack, const StackExtras& extras);
-  // Refuses what nobody asked for: a tensor of the file, or a name for one that the description does not have.
+  // Behind read: refuses a name for a tensor that the description does not have, which is the description's fault.
+  Error check_names() const;
+  // Refuses a tensor of the file that nobody asked for.
   void finish();
 
  private:
