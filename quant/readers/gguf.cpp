@@ -11,18 +11,19 @@
 namespace heed::quant {
 namespace {
 
-constexpr std::uint64_t kMaxNameBytes = 255;     // writers stop at 63
-constexpr std::uint32_t kMaxAlignment = 65536;   // writers take 32
+constexpr std::uint64_t kMaxNameBytes = 255;    // writers stop at 63
+constexpr std::uint32_t kMaxAlignment = 65536;  // writers take 32
 constexpr std::uint32_t kUsualAlignment = 32;
-constexpr std::uint64_t kLeastEntryBytes = 33;   // a name of one byte, one size
+constexpr std::uint64_t kLeastEntryBytes = 33;  // a name of one byte, one size
 
 struct TypeNumber {
   std::uint32_t number;
   StoredType type;
 };
-constexpr TypeNumber kTypes[] = {{0, StoredType::f32},   {1, StoredType::f16},   {2, StoredType::q4_0},  {3, StoredType::q4_1},
-                                 {6, StoredType::q5_0},  {7, StoredType::q5_1},  {8, StoredType::q8_0},  {10, StoredType::q2_k},
-                                 {11, StoredType::q3_k}, {12, StoredType::q4_k}, {13, StoredType::q5_k}, {14, StoredType::q6_k},
+constexpr TypeNumber kTypes[] = {{0, StoredType::f32},     {1, StoredType::f16},   {2, StoredType::q4_0},
+                                 {3, StoredType::q4_1},    {6, StoredType::q5_0},  {7, StoredType::q5_1},
+                                 {8, StoredType::q8_0},    {10, StoredType::q2_k}, {11, StoredType::q3_k},
+                                 {12, StoredType::q4_k},   {13, StoredType::q5_k}, {14, StoredType::q6_k},
                                  {20, StoredType::iq4_nl}, {30, StoredType::bf16}};
 static_assert(std::size(kTypes) == kStoredTypeCount, "every type that can be decoded has a number");
 
@@ -32,10 +33,10 @@ struct OtherType {
   const char* name;
 };
 constexpr OtherType kOtherTypes[] = {
-    {4, "Q4_2"},     {5, "Q4_3"},    {9, "Q8_1"},   {15, "Q8_K"},     {16, "IQ2_XXS"}, {17, "IQ2_XS"},   {18, "IQ3_XXS"},
-    {19, "IQ1_S"},   {21, "IQ3_S"},  {22, "IQ2_S"}, {23, "IQ4_XS"},   {24, "I8"},      {25, "I16"},      {26, "I32"},
-    {27, "I64"},     {28, "F64"},    {29, "IQ1_M"}, {31, "Q4_0_4_4"}, {32, "Q4_0_4_8"}, {33, "Q4_0_8_8"}, {34, "TQ1_0"},
-    {35, "TQ2_0"},   {39, "MXFP4"}};
+    {4, "Q4_2"},      {5, "Q4_3"},      {9, "Q8_1"},   {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"},
+    {18, "IQ3_XXS"},  {19, "IQ1_S"},    {21, "IQ3_S"}, {22, "IQ2_S"}, {23, "IQ4_XS"},  {24, "I8"},
+    {25, "I16"},      {26, "I32"},      {27, "I64"},   {28, "F64"},   {29, "IQ1_M"},   {31, "Q4_0_4_4"},
+    {32, "Q4_0_4_8"}, {33, "Q4_0_8_8"}, {34, "TQ1_0"}, {35, "TQ2_0"}, {39, "MXFP4"}};
 
 Error find_type(StoredType& type, std::uint32_t number) {
   for (const TypeNumber& known : kTypes) {
@@ -70,7 +71,8 @@ class Descriptions {
     std::uint64_t name_bytes = 0, offset = 0;
     std::uint32_t n_sizes = 0, type = 0;
     if (!take(name_bytes, 8)) return cut();
-    if (name_bytes == 0 || name_bytes > kMaxNameBytes) return Error("the name of a tensor has " + std::to_string(name_bytes) + " bytes, not 1 to 255");
+    if (name_bytes == 0 || name_bytes > kMaxNameBytes)
+      return Error("the name of a tensor has " + std::to_string(name_bytes) + " bytes, not 1 to 255");
     if (name_bytes > left()) return cut();
     e.tensor.name.assign(reinterpret_cast<const char*>(at_), static_cast<std::size_t>(name_bytes));
     at_ += name_bytes;
@@ -91,7 +93,9 @@ class Descriptions {
 
  private:
   static Error cut() { return Error("the file ends inside the descriptions of its tensors"); }
-  static Error of(const Entry& e, const std::string& what) { return Error("tensor " + printable(e.tensor.name) + ": " + what); }
+  static Error of(const Entry& e, const std::string& what) {
+    return Error("tensor " + printable(e.tensor.name) + ": " + what);
+  }
 
   std::uint64_t left() const { return static_cast<std::uint64_t>(part_.end() - at_); }
   template <class T>
@@ -138,7 +142,8 @@ Error place(std::vector<Entry>& entries, Span<const std::uint8_t> part, std::uin
   for (Entry* e : order) {
     const std::string name = "tensor " + printable(e->tensor.name);
     if (e->offset < end) return Error(name + " overlaps the one before");
-    if (e->offset != aligned(end)) return Error(name + " does not begin where the one before ends, at a multiple of " + std::to_string(alignment));
+    if (e->offset != aligned(end))
+      return Error(name + " does not begin where the one before ends, at a multiple of " + std::to_string(alignment));
     if (data > part.size() || e->offset > part.size() - data || e->size > part.size() - data - e->offset)
       return Error("the file ends inside " + name);
     e->tensor.bytes = part.subspan(static_cast<std::size_t>(data + e->offset), static_cast<std::size_t>(e->size));
@@ -170,7 +175,8 @@ Error GgufFile::read_split(std::uint32_t& number, const GgufMetadata& metadata) 
   if (Error error = metadata.number_or(number, "split.no", 0)) return error;
   parts = std::max(parts, 1u);  // llama.cpp writes 0 where it joins parts
   if (parts > 99999 || number >= parts)
-    return Error("split.no " + std::to_string(number) + " and split.count " + std::to_string(parts) + " are no part of a file");
+    return Error("split.no " + std::to_string(number) + " and split.count " + std::to_string(parts) +
+                 " are no part of a file");
   if (taken_ != 0 && parts != parts_)
     return Error("it is a part of " + std::to_string(parts) + ", the first one of " + std::to_string(parts_));
   parts_ = parts;
@@ -190,17 +196,19 @@ Error GgufFile::read_tensors(Span<const std::uint8_t> part, const GgufMetadata& 
     if (Error error = descriptions.next(e)) return error;
   if (Error error = place(entries, part, descriptions.end(), alignment)) return error;
   for (Entry& e : entries) {
-    if (!by_name_.emplace(e.tensor.name, tensors_.size()).second) return Error("it has the tensor " + printable(e.tensor.name) + " twice");
+    if (!by_name_.emplace(e.tensor.name, tensors_.size()).second)
+      return Error("it has the tensor " + printable(e.tensor.name) + " twice");
     tensors_.push_back(std::move(e.tensor));
   }
   return {};
 }
 
 Error GgufFile::finish() const {
-  if (taken_ != parts_) return Error("there are " + std::to_string(taken_) + " of " + std::to_string(parts_) + " parts");
+  if (taken_ != parts_)
+    return Error("there are " + std::to_string(taken_) + " of " + std::to_string(parts_) + " parts");
   if (all_tensors_ != 0 && all_tensors_ != tensors_.size())
-    return Error("its parts have " + std::to_string(tensors_.size()) + " tensors, not the " + std::to_string(all_tensors_) +
-                 " of split.tensors.count");
+    return Error("its parts have " + std::to_string(tensors_.size()) + " tensors, not the " +
+                 std::to_string(all_tensors_) + " of split.tensors.count");
   return {};
 }
 
@@ -229,7 +237,8 @@ std::vector<std::string> other_parts(const std::string& first) {
   const auto n = static_cast<std::uint32_t>(std::stoul(count));
   for (std::uint32_t i = 2; i <= n; ++i) {
     const std::string number = std::to_string(i);
-    paths.push_back(first.substr(0, at + 1) + std::string(kDigits - number.size(), '0') + number + "-of-" + count + end);
+    paths.push_back(first.substr(0, at + 1) + std::string(kDigits - number.size(), '0') + number + "-of-" + count +
+                    end);
   }
   return paths;
 }

@@ -22,9 +22,9 @@ struct GgufTensor {
 // A view of one file, or of all parts of a split one, which must outlive it.
 class GgufFile {
  public:
-  // Takes the next part: a model of one file is its part 0 of 1. The bytes are not trusted. Refused in one sentence: what
-  // GgufMetadata refuses, types that heed does not read (by name), an alignment that is no power of two from 8 to 65536,
-  // sizes of 0 or whose product is more than the part can hold, names given twice, tensors that overlap or leave
+  // Takes the next part: a model of one file is its part 0 of 1. The bytes are not trusted. Refused in one sentence:
+  // what GgufMetadata refuses, types that heed does not read (by name), an alignment that is no power of two from 8 to
+  // 65536, sizes of 0 or whose product is more than the part can hold, names given twice, tensors that overlap or leave
   // holes. What it allocates is at most a small multiple of the bytes that it reads.
   Error add(Span<const std::uint8_t> part);
   // Whether all parts are there.

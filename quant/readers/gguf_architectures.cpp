@@ -13,20 +13,40 @@ constexpr char kRecurrent[] = "it has recurrent layers";
 constexpr char kExperts[] = "it is a mixture of experts";
 
 constexpr GgufArchitecture kArchitectures[] = {
-    {"llama", describe_llama, nullptr},     {"qwen2", describe_qwen2, nullptr},     {"qwen3", describe_qwen3, nullptr},
-    {"gemma", describe_gemma, nullptr},     {"gemma3", describe_gemma3, nullptr},   {"phi2", describe_phi2, nullptr},
-    {"phi3", describe_phi3, nullptr},       {"gpt2", describe_gpt2, nullptr},       {"gptneox", describe_gptneox, nullptr},
-    {"bloom", describe_bloom, nullptr},     {"bert", describe_bert, nullptr},       {"t5", describe_t5, nullptr},
+    {"llama", describe_llama, nullptr},
+    {"qwen2", describe_qwen2, nullptr},
+    {"qwen3", describe_qwen3, nullptr},
+    {"gemma", describe_gemma, nullptr},
+    {"gemma3", describe_gemma3, nullptr},
+    {"phi2", describe_phi2, nullptr},
+    {"phi3", describe_phi3, nullptr},
+    {"gpt2", describe_gpt2, nullptr},
+    {"gptneox", describe_gptneox, nullptr},
+    {"bloom", describe_bloom, nullptr},
+    {"bert", describe_bert, nullptr},
+    {"t5", describe_t5, nullptr},
     {"t5encoder", describe_t5encoder, nullptr},
-    {"gemma2", nullptr, kCapped},           {"grok", nullptr, kCapped},
+    {"gemma2", nullptr, kCapped},
+    {"grok", nullptr, kCapped},
     {"gemma3n", nullptr, "it has several streams and embeddings for each layer"},
     {"nomic-bert", nullptr, "rotary positions and gates in BERT's blocks are not read"},
-    {"nomic-bert-moe", nullptr, kExperts},  {"qwen2moe", nullptr, kExperts},        {"qwen3moe", nullptr, kExperts},
-    {"phimoe", nullptr, kExperts},          {"olmoe", nullptr, kExperts},           {"granitemoe", nullptr, kExperts},
-    {"gpt-oss", nullptr, kExperts},         {"deepseek2", nullptr, kExperts},       {"llama4", nullptr, kExperts},
-    {"mamba", nullptr, kRecurrent},         {"mamba2", nullptr, kRecurrent},        {"jamba", nullptr, kRecurrent},
-    {"rwkv6", nullptr, kRecurrent},         {"rwkv7", nullptr, kRecurrent},         {"granitehybrid", nullptr, kRecurrent},
-    {"falcon-h1", nullptr, kRecurrent},     {"lfm2", nullptr, "it has convolutions between its layers"},
+    {"nomic-bert-moe", nullptr, kExperts},
+    {"qwen2moe", nullptr, kExperts},
+    {"qwen3moe", nullptr, kExperts},
+    {"phimoe", nullptr, kExperts},
+    {"olmoe", nullptr, kExperts},
+    {"granitemoe", nullptr, kExperts},
+    {"gpt-oss", nullptr, kExperts},
+    {"deepseek2", nullptr, kExperts},
+    {"llama4", nullptr, kExperts},
+    {"mamba", nullptr, kRecurrent},
+    {"mamba2", nullptr, kRecurrent},
+    {"jamba", nullptr, kRecurrent},
+    {"rwkv6", nullptr, kRecurrent},
+    {"rwkv7", nullptr, kRecurrent},
+    {"granitehybrid", nullptr, kRecurrent},
+    {"falcon-h1", nullptr, kRecurrent},
+    {"lfm2", nullptr, "it has convolutions between its layers"},
     {"clip", nullptr, "it is the part of a larger model that sees pictures or hears"},
 };
 
@@ -47,7 +67,8 @@ Rope read_scaling(GgufDescription& d, Rope rope) {
     if (rope.beta_slow > rope.beta_fast) in.refuse("rope.scaling.yarn_beta_slow", "is above yarn_beta_fast");
     if (attention != 1.0) rope.attention_factor = attention * rope.query_key_factor();
     if (in.number_or("rope.scaling.yarn_ext_factor", 1.0, -1e6, 1e6) != 1.0) in.refuse("rope.scaling.yarn_ext_factor");
-    if (in.number_or("rope.scaling.yarn_attn_factor", 1.0, -1e6, 1e6) != 1.0) in.refuse("rope.scaling.yarn_attn_factor");
+    if (in.number_or("rope.scaling.yarn_attn_factor", 1.0, -1e6, 1e6) != 1.0)
+      in.refuse("rope.scaling.yarn_attn_factor");
   } else if (type == "linear") {
     if (factor != 1.0) rope.scaling = RopeScaling::linear;
     rope.factor = factor;
@@ -90,7 +111,8 @@ void describe_sizes(GgufDescription& d, StackConfig& c) {
     in.refuse("attention.head_count", "does not divide embedding_length, and there is no attention.key_length");
   c.head_dim = in.size_or("attention.key_length", c.d_model / c.n_heads, 1, kMaxHeadDim);
   if (c.head_dim < 1 || c.head_dim > kMaxHeadDim)
-    in.refuse("attention.head_count", "makes heads of " + std::to_string(c.head_dim) + ", not of 1 to " + std::to_string(kMaxHeadDim));
+    in.refuse("attention.head_count",
+              "makes heads of " + std::to_string(c.head_dim) + ", not of 1 to " + std::to_string(kMaxHeadDim));
   if (in.size_or("attention.value_length", c.head_dim, 1, 1u << 20) != c.head_dim)
     in.refuse("attention.value_length", "is not that of the keys, which is not supported");
   c.vocab_size = d.tensors.rows_of("token_embd.weight", 1u << 20);

@@ -17,11 +17,11 @@ struct GgufDescription {
   Error& error;
   ModelConfig config{};
   StackExtras extras[kMaxStacks] = {};
-  std::string prefixes[kMaxStacks] = {};  // of the tensors' names
-  std::vector<float> rope_factors = {};   // of the main stack, [rotary_dims / 2] or none
+  std::string prefixes[kMaxStacks] = {};       // of the tensors' names
+  std::vector<float> rope_factors = {};        // of the main stack, [rotary_dims / 2] or none
   std::uint32_t first_token = kNoSourceToken;  // that a generated text begins with, where it is not BOS
-  const char* classes = nullptr;  // key behind the architecture's name of the outputs' names
-  double final_gain_factor = 1.0;  // of the main stack
+  const char* classes = nullptr;               // key behind the architecture's name of the outputs' names
+  double final_gain_factor = 1.0;              // of the main stack
 
   StackConfig& c() { return config.main(); }
   StackExtras& x() { return extras[config.count() - 1]; }

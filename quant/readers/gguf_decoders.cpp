@@ -46,7 +46,8 @@ void describe_pattern(GgufDescription& d, std::uint32_t usual) {
   c.global_every = first < has_window.size() ? first + 1 : 0;
   c.global_first = c.global_every ? first : 0;
   bool regular = has_window.size() == c.n_layers && c.global_every != 1 && c.global_every <= 4096;
-  for (std::uint32_t layer = 0; regular && layer < c.n_layers; ++layer) regular = has_window[layer] != c.sees_all(layer);
+  for (std::uint32_t layer = 0; regular && layer < c.n_layers; ++layer)
+    regular = has_window[layer] != c.sees_all(layer);
   if (!regular) d.in.refuse(kName, "is no pattern that heed has: every so many layers one without a window");
 }
 
@@ -93,7 +94,8 @@ void describe_phi2(GgufDescription& d) {
 
 void describe_phi3(GgufDescription& d) {
   if (d.tensors.has("rope_factors_long.weight") && !d.error)
-    d.error = Error("tensor rope_factors_long.weight: other frequencies for long texts than for short ones are not supported");
+    d.error = Error(
+        "tensor rope_factors_long.weight: other frequencies for long texts than for short ones are not supported");
   describe_llama_like(d, RotaryPairing::halves);
   describe_window(d);
 }

@@ -15,7 +15,10 @@ void describe_bert_output(GgufDescription& d) {
   const std::uint32_t pooling = d.in.size_or("pooling_type", none, none, rank);
   c.output = Output::vectors;
   c.tied_unembedding = 0;
-  c.pooling = pooling == mean ? Pooling::mean : pooling == none ? Pooling::every : pooling == last ? Pooling::last : Pooling::first;
+  c.pooling = pooling == mean   ? Pooling::mean
+              : pooling == none ? Pooling::every
+              : pooling == last ? Pooling::last
+                                : Pooling::first;
   if (pooling != rank) return;
   c.output = Output::logits;
   c.dense = d.tensors.has("cls.weight");

@@ -37,7 +37,8 @@ std::uint32_t GgufFields::size(const std::string& name, std::uint32_t low, std::
   return low;
 }
 
-std::uint32_t GgufFields::size_or(const std::string& name, std::uint32_t fallback, std::uint32_t low, std::uint32_t high) {
+std::uint32_t GgufFields::size_or(const std::string& name, std::uint32_t fallback, std::uint32_t low,
+                                  std::uint32_t high) {
   const GgufValue* value = find(name);
   if (!value) return fallback;
   std::uint32_t x = 0;
@@ -90,8 +91,9 @@ std::string GgufFields::text_or(const std::string& name, const std::string& fall
 void GgufFields::only_zero(const std::string& name, const std::string& why) {
   const GgufValue* value = find(name);
   if (!value) return;
-  const bool is_zero = !value->is_list && value->type != GgufType::text &&
-                       std::all_of(value->bytes.begin(), value->bytes.end(), [](std::uint8_t byte) { return byte == 0; });
+  const bool is_zero =
+      !value->is_list && value->type != GgufType::text &&
+      std::all_of(value->bytes.begin(), value->bytes.end(), [](std::uint8_t byte) { return byte == 0; });
   if (!is_zero) refuse(name, why);
 }
 

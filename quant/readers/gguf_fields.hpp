@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// gguf_fields.hpp: the keys of one architecture, read name by name; whatever is wrong is one sentence with the key and its
-// value.
+// gguf_fields.hpp: the keys of one architecture, read name by name; whatever is wrong is one sentence with the key and
+// its value.
 #pragma once
 #include <set>
 #include <string>
@@ -21,8 +21,8 @@ class GgufFields {
   // "llama.rope.scaling.type "ntk" is ..."
   void refuse(const std::string& name, const std::string& why = "is not supported");
 
-  // A whole number from `low` to `high`; without a fallback the key must be there. A list with one number for each layer
-  // is that number if it has no other.
+  // A whole number from `low` to `high`; without a fallback the key must be there. A list with one number for each
+  // layer is that number if it has no other.
   std::uint32_t size(const std::string& name, std::uint32_t low, std::uint32_t high);
   std::uint32_t size_or(const std::string& name, std::uint32_t fallback, std::uint32_t low, std::uint32_t high);
   // Finite.
@@ -35,8 +35,8 @@ class GgufFields {
   // Refuses a value that would change what the model computes, in a way that heed has not: any but 0, or false.
   void only_zero(const std::string& name, const std::string& why = "is not supported");
 
-  // Refuses a key of the architecture that nobody asked for and that is not known to change nothing. Keys outside of the
-  // architecture's name are no hyperparameters: the format says so.
+  // Refuses a key of the architecture that nobody asked for and that is not known to change nothing. Keys outside of
+  // the architecture's name are no hyperparameters: the format says so.
   void finish();
 
  private:

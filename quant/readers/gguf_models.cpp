@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// gguf_models.cpp: description first, whose stacks must be ones that an image can hold, then the tensors that they imply.
+// gguf_models.cpp: description first, whose stacks must be ones that an image can hold, then the tensors that they
+// imply.
 #include "quant/readers/gguf_models.hpp"
 
 #include <algorithm>
@@ -12,7 +13,8 @@ namespace heed::quant {
 namespace {
 
 bool is_one_line(const std::string& text) {
-  return !text.empty() && std::none_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 32 || c == 127; });
+  return !text.empty() &&
+         std::none_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 32 || c == 127; });
 }
 
 Error read_architecture(const GgufArchitecture*& found, const GgufMetadata& metadata) {
@@ -27,7 +29,8 @@ Error read_architecture(const GgufArchitecture*& found, const GgufMetadata& meta
                (found ? std::string(": ") + found->why_not : " (" + architectures_read() + " are)"));
 }
 
-// Who made it and under which terms, where the file says so in one line. A name that is only the architecture's is none.
+// Who made it and under which terms, where the file says so in one line. A name that is only the architecture's is
+// none.
 Error read_names(FloatModel& model, const GgufMetadata& metadata, const std::string& architecture) {
   if (Error error = metadata.text_or(model.name, "general.name", "")) return error;
   if (Error error = metadata.text_or(model.licence, "general.license", "")) return error;
@@ -40,7 +43,8 @@ Error read_names(FloatModel& model, const GgufMetadata& metadata, const std::str
 Error read_token(std::uint32_t& token, const GgufMetadata& metadata, const char* key, std::uint32_t vocab_size) {
   if (Error error = metadata.number_or(token, key, kNoSourceToken)) return error;
   if (token == kNoSourceToken || token < vocab_size) return {};
-  return Error(std::string(key) + " " + std::to_string(token) + " is not below the vocabulary's " + std::to_string(vocab_size));
+  return Error(std::string(key) + " " + std::to_string(token) + " is not below the vocabulary's " +
+               std::to_string(vocab_size));
 }
 
 // A chat model ends its turn with a token of its own, and a text with EOS.
@@ -59,7 +63,8 @@ Error read_tokens(FloatModel& model, const GgufMetadata& metadata, const GgufDes
   for (const char* key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
     std::uint32_t token = kNoSourceToken;
     if (Error error = read_token(token, metadata, key, c.vocab_size)) return error;
-    if (token != kNoSourceToken && std::find(endings.begin(), endings.end(), token) == endings.end()) endings.push_back(token);
+    if (token != kNoSourceToken && std::find(endings.begin(), endings.end(), token) == endings.end())
+      endings.push_back(token);
   }
   // One alone is EOS.
   if (endings.size() > 1) model.generation.endings = endings;
@@ -134,7 +139,8 @@ Error read_gguf(FloatModel& model, const GgufFile& file, const ReadOptions& opti
   if (Error wrong = read_names(model, metadata, architecture->name)) return wrong;
   if (Error wrong = read_tokens(model, metadata, d)) return wrong;
   if (d.classes)
-    if (Error wrong = read_classes(model, metadata, architecture->name + std::string(".") + d.classes, d.c().n_outputs)) return wrong;
+    if (Error wrong = read_classes(model, metadata, architecture->name + std::string(".") + d.classes, d.c().n_outputs))
+      return wrong;
   return check(model);
 }
 
@@ -143,8 +149,8 @@ Error read_gguf(FloatModel& model, const std::string& path, const ReadOptions& o
   if (Error error = file.add(model.files[0].bytes())) return error.about(path);
   const std::vector<std::string> others = other_parts(path);
   if (others.size() + 1 != file.parts())
-    return Error(path + ": it is the first of " + std::to_string(file.parts()) + " parts, and its name does not say so " +
-                 "as in MODEL-00001-of-00003.gguf");
+    return Error(path + ": it is the first of " + std::to_string(file.parts()) +
+                 " parts, and its name does not say so " + "as in MODEL-00001-of-00003.gguf");
   for (const std::string& part : others) {
     Span<const std::uint8_t> bytes;
     if (Error error = model.open(bytes, part)) return error;

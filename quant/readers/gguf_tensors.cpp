@@ -14,8 +14,8 @@ struct TensorName {
   const char* name;  // of a layer: behind "blk.N."
 };
 
-// Of several names the first that a file has counts. Rows of attn_qkv are queries, keys, values; where a gated stack has no ffn_gate,
-// rows of ffn_up are the gate's and then its own.
+// Of several names the first that a file has counts. Rows of attn_qkv are queries, keys, values; where a gated stack
+// has no ffn_gate, rows of ffn_up are the gate's and then its own.
 constexpr TensorName kNames[] = {
     {Role::token_embedding, "token_embd.weight"},
     {Role::position_embedding, "position_embd.weight"},
@@ -64,8 +64,8 @@ struct BiasName {
   Role role;  // of the matrix
 };
 constexpr BiasName kBiases[] = {
-    {kBiasQuery, Role::w_query},     {kBiasKey, Role::w_key},   {kBiasValueDown, Role::w_value_down},
-    {kBiasValueUp, Role::w_value_up}, {kBiasFfnIn, Role::w_up}, {kBiasDown, Role::w_down},
+    {kBiasQuery, Role::w_query},           {kBiasKey, Role::w_key},  {kBiasValueDown, Role::w_value_down},
+    {kBiasValueUp, Role::w_value_up},      {kBiasFfnIn, Role::w_up}, {kBiasDown, Role::w_down},
     {kBiasUnembedding, Role::unembedding}, {kBiasDense, Role::dense}};
 
 bool ends_with(const std::string& text, const std::string& end) {
@@ -97,7 +97,8 @@ std::uint32_t GgufTensors::rows_of(const std::string& name, std::uint32_t most) 
   if (!t) {
     error_ = Error("tensor " + name + " is missing");
   } else if (t->shape.size() != 2 || t->shape[0] > most) {
-    error_ = Error("tensor " + name + " has the shape " + shape_text(t->shape) + ", not one of at most " + std::to_string(most) + " rows");
+    error_ = Error("tensor " + name + " has the shape " + shape_text(t->shape) + ", not one of at most " +
+                   std::to_string(most) + " rows");
   } else {
     return static_cast<std::uint32_t>(t->shape[0]);
   }
@@ -122,7 +123,8 @@ std::vector<float> GgufTensors::rope_factors(std::uint32_t pairs) {
   if (!has(kName)) return {};
   const std::vector<float> factors = take(kName, {pairs}).read();
   for (const float factor : factors)
-    if (!error_ && !(factor >= kLeast && factor <= kMost)) error_ = Error(std::string(kName) + " has a factor that is not from 0.5 to 1e6");
+    if (!error_ && !(factor >= kLeast && factor <= kMost))
+      error_ = Error(std::string(kName) + " has a factor that is not from 0.5 to 1e6");
   return factors;
 }
 
@@ -155,14 +157,16 @@ GgufTensors::Part GgufTensors::part_of(const StackConfig& c, const TensorSlot& s
     const std::uint32_t first = slot.role == Role::w_query ? 0 : slot.role == Role::w_key ? queries : queries + keys;
     return {first, queries + 2 * keys};
   }
-  if (ends_with(name, "ffn_up.weight") && c.gated && !has(name.substr(0, name.size() - sizeof "up.weight" + 1) + "gate.weight"))
+  if (ends_with(name, "ffn_up.weight") && c.gated &&
+      !has(name.substr(0, name.size() - sizeof "up.weight" + 1) + "gate.weight"))
     return {slot.role == Role::w_gate ? 0 : c.d_ff, 2 * c.d_ff};
   return {0, slot.rows};
 }
 
 StoredTensor GgufTensors::tensor(const StackConfig& c, const TensorSlot& slot, const std::string& name,
                                  const StackExtras& extras) {
-  if (slot.role == Role::score_bias && c.position == Position::alibi) return StoredTensor::of(extras.slopes, c.n_heads, 1);
+  if (slot.role == Role::score_bias && c.position == Position::alibi)
+    return StoredTensor::of(extras.slopes, c.n_heads, 1);
   if (slot.role == Role::score_bias) {
     const std::vector<float> table = take(name, {extras.buckets, c.n_heads}).read();
     if (error_) return {};
@@ -172,7 +176,8 @@ StoredTensor GgufTensors::tensor(const StackConfig& c, const TensorSlot& slot, c
   }
   if (slot.role == Role::position_embedding) {
     const GgufTensor* t = find(name);
-    if (t && t->shape.size() == 2 && t->shape[0] > slot.rows) return take(name, {t->shape[0], slot.cols}).row_slice(0, slot.rows);
+    if (t && t->shape.size() == 2 && t->shape[0] > slot.rows)
+      return take(name, {t->shape[0], slot.cols}).row_slice(0, slot.rows);
   }
   if (!is_matrix(slot.role)) return take(name, {slot.cols});
   const Part part = part_of(c, slot, name);
@@ -196,7 +201,8 @@ StoredTensor GgufTensors::take(const std::string& name, const Shape& shape) {
 
 void GgufTensors::finish() {
   for (const GgufTensor& t : file_.tensors())
-    if (!error_ && !taken_.count(t.name)) error_ = Error("tensor " + printable(t.name) + " is not part of the architecture");
+    if (!error_ && !taken_.count(t.name))
+      error_ = Error("tensor " + printable(t.name) + " is not part of the architecture");
 }
 
 }  // namespace heed::quant

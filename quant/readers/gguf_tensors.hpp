@@ -22,8 +22,8 @@ class GgufTensors {
   // The first size of a matrix: 0, and an error, where there is none.
   std::uint32_t rows_of(const std::string& name, std::uint32_t most);
 
-  // StackConfig::biases of a stack whose tensors' names begin with `prefix` ("", "enc.", "dec."): which biases the file has
-  // for the first layer and for the output. c.gated must be known.
+  // StackConfig::biases of a stack whose tensors' names begin with `prefix` ("", "enc.", "dec."): which biases the file
+  // has for the first layer and for the output. c.gated must be known.
   std::uint32_t biases(const StackConfig& c, const std::string& prefix) const;
   // Numbers that the file may have for each pair of dimensions that rotates: what its frequency is divided by.
   std::vector<float> rope_factors(std::uint32_t pairs);

@@ -31,7 +31,8 @@ bool refused(const heed::quant::Error& error) {
 // entries in memory some hundred. Tables of refused names and a layer's list of tensors have their own size.
 constexpr std::size_t kMostTimes = 64, kMostBeside = 512u << 10;
 
-void read(heed::quant::FloatModel& model, heed::Span<const std::uint8_t> first, heed::Span<const std::uint8_t> second, bool& good) {
+void read(heed::quant::FloatModel& model, heed::Span<const std::uint8_t> first, heed::Span<const std::uint8_t> second,
+          bool& good) {
   using namespace heed::quant;
   GgufFile file;
   good = !refused(file.add(first)) && (second.empty() || !refused(file.add(second))) && !refused(file.finish()) &&

@@ -46,18 +46,21 @@ std::vector<float> int8_outputs(const test::CoverCase& c, const ImageBytes& imag
   const RowSink sink{take_row, &rows};
   const std::vector<Token> tokens(c.input.tokens.begin(), c.input.tokens.end()),
       source(c.source.tokens.begin(), c.source.tokens.end());
-  if (r.model.config().n_stacks == 2) REQUIRE(r.session.set_source({{source.data(), source.size()}, {}, {}}) == Status::ok);
+  if (r.model.config().n_stacks == 2)
+    REQUIRE(r.session.set_source({{source.data(), source.size()}, {}, {}}) == Status::ok);
   if (r.model.config().main().use == Use::generate)
     REQUIRE(r.session.evaluate({tokens.data(), tokens.size()}, sink) == Status::ok);
   else
-    REQUIRE(r.session.encode({{tokens.data(), tokens.size()}, {c.input.token_types.data(), c.input.token_types.size()}, {}}, sink) ==
+    REQUIRE(r.session.encode(
+                {{tokens.data(), tokens.size()}, {c.input.token_types.data(), c.input.token_types.size()}, {}}, sink) ==
             Status::ok);
   return rows;
 }
 
-constexpr const char* kModels[] = {"llama", "llama3", "llama_linear", "llama_yarn", "mistral", "qwen2",     "qwen3",
-                                   "gemma", "gemma3", "phi2",         "phi3",       "gpt2",    "gptneox",   "gptneox_in_turn",
-                                   "bloom", "bert",   "bert_mean",    "bert_rank",  "t5",      "flan_t5",   "t5encoder"};
+constexpr const char* kModels[] = {"llama",   "llama3",          "llama_linear", "llama_yarn", "mistral",   "qwen2",
+                                   "qwen3",   "gemma",           "gemma3",       "phi2",       "phi3",      "gpt2",
+                                   "gptneox", "gptneox_in_turn", "bloom",        "bert",       "bert_mean", "bert_rank",
+                                   "t5",      "flan_t5",         "t5encoder"};
 
 }  // namespace
 

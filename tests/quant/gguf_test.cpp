@@ -53,7 +53,9 @@ Bytes file_bytes(const std::string& path) {
 
 GgufBytes two_tensors() {
   GgufBytes g;
-  g.add("general.architecture", "llama").tensor("a", {3, 2}, 0, std::string(24, 'a')).tensor("b", {32}, 8, std::string(34, 'b'));
+  g.add("general.architecture", "llama")
+      .tensor("a", {3, 2}, 0, std::string(24, 'a'))
+      .tensor("b", {32}, 8, std::string(34, 'b'));
   return g;
 }
 
@@ -75,7 +77,9 @@ TEST_CASE("GGUF: names, shapes and types of tensors", "[gguf]") {
       GgufBytes g;
       g.version = version;
       g.alignment = alignment;
-      g.add("general.alignment", alignment).tensor("a", {3, 2}, 0, std::string(24, 'a')).tensor("b", {32}, 8, std::string(34, 'b'));
+      g.add("general.alignment", alignment)
+          .tensor("a", {3, 2}, 0, std::string(24, 'a'))
+          .tensor("b", {32}, 8, std::string(34, 'b'));
       Bytes bytes = g.bytes();
       GgufFile file;
       REQUIRE_FALSE(add(file, bytes));
@@ -117,16 +121,19 @@ TEST_CASE("GGUF: what is wrong with a file is said in one sentence", "[gguf]") {
   for (const std::size_t field : {8u, 16u}) {
     Bytes bytes = good;
     for (std::size_t i = 0; i < 8; ++i) bytes[field + i] = 0x7F;
-    CHECK(says(refusal(bytes), field == 8 ? "the file ends inside the descriptions of its tensors" : "keys, more than 4,096"));
+    CHECK(says(refusal(bytes),
+               field == 8 ? "the file ends inside the descriptions of its tensors" : "keys, more than 4,096"));
   }
   CHECK(says(with([](GgufBytes& g) { g.add("general.alignment", 24u); }), "general.alignment 24 is no power of two"));
   CHECK(says(with([](GgufBytes& g) { g.add("general.alignment", 0u); }), "general.alignment 0 is no power of two"));
   CHECK(says(with([](GgufBytes& g) { g.add("general.architecture", "x"); }), "twice"));
   CHECK(says(with([](GgufBytes& g) { g.key("k", 13, ""); }), "k has the type 13"));
-  CHECK(says(with([](GgufBytes& g) { g.key("k", GgufBytes::array, GgufBytes::raw(9u) + GgufBytes::raw(std::uint64_t{0})); }),
-             "k is a list of the type 9"));
+  CHECK(says(
+      with([](GgufBytes& g) { g.key("k", GgufBytes::array, GgufBytes::raw(9u) + GgufBytes::raw(std::uint64_t{0})); }),
+      "k is a list of the type 9"));
   const std::string many = GgufBytes::raw(std::uint64_t{1} << 61);
-  CHECK(says(with([&](GgufBytes& g) { g.key("k", GgufBytes::array, GgufBytes::raw(12u) + many); }), "inside the value of k"));
+  CHECK(says(with([&](GgufBytes& g) { g.key("k", GgufBytes::array, GgufBytes::raw(12u) + many); }),
+             "inside the value of k"));
   CHECK(says(with([&](GgufBytes& g) { g.key("k", GgufBytes::text, many); }), "inside the value of k"));
 
   // Tensors.
@@ -148,9 +155,11 @@ TEST_CASE("GGUF: what is wrong with a file is said in one sentence", "[gguf]") {
   CHECK(says(tensor({16, half, half}, 0), "tensor c: it is larger than the file"));
   CHECK(says(tensor({UINT64_MAX}, 0), "tensor c: it is larger than the file"));
   CHECK(says(with([](GgufBytes& g) { g.tensor("b", {16}, 0, std::string(64, 'c')); }), "it has the tensor b twice"));
-  CHECK(says(with([](GgufBytes& g) { g.tensor(std::string(256, 'n'), {16}, 0, std::string(64, 'c')); }), "has 256 bytes, not 1 to 255"));
+  CHECK(says(with([](GgufBytes& g) { g.tensor(std::string(256, 'n'), {16}, 0, std::string(64, 'c')); }),
+             "has 256 bytes, not 1 to 255"));
   CHECK(says(with([](GgufBytes& g) { g.described("c", {8}, 0, 32); }), "overlaps the one before"));
-  CHECK(says(with([](GgufBytes& g) { g.described("c", {8}, 0, 96 + 8); }), "tensor c does not begin where the one before ends"));
+  CHECK(says(with([](GgufBytes& g) { g.described("c", {8}, 0, 96 + 8); }),
+             "tensor c does not begin where the one before ends"));
   CHECK(says(with([](GgufBytes& g) { g.described("c", {8}, 0, std::uint64_t{1} << 63); }), "tensor c does not begin"));
   CHECK(says(with([](GgufBytes& g) { g.data(std::string(32, 'x')); }), "bytes behind the last tensor"));
   CHECK(says(with([](GgufBytes& g) { g.described("line\nbreak", {99}, 0, 96); }), "line?break"));
@@ -161,7 +170,8 @@ TEST_CASE("GGUF: cut anywhere, a file is refused in one sentence", "[gguf]") {
   GgufFile all;
   REQUIRE_FALSE(all.add(span(whole)));
   std::size_t needed = 0;  // what is behind is padding
-  for (const GgufTensor& t : all.tensors()) needed = std::max(needed, static_cast<std::size_t>(t.bytes.end() - whole.data()));
+  for (const GgufTensor& t : all.tensors())
+    needed = std::max(needed, static_cast<std::size_t>(t.bytes.end() - whole.data()));
   for (std::size_t n = 0; n < whole.size(); ++n) {
     Bytes part(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(n));
     GgufFile file;
@@ -193,23 +203,31 @@ TEST_CASE("GGUF: a model that heed has not is refused by key and value", "[gguf]
     GgufBytes g;
     return model_refusal(g.add("general.architecture", name).tensor("a", {8}, 0, std::string(32, 'a')).bytes());
   };
-  CHECK(says(architecture("gemma2"), "general.architecture \"gemma2\" is not supported: its scores and logits are capped"));
+  CHECK(says(architecture("gemma2"),
+             "general.architecture \"gemma2\" is not supported: its scores and logits are capped"));
   CHECK(says(architecture("nomic-bert"), "general.architecture \"nomic-bert\" is not supported: rotary"));
   CHECK(says(architecture("wubba"), "general.architecture \"wubba\" is not supported (llama, qwen2"));
-  const auto with_tensor = [](GgufBytes g) { return model_refusal(g.tensor("a", {8}, 0, std::string(32, 'a')).bytes()); };
-  CHECK(says(model_refusal(GgufBytes().add("general.architecture", "llama").bytes()), "it has no tensors, so it is no model"));
+  const auto with_tensor = [](GgufBytes g) {
+    return model_refusal(g.tensor("a", {8}, 0, std::string(32, 'a')).bytes());
+  };
+  CHECK(says(model_refusal(GgufBytes().add("general.architecture", "llama").bytes()),
+             "it has no tensors, so it is no model"));
   CHECK(says(with_tensor({}), "general.architecture is missing"));
   CHECK(says(with_tensor(GgufBytes().add("general.type", "adapter")), "general.type \"adapter\" is no model"));
   CHECK(says(architecture("llama"), "llama.embedding_length is missing"));
 
-  const auto changed = [&](const std::string& old, const std::string& by) { return model_refusal(replaced(llama, old, by)); };
+  const auto changed = [&](const std::string& old, const std::string& by) {
+    return model_refusal(replaced(llama, old, by));
+  };
   CHECK(says(changed("llama.rope.freq_base", "llama.rope.freq_bass"), "llama.rope.freq_bass 10000.0 is not supported"));
   CHECK(says(changed("linear", "lineal"), "llama.rope.scaling.type \"lineal\" is not supported"));
   CHECK(says(changed("blk.1.ffn_gate.weight", "blk.1.ffn_gat3.weight"), "tensor blk.1.ffn_up.weight has the shape"));
   CHECK(says(changed("blk.1.attn_k.weight", "blk.1.attn_x.weight"), "tensor blk.1.attn_k.weight is missing"));
-  CHECK(says(changed("llama.block_count" + GgufBytes::raw(4u) + GgufBytes::raw(2u), "llama.block_count" + GgufBytes::raw(4u) + GgufBytes::raw(1u)),
+  CHECK(says(changed("llama.block_count" + GgufBytes::raw(4u) + GgufBytes::raw(2u),
+                     "llama.block_count" + GgufBytes::raw(4u) + GgufBytes::raw(1u)),
              ".weight is not part of the architecture"));
-  CHECK(says(changed("llama.context_length" + GgufBytes::raw(4u) + GgufBytes::raw(64u), "llama.context_length" + GgufBytes::raw(4u) + GgufBytes::raw(0u)),
+  CHECK(says(changed("llama.context_length" + GgufBytes::raw(4u) + GgufBytes::raw(64u),
+                     "llama.context_length" + GgufBytes::raw(4u) + GgufBytes::raw(0u)),
              "llama.context_length 0 is not a whole number from 1 to 1048576"));
   CHECK(says(changed("llama.attention.head_count" + GgufBytes::raw(4u) + GgufBytes::raw(4u),
                      "llama.attention.head_count" + GgufBytes::raw(4u) + GgufBytes::raw(3u)),
@@ -229,14 +247,16 @@ TEST_CASE("GGUF: a list says which of Gemma's layers have a window", "[gguf]") {
       g.key(key, static_cast<std::uint32_t>(v.type), {v.bytes.begin(), v.bytes.end()});
     g.key("gemma3.attention.sliding_window_pattern", type, value);
     for (const GgufTensor& t : file.tensors())
-      g.tensor(t.name, {t.shape.rbegin(), t.shape.rend()}, t.type == StoredType::f32 ? 0 : 1, {t.bytes.begin(), t.bytes.end()});
+      g.tensor(t.name, {t.shape.rbegin(), t.shape.rend()}, t.type == StoredType::f32 ? 0 : 1,
+               {t.bytes.begin(), t.bytes.end()});
     const Bytes bytes = g.bytes();
     GgufFile with;
     REQUIRE_FALSE(with.add(span(bytes)));
     return read_gguf(model, with).sentence();
   };
   const auto of_list = [&](FloatModel& model, const std::string& flags) {
-    const std::string head = GgufBytes::raw(std::uint32_t{GgufBytes::boolean}) + GgufBytes::raw(std::uint64_t{flags.size()});
+    const std::string head =
+        GgufBytes::raw(std::uint32_t{GgufBytes::boolean}) + GgufBytes::raw(std::uint64_t{flags.size()});
     return read(model, GgufBytes::array, head + flags);
   };
   FloatModel model;
@@ -250,7 +270,8 @@ TEST_CASE("GGUF: a list says which of Gemma's layers have a window", "[gguf]") {
   CHECK(pattern() == std::pair{3u, 2u});
   CHECK(of_list(model, {1, 1, 1, 1, 1, 1, 1}).empty());
   CHECK(pattern() == std::pair{0u, 0u});
-  for (const std::string& irregular : {std::string{1, 1, 0, 1, 0, 1, 1}, std::string{0, 1, 1, 0, 1, 1, 0}, std::string{1, 1, 0}})
+  for (const std::string& irregular :
+       {std::string{1, 1, 0, 1, 0, 1, 1}, std::string{0, 1, 1, 0, 1, 1, 0}, std::string{1, 1, 0}})
     CHECK(says(of_list(model, irregular), "gemma3.attention.sliding_window_pattern ["));
 }
 
@@ -270,20 +291,25 @@ TEST_CASE("GGUF: a split model is the same as the whole one", "[gguf]") {
     GgufBytes g;
     g.add("split.no", no).add("split.count", count).add("split.tensors.count", tensors);
     if (no == 0) {
-      g.add("general.architecture", "qwen2").add("qwen2.attention.layer_norm_rms_epsilon", 1e-6f).add("qwen2.rope.freq_base", 10000.0f);
-      for (const char* key : {"qwen2.context_length", "qwen2.embedding_length", "qwen2.block_count", "qwen2.feed_forward_length",
-                              "qwen2.attention.head_count", "qwen2.attention.head_count_kv"})
+      g.add("general.architecture", "qwen2")
+          .add("qwen2.attention.layer_norm_rms_epsilon", 1e-6f)
+          .add("qwen2.rope.freq_base", 10000.0f);
+      for (const char* key :
+           {"qwen2.context_length", "qwen2.embedding_length", "qwen2.block_count", "qwen2.feed_forward_length",
+            "qwen2.attention.head_count", "qwen2.attention.head_count_kv"})
         g.add(key, number(file, key));
     }
     for (std::size_t i = 0; i < file.tensors().size(); ++i) {
       const GgufTensor& t = file.tensors()[i];
       if (i % 3 != no) continue;
-      g.tensor(t.name, {t.shape.rbegin(), t.shape.rend()}, t.type == StoredType::f32 ? 0 : 1, {t.bytes.begin(), t.bytes.end()});
+      g.tensor(t.name, {t.shape.rbegin(), t.shape.rend()}, t.type == StoredType::f32 ? 0 : 1,
+               {t.bytes.begin(), t.bytes.end()});
     }
     char name[64];
     std::snprintf(name, sizeof name, "/m-%05u-of-%05u.gguf", no + 1, count);
     const Bytes bytes = g.bytes();
-    std::ofstream(folder + name, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+    std::ofstream(folder + name, std::ios::binary)
+        .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
     return folder + name;
   };
   const auto n_tensors = static_cast<std::uint32_t>(file.tensors().size());
@@ -302,7 +328,8 @@ TEST_CASE("GGUF: a split model is the same as the whole one", "[gguf]") {
   });
   write(2, 3, n_tensors + 1);  // which says another number of tensors than the first
   write(0, 3, n_tensors + 1);
-  CHECK(says(read_model(model = FloatModel(), first).sentence(), "not the " + std::to_string(n_tensors + 1) + " of split.tensors.count"));
+  CHECK(says(read_model(model = FloatModel(), first).sentence(),
+             "not the " + std::to_string(n_tensors + 1) + " of split.tensors.count"));
   CHECK(says(check_output(second, first, "", {}).sentence(), "which is read"));
   fs::rename(first, folder + "/renamed.gguf");
   CHECK(says(read_model(model = FloatModel(), folder + "/renamed.gguf").sentence(), "MODEL-00001-of-00003.gguf"));
@@ -329,7 +356,8 @@ double loss(const FloatModel& model, const std::vector<Token>& tokens) {
   FloatReference reference(model, static_cast<std::uint32_t>(tokens.size()));
   double sum = 0.0;
   for (std::size_t i = 0; i + 1 < tokens.size(); ++i)
-    sum -= log_probability(reference.step(static_cast<std::uint32_t>(tokens[i])), static_cast<std::uint32_t>(tokens[i + 1]));
+    sum -= log_probability(reference.step(static_cast<std::uint32_t>(tokens[i])),
+                           static_cast<std::uint32_t>(tokens[i + 1]));
   return sum / static_cast<double>(tokens.size() - 1);
 }
 
@@ -349,8 +377,10 @@ std::vector<Token> first_tokens(const Model& model, const Bytes& text, std::uint
 }  // namespace
 
 TEST_CASE("stories260K: GGUF is llama2.c's file", "[gguf][data]") {
-  const std::string bin = test::data_path("stories260K/stories260K.bin"), f32 = test::data_path("stories260K/stories260K-f32.gguf"),
-                    vocabulary = test::data_path("stories260K/tok512.bin"), stories = test::data_path("text/tinystories.txt");
+  const std::string bin = test::data_path("stories260K/stories260K.bin"),
+                    f32 = test::data_path("stories260K/stories260K-f32.gguf"),
+                    vocabulary = test::data_path("stories260K/tok512.bin"),
+                    stories = test::data_path("text/tinystories.txt");
   if (bin.empty() || f32.empty() || vocabulary.empty() || stories.empty()) return;
   const Kernels& kernels = *test::runnable_kernels().back();
   const ImageBytes expected = converted(bin, vocabulary, kernels), image = converted(f32, f32, kernels);
@@ -371,7 +401,8 @@ TEST_CASE("stories260K: GGUF is llama2.c's file", "[gguf][data]") {
 }
 
 TEST_CASE("stories260K: Q8_0 costs next to nothing", "[gguf][data]") {
-  const std::string f32 = test::data_path("stories260K/stories260K-f32.gguf"), q8 = test::data_path("stories260K/stories260K-Q8_0.gguf"),
+  const std::string f32 = test::data_path("stories260K/stories260K-f32.gguf"),
+                    q8 = test::data_path("stories260K/stories260K-Q8_0.gguf"),
                     stories = test::data_path("text/tinystories.txt");
   if (f32.empty() || q8.empty() || stories.empty()) return;
   const Kernels& kernels = *test::runnable_kernels().back();

@@ -31,10 +31,12 @@ class GgufBytes {
   GgufBytes& add(const std::string& k, float value) { return key(k, f32, raw(value)); }
 
   // `shape` as the file has it: the neighbours' size first. The data is padded to the alignment.
-  GgufBytes& tensor(const std::string& n, const std::vector<std::uint64_t>& shape, std::uint32_t type, std::string bytes) {
+  GgufBytes& tensor(const std::string& n, const std::vector<std::uint64_t>& shape, std::uint32_t type,
+                    std::string bytes) {
     return described(n, shape, type, data_.size()).data(std::move(bytes));
   }
-  GgufBytes& described(const std::string& n, const std::vector<std::uint64_t>& shape, std::uint32_t type, std::uint64_t offset) {
+  GgufBytes& described(const std::string& n, const std::vector<std::uint64_t>& shape, std::uint32_t type,
+                       std::uint64_t offset) {
     tensors_ += name(n) + raw(static_cast<std::uint32_t>(shape.size()));
     for (const std::uint64_t size : shape) tensors_ += raw(size);
     tensors_ += raw(type) + raw(offset);
