@@ -241,7 +241,7 @@ void print_compositions(std::uint32_t count) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::uint32_t count = argc > 1 ? static_cast<std::uint32_t>(std::strtoul(argv[1], nullptr, 10)) : 120;
+  const std::uint32_t count = argc > 1 ? static_cast<std::uint32_t>(std::strtoul(argv[1], nullptr, 10)) : 100;
   const auto letters = static_cast<std::uint32_t>(kLetters.size());
   for (std::uint32_t i = 0; i < count; ++i) {
     const Vocabulary v = random_vocabulary();
@@ -251,7 +251,7 @@ int main(int argc, char** argv) {
       print_encoded(opened.tokenizer, random_text(t == 11 ? 150 : 16, t % 2 ? letters : 22), below(8));
     print_pair(opened.tokenizer, random_text(6, letters), random_text(6, letters));
   }
-  print_words(count * 2);
+  print_words(count / 2);
   print_compositions(count * 5);
   return 0;
 }
