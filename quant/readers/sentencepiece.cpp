@@ -111,7 +111,8 @@ Error place_sentencepiece(Vocabulary& vocabulary, PieceNames& names, const Sente
   if (Error error = check_supported(file)) return error;
   vocabulary.kind =
       file.algorithm == SentencePieceFile::Algorithm::bpe ? TokenizerKind::merges : TokenizerKind::unigram;
-  vocabulary.prefix_space = file.add_dummy_prefix;
+  // Programs that find special tokens in a text encode what is between them as texts of their own.
+  vocabulary.prefix_space = vocabulary.fresh_text = file.add_dummy_prefix;
   vocabulary.collapse_spaces = file.remove_extra_whitespaces;
   vocabulary.visible_space = true;
   vocabulary.charsmap.assign(file.charsmap.begin(), file.charsmap.end());
