@@ -209,6 +209,20 @@ test_outputs() {
     done
   done
   keeps "which is read" quantize my.bin -o letters.txt --tokenizer chars-file:letters.txt
+  # A folder with a vocabulary, and what is read beside it.
+  mkdir words
+  printf '{"model": {"type": "BPE", "unk_token": "a", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]},
+    "pre_tokenizer": {"type": "ByteLevel"}}' > words/tokenizer.json
+  printf '{"eos_token": "b"}' > words/tokenizer_config.json
+  for output in words/tokenizer.json words/tokenizer_config.json; do
+    keeps "which is read" quantize my.bin -o "$output" --tokenizer words
+    keeps "which is read" quantize my.bin -o "$output" --tokenizer words/tokenizer.json
+  done
+  expect 0 "a folder with tokenizer.json" quantize my.bin -o out.heed --tokenizer words
+  expect 0 "its image" run out.heed -p ab -n 1
+  printf '{"eos_token": "c"}' > words/tokenizer_config.json
+  refuses "words/tokenizer.json: eos_token c is no token of the vocabulary" quantize my.bin -o out.heed --tokenizer words
+  rm -r words
   expect 0 "a list of characters" quantize my.bin -o out.heed --tokenizer chars-file:letters.txt
   printf '\005\000\000\000' > tokenizer.bin
   for piece in '<unk>' '\n<s>\n' a b c; do

@@ -5,6 +5,7 @@ regular expressions, no streaming, whole texts in memory.
 
     spec_tokenizer.py TOKENIZER_CASES      # runs the program, which prints sections and what the runtime makes of texts
 """
+import bisect
 import re
 import struct
 import subprocess
@@ -78,6 +79,7 @@ class Tokenizer:
         at += 8 * n_more
         self.ranges = words(n_ranges)
         at += 4 * n_ranges
+        self.starts = [r & 0x1FFFFF for r in self.ranges]
         self.units = words(n_units)
         at += 4 * n_units
         triples = words(3 * n_compositions)
@@ -114,7 +116,7 @@ class Tokenizer:
     def properties(self, code):
         if code >= 0x110000 or not self.ranges:
             return 0, 0
-        r = [r for r in self.ranges if r & 0x1FFFFF <= code][-1]
+        r = self.ranges[bisect.bisect_right(self.starts, code) - 1]
         return r >> 21 & 3, r >> 24
 
     def is_space(self, code):

@@ -258,10 +258,10 @@ def texts_of(data):
 
 # ---- Both sides --------------------------------------------------------------------------------------------------------
 
-def heed(program, path, vocab_size, texts):
+def heed(program, path, vocab_size, texts, *options):
     """(ids, decoded text) of every text, None where it is refused."""
     packed = b"".join(struct.pack("<I", len(raw)) + raw for raw in (text.encode() for text in texts))
-    done = subprocess.run([program, str(path), str(vocab_size)], input=packed, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run([program, str(path), str(vocab_size), *options], input=packed, stdout=subprocess.PIPE, check=True)
     out, at, answers = done.stdout, 0, []
     while at < len(out):
         n = struct.unpack_from("<I", out, at)[0]
@@ -318,6 +318,16 @@ class Tokenizers:
 
     def encode(self, texts):
         return [e.ids for e in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
+
+    def encode_special(self, texts):
+        """With special tokens found in the text, and what the template puts around it."""
+        self.tokenizer.encode_special_tokens = False
+        ids = [e.ids for e in self.tokenizer.encode_batch(texts, add_special_tokens=True)]
+        self.tokenizer.encode_special_tokens = True
+        return ids
+
+    def special(self):
+        return [token.content for token in self.tokenizer.get_added_tokens_decoder().values()]
 
     def decode(self, ids):
         return self.tokenizer.decode(ids, skip_special_tokens=False)
@@ -404,6 +414,27 @@ def compare(name, case, program, texts):
     return differ, quarrels
 
 
+def compare_special(name, case, program, texts):
+    """The same for texts with special tokens in them, against the Rust implementation on the same tokenizer.json."""
+    vocab_size, files, originals = case
+    original = originals[-1]
+    if not isinstance(original, Tokenizers):
+        return []
+    parts = [line[:40] for line in texts["hard"]]
+    parts = [part for part, *ids in zip(parts, *(o.encode(parts) for o in originals)) if ids.count(ids[0]) == len(ids)]
+    rng, special = random.Random(12), original.special()
+    mixed = ["".join(one for _ in range(3) for one in (rng.choice(parts), rng.choice(["", " "]), rng.choice(special),
+                                                       rng.choice(["", " ", "\n"]))) for _ in range(2000)]
+    differ = []
+    for file in [f for f in files if f.suffix == ".json" or (f / "tokenizer.json").exists()]:
+        ours = heed(program, file, vocab_size, mixed, "--special", "--template")
+        wrong = [("special", t, a and a[0], b) for t, a, b in zip(mixed, ours, original.encode_special(mixed))
+                 if a is None or a[0] != b]
+        print(f"{name:12} {file.name:25} special  {len(mixed):6} texts; ids differ: {len(wrong)}", flush=True)
+        differ += [(file.name, *d) for d in wrong]
+    return differ
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokenize-lines", required=True)
@@ -420,6 +451,7 @@ def main():
         if options.only and name not in options.only:
             continue
         differ, quarrels = compare(name, case, options.tokenize_lines, texts)
+        differ += compare_special(name, case, options.tokenize_lines, texts)
         failed += len(differ)
         for one in differ[:options.show]:
             print("    DIFFERS", *map(ascii, one))

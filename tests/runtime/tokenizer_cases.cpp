@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -26,10 +27,10 @@ bool one_in(std::uint32_t n) { return below(n) == 0; }
 
 // Letters that the rules tell apart, some that normalise, and bytes that are no character's.
 const std::vector<std::string> kLetters = {
-    "a", "b", "s", "t", "r", "e", "l", "'", " ", " ", "  ", "1", "2", "\n", "\r", "\t", "!", ".", "_", "A", "S",
+    "a", "b", "s", "t", "r", "e", "l", "'", " ", " ", "  ", "1", "2", "\n", "\r", "\t", "!", ".", "<x>", "_", "A", "S",
     "\xC3\xA9", "e\xCC\x81", "\xC5\xBF", "\xC2\xA0", "\xE4\xBD\xA0", "\xEA\xB0\x81", "\xE1\x84\x80\xE1\x85\xA1",
     "\xE2\x96\x81", "\xF0\x9F\x98\x80", "\xEF\xAC\x81", "\xEF\xBC\xA1", "\x80", "\xFF", "\xE2\x96", "\xC2\xAD", "\xD8\x80",
-    "\xCC\x81", "\xCC\xA3", "\xE3\x80\x82", "\xC2\xBD", "\xE2\x80\xA8", "\xE0\xA5\x98", "\xC4\xB0", "\xCE\xA3", "<x>", "<y> "};
+    "\xCC\x81", "\xCC\xA3", "\xE3\x80\x82", "\xC2\xBD", "\xE2\x80\xA8", "\xE0\xA5\x98", "\xC4\xB0", "\xCE\xA3", "<y> "};
 
 std::string random_text(std::uint32_t most, std::uint32_t letters) {
   std::string text;
@@ -150,6 +151,10 @@ struct Opened {
   }
 };
 
+void print_section(const Opened& opened) {
+  std::printf("section %s\n", hex({opened.section.begin(), opened.section.end()}).c_str());
+}
+
 void print_tokens(const std::vector<Token>& tokens, std::uint32_t n) {
   for (std::uint32_t i = 0; i < n; ++i) std::printf(" %d", static_cast<int>(tokens[i]));
   std::printf("\n");
@@ -190,6 +195,25 @@ void print_pair(const Tokenizer& t, const std::string& a, const std::string& b) 
   print_tokens(room.tokens, n);
 }
 
+// All stretches of a text are pieces, and words that are pieces become them: the tokens are the words.
+void print_words(std::uint32_t count) {
+  for (std::uint32_t i = 0; i < count; ++i) {
+    Vocabulary v;
+    v.kind = TokenizerKind::byte_pairs;
+    v.split = static_cast<SplitRule>(1 + i % 5);
+    v.whole_words = true;
+    const std::string text = random_text(12, i % 3 ? 18 : static_cast<std::uint32_t>(kLetters.size()));
+    std::set<std::string> pieces;
+    for (std::size_t begin = 0; begin < text.size(); ++begin)
+      for (std::size_t end = begin + 1; end <= text.size(); ++end) pieces.insert(text.substr(begin, end - begin));
+    if (pieces.empty()) continue;
+    for (const std::string& piece : pieces) v.pieces.push_back({piece, 0, false});
+    const Opened opened(v);
+    print_section(opened);
+    print_encoded(opened.tokenizer, text, 0);
+  }
+}
+
 // Characters that compose and move, by the block; a vocabulary of bytes shows the bytes of NFC.
 void print_compositions(std::uint32_t count) {
   Vocabulary v;
@@ -217,17 +241,17 @@ void print_compositions(std::uint32_t count) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::uint32_t count = argc > 1 ? static_cast<std::uint32_t>(std::strtoul(argv[1], nullptr, 10)) : 120;
+  const std::uint32_t count = argc > 1 ? static_cast<std::uint32_t>(std::strtoul(argv[1], nullptr, 10)) : 100;
   const auto letters = static_cast<std::uint32_t>(kLetters.size());
   for (std::uint32_t i = 0; i < count; ++i) {
     const Vocabulary v = random_vocabulary();
     const Opened opened(v);
-    std::string section(opened.section.begin(), opened.section.end());
-    std::printf("section %s\n", hex(section).c_str());
+    print_section(opened);
     for (std::uint32_t t = 0; t < 12; ++t)
       print_encoded(opened.tokenizer, random_text(t == 11 ? 150 : 16, t % 2 ? letters : 22), below(8));
     print_pair(opened.tokenizer, random_text(6, letters), random_text(6, letters));
   }
+  print_words(count / 2);
   print_compositions(count * 5);
   return 0;
 }

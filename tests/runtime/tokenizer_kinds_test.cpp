@@ -147,6 +147,8 @@ TEST_CASE("the splitting rules", "[tokenizer][byte pairs]") {
   check_words(qwen2, "a12", {"a", "1", "2"});
   check_words(gpt2, "I'LL we'll 'r 're'x", {"I", "'", "LL", " we", "'ll", " '", "r", " '", "re", "'", "x"});
   check_words(llama3, "I'LL we'LL 'Re 'rx", {"I", "'LL", " we", "'LL", " '", "Re", " '", "rx"});
+  check_words(llama3, "'LLx'rex", {"'LL", "x", "'re", "x"});
+  check_words(llama3, "a\n  ", {"a", "\n", "  "});
   check_words(llama3, "'rx'\xC5\xBFx", {"'rx", "'\xC5\xBF", "x"});
   check_words(gpt2, "'rx", {"'", "rx"});
   check_words(gpt2, " \n\n x\n", {" \n\n", " x", "\n"});
@@ -238,6 +240,7 @@ TEST_CASE("composition: order, blocking, Hangul, exclusions, and a run of marks 
   CHECK(composed({0xAC01, 0x11A8}) == Codes{0xAC01, 0x11A8});
   CHECK(composed({0x958}) == Codes{0x915, 0x93C});                     // excluded
   CHECK(composed({0x9C7, 0x9BE}) == Codes{0x9CB});                     // both are bases
+  CHECK(composed({0x9C7, 0x301, 0x9BE}) == Codes{0x9C7, 0x301, 0x9BE});  // but not across a mark
   CHECK(composed({0x301, 'a'}) == Codes{0x301, 'a'});
   CHECK(composed({0x212B}) == Codes{0xC5});
   CHECK(composed({0x1D160}) == Codes{0x1D158, 0x1D165, 0x1D16E});
@@ -288,6 +291,19 @@ TEST_CASE("unigram: the best path, ties, unknown, spaces", "[tokenizer][unigram]
   // Of equals the way that came first stays: the piece that begins earlier.
   v.pieces[8].score = -8;
   CHECK(tokens_of(Built(v), "ab") == Tokens{8});
+  // The exact sum is compared with a rounded one: -1/2 - (1/2 - 2^-25) is rounded to -1, and greater.
+  v = unigram_vocabulary();
+  v.prefix_space = false;
+  v.pieces[4].score = -0.5f;
+  v.pieces[5].score = -0.5f + 0x1p-25f;
+  v.pieces[6].score = -1;
+  CHECK(tokens_of(Built(v), "ab") == Tokens{4, 5});
+  v.pieces[5].score = -0.5f;
+  CHECK(tokens_of(Built(v), "ab") == Tokens{6});
+  // A space in front of an added token is inside the text.
+  v = unigram_vocabulary();
+  v.added = {{11}};
+  CHECK(tokens_of(Built(v), "a  <x> ") == Tokens{7, 3, 11});
   // Bytes in the place of unknown characters.
   v = unigram_vocabulary();
   v.first_byte = static_cast<std::uint32_t>(v.pieces.size());
@@ -511,6 +527,10 @@ TEST_CASE("each rule of the rules block broken once", "[tokenizer][hostile]") {
   CHECK(broken(good_pairs, [&](Bytes& s, std::size_t b) { put(s, b + more, get(s, b + more) & 0xFFFFFF); }) == bad);
   CHECK(broken(good_pairs, [&](Bytes& s, std::size_t b) { put(s, b + more, (get(s, b + more) & 0xFFFFFF) | 4u << 24); }) == bad);
   CHECK(broken(good_pairs, [&](Bytes& s, std::size_t b) { put(s, b + more + 8, get(s, b + more)); }) == bad);
+  CHECK(broken(good_pairs, [&](Bytes& s, std::size_t) {
+          for (std::size_t i = s.size() - 262; i < s.size(); ++i)
+            if (s[i] == 255) s[i] = 1;
+        }) == bad);
   // K20.
   const std::size_t ranges = more + 16;
   CHECK(broken(good_pairs, [&](Bytes& s, std::size_t b) { put(s, b + ranges, 1); }) == bad);
