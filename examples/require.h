@@ -57,7 +57,8 @@ static inline void require_session(heed_session* session, const heed_model* mode
 /* The tokens of a text, for as long as the program runs. */
 static inline const heed_token* require_tokens(uint32_t* n_tokens, const heed_tokenizer* tokenizer, const char* text,
                                                size_t text_bytes, uint32_t flags) {
-  const size_t room = HEED_MAX_TOKENS(text_bytes), scratch_bytes = HEED_ENCODE_SCRATCH_BYTES(text_bytes);
+  const size_t grown = text_bytes * heed_tokenizer_growth(tokenizer);
+  const size_t room = HEED_MAX_TOKENS(grown), scratch_bytes = HEED_ENCODE_SCRATCH_BYTES(grown);
   heed_token* tokens = aligned_memory(room * sizeof *tokens);
   require(heed_tokenizer_encode(tokenizer, n_tokens, tokens, room, text, text_bytes, flags,
                                 aligned_memory(scratch_bytes), scratch_bytes));

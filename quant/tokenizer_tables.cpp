@@ -3,97 +3,147 @@
 #include "quant/tokenizer_tables.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
 
-#include "runtime/tokenizer.hpp"
+#include "quant/tokenizer_rules.hpp"
 
 namespace heed::quant {
 namespace {
 
-using Bytes = std::vector<std::uint8_t>;
-
-void put(Bytes& out, std::uint32_t value, unsigned bytes) {
-  for (unsigned i = 0; i < bytes; ++i) out.push_back(static_cast<std::uint8_t>(value >> (8 * i)));
-}
-
-void put_table(Bytes& out, const std::vector<std::uint32_t>& values, bool wide) {
-  for (std::uint32_t v : values) put(out, v, wide ? 4 : 2);
-  while (out.size() % 4) out.push_back(0);
-}
-
 bool can_merge(float score) { return score > -1e10f; }
 
-}  // namespace
+// What a token prints, which is what it is found by.
+std::string printed(const Vocabulary& v, const VocabPiece& piece) {
+  const bool word = v.kind == TokenizerKind::word_pieces && !piece.continues && !piece.bytes.empty();
+  return word ? " " + piece.bytes : piece.bytes;
+}
 
-std::string build_tokenizer_section(Bytes& section, const Vocabulary& v) {
-  section.clear();
+std::string check_tokens(const Vocabulary& v) {
   const std::size_t size = v.pieces.size();
   if (size == 0 || size > kMaxVocabSize) return "a vocabulary of " + std::to_string(size) + " tokens is not supported";
-  const auto n = static_cast<std::uint32_t>(size);
-  for (Token t : {v.bos, v.eos}) {
-    if (t != kNoToken && static_cast<std::uint32_t>(t) >= n) return "BOS or EOS lies outside the vocabulary";
-  }
-  if (v.byte_count > 256 || std::uint64_t{v.first_byte} + v.byte_count > n) {
+  const auto is_outside = [&](Token t) { return t != kNoToken && static_cast<std::uint32_t>(t) >= size; };
+  if (is_outside(v.bos) || is_outside(v.eos)) return "BOS or EOS lies outside the vocabulary";
+  if (is_outside(v.unk)) return "the unknown token lies outside the vocabulary";
+  if (v.byte_count > 256 || std::uint64_t{v.first_byte} + v.byte_count > size) {
     return "the byte tokens lie outside the vocabulary";
   }
-  for (Token t : {v.bos, v.eos}) {
-    if (static_cast<std::uint32_t>(t) - v.first_byte < v.byte_count) return "BOS or EOS is a byte token";
-  }
-
-  std::vector<std::uint32_t> offsets{0}, sorted;
-  std::string pieces;
-  for (std::uint32_t i = 0; i < n; ++i) {
-    const VocabPiece& piece = v.pieces[i];
-    if (piece.bytes.size() > kMaxPieceBytes) {
-      return "token " + std::to_string(i) + " has " + std::to_string(piece.bytes.size()) + " bytes, more than " +
-             std::to_string(kMaxPieceBytes);
-    }
-    const bool is_byte = i - v.first_byte < v.byte_count;
-    if (is_byte && piece.bytes != std::string(1, static_cast<char>(i - v.first_byte))) {
+  const auto is_byte = [&](Token t) { return static_cast<std::uint32_t>(t) - v.first_byte < v.byte_count; };
+  if (is_byte(v.bos) || is_byte(v.eos)) return "BOS or EOS is a byte token";
+  if (is_byte(v.unk)) return "the unknown token is a byte token";
+  for (std::uint32_t b = 0; b < v.byte_count; ++b) {
+    const std::uint32_t i = v.first_byte + b;
+    if (v.pieces[i].bytes != std::string(1, static_cast<char>(b)))
       return "token " + std::to_string(i) + " is not the byte that its place says";
-    }
-    pieces += piece.bytes;
-    offsets.push_back(static_cast<std::uint32_t>(pieces.size()));
+  }
+  return {};
+}
+
+// Ids of what text can become, in ascending order of their bytes.
+std::vector<std::uint32_t> sort_pieces(const Vocabulary& v, const std::vector<std::string>& bytes) {
+  std::vector<bool> found_otherwise(v.pieces.size());
+  // SentencePiece cuts these out before it looks for pieces; other kinds may make them from their parts too.
+  if (v.kind == TokenizerKind::merges || v.kind == TokenizerKind::unigram)
+    for (const AddedToken& added : v.added) found_otherwise[static_cast<std::size_t>(added.id)] = true;
+  std::vector<std::uint32_t> sorted;
+  for (std::uint32_t i = 0; i < v.pieces.size(); ++i) {
     const auto token = static_cast<Token>(i);
-    if (!is_byte && !piece.control && token != v.bos && token != v.eos && !piece.bytes.empty()) sorted.push_back(i);
+    const bool is_byte = i - v.first_byte < v.byte_count;
+    if (!is_byte && !v.pieces[i].control && token != v.bos && token != v.eos && token != v.unk && !bytes[i].empty() &&
+        !found_otherwise[i])
+      sorted.push_back(i);
   }
   // std::string compares bytes as unsigned.
   std::stable_sort(sorted.begin(), sorted.end(),
-                   [&](std::uint32_t a, std::uint32_t b) { return v.pieces[a].bytes < v.pieces[b].bytes; });
+                   [&](std::uint32_t a, std::uint32_t b) { return bytes[a] < bytes[b]; });
   sorted.erase(std::unique(sorted.begin(), sorted.end(),
-                           [&](std::uint32_t a, std::uint32_t b) { return v.pieces[a].bytes == v.pieces[b].bytes; }),
+                           [&](std::uint32_t a, std::uint32_t b) { return bytes[a] == bytes[b]; }),
                sorted.end());
+  return sorted;
+}
 
-  // Only the order of the scores matters to merging, so equal scores share a rank.
+// Only the order of the scores matters to merging, so equal scores share a rank.
+std::vector<std::uint32_t> rank_scores(const Vocabulary& v, const std::vector<std::uint32_t>& sorted) {
   std::vector<float> scores;
   for (std::uint32_t i : sorted) {
     if (can_merge(v.pieces[i].score)) scores.push_back(v.pieces[i].score);
   }
   std::sort(scores.begin(), scores.end(), std::greater<float>());
   scores.erase(std::unique(scores.begin(), scores.end()), scores.end());
-  const bool wide_ids = n > 0xFFFFu;
   std::vector<std::uint32_t> ranks;
   for (std::uint32_t i : sorted) {
     const float score = v.pieces[i].score;
     const auto place = std::lower_bound(scores.begin(), scores.end(), score, std::greater<float>()) - scores.begin();
-    ranks.push_back(can_merge(score) ? static_cast<std::uint32_t>(place) : 0xFFFFFFFFu);
+    ranks.push_back(can_merge(score) ? static_cast<std::uint32_t>(place) : kNeverMerged);
+  }
+  return ranks;
+}
+
+std::vector<std::uint32_t> bits_of_scores(const Vocabulary& v, const std::vector<std::uint32_t>& sorted) {
+  std::vector<std::uint32_t> bits(sorted.size());
+  for (std::size_t i = 0; i < sorted.size(); ++i) std::memcpy(&bits[i], &v.pieces[sorted[i]].score, 4);
+  return bits;
+}
+
+}  // namespace
+
+std::string build_tokenizer_section(std::vector<std::uint8_t>& section, const Vocabulary& v) {
+  section.clear();
+  if (std::string refused = check_tokens(v); !refused.empty()) return refused;
+  if (std::string refused = check_rules(v); !refused.empty()) return refused;
+  const auto n = static_cast<std::uint32_t>(v.pieces.size());
+  std::vector<std::string> bytes;
+  std::vector<std::uint32_t> offsets{0};
+  std::string pieces;
+  for (std::uint32_t i = 0; i < n; ++i) {
+    bytes.push_back(printed(v, v.pieces[i]));
+    if (bytes[i].size() > kMaxPieceBytes) {
+      return "token " + std::to_string(i) + " has " + std::to_string(bytes[i].size()) + " bytes, more than " +
+             std::to_string(kMaxPieceBytes);
+    }
+    pieces += bytes[i];
+    offsets.push_back(static_cast<std::uint32_t>(pieces.size()));
+  }
+  const std::vector<std::uint32_t> sorted = sort_pieces(v, bytes);
+
+  const bool wide_ids = n > 0xFFFFu;
+  bool wide_ranks = wide_ids;
+  MergeTables merges;
+  std::uint32_t flags = v.prefix_space || v.kind == TokenizerKind::word_pieces ? kTokenizerPrefixSpace : 0;
+  if (needs_rules(v)) flags |= kTokenizerHasRules;
+  std::vector<std::uint32_t> ranks;
+  switch (v.kind) {
+    case TokenizerKind::merges: ranks = rank_scores(v, sorted); break;
+    case TokenizerKind::unigram:
+      ranks = bits_of_scores(v, sorted);
+      wide_ranks = true;
+      break;
+    case TokenizerKind::byte_pairs:
+      if (std::string refused = build_merge_tables(merges, v, sorted); !refused.empty()) return refused;
+      ranks = merges.ranks;
+      if (!wide_ids && merges.n_ranks >= 0xFFFFu) {
+        wide_ranks = true;
+        flags |= kTokenizerWideRanks;
+      }
+      break;
+    case TokenizerKind::word_pieces: break;
   }
 
-  put(section, static_cast<std::uint32_t>(TokenizerKind::merges), 4);
-  put(section, v.prefix_space ? kTokenizerPrefixSpace : 0, 4);
-  put(section, n, 4);
-  put(section, static_cast<std::uint32_t>(sorted.size()), 4);
-  put(section, static_cast<std::uint32_t>(pieces.size()), 4);
-  put(section, static_cast<std::uint32_t>(v.bos), 4);
-  put(section, static_cast<std::uint32_t>(v.eos), 4);
-  put(section, v.byte_count ? v.first_byte : 0, 4);
-  put(section, v.byte_count, 4);
+  put_number(section, static_cast<std::uint32_t>(v.kind), 4);
+  put_number(section, flags, 4);
+  put_number(section, n, 4);
+  put_number(section, static_cast<std::uint32_t>(sorted.size()), 4);
+  put_number(section, static_cast<std::uint32_t>(pieces.size()), 4);
+  put_number(section, static_cast<std::uint32_t>(v.bos), 4);
+  put_number(section, static_cast<std::uint32_t>(v.eos), 4);
+  put_number(section, v.byte_count ? v.first_byte : 0, 4);
+  put_number(section, v.byte_count, 4);
   section.resize(kTokenizerHeaderBytes, 0);
   put_table(section, offsets, pieces.size() > 0xFFFFu);
   put_table(section, sorted, wide_ids);
-  put_table(section, ranks, wide_ids);
+  put_table(section, ranks, wide_ranks);
   section.insert(section.end(), pieces.begin(), pieces.end());
-  return {};
+  return needs_rules(v) ? append_rules(section, v, merges) : std::string();
 }
 
 bool from_byte_letters(std::string& bytes, const std::string& letters) {

@@ -56,6 +56,8 @@ struct Vocabulary {
   // Where it differs from BOS in front, EOS behind, and EOS between two texts.
   bool has_template = false;
   TextTemplate text_template;
+  // Behind a special token that is found in a text, the text begins anew: with the space in front, if there is one.
+  bool fresh_text = false;
 
   // byte_pairs
   std::vector<PieceMerge> merges;

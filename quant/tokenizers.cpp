@@ -39,8 +39,12 @@ Error build_tokenizers(Tokenizers& sections, FloatModel& model, const std::strin
   if (main_reads && !tokenizer.empty()) {
     if (Error error = build_tokenizer(sections.main, vocabulary, tokenizer, main.vocab_size)) return error;
     static_assert(kNoSourceToken == static_cast<std::uint32_t>(kNoToken));
-    if (model.generation.first.empty()) model.bos = static_cast<std::uint32_t>(vocabulary.bos);
-    if (model.generation.endings.empty()) model.eos = static_cast<std::uint32_t>(vocabulary.eos);
+    // A list of characters says which it has; a file that names none leaves the model's.
+    const bool all = is_character_vocabulary(tokenizer);
+    if (model.generation.first.empty() && (all || vocabulary.bos != kNoToken))
+      model.bos = static_cast<std::uint32_t>(vocabulary.bos);
+    if (model.generation.endings.empty() && (all || vocabulary.eos != kNoToken))
+      model.eos = static_cast<std::uint32_t>(vocabulary.eos);
     if (source_reads && source_tokenizer.empty() && source.vocab_size != main.vocab_size)
       return Error("the source has " + std::to_string(source.vocab_size) + " tokens and the text behind it " +
                    std::to_string(main.vocab_size) + ", so it needs a tokenizer of its own (source_tokenizer)");

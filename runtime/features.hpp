@@ -39,6 +39,11 @@ struct Features {
   bool dense = true;             // a matrix and an activation in front of the output
   bool undivided_values = true;  // value maps that are not two factors
   bool gelu_quick = true;        // x * sigmoid(1.702 x)
+  // What text is cut into beside SentencePiece BPE as llama2.c has it. An image is opened without them; its tokenizer is not.
+  bool byte_pairs = true;    // byte-level BPE
+  bool unigram = true;       // SentencePiece unigram; character maps of SentencePiece
+  bool word_pieces = true;   // WordPiece
+  bool added_tokens = true;  // SentencePiece BPE with a rules block; pairs of texts
 };
 
 // A member by name, so that a set can be written as kLlamaFeatures+Feature::groups or kAllFeatures-Feature::threads: no
@@ -46,7 +51,8 @@ struct Features {
 enum class Feature : std::uint8_t {
   groups, biases, ungated, key_offset, pattern_tap, layer_norm, learned_positions, gelu, relu, threads, sampling, speed,
   unrolled, repeat_penalty, min_p, windows, score_bias, norm_after, query_key_norm, encode, cross_attention, vector_input,
-  convolutions, embedding_extras, side_by_side, pooling, dense, undivided_values, gelu_quick
+  convolutions, embedding_extras, side_by_side, pooling, dense, undivided_values, gelu_quick,
+  byte_pairs, unigram, word_pieces, added_tokens
 };
 
 // In the order of `Feature`.
@@ -76,8 +82,12 @@ inline constexpr NamedFeature kFeatureTable[] = {
     {"pooling", &Features::pooling},
     {"dense", &Features::dense},
     {"undivided_values", &Features::undivided_values},
-    {"gelu_quick", &Features::gelu_quick}};
-inline constexpr int kFeatureCount = static_cast<int>(Feature::gelu_quick) + 1;
+    {"gelu_quick", &Features::gelu_quick},
+    {"byte_pairs", &Features::byte_pairs},
+    {"unigram", &Features::unigram},
+    {"word_pieces", &Features::word_pieces},
+    {"added_tokens", &Features::added_tokens}};
+inline constexpr int kFeatureCount = static_cast<int>(Feature::added_tokens) + 1;
 static_assert(sizeof kFeatureTable == kFeatureCount * sizeof(NamedFeature) && sizeof(Features) == kFeatureCount,
               "a member of Features is a Feature and has a row in kFeatureTable");
 
@@ -106,9 +116,9 @@ constexpr bool is_empty(const Features& set) {
   return true;
 }
 // Bit i is Feature i; HEED_FEATURE_* of heed.h are the same bits.
-constexpr std::uint32_t feature_bits(const Features& set) {
-  std::uint32_t bits = 0;
-  for (int i = 0; i < kFeatureCount; ++i) bits |= static_cast<std::uint32_t>(set.*kFeatureTable[i].member) << i;
+constexpr std::uint64_t feature_bits(const Features& set) {
+  std::uint64_t bits = 0;
+  for (int i = 0; i < kFeatureCount; ++i) bits |= static_cast<std::uint64_t>(set.*kFeatureTable[i].member) << i;
   return bits;
 }
 

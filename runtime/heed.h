@@ -164,15 +164,20 @@ HEED_CHECKED heed_status heed_model_open(heed_model* model, const void* image, s
 #define HEED_FEATURE_DENSE 0x4000000u
 #define HEED_FEATURE_UNDIVIDED_VALUES 0x8000000u
 #define HEED_FEATURE_GELU_QUICK 0x10000000u
+#define HEED_FEATURE_BYTE_PAIRS 0x20000000u
+#define HEED_FEATURE_UNIGRAM 0x40000000u
+#define HEED_FEATURE_WORD_PIECES 0x80000000u
+#define HEED_FEATURE_ADDED_TOKENS 0x100000000u
 // No build of this version carries it: positions that stay visible beside a window.
-#define HEED_FEATURE_NONE_HAS 0x80000000u
+#define HEED_FEATURE_NONE_HAS 0x8000000000000000u
 
 // What this library carries.
-uint32_t heed_built_features(void);
+uint64_t heed_built_features(void);
 
-// What an image needs; without the bits of heed_built_features it is what is missing after HEED_FEATURE_NOT_BUILT. Also 0
-// when heed_model_open refuses the image for any other reason. `image` as there.
-uint32_t heed_needed_features(const void* image, size_t image_bytes, const heed_kernels* kernels);
+// What an image and its tokenizers need; without the bits of heed_built_features it is what is missing after
+// HEED_FEATURE_NOT_BUILT of heed_model_open or heed_tokenizer_open. Also 0 when heed_model_open refuses the image for any
+// other reason. `image` as there.
+uint64_t heed_needed_features(const void* image, size_t image_bytes, const heed_kernels* kernels);
 
 // Reads the whole image: checksums, and weights within -127..127. An image that is opened and not verified may give
 // wrong numbers, never undefined behaviour. Fails with bad_argument, bad_checksum or bad_value.
@@ -437,6 +442,14 @@ HEED_CHECKED heed_status heed_tokenizer_open_source(heed_tokenizer* tokenizer, c
 heed_token heed_tokenizer_bos(const heed_tokenizer* tokenizer);
 heed_token heed_tokenizer_eos(const heed_tokenizer* tokenizer);
 
+// What text without a token becomes; HEED_NO_TOKEN: such text is refused. How often it did is a count of this token.
+heed_token heed_tokenizer_unk(const heed_tokenizer* tokenizer);
+
+// How many times as much memory and how many times as many tokens a text may take as the two macros below say, because it is
+// normalised first: ask them with text_bytes * growth. 1 for SentencePiece BPE without a normaliser; 0 for null and before a
+// successful open.
+uint32_t heed_tokenizer_growth(const heed_tokenizer* tokenizer);
+
 // 1 if a text is complete with this token, which was picked: EOS, or BOS, which begins another. It counts as generated,
 // has its place in the digest, and is neither printed nor fed back. Else 0; 0 for null and before a successful open.
 // heed_generation_ends_text knows the endings of images that have others.
@@ -445,14 +458,16 @@ int heed_tokenizer_ends_text(const heed_tokenizer* tokenizer, heed_token token);
 // Flags of heed_tokenizer_encode; without effect when the vocabulary has no such token.
 #define HEED_ADD_BOS 1u
 #define HEED_ADD_EOS 2u
+#define HEED_MATCH_SPECIAL 4u  // special tokens written in the text become themselves: for trusted text only
 
-// The most tokens that a text of this many bytes can give, and the scratch to encode it; constant expressions.
+// The most tokens that a text of this many bytes (times heed_tokenizer_growth) can give, and the scratch to encode it; constant
+// expressions.
 #define HEED_MAX_TOKENS(text_bytes) ((size_t)(text_bytes) + 3)
 #define HEED_ENCODE_SCRATCH_BYTES(text_bytes) (((size_t)(text_bytes) + 1) * 8 + ((size_t)(text_bytes) + 14) / 15 * 4)
 
 // Writes the tokens of text [text_bytes], any bytes at all, to tokens [max_tokens] and their number to `n_tokens`.
 // `text` may be null when text_bytes is 0, `tokens` when max_tokens is 0. `scratch` [scratch_bytes]:
-// HEED_ENCODE_SCRATCH_BYTES(text_bytes), aligned to 4; free again afterwards.
+// HEED_ENCODE_SCRATCH_BYTES(text_bytes * growth), aligned to 4; free again afterwards. With a growth above 1 less may do.
 // Fails with no_room (`n_tokens` = how many tokens it takes), text_not_expressible (`n_tokens` = offset of the first
 // byte of `text` without a token, or 0 when the vocabulary has none for the space that it puts in front), misaligned, or
 // bad_argument (scratch too small, unknown flags, 2^27 bytes or more).
@@ -462,6 +477,15 @@ int heed_tokenizer_ends_text(const heed_tokenizer* tokenizer, heed_token token);
 HEED_CHECKED heed_status heed_tokenizer_encode(const heed_tokenizer* tokenizer, uint32_t* n_tokens, heed_token* tokens,
                                                size_t max_tokens, const char* text, size_t text_bytes, uint32_t flags,
                                                void* scratch, size_t scratch_bytes);
+
+// Two texts as one sequence, with what the model wants around and between them. The tokens from `n_first` on belong to the
+// second; 1 from heed_tokenizer_has_second_type: they have token type 1. `scratch`: as the longer text takes. Fails as encode;
+// an offset counts in `second` if n_first is not 0; and with feature_not_built.
+HEED_CHECKED heed_status heed_tokenizer_encode_pair(const heed_tokenizer* tokenizer, uint32_t* n_tokens, uint32_t* n_first,
+                                                    heed_token* tokens, size_t max_tokens, const char* first,
+                                                    size_t first_bytes, const char* second, size_t second_bytes,
+                                                    void* scratch, size_t scratch_bytes);
+int heed_tokenizer_has_second_type(const heed_tokenizer* tokenizer);
 
 // The bytes that `token` stands for, bytes [n_bytes] inside the image, not zero-terminated and not necessarily whole
 // characters. `previous` is the token before it, or HEED_NO_TOKEN at the beginning of a text, where one leading space

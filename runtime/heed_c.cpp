@@ -93,7 +93,7 @@ static_assert(HEED_REGION_KV_CACHE == static_cast<int>(Region::kv_cache) &&
               HEED_REGION_SCRATCH == static_cast<int>(Region::scratch) &&
               HEED_REGION_LOGITS == static_cast<int>(Region::logits) && HEED_REGIONS == kRegionCount);
 static_assert(sizeof(heed_status) == 4);
-constexpr std::uint32_t bit(Feature f) { return feature_bits(kNoFeatures + f); }
+constexpr std::uint64_t bit(Feature f) { return feature_bits(kNoFeatures + f); }
 static_assert(HEED_FEATURE_GROUPS == bit(Feature::groups) && HEED_FEATURE_BIASES == bit(Feature::biases) &&
               HEED_FEATURE_UNGATED == bit(Feature::ungated) && HEED_FEATURE_KEY_OFFSET == bit(Feature::key_offset) &&
               HEED_FEATURE_PATTERN_TAP == bit(Feature::pattern_tap) &&
@@ -113,7 +113,10 @@ static_assert(HEED_FEATURE_GROUPS == bit(Feature::groups) && HEED_FEATURE_BIASES
               HEED_FEATURE_SIDE_BY_SIDE == bit(Feature::side_by_side) && HEED_FEATURE_POOLING == bit(Feature::pooling) &&
               HEED_FEATURE_DENSE == bit(Feature::dense) &&
               HEED_FEATURE_UNDIVIDED_VALUES == bit(Feature::undivided_values) &&
-              HEED_FEATURE_GELU_QUICK == bit(Feature::gelu_quick));
+              HEED_FEATURE_GELU_QUICK == bit(Feature::gelu_quick) &&
+              HEED_FEATURE_BYTE_PAIRS == bit(Feature::byte_pairs) && HEED_FEATURE_UNIGRAM == bit(Feature::unigram) &&
+              HEED_FEATURE_WORD_PIECES == bit(Feature::word_pieces) &&
+              HEED_FEATURE_ADDED_TOKENS == bit(Feature::added_tokens));
 }  // namespace
 }  // namespace heed
 
@@ -152,14 +155,16 @@ heed_status heed_model_open(heed_model* model, const void* image, std::size_t im
   return finish(model, open(of(model), {static_cast<const std::uint8_t*>(image), image_bytes}, of(kernels)));
 }
 
-std::uint32_t heed_built_features() { return feature_bits(kBuiltFeatures); }
+std::uint64_t heed_built_features() { return feature_bits(kBuiltFeatures); }
 
-std::uint32_t heed_needed_features(const void* image, std::size_t image_bytes, const heed_kernels* kernels) {
+std::uint64_t heed_needed_features(const void* image, std::size_t image_bytes, const heed_kernels* kernels) {
   if (!image || !kernels) return 0;
   Model model;
   const Status status = open(model, {static_cast<const std::uint8_t*>(image), image_bytes}, of(kernels));
   if (status != Status::ok && status != Status::feature_not_built) return 0;
-  return feature_bits(required_features(model.config())) | (is_carried(model.config()) ? 0 : HEED_FEATURE_NONE_HAS);
+  const Features needed = required_features(model.config()) + required_features(model.tokenizer()) +
+                          required_features(model.source_tokenizer());
+  return feature_bits(needed) | (is_carried(model.config()) ? 0 : HEED_FEATURE_NONE_HAS);
 }
 
 heed_status heed_model_verify(const heed_model* model, const heed_kernels* kernels) {

@@ -58,7 +58,8 @@ static_assert(HEED_DECODE_BYTES == 3 * (kMaxPieceBytes + 1));
 constexpr bool same_sizes(std::size_t n) {
   return HEED_SAMPLER_SCRATCH_BYTES(n) == Sampler::scratch_bytes(n) &&
          HEED_SAMPLER_SCRATCH_BYTES(n) + HEED_SAMPLER_HISTORY_BYTES(64) == Sampler::scratch_bytes(n, 64) &&
-         HEED_MAX_TOKENS(n) == Tokenizer::max_tokens(n) &&
+         HEED_MAX_TOKENS(n) == Tokenizer::max_tokens(n) && HEED_MAX_TOKENS(n * 3) == Tokenizer::max_tokens(n, 3) &&
+         HEED_ENCODE_SCRATCH_BYTES(n * 3) == Tokenizer::scratch_bytes(n, 3) &&
          HEED_ENCODE_SCRATCH_BYTES(n) == Tokenizer::scratch_bytes(n);
 }
 static_assert(same_sizes(0) && same_sizes(62) && same_sizes(63) && same_sizes(64) && same_sizes(1000));
@@ -126,6 +127,15 @@ heed_token heed_tokenizer_bos(const heed_tokenizer* tokenizer) {
 heed_token heed_tokenizer_eos(const heed_tokenizer* tokenizer) {
   return created(tokenizer) ? of(tokenizer).eos() : kNoToken;
 }
+heed_token heed_tokenizer_unk(const heed_tokenizer* tokenizer) {
+  return created(tokenizer) ? of(tokenizer).unk() : kNoToken;
+}
+std::uint32_t heed_tokenizer_growth(const heed_tokenizer* tokenizer) {
+  return created(tokenizer) ? of(tokenizer).growth() : 0;
+}
+int heed_tokenizer_has_second_type(const heed_tokenizer* tokenizer) {
+  return created(tokenizer) && of(tokenizer).has_second_type() ? 1 : 0;
+}
 int heed_tokenizer_ends_text(const heed_tokenizer* tokenizer, heed_token token) {
   return created(tokenizer) && of(tokenizer).ends_text(token) ? 1 : 0;
 }
@@ -134,11 +144,22 @@ heed_status heed_tokenizer_encode(const heed_tokenizer* tokenizer, std::uint32_t
                                   std::size_t max_tokens, const char* text, std::size_t text_bytes, std::uint32_t flags,
                                   void* scratch, std::size_t scratch_bytes) {
   if (!created(tokenizer) || !n_tokens || (!tokens && max_tokens) || (!text && text_bytes) || !scratch ||
-      (flags & ~(HEED_ADD_BOS | HEED_ADD_EOS)))
+      (flags & ~(HEED_ADD_BOS | HEED_ADD_EOS | HEED_MATCH_SPECIAL)))
     return HEED_BAD_ARGUMENT;
-  const EncodeOptions options{(flags & HEED_ADD_BOS) != 0, (flags & HEED_ADD_EOS) != 0};
+  const EncodeOptions options{(flags & HEED_ADD_BOS) != 0, (flags & HEED_ADD_EOS) != 0, (flags & HEED_MATCH_SPECIAL) != 0};
   return for_c(of(tokenizer).encode(*n_tokens, {text, text_bytes}, options, {tokens, max_tokens},
                                     memory(scratch, scratch_bytes)));
+}
+
+heed_status heed_tokenizer_encode_pair(const heed_tokenizer* tokenizer, std::uint32_t* n_tokens, std::uint32_t* n_first,
+                                       heed_token* tokens, std::size_t max_tokens, const char* first,
+                                       std::size_t first_bytes, const char* second, std::size_t second_bytes,
+                                       void* scratch, std::size_t scratch_bytes) {
+  if (!created(tokenizer) || !n_tokens || !n_first || (!tokens && max_tokens) || (!first && first_bytes) ||
+      (!second && second_bytes) || !scratch)
+    return HEED_BAD_ARGUMENT;
+  return for_c(of(tokenizer).encode_pair(*n_tokens, *n_first, {first, first_bytes}, {second, second_bytes},
+                                         {tokens, max_tokens}, memory(scratch, scratch_bytes)));
 }
 
 heed_status heed_tokenizer_decode(const heed_tokenizer* tokenizer, const char** bytes, std::uint32_t* n_bytes,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # packages.sh: which packages of Debian or Ubuntu each purpose needs, and how they are installed. Sourced by scripts.
 
-heed_packages_build="g++ cmake ninja-build libxsimd-dev libcli11-dev nlohmann-json3-dev"
+heed_packages_build="g++ cmake ninja-build libxsimd-dev libcli11-dev nlohmann-json3-dev libutf8proc-dev"
 heed_packages_test="catch2 python3 python3-numpy binutils"
 heed_packages_cross="g++-aarch64-linux-gnu g++-arm-linux-gnueabihf qemu-user \
 gcc-arm-none-eabi libnewlib-arm-none-eabi libstdc++-arm-none-eabi-dev qemu-system-arm"

@@ -135,6 +135,10 @@ Tokenizer source_tokenizer_of(const LoadedModel& loaded) {
                         "--source-tokenizer");
 }
 
+Features features_of(const Model& model) {
+  return required_features(model.config()) + required_features(model.tokenizer()) + required_features(model.source_tokenizer());
+}
+
 Generation generation_of(const LoadedModel& loaded, const Tokenizer& tokenizer) {
   Generation generation;
   const std::uint32_t vocab_size = loaded.model.config().main().vocab_size;
@@ -153,12 +157,29 @@ bool lacks_its_space(const Tokenizer& tokenizer) {
   return tokenizer.prefix_space() && tokenizer.encode(n, kSpace, {}, tokens, scratch) == Status::text_not_expressible;
 }
 
+// Says once, when the program ends, how much of its texts the vocabulary did not know.
+struct UnknownTokens {
+  std::uint64_t unknown = 0, all = 0;
+  ~UnknownTokens() {
+    if (unknown)
+      std::fprintf(stderr, "heed: %s of %s tokens of the texts are unknown to the vocabulary\n", grouped(unknown).c_str(),
+                   grouped(all).c_str());
+  }
+};
+
+void count_unknown(const Tokenizer& tokenizer, const std::vector<Token>& tokens) {
+  if (tokenizer.unk() == kNoToken) return;
+  static UnknownTokens counts;
+  counts.all += tokens.size();
+  counts.unknown += static_cast<std::uint64_t>(std::count(tokens.begin(), tokens.end(), tokenizer.unk()));
+}
+
 }  // namespace
 
 std::vector<Token> encode(const Tokenizer& tokenizer, Span<const char> text, const std::string& subject,
                           std::size_t first, EncodeOptions options) {
-  std::vector<Token> tokens(Tokenizer::max_tokens(text.size()));
-  std::vector<std::uint32_t> scratch(Tokenizer::scratch_bytes(text.size()) / sizeof(std::uint32_t) + 1);
+  std::vector<Token> tokens(Tokenizer::max_tokens(text.size(), tokenizer.growth()));
+  std::vector<std::uint32_t> scratch(Tokenizer::scratch_bytes(text.size(), tokenizer.growth()) / sizeof(std::uint32_t) + 1);
   std::uint32_t n = 0;
   const Status status =
       tokenizer.encode(n, text, options, tokens, {reinterpret_cast<std::byte*>(scratch.data()), scratch.size() * 4});
@@ -171,6 +192,7 @@ std::vector<Token> encode(const Tokenizer& tokenizer, Span<const char> text, con
   }
   require(status, subject);
   tokens.resize(n);
+  count_unknown(tokenizer, tokens);
   return tokens;
 }
 

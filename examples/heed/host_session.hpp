@@ -38,6 +38,8 @@ void map_text(MappedFile& file, const std::string& path);
 Tokenizer tokenizer_of(const LoadedModel& loaded);
 Tokenizer source_tokenizer_of(const LoadedModel& loaded);
 // What a text begins and ends with.
+// What the model and its tokenizers ask of a build.
+Features features_of(const Model& model);
 Generation generation_of(const LoadedModel& loaded, const Tokenizer& tokenizer);
 // `text` begins `first` bytes behind the beginning of `subject`, which a refusal names.
 std::vector<Token> encode(const Tokenizer& tokenizer, Span<const char> text, const std::string& subject,

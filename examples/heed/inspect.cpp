@@ -193,7 +193,7 @@ void print_as_json(const LoadedModel& loaded) {
   json["parameters"] = quant::parameter_count(model.config());
   json["layout"] = quant::name_of(model.layout());
   for (std::uint32_t i = 0; i < model.config().n_stacks; ++i) json["stacks"].push_back(stack_json(model.config().stacks[i]));
-  const Features needed = required_features(model.config());
+  const Features needed = features_of(model);
   json["features"] = quant::names_of(needed);
   json["heed_features"] = quant::define_for(needed);
   for (const SectionEntry& s : sections_of(model))
@@ -229,7 +229,7 @@ void print_as_text(const LoadedModel& loaded) {
     print_stack(c.stacks[i]);
   }
 
-  const Features needed = required_features(c);
+  const Features needed = features_of(model);
   std::puts("\nfeatures that a firmware needs for it");
   std::printf("  %s\n", is_empty(needed) ? "none" : quant::joined(quant::names_of(needed)).c_str());
   std::printf("  a firmware with them: -DHEED_FEATURES=%s\n", quant::define_for(needed).c_str());

@@ -42,7 +42,7 @@ struct Costs {
   bool relayout = false;       // the image is in another layout than the target reads
   bool matrices_only = false;  // counted as parameters
   Plan plan;
-  Features needed;
+  Features needed = kNoFeatures;
   bool timed = false;  // the target's operations were counted
   StepFormula step;
 };
@@ -70,6 +70,7 @@ void take_image(Costs& costs, const std::string& path) {
   costs.config = loaded.model.config();
   costs.from_image = true;
   costs.layout = loaded.model.layout();
+  costs.needed = features_of(loaded.model);
   costs.image_bytes = loaded.model.image().size();
   if ((costs.traits->layouts >> static_cast<unsigned>(costs.layout)) & 1u) return;
   costs.relayout = true;
@@ -89,7 +90,7 @@ Costs measure(const Options& options) {
   costs.context = costs.plan.max_seq;
   costs.tensor_bytes = tensor_section_bytes(c, costs.layout);
   costs.kv_cache_bytes = costs.plan.cross_cache.bytes + costs.plan.cache.bytes;
-  costs.needed = required_features(c);
+  costs.needed = costs.needed + required_features(c);
   Features built;
   if (!options.features.empty()) {
     (void)quant::parse_features(built, options.features);  // checked as it was read

@@ -14,7 +14,7 @@ namespace heed::quant {
 enum class GgufType : std::uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean, text, array, u64, i64, f64 };
 
 struct GgufValue {
-  GgufType type{};          // of the value, or of a list's elements
+  GgufType type{};  // of the value, or of a list's elements
   bool is_list = false;
   std::uint64_t count = 1;  // of elements
   // Of all elements behind each other, in the file, at no particular alignment; a text is u64 length and its bytes.
@@ -35,7 +35,8 @@ class GgufMetadata {
   // Null where there is none.
   const GgufValue* find(const std::string& key) const;
 
-  // Each gives its fallback where the key is missing. Fails where the value has another type or does not fit: "KEY is no ...".
+  // Each gives its fallback where the key is missing. Fails where the value has another type or does not fit: "KEY is
+  // no ...".
   Error text_or(std::string& x, const std::string& key, const std::string& fallback) const;
   Error flag_or(bool& x, const std::string& key, bool fallback) const;
   // Of any whole type.

@@ -86,7 +86,8 @@ Error read_ids(SpecialIds& ids, const GgufMetadata& metadata, std::uint64_t toke
 
 Token token_or_none(std::uint32_t id) { return id == kNone ? kNoToken : static_cast<Token>(id); }
 
-// ---- SentencePiece ----------------------------------------------------------------------------------------------------
+// ---- SentencePiece
+// ----------------------------------------------------------------------------------------------------
 
 // The bytes of a list of bytes.
 Error read_charsmap(SentencePieceFile& file, const GgufMetadata& metadata) {
@@ -104,8 +105,7 @@ Error read_sentencepiece_lists(Vocabulary& vocabulary, PieceNames& names, const 
   file.algorithm = unigram ? SentencePieceFile::Algorithm::unigram : SentencePieceFile::Algorithm::bpe;
   if (!lists.scores) return Error("it has no tokenizer.ggml.scores");
   if (Error error = metadata.flag_or(file.add_dummy_prefix, "tokenizer.ggml.add_space_prefix", true)) return error;
-  if (Error error =
-          metadata.flag_or(file.remove_extra_whitespaces, "tokenizer.ggml.remove_extra_whitespaces", unigram))
+  if (Error error = metadata.flag_or(file.remove_extra_whitespaces, "tokenizer.ggml.remove_extra_whitespaces", unigram))
     return error;
   if (Error error = read_charsmap(file, metadata)) return error;
   GgufTexts texts(*lists.tokens);
@@ -122,9 +122,11 @@ Error read_sentencepiece_lists(Vocabulary& vocabulary, PieceNames& names, const 
   return place_sentencepiece(vocabulary, names, file);
 }
 
-// ---- Byte-level BPE ---------------------------------------------------------------------------------------------------
+// ---- Byte-level BPE
+// ---------------------------------------------------------------------------------------------------
 
-Error read_byte_level_lists(Vocabulary& vocabulary, PieceNames& names, const GgufMetadata& metadata, const Lists& lists) {
+Error read_byte_level_lists(Vocabulary& vocabulary, PieceNames& names, const GgufMetadata& metadata,
+                            const Lists& lists) {
   std::string rule;
   if (Error error = metadata.text_or(rule, "tokenizer.ggml.pre", "")) return error;
   if (!splitting_rule_of_gguf(vocabulary.split, vocabulary.whole_words, rule))
@@ -157,9 +159,11 @@ Error read_byte_level_lists(Vocabulary& vocabulary, PieceNames& names, const Ggu
   return {};
 }
 
-// ---- WordPiece --------------------------------------------------------------------------------------------------------
+// ---- WordPiece
+// --------------------------------------------------------------------------------------------------------
 
-// Writers put U+2581 in front of what begins a word, take "##" away from what goes on with one, and leave "[CLS]" as it is.
+// Writers put U+2581 in front of what begins a word, take "##" away from what goes on with one, and leave "[CLS]" as it
+// is.
 Error read_wordpiece_lists(Vocabulary& vocabulary, PieceNames& names, const Lists& lists) {
   vocabulary.kind = TokenizerKind::word_pieces;
   bool has_capitals = false;
@@ -167,15 +171,16 @@ Error read_wordpiece_lists(Vocabulary& vocabulary, PieceNames& names, const List
   Span<const std::uint8_t> bytes;
   for (std::uint32_t i = 0; tokens.next(bytes); ++i) {
     const std::string name = text_of(bytes);
-    const bool begins = name.compare(0, 3, kWordBegin) == 0, whole = name.size() > 1 && name[0] == '[' && name.back() == ']';
+    const bool begins = name.compare(0, 3, kWordBegin) == 0,
+               whole = name.size() > 1 && name[0] == '[' && name.back() == ']';
     VocabPiece piece;
     piece.bytes = begins ? name.substr(3) : name;
     piece.continues = !begins && !whole;
     if (!whole)
       for (const char c : piece.bytes) has_capitals = has_capitals || (c >= 'A' && c <= 'Z');
     const SentencePieceType type = lists.type(i);
-    piece.control = type == SentencePieceType::control || type == SentencePieceType::unknown ||
-                    type == SentencePieceType::unused;
+    piece.control =
+        type == SentencePieceType::control || type == SentencePieceType::unknown || type == SentencePieceType::unused;
     if (whole && piece.control) vocabulary.added.push_back({static_cast<Token>(i), true});
     if (Error error = names.add(i, name, std::move(piece))) return error;
   }

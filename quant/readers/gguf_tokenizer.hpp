@@ -10,8 +10,9 @@
 
 namespace heed::quant {
 
-// Reads tokenizer.ggml.*: the kinds llama and t5 (SentencePiece), gpt2 (byte-level BPE by the splitting rule that the file names) and
-// bert (WordPiece). Others are refused by name. `config` gets the chat template and the names of BOS and EOS.
+// Reads tokenizer.ggml.*: the kinds llama and t5 (SentencePiece), gpt2 (byte-level BPE by the splitting rule that the
+// file names) and bert (WordPiece). Others are refused by name. `config` gets the chat template and the names of BOS
+// and EOS.
 Error read_gguf_tokenizer(Vocabulary& vocabulary, TokenizerConfig& config, const GgufMetadata& metadata,
                           std::uint32_t vocab_size);
 

@@ -53,7 +53,8 @@ Error place_piece(Vocabulary& vocabulary, PieceNames& names, const SentencePiece
 }
 
 // A token of tokenizer_config.json, beyond the file's pieces or one of them.
-Error place_added(Vocabulary& vocabulary, PieceNames& names, std::uint32_t id, const TokenizerConfig::AddedToken& token) {
+Error place_added(Vocabulary& vocabulary, PieceNames& names, std::uint32_t id,
+                  const TokenizerConfig::AddedToken& token) {
   if (token.text.empty()) return Error("added token " + std::to_string(id) + " has no text");
   const Token known = names.find(token.text);
   if (known == kNoToken) {
@@ -77,14 +78,15 @@ Error place_added(Vocabulary& vocabulary, PieceNames& names, std::uint32_t id, c
   return {};
 }
 
-// Classes of transformers whose tokens have the numbers of the file's pieces, and which of BOS and EOS they add by themselves.
+// Classes of transformers whose tokens have the numbers of the file's pieces, and which of BOS and EOS they add by
+// themselves.
 struct Class {
   const char* name;
   bool add_bos, add_eos;
 };
 constexpr Class kClasses[] = {
-    {"LlamaTokenizer", true, false}, {"LlamaTokenizerFast", true, false}, {"CodeLlamaTokenizer", true, false},
-    {"GemmaTokenizer", true, false}, {"GemmaTokenizerFast", true, false}, {"T5Tokenizer", false, true},
+    {"LlamaTokenizer", true, false},  {"LlamaTokenizerFast", true, false}, {"CodeLlamaTokenizer", true, false},
+    {"GemmaTokenizer", true, false},  {"GemmaTokenizerFast", true, false}, {"T5Tokenizer", false, true},
     {"T5TokenizerFast", false, true}, {"MT5Tokenizer", false, true},
 };
 
@@ -107,8 +109,10 @@ Error place_template(Vocabulary& vocabulary, const TokenizerConfig& config) {
 
 Error place_sentencepiece(Vocabulary& vocabulary, PieceNames& names, const SentencePieceFile& file) {
   if (Error error = check_supported(file)) return error;
-  vocabulary.kind = file.algorithm == SentencePieceFile::Algorithm::bpe ? TokenizerKind::merges : TokenizerKind::unigram;
-  vocabulary.prefix_space = file.add_dummy_prefix;
+  vocabulary.kind =
+      file.algorithm == SentencePieceFile::Algorithm::bpe ? TokenizerKind::merges : TokenizerKind::unigram;
+  // Programs that find special tokens in a text encode what is between them as texts of their own.
+  vocabulary.prefix_space = vocabulary.fresh_text = file.add_dummy_prefix;
   vocabulary.collapse_spaces = file.remove_extra_whitespaces;
   vocabulary.visible_space = true;
   vocabulary.charsmap.assign(file.charsmap.begin(), file.charsmap.end());
@@ -120,7 +124,8 @@ Error place_sentencepiece(Vocabulary& vocabulary, PieceNames& names, const Sente
   // The library knows both by these names, and only where they are control pieces.
   for (auto [name, token] : {std::pair{&file.bos_piece, &vocabulary.bos}, {&file.eos_piece, &vocabulary.eos}}) {
     const Token found = names.find(*name);
-    if (found != kNoToken && file.pieces[static_cast<std::size_t>(found)].type == SentencePieceType::control) *token = found;
+    if (found != kNoToken && file.pieces[static_cast<std::size_t>(found)].type == SentencePieceType::control)
+      *token = found;
   }
   return {};
 }

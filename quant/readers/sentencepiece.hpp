@@ -10,9 +10,9 @@
 
 namespace heed::quant {
 
-// Reads tokenizer.model and its like. `config` may add tokens and says what BOS and EOS are called and where they stand; without it
-// a BPE model has BOS in front. What the file asks for and heed does not do is refused in one line that names it. `vocab_size`, the
-// model's, may be more than the file has.
+// Reads tokenizer.model and its like. `config` may add tokens and says what BOS and EOS are called and where they
+// stand; without it a BPE model has BOS in front. What the file asks for and heed does not do is refused in one line
+// that names it. `vocab_size`, the model's, may be more than the file has.
 Error read_sentencepiece(Vocabulary& vocabulary, Span<const std::uint8_t> file, const TokenizerConfig& config,
                          std::uint32_t vocab_size);
 

@@ -35,15 +35,24 @@ struct GgufName {
 };
 
 constexpr GgufName kGgufNames[] = {
-    {"gpt-2", SplitRule::gpt2, false},          {"phi-2", SplitRule::gpt2, false},
-    {"olmo", SplitRule::gpt2, false},           {"mpt", SplitRule::gpt2, false},
-    {"roberta-bpe", SplitRule::gpt2, false},    {"llama-bpe", SplitRule::llama3, true},
-    {"llama3", SplitRule::llama3, true},        {"llama-v3", SplitRule::llama3, true},
-    {"dbrx", SplitRule::llama3, false},         {"smaug-bpe", SplitRule::llama3, false},
-    {"qwen2", SplitRule::qwen2, false},         {"stablelm2", SplitRule::qwen2, false},
-    {"deepseek-r1-qwen", SplitRule::qwen2, false}, {"smollm", SplitRule::gpt2_digits, false},
-    {"starcoder", SplitRule::gpt2_digits, false},  {"refact", SplitRule::gpt2_digits, false},
-    {"command-r", SplitRule::gpt2_digits, false},  {"codeshell", SplitRule::gpt2_digits, false},
+    {"gpt-2", SplitRule::gpt2, false},
+    {"phi-2", SplitRule::gpt2, false},
+    {"olmo", SplitRule::gpt2, false},
+    {"mpt", SplitRule::gpt2, false},
+    {"roberta-bpe", SplitRule::gpt2, false},
+    {"llama-bpe", SplitRule::llama3, true},
+    {"llama3", SplitRule::llama3, true},
+    {"llama-v3", SplitRule::llama3, true},
+    {"dbrx", SplitRule::llama3, false},
+    {"smaug-bpe", SplitRule::llama3, false},
+    {"qwen2", SplitRule::qwen2, false},
+    {"stablelm2", SplitRule::qwen2, false},
+    {"deepseek-r1-qwen", SplitRule::qwen2, false},
+    {"smollm", SplitRule::gpt2_digits, false},
+    {"starcoder", SplitRule::gpt2_digits, false},
+    {"refact", SplitRule::gpt2_digits, false},
+    {"command-r", SplitRule::gpt2_digits, false},
+    {"codeshell", SplitRule::gpt2_digits, false},
     {"bloom", SplitRule::bloom, false},
 };
 

@@ -34,9 +34,12 @@ Error read_tokens(TokenizerConfig& config, const Json& object) {
     const char* name;
     std::string TokenizerConfig::*text;
   };
-  for (const Name& token : {Name{"bos_token", &TokenizerConfig::bos}, {"eos_token", &TokenizerConfig::eos},
-                            {"unk_token", &TokenizerConfig::unk}, {"sep_token", &TokenizerConfig::sep},
-                            {"cls_token", &TokenizerConfig::cls}, {"pad_token", &TokenizerConfig::pad},
+  for (const Name& token : {Name{"bos_token", &TokenizerConfig::bos},
+                            {"eos_token", &TokenizerConfig::eos},
+                            {"unk_token", &TokenizerConfig::unk},
+                            {"sep_token", &TokenizerConfig::sep},
+                            {"cls_token", &TokenizerConfig::cls},
+                            {"pad_token", &TokenizerConfig::pad},
                             {"mask_token", &TokenizerConfig::mask}})
     if (Error error = read_token(config.*token.text, object, token.name)) return error;
   return {};
@@ -100,8 +103,11 @@ Error read_added_tokens(TokenizerConfig& config, const Json& object) {
     if (!read_id(id, item.key()) || !value.is_object()) return is_no(name, value, "added token");
     TokenizerConfig::AddedToken token;
     if (Error error = read_token(token.text, value, "content")) return error.about(name);
-    for (auto [flag, key] : {std::pair{&token.special, "special"}, {&token.single_word, "single_word"},
-                             {&token.lstrip, "lstrip"}, {&token.rstrip, "rstrip"}, {&token.normalized, "normalized"}})
+    for (auto [flag, key] : {std::pair{&token.special, "special"},
+                             {&token.single_word, "single_word"},
+                             {&token.lstrip, "lstrip"},
+                             {&token.rstrip, "rstrip"},
+                             {&token.normalized, "normalized"}})
       if (Error error = read_flag(*flag, value, key)) return error.about(name);
     config.added_tokens[id] = std::move(token);
   }
@@ -119,7 +125,8 @@ Error read_tokenizer_config(TokenizerConfig& config, Span<const std::uint8_t> fi
     const char* name;
     Said TokenizerConfig::*said;
   };
-  for (const Name& flag : {Name{"add_bos_token", &TokenizerConfig::add_bos}, {"add_eos_token", &TokenizerConfig::add_eos},
+  for (const Name& flag : {Name{"add_bos_token", &TokenizerConfig::add_bos},
+                           {"add_eos_token", &TokenizerConfig::add_eos},
                            {"add_prefix_space", &TokenizerConfig::add_prefix_space},
                            {"do_lower_case", &TokenizerConfig::do_lower_case},
                            {"strip_accents", &TokenizerConfig::strip_accents},

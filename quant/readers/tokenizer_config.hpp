@@ -31,8 +31,8 @@ struct TokenizerConfig {
   std::map<std::uint32_t, AddedToken> added_tokens;
 };
 
-// Reads tokenizer_config.json; members that say nothing about tokens are passed over. Fails where one that does has another
-// type than it should, naming it and its value. Its text is not trusted.
+// Reads tokenizer_config.json; members that say nothing about tokens are passed over. Fails where one that does has
+// another type than it should, naming it and its value. Its text is not trusted.
 Error read_tokenizer_config(TokenizerConfig& config, Span<const std::uint8_t> file);
 
 // Reads special_tokens_map.json, for names of tokens that `config` does not have yet.

@@ -18,8 +18,10 @@ namespace {
 using Path = std::filesystem::path;
 
 // Of a folder the first that is there counts.
-constexpr const char* kVocabularies[] = {"tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "vocab.json"};
-constexpr const char* kBeside[] = {"merges.txt", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"};
+constexpr const char* kVocabularies[] = {"tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt",
+                                         "vocab.json"};
+constexpr const char* kBeside[] = {"merges.txt", "tokenizer_config.json", "special_tokens_map.json",
+                                   "chat_template.jinja"};
 
 constexpr std::size_t kMaxTemplateBytes = 1u << 20;
 
@@ -57,14 +59,16 @@ Error read_config(TokenizerConfig& config, const Path& path) {
   return {};
 }
 
-Error read_gguf(Vocabulary& vocabulary, TokenizerConfig& config, Span<const std::uint8_t> bytes, std::uint32_t vocab_size) {
+Error read_gguf(Vocabulary& vocabulary, TokenizerConfig& config, Span<const std::uint8_t> bytes,
+                std::uint32_t vocab_size) {
   GgufMetadata metadata;
   if (Error error = metadata.open(bytes)) return error;
   return read_gguf_tokenizer(vocabulary, config, metadata, vocab_size);
 }
 
 // vocab.json and merges.txt, of which `path` is one.
-Error read_two_files(Vocabulary& vocabulary, const TokenizerConfig& config, const Path& path, std::uint32_t vocab_size) {
+Error read_two_files(Vocabulary& vocabulary, const TokenizerConfig& config, const Path& path,
+                     std::uint32_t vocab_size) {
   const std::string vocab = beside(path, "vocab.json").string(), merges = beside(path, "merges.txt").string();
   SourceFile of_vocab, of_merges;
   if (Error error = of_vocab.open(vocab)) return error;
@@ -91,9 +95,7 @@ Error read_file(Vocabulary& vocabulary, TokenizerConfig& config, const Path& pat
     case VocabularyFile::tokenizer_json:
       error = read_tokenizer_json(vocabulary, file.bytes(), config, vocab_size);
       break;
-    case VocabularyFile::sentencepiece:
-      error = read_sentencepiece(vocabulary, file.bytes(), config, vocab_size);
-      break;
+    case VocabularyFile::sentencepiece: error = read_sentencepiece(vocabulary, file.bytes(), config, vocab_size); break;
     case VocabularyFile::word_list: error = read_vocab_txt(vocabulary, file.bytes(), config, vocab_size); break;
     case VocabularyFile::unknown:
       if (const std::string refused = read_llama2c_tokenizer(vocabulary, file.bytes(), vocab_size); !refused.empty())
@@ -104,7 +106,8 @@ Error read_file(Vocabulary& vocabulary, TokenizerConfig& config, const Path& pat
 
 }  // namespace
 
-Error read_tokenizer(Vocabulary& vocabulary, TokenizerConfig& config, const std::string& path, std::uint32_t vocab_size) {
+Error read_tokenizer(Vocabulary& vocabulary, TokenizerConfig& config, const std::string& path,
+                     std::uint32_t vocab_size) {
   config = {};
   if (!is_folder(path)) return read_file(vocabulary, config, path, vocab_size);
   for (const char* name : kVocabularies)

@@ -68,7 +68,10 @@ Error read_steps(Vocabulary& vocabulary, const TokenizerJsonFile& file, const To
   for (const TokenizerJsonFile::AddedToken& token : file.added_tokens)
     if (Error error = read_added_token(vocabulary, names, token)) return error;
   if (Error error = read_template(vocabulary, file)) return error;
-  const TextTemplate& text = vocabulary.text_template;
+  TextTemplate& text = vocabulary.text_template;
+  // Whisper's decoder begins with these tokens (the model's generation list has them); a text as such has nothing
+  // around it.
+  if (!text.before.empty() && text.before.front() == names.find("<|startoftranscript|>")) text = {};
   if (!text.before.empty()) vocabulary.bos = text.before.front();
   if (!text.after.empty()) vocabulary.eos = text.after.back();
   if (Error error = place_bos_eos(vocabulary, names, config)) return error;

@@ -10,9 +10,9 @@
 
 namespace heed::quant {
 
-// Reads byte-level BPE, SentencePiece BPE and unigram, and WordPiece. What a file says besides and heed does not do is refused in
-// one line that names the step and its value. The bytes are not trusted. `config` says what BOS and EOS are called; `vocab_size`,
-// the model's, may be more than the file has.
+// Reads byte-level BPE, SentencePiece BPE and unigram, and WordPiece. What a file says besides and heed does not do is
+// refused in one line that names the step and its value. The bytes are not trusted. `config` says what BOS and EOS are
+// called; `vocab_size`, the model's, may be more than the file has.
 Error read_tokenizer_json(Vocabulary& vocabulary, Span<const std::uint8_t> file, const TokenizerConfig& config,
                           std::uint32_t vocab_size);
 

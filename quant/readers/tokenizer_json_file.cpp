@@ -57,8 +57,11 @@ Error read_added_token(TokenizerJsonFile::AddedToken& token, const Json& value) 
     return Error("added_tokens has the entry " + shown(value) + ", which has no id or no content");
   token.id = value["id"].get<std::uint32_t>();
   token.text = value["content"].get<std::string>();
-  for (auto [flag, name] : {std::pair{&token.special, "special"}, {&token.single_word, "single_word"},
-                            {&token.lstrip, "lstrip"}, {&token.rstrip, "rstrip"}, {&token.normalized, "normalized"}}) {
+  for (auto [flag, name] : {std::pair{&token.special, "special"},
+                            {&token.single_word, "single_word"},
+                            {&token.lstrip, "lstrip"},
+                            {&token.rstrip, "rstrip"},
+                            {&token.normalized, "normalized"}}) {
     if (!value.contains(name)) continue;
     if (!value[name].is_boolean())
       return Error("added_tokens has the entry " + shown(value) + ", whose " + name + " is neither true nor false");
@@ -67,7 +70,8 @@ Error read_added_token(TokenizerJsonFile::AddedToken& token, const Json& value) 
   return {};
 }
 
-// Appends `value` to `steps`, or what a Sequence consists of. `list` is the name that the file has for a Sequence's steps.
+// Appends `value` to `steps`, or what a Sequence consists of. `list` is the name that the file has for a Sequence's
+// steps.
 Error flatten(std::vector<Json>& steps, Json& value, const std::string& name, const char* list) {
   if (value.is_null()) return {};
   if (!value.is_object() || !value.contains("type") || !value["type"].is_string())
@@ -85,9 +89,7 @@ Error flatten(std::vector<Json>& steps, Json& value, const std::string& name, co
 
 }  // namespace
 
-std::string shown(const Json& value) {
-  return printable(value.dump(-1, ' ', false, Json::error_handler_t::replace));
-}
+std::string shown(const Json& value) { return printable(value.dump(-1, ' ', false, Json::error_handler_t::replace)); }
 
 Error read_tokenizer_json_file(TokenizerJsonFile& result, Span<const std::uint8_t> file) {
   result = {};
@@ -96,7 +98,8 @@ Error read_tokenizer_json_file(TokenizerJsonFile& result, Span<const std::uint8_
       {"model", "merges", [&](std::string& name, Json& value) { return take_merge(result, name, value); }}};
   Json json;
   if (Error error = parse_json(json, file, kMaxDepth, rows)) return error;
-  if (!json.contains("model") || !json["model"].is_object()) return Error("it has no model, so it is no tokenizer.json");
+  if (!json.contains("model") || !json["model"].is_object())
+    return Error("it has no model, so it is no tokenizer.json");
   if (json.contains("added_tokens") && !json["added_tokens"].is_null()) {
     const Json& tokens = json["added_tokens"];
     if (!tokens.is_array() || tokens.size() > kMaxAddedTokens)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// tokenizer_json_file.hpp: what Hugging Face's tokenizer.json says, as it says it: a model's lists, and the steps in front
-// of and behind it.
+// tokenizer_json_file.hpp: what Hugging Face's tokenizer.json says, as it says it: a model's lists, and the steps in
+// front of and behind it.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -34,13 +34,13 @@ struct TokenizerJsonFile {
   std::vector<AddedToken> added_tokens;
 
   Json model;  // without vocab and merges
-  // Steps in their order; a Sequence's steps stand in its place, so none of these is a Sequence. Each is an object with a
-  // text `type`.
+  // Steps in their order; a Sequence's steps stand in its place, so none of these is a Sequence. Each is an object with
+  // a text `type`.
   std::vector<Json> normalizers, pre_tokenizers, post_processors, decoders;
 };
 
-// Reads a file of any bytes; what it allocates is at most a small multiple of their number. Fails with one line that names
-// what is wrong.
+// Reads a file of any bytes; what it allocates is at most a small multiple of their number. Fails with one line that
+// names what is wrong.
 Error read_tokenizer_json_file(TokenizerJsonFile& result, Span<const std::uint8_t> file);
 
 // A value of JSON, fit for one line of an error.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// tokenizer_json_models.cpp: one function for each kind of model. The combinations of steps are those that published models
-// have; each is the kind's one rule in other words.
+// tokenizer_json_models.cpp: one function for each kind of model. The combinations of steps are those that published
+// models have; each is the kind's one rule in other words.
+#include <algorithm>
+
 #include "quant/readers/base64.hpp"
 #include "quant/readers/splitting_rules.hpp"
 #include "quant/readers/tokenizer_json_steps.hpp"
@@ -30,10 +32,11 @@ Error place_unk(Vocabulary& vocabulary, const PieceNames& names, const Tokenizer
   return {};
 }
 
-// ---- Byte-level BPE ---------------------------------------------------------------------------------------------------
+// ---- Byte-level BPE
+// ---------------------------------------------------------------------------------------------------
 
-// {"type": "Split"} by a regular expression that is known. Removing all but the matches is the same as isolating them, since
-// the patterns leave nothing between two matches.
+// {"type": "Split"} by a regular expression that is known. Removing all but the matches is the same as isolating them,
+// since the patterns leave nothing between two matches.
 Error read_split(SplitRule& rule, const Json& split) {
   const Json pattern = split.value("pattern", Json());
   const bool invert = flag_of(split, "invert", false);
@@ -51,7 +54,7 @@ Error read_splitting(Vocabulary& vocabulary, const TokenizerJsonFile& file) {
   const Json* byte_level = steps.take("ByteLevel");
   if (Error error = steps.finish()) return error;
   if (!byte_level) return Error("pre_tokenizer has no ByteLevel at its end");
-  vocabulary.prefix_space = flag_of(*byte_level, "add_prefix_space", true);
+  vocabulary.prefix_space = vocabulary.fresh_text = flag_of(*byte_level, "add_prefix_space", true);
   const bool own_pattern = flag_of(*byte_level, "use_regex", true);
   if (digits && (!flag_of(*digits, "individual_digits", false) || split || !own_pattern)) return steps.refuse(*digits);
   if (split && own_pattern) return steps.refuse(*split);
@@ -83,8 +86,8 @@ Error read_byte_level(Vocabulary& vocabulary, PieceNames& names, const Tokenizer
   Steps decoders("decoder", file.decoders);
   decoders.ignore("ByteLevel");
   if (Error error = decoders.finish()) return error;
-  if (Error error = refuse_unless_off(
-          file, {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"}))
+  if (Error error =
+          refuse_unless_off(file, {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"}))
     return error;
   vocabulary.whole_words = flag_of(file.model, "ignore_merges", false);
   if (Error error = read_vocab_ids(file)) return error;
@@ -109,16 +112,18 @@ Error place_byte_level(Vocabulary& vocabulary, PieceNames& names, const Tokenize
   return {};
 }
 
-// ---- SentencePiece ----------------------------------------------------------------------------------------------------
+// ---- SentencePiece
+// ----------------------------------------------------------------------------------------------------
 namespace {
 
 // Metaspace puts a visible space for each space, and one in front of the text; some files say so by a normalizer.
-Error read_metaspace(bool& prefix_space, const Json& metaspace) {
+Error read_metaspace(Vocabulary& vocabulary, const Json& metaspace) {
   const Json scheme = metaspace.value("prepend_scheme", Json());
   if (metaspace.value("replacement", Json()) != Json(kVisibleSpace) ||
       (!scheme.is_null() && scheme != Json("always") && scheme != Json("first") && scheme != Json("never")))
     return Error("pre_tokenizer Metaspace is not supported here: " + shown(metaspace));
-  prefix_space = scheme.is_null() ? flag_of(metaspace, "add_prefix_space", true) : scheme != Json("never");
+  vocabulary.prefix_space = scheme.is_null() ? flag_of(metaspace, "add_prefix_space", true) : scheme != Json("never");
+  vocabulary.fresh_text = vocabulary.prefix_space && scheme != Json("first");
   return {};
 }
 
@@ -132,41 +137,78 @@ Error read_decoder(const Vocabulary& vocabulary, const TokenizerJsonFile& file) 
   const bool strips = steps.take({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
   if (Error error = steps.finish()) return error;
   if (strips != vocabulary.prefix_space)
-    return Error(std::string("decoder ") + (strips ? "strips a first space that nobody puts there"
-                                                   : "keeps the space that is put in front of a text") +
-                 ", which is not supported");
+    return Error(
+        std::string("decoder ") +
+        (strips ? "strips a first space that nobody puts there" : "keeps the space that is put in front of a text") +
+        ", which is not supported");
   return {};
 }
 
-// A piece merges from any two pieces that make it, so the list must have all pairs, those of one piece together: then the first
-// pair's place ranks the piece. Lists that were made from a SentencePiece model are so, others need not be.
-Error rank_by_merges(Vocabulary& vocabulary, const PieceNames& names, const TokenizerJsonFile& file) {
-  for (VocabPiece& piece : vocabulary.pieces) piece.score = kNeverMerged;
-  std::vector<std::uint32_t> pairs(vocabulary.pieces.size());
-  Token last = kNoToken;
-  for (std::size_t i = 0; i < file.merges.size(); ++i) {
+// Where a list has the merges that make one piece.
+struct MergesOf {
+  std::uint32_t token, first, last, count;
+};
+
+// In the order of their first merges.
+Error find_merges(std::vector<MergesOf>& pieces, const PieceNames& names, const TokenizerJsonFile& file,
+                  std::size_t vocab_size) {
+  constexpr std::uint32_t kNone = 0xFFFFFFFFu;
+  std::vector<std::uint32_t> place(vocab_size, kNone);
+  for (std::uint32_t i = 0; i < file.merges.size(); ++i) {
     MergeIds ids{};
     if (Error error = find_merge(ids, names, file.merges[i])) return error;
-    const auto merged = static_cast<std::size_t>(ids.merged);
-    if (pairs[merged]++ == 0) {
-      vocabulary.pieces[merged].score = -static_cast<float>(i);
-    } else if (ids.merged != last) {
-      return Error("model.merges has the pairs of " + printable(file.merges[i].left + file.merges[i].right) +
-                   " at several places, which is not supported without ByteLevel");
+    const auto token = static_cast<std::uint32_t>(ids.merged);
+    if (place[token] == kNone) {
+      place[token] = static_cast<std::uint32_t>(pieces.size());
+      pieces.push_back({token, i, i, 0});
     }
-    last = ids.merged;
+    pieces[place[token]].last = i;
+    ++pieces[place[token]].count;
   }
-  for (const TokenizerJsonFile::Entry& entry : file.vocab) {
-    if (pairs[entry.id] == 0) continue;
-    std::uint32_t possible = 0;
-    for (std::size_t i = 1; i < entry.text.size(); ++i) {
-      if ((static_cast<unsigned char>(entry.text[i]) & 0xC0) == 0x80) continue;
-      const Token left = names.find(entry.text.substr(0, i)), right = names.find(entry.text.substr(i));
-      if (left != kNoToken && right != kNoToken) ++possible;
-    }
-    if (possible != pairs[entry.id])
-      return Error("model.merges has " + std::to_string(pairs[entry.id]) + " of the " + std::to_string(possible) +
-                   " pairs that make " + printable(entry.text) + ", which is not supported without ByteLevel");
+  return {};
+}
+
+// Whether a text is one character again and again.
+bool is_run(const std::string& text) {
+  std::size_t size = 1;
+  while (size < text.size() && (static_cast<unsigned char>(text[size]) & 0xC0) == 0x80) ++size;
+  return text.compare(size, std::string::npos, text, 0, text.size() - size) == 0;
+}
+
+// A piece merges from any two pieces that make it, so the list must have all these pairs.
+Error check_all_pairs(const MergesOf& merges, const std::string& piece, const PieceNames& names) {
+  std::uint32_t possible = 0;
+  for (std::size_t i = 1; i < piece.size(); ++i) {
+    if ((static_cast<unsigned char>(piece[i]) & 0xC0) == 0x80) continue;
+    if (names.find(piece.substr(0, i)) != kNoToken && names.find(piece.substr(i)) != kNoToken) ++possible;
+  }
+  if (possible == merges.count) return {};
+  return Error("model.merges has " + std::to_string(merges.count) + " of the " + std::to_string(possible) +
+               " pairs that make " + printable(piece) + ", which is not supported without ByteLevel");
+}
+
+// The section ranks pieces and not pairs, so those of one piece must stand together; lists that were made from a
+// SentencePiece model have them so. Runs of a character share one score there and their pairs stand mingled, longest
+// first: they share a rank, since of equals the first in the text merges, which grows a run from its beginning as that
+// order does.
+Error rank_by_merges(Vocabulary& vocabulary, const PieceNames& names, const TokenizerJsonFile& file) {
+  for (VocabPiece& piece : vocabulary.pieces) piece.score = kNeverMerged;
+  std::vector<MergesOf> pieces;
+  if (Error error = find_merges(pieces, names, file, vocabulary.pieces.size())) return error;
+  std::uint32_t rank = 0, end = 0;  // of the pieces whose merges stand mingled
+  bool runs = true;
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    const MergesOf& of = pieces[i];
+    const std::string text = file.merges[of.first].left + file.merges[of.first].right;
+    const bool mingled = i > 0 && of.first <= end, run = is_run(text);
+    if (mingled && !(runs && run))
+      return Error("model.merges has the pairs of " + printable(text) +
+                   " among those of another piece, which is not supported without ByteLevel");
+    runs = run;
+    rank = mingled ? rank : of.first;
+    end = std::max(mingled ? end : 0, of.last);
+    vocabulary.pieces[of.token].score = -static_cast<float>(rank);
+    if (Error error = check_all_pairs(of, text, names)) return error;
   }
   return {};
 }
@@ -178,22 +220,24 @@ Error read_sentencepiece_bpe(Vocabulary& vocabulary, PieceNames& names, const To
   vocabulary.visible_space = true;
   Steps normalizers("normalizer", file.normalizers);
   vocabulary.prefix_space = normalizers.take({{"type", "Prepend"}, {"prepend", kVisibleSpace}});
+  vocabulary.fresh_text = vocabulary.prefix_space;
   const bool replaces = normalizers.take(replace(" ", kVisibleSpace));
   if (Error error = normalizers.finish()) return error;
   Steps steps("pre_tokenizer", file.pre_tokenizers);
   const Json* metaspace = replaces ? nullptr : steps.take("Metaspace");
   if (metaspace) {
     if (flag_of(*metaspace, "split", true)) return steps.refuse(*metaspace);
-    if (Error error = read_metaspace(vocabulary.prefix_space, *metaspace)) return error;
+    if (Error error = read_metaspace(vocabulary, *metaspace)) return error;
   }
   // No space is left that it could split at.
   if (replaces)
-    steps.take({{"type", "Split"}, {"pattern", {{"String", " "}}}, {"behavior", "MergedWithPrevious"}, {"invert", false}});
+    steps.take(
+        {{"type", "Split"}, {"pattern", {{"String", " "}}}, {"behavior", "MergedWithPrevious"}, {"invert", false}});
   if (Error error = steps.finish()) return error;
   if (!replaces && !metaspace) return Error("neither normalizer nor pre_tokenizer is one of a known kind of BPE");
   if (Error error = read_decoder(vocabulary, file)) return error;
-  if (Error error = refuse_unless_off(
-          file, {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges"}))
+  if (Error error =
+          refuse_unless_off(file, {"dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges"}))
     return error;
   if (Error error = read_vocab_ids(file)) return error;
   for (const TokenizerJsonFile::Entry& entry : file.vocab) {
@@ -222,7 +266,8 @@ Error read_unigram_normalizer(Vocabulary& vocabulary, const TokenizerJsonFile& f
   const bool joins = steps.take(replace(" {2,}", kVisibleSpace, "Regex")) || steps.take(replace(" {2,}", " ", "Regex"));
   if (strips && joins) vocabulary.collapse_spaces = true;
   // Without the strip, the steps keep a space at the end of a text, which SentencePiece does not.
-  if (strips != joins) return Error("normalizer has one of Strip and Replace \" {2,}\" without the other, which is not supported");
+  if (strips != joins)
+    return Error("normalizer has one of Strip and Replace \" {2,}\" without the other, which is not supported");
   return steps.finish();
 }
 
@@ -237,7 +282,7 @@ Error read_unigram(Vocabulary& vocabulary, PieceNames& names, const TokenizerJso
   const Json* metaspace = steps.take("Metaspace");
   if (Error error = steps.finish()) return error;
   if (!metaspace) return Error("pre_tokenizer has no Metaspace");
-  if (Error error = read_metaspace(vocabulary.prefix_space, *metaspace)) return error;
+  if (Error error = read_metaspace(vocabulary, *metaspace)) return error;
   const bool splits = flag_of(*metaspace, "split", true) || vocabulary.collapse_spaces;
   if (Error error = read_decoder(vocabulary, file)) return error;
   if (file.vocab_has_ids) return Error("model.vocab has ids in place of scores");
@@ -262,7 +307,8 @@ Error read_unigram(Vocabulary& vocabulary, PieceNames& names, const TokenizerJso
   return flag_of(file.model, "byte_fallback", false) ? place_byte_tokens(vocabulary) : Error();
 }
 
-// ---- WordPiece --------------------------------------------------------------------------------------------------------
+// ---- WordPiece
+// --------------------------------------------------------------------------------------------------------
 
 Error read_wordpiece(Vocabulary& vocabulary, PieceNames& names, const TokenizerJsonFile& file) {
   vocabulary.kind = TokenizerKind::word_pieces;

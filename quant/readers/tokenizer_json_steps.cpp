@@ -15,7 +15,8 @@ Error append_special(std::vector<Token>& tokens, const Json& post, const Json& s
     const auto found = post["special_tokens"].find(special["id"].get_ref<const std::string&>());
     if (found != post["special_tokens"].end() && found->is_object() && found->contains("ids")) ids = &(*found)["ids"];
   }
-  if (!ids || !ids->is_array()) return Error("post_processor has a template with " + shown(special) + ", which has no ids");
+  if (!ids || !ids->is_array())
+    return Error("post_processor has a template with " + shown(special) + ", which has no ids");
   for (const Json& id : *ids) {
     if (!id.is_number_unsigned() || id.get<std::uint64_t>() >= vocab_size || tokens.size() == kMaxTemplate)
       return Error("post_processor has a template with " + shown(special) + ", whose ids do not fit");
@@ -25,8 +26,8 @@ Error append_special(std::vector<Token>& tokens, const Json& post, const Json& s
 }
 
 // The tokens in front of, between and behind the sequences A and B of `pieces`, each of which occurs once.
-Error read_pieces(std::vector<Token> (&at)[3], bool& second_type, const Json& post, const char* name, unsigned sequences,
-                  std::uint32_t vocab_size) {
+Error read_pieces(std::vector<Token> (&at)[3], bool& second_type, const Json& post, const char* name,
+                  unsigned sequences, std::uint32_t vocab_size) {
   const Error refused("post_processor " + std::string(name) + " " + shown(post.contains(name) ? post[name] : Json()) +
                       " is not supported");
   if (!post.contains(name) || !post[name].is_array()) return refused;
@@ -64,13 +65,15 @@ Error read_processing(TextTemplate& text, const Json& post, std::uint32_t vocab_
     return {};
   }
   if (pair[0] != single[0] || pair[2] != single[1])
-    return Error("post_processor pair " + shown(post["pair"]) + " begins or ends otherwise than single, which is not supported");
+    return Error("post_processor pair " + shown(post["pair"]) +
+                 " begins or ends otherwise than single, which is not supported");
   text.between = pair[1];
   return {};
 }
 
 // BertProcessing and RobertaProcessing: {"sep": [text, id], "cls": [text, id]}.
-Error read_cls_sep(TextTemplate& text, const Json& post, std::size_t between, bool second_type, std::uint32_t vocab_size) {
+Error read_cls_sep(TextTemplate& text, const Json& post, std::size_t between, bool second_type,
+                   std::uint32_t vocab_size) {
   Token tokens[2];
   std::size_t i = 0;
   for (const char* name : {"cls", "sep"}) {
@@ -101,7 +104,8 @@ bool Steps::take(const Json& step) {
 }
 
 void Steps::ignore(const char* type) {
-  while (take(type)) {}
+  while (take(type)) {
+  }
 }
 
 Error Steps::finish() const { return at_ == steps_.size() ? Error() : refuse(steps_[at_]); }

@@ -6,7 +6,8 @@
 
 namespace heed::quant {
 
-// Goes through the steps of one kind; each one that is taken counts as understood, and the first that is not is refused.
+// Goes through the steps of one kind; each one that is taken counts as understood, and the first that is not is
+// refused.
 class Steps {
  public:
   // `name` as the file has it, such as "normalizer".

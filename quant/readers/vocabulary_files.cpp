@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// vocabulary_files.cpp: both say in several files what a tokenizer.json says in one, so they become one and are read as it.
+// vocabulary_files.cpp: both say in several files what a tokenizer.json says in one, so they become one and are read as
+// it.
 #include "quant/readers/vocabulary_files.hpp"
 
 #include <algorithm>
@@ -75,8 +76,8 @@ struct Class {
   bool cls_sep;      // RoBERTa's template
 };
 constexpr Class kClasses[] = {
-    {"GPT2Tokenizer", false, false},    {"CodeGenTokenizer", false, false}, {"GPTNeoXTokenizer", false, false},
-    {"WhisperTokenizer", false, false}, {"RobertaTokenizer", false, true},  {"BartTokenizer", false, true},
+    {"GPT2Tokenizer", false, false},      {"CodeGenTokenizer", false, false}, {"GPTNeoXTokenizer", false, false},
+    {"WhisperTokenizer", false, false},   {"RobertaTokenizer", false, true},  {"BartTokenizer", false, true},
     {"LongformerTokenizer", false, true}, {"Qwen2Tokenizer", true, false},
 };
 
@@ -135,11 +136,10 @@ Error read_vocab_txt(Vocabulary& vocabulary, Span<const std::uint8_t> bytes, con
                     sep = named_or(config.sep, "[SEP]");
   const bool lower = said_or(config.do_lower_case, true);
   file.model = Json::object({{"type", "WordPiece"}, {"unk_token", unk}});
-  file.normalizers.push_back(
-      Json::object({{"type", "BertNormalizer"},
-                    {"lowercase", lower},
-                    {"strip_accents", said_or(config.strip_accents, lower)},
-                    {"handle_chinese_chars", said_or(config.tokenize_chinese_chars, true)}}));
+  file.normalizers.push_back(Json::object({{"type", "BertNormalizer"},
+                                           {"lowercase", lower},
+                                           {"strip_accents", said_or(config.strip_accents, lower)},
+                                           {"handle_chinese_chars", said_or(config.tokenize_chinese_chars, true)}}));
   file.pre_tokenizers.push_back(Json::object({{"type", "BertPreTokenizer"}}));
   add_tokens_of(file, config);
   for (const std::string& name : {unk, cls, sep, named_or(config.pad, "[PAD]"), named_or(config.mask, "[MASK]")})
@@ -158,16 +158,15 @@ Error read_vocab_json(Vocabulary& vocabulary, Span<const std::uint8_t> vocab, Sp
   file.model = Json::object({{"type", "BPE"}});
   if (of_it.composes) {
     file.normalizers.push_back(Json::object({{"type", "NFC"}}));
-    file.pre_tokenizers.push_back(Json::object({{"type", "Split"},
-                                                {"pattern", {{"Regex", kQwen2Pattern}}},
-                                                {"behavior", "Isolated"},
-                                                {"invert", false}}));
+    file.pre_tokenizers.push_back(Json::object(
+        {{"type", "Split"}, {"pattern", {{"Regex", kQwen2Pattern}}}, {"behavior", "Isolated"}, {"invert", false}}));
   }
   file.pre_tokenizers.push_back(Json::object({{"type", "ByteLevel"},
                                               {"add_prefix_space", said_or(config.add_prefix_space, false)},
                                               {"use_regex", !of_it.composes}}));
   add_tokens_of(file, config);
-  for (const std::string* name : {&config.bos, &config.eos, &config.unk, &config.sep, &config.cls, &config.pad, &config.mask})
+  for (const std::string* name :
+       {&config.bos, &config.eos, &config.unk, &config.sep, &config.cls, &config.pad, &config.mask})
     add_special(file, *name);
   if (of_it.cls_sep)
     if (Error error = add_cls_sep(file, "RobertaProcessing", named_or(config.cls, "<s>"), named_or(config.sep, "</s>")))

@@ -38,8 +38,7 @@ VocabPiece word_piece(const std::string& name) {
   return piece;
 }
 
-PieceNames::PieceNames(Vocabulary& vocabulary, std::uint32_t vocab_size)
-    : vocabulary_(vocabulary), named_(vocab_size) {
+PieceNames::PieceNames(Vocabulary& vocabulary, std::uint32_t vocab_size) : vocabulary_(vocabulary), named_(vocab_size) {
   VocabPiece none;
   none.control = true;
   vocabulary_.pieces.assign(vocab_size, none);
@@ -53,8 +52,7 @@ Error PieceNames::add(std::uint32_t id, const std::string& name, VocabPiece piec
   if (piece.bytes.size() > kMaxPieceBytes)
     return Error(token + " has " + std::to_string(piece.bytes.size()) + " bytes, more than " +
                  std::to_string(kMaxPieceBytes));
-  if (!ids_.emplace(name, id).second)
-    return Error(token + " is token " + std::to_string(ids_[name]) + " as well");
+  if (!ids_.emplace(name, id).second) return Error(token + " is token " + std::to_string(ids_[name]) + " as well");
   named_[id] = true;
   vocabulary_.pieces[id] = std::move(piece);
   return {};
@@ -85,11 +83,12 @@ Error place_byte_tokens(Vocabulary& vocabulary) {
 }
 
 Error place_bos_eos(Vocabulary& vocabulary, const PieceNames& names, const TokenizerConfig& config) {
-  for (auto [name, token, field] : {std::tuple{&config.bos, &vocabulary.bos, "bos_token"},
-                                    {&config.eos, &vocabulary.eos, "eos_token"}}) {
+  for (auto [name, token, field] :
+       {std::tuple{&config.bos, &vocabulary.bos, "bos_token"}, {&config.eos, &vocabulary.eos, "eos_token"}}) {
     if (name->empty()) continue;
     *token = names.find(*name);
-    if (*token == kNoToken) return Error(std::string(field) + " " + printable(*name) + " is no token of the vocabulary");
+    if (*token == kNoToken)
+      return Error(std::string(field) + " " + printable(*name) + " is no token of the vocabulary");
   }
   return {};
 }

@@ -40,7 +40,8 @@ class PieceNames {
   std::unordered_map<std::string, std::uint32_t> ids_;
 };
 
-// Finds the tokens of bytes, whose pieces are their names, and makes each piece the byte. They must be all 256 in a row or none.
+// Finds the tokens of bytes, whose pieces are their names, and makes each piece the byte. They must be all 256 in a row
+// or none.
 Error place_byte_tokens(Vocabulary& vocabulary);
 
 // BOS and EOS by their names in `config`; what it does not name stays as it is. Fails where a name is none of `names`.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// fuzz_tokenizer_file.cpp: any bytes as a file of a tokenizer: refused with one sentence, or a section that opens and encodes.
-// Input: u8 kind of file, u16 length of a tokenizer_config.json (of merges.txt for vocab.json), that text, the file.
+// fuzz_tokenizer_file.cpp: any bytes as a file of a tokenizer: refused with one sentence, or a section that opens and
+// encodes. Input: u8 kind of file, u16 length of a tokenizer_config.json (of merges.txt for vocab.json), that text, the
+// file.
 #include <cstdint>
 #include <cstdlib>
 #include <memory>

@@ -15,5 +15,6 @@ trap 'rm -rf "$work"' EXIT
 ${CC_FOR_BUILD:-cc} -O2 -shared -fPIC -o "$work/icount.so" "$here/icount_plugin.c"
 "$@" -plugin "$work/icount.so,out=$work/counts" "$program" >"$work/bytes"
 grep '^region' "$work/counts" | paste -d ' ' "$work/bytes" - | awk '
-  { each[NR] = $4 / $1; printf "%d bytes: %.1f instructions per byte\n", $1, each[NR] }
-  END { exit NR != 2 || each[2] > 1.5 * each[1] }'
+  { each[NR] = $5 / $1; printf "%s, %d bytes: %.1f instructions per byte\n", $2, $1, each[NR] }
+  NR % 2 == 0 && each[NR] > 1.5 * each[NR - 1] { failed = 1 }
+  END { exit failed || NR != 6 }'

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// tokenize_lines.cpp: the tokens of many texts by the vocabulary of a file, and the texts of these tokens, for scripts that compare
-// them with another implementation's. `tokenize_lines TOKENIZER VOCAB_SIZE [--template] [--special] < texts > answers`
-// texts: u32 length, bytes; answers: u32 n, n u32 tokens, u32 length, bytes of the decoded text; n is all ones for a text that was
-// refused, and nothing follows it. --template adds the tokens around a text, --special finds special tokens in it.
+// tokenize_lines.cpp: the tokens of many texts by the vocabulary of a file, and the texts of these tokens, for scripts
+// that compare them with another implementation's. `tokenize_lines TOKENIZER VOCAB_SIZE [--template] [--special] <
+// texts > answers` texts: u32 length, bytes; answers: u32 n, n u32 tokens, u32 length, bytes of the decoded text; n is
+// all ones for a text that was refused, and nothing follows it. --template adds the tokens around a text, --special
+// finds special tokens in it.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -52,6 +53,7 @@ int main(int argc, char** argv) {
   EncodeOptions options{false, false};
   for (int i = 3; i < argc; ++i) {
     if (!std::strcmp(argv[i], "--template")) options.add_bos = options.add_eos = true;
+    if (!std::strcmp(argv[i], "--special")) options.match_special = true;
   }
   const auto vocab_size = static_cast<std::uint32_t>(std::strtoul(argv[2], nullptr, 10));
   quant::Vocabulary vocabulary;
@@ -68,9 +70,9 @@ int main(int argc, char** argv) {
   for (std::uint32_t size; read_u32(size);) {
     text.resize(size);
     if (size && std::fread(&text[0], 1, size, stdin) != size) fail("the texts end inside one");
-    const std::size_t scratch_bytes = Tokenizer::scratch_bytes(size);
+    const std::size_t scratch_bytes = Tokenizer::scratch_bytes(size, tokenizer.growth());
     const std::unique_ptr<std::uint32_t[]> scratch(new std::uint32_t[scratch_bytes / 4 + 1]);
-    tokens.resize(Tokenizer::max_tokens(size));
+    tokens.resize(Tokenizer::max_tokens(size, tokenizer.growth()));
     std::uint32_t n = 0;
     const Status status = tokenizer.encode(n, {text.data(), text.size()}, options, {tokens.data(), tokens.size()},
                                            {reinterpret_cast<std::byte*>(scratch.get()), scratch_bytes});

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// tokenizer_file_test.cpp: small files of every kind of tokenizer give the vocabulary that they say; what heed does not do is refused
-// by name. The files are the fuzzer's seeds.
+// tokenizer_file_test.cpp: small files of every kind of tokenizer give the vocabulary that they say; what heed does not
+// do is refused by name. The files are the fuzzer's seeds.
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -172,7 +172,9 @@ TEST_CASE("tokenizer.json: SentencePiece BPE and unigram") {
   CHECK(piece(llama2, " ab").score == -1.0f);
   CHECK(piece(llama2, "ab").score == -3.0f);
   CHECK(piece(llama2, "a").score < -1e10f);
+  CHECK(llama2.fresh_text);
   CHECK_FALSE(vocabulary_of("gemma").prefix_space);
+  CHECK_FALSE(vocabulary_of("gemma").fresh_text);
 
   const Vocabulary t5 = vocabulary_of("t5");
   CHECK(t5.kind == TokenizerKind::unigram);
@@ -184,6 +186,33 @@ TEST_CASE("tokenizer.json: SentencePiece BPE and unigram") {
   CHECK(t5.text_template.after == Tokens{1});
   CHECK(piece(t5, " a").score == -2.5f);
   CHECK(vocabulary_of("unigram_strip").collapse_spaces);
+}
+
+TEST_CASE("tokenizer.json: pairs of runs stand mingled, and the runs share a rank") {
+  Seed seed("llama2");
+  Json json = Json::parse(seed.file);
+  json["model"]["vocab"] =
+      Json::parse(R"({"<unk>": 0, "<s>": 1, "</s>": 2, "▁": 3, "▁▁": 4, "▁▁▁": 5, "▁▁▁▁": 6, "a": 7})");
+  json["model"]["merges"] = Json::parse(R"(["▁▁▁ ▁", "▁▁ ▁▁", "▁▁ ▁", "▁ ▁▁▁", "▁ ▁▁", "▁ ▁"])");
+  seed.file = json.dump();
+  Vocabulary vocabulary;
+  const Error error = read(vocabulary, seed);
+  INFO(error.sentence());
+  REQUIRE_FALSE(error);
+  CHECK(piece(vocabulary, "    ").score == 0.0f);
+  CHECK(piece(vocabulary, "   ").score == 0.0f);
+  CHECK(piece(vocabulary, "  ").score == -5.0f);
+}
+
+TEST_CASE("tokenizer.json: Whisper's texts have nothing around them") {
+  Seed seed("llama3");
+  std::string& file = seed.file;
+  for (std::size_t at; (at = file.find("<s>")) != std::string::npos;) file.replace(at, 3, "<|startoftranscript|>");
+  Vocabulary vocabulary;
+  REQUIRE_FALSE(read(vocabulary, seed));
+  CHECK(vocabulary.text_template.before.empty());
+  CHECK(vocabulary.bos == kNoToken);
+  CHECK(find(vocabulary, "<|startoftranscript|>") != kNoToken);
 }
 
 TEST_CASE("tokenizer.json and vocab.txt: WordPiece") {
@@ -306,22 +335,27 @@ TEST_CASE("tokenizer.json: what is not supported is named with its value") {
            {"gpt2", "/model/vocab/a", "16777214", "is none of the model's 300"},
            {"gpt2", "/added_tokens/0/content", R"("it")", "added_tokens has it as 23, model.vocab as 22"},
            {"gpt2", "/added_tokens/0/id", "0", "added_tokens: token 0 (<|end|>) has the number of another one"},
-           {"llama3", "/pre_tokenizer/pretokenizers/0/pattern/Regex", R"("\\d+")", R"(has the pattern "\\d+", which is none)"},
-           {"llama3", "/pre_tokenizer/pretokenizers/0/behavior", R"("MergedWithNext")", "pre_tokenizer Split is not supported"},
+           {"llama3", "/pre_tokenizer/pretokenizers/0/pattern/Regex", R"("\\d+")",
+            R"(has the pattern "\\d+", which is none)"},
+           {"llama3", "/pre_tokenizer/pretokenizers/0/behavior", R"("MergedWithNext")",
+            "pre_tokenizer Split is not supported"},
            {"llama3", "/pre_tokenizer/pretokenizers/1/use_regex", "true", "pre_tokenizer Split is not supported"},
            {"llama3", "/post_processor/processors/1/single/0/SpecialToken/id", R"("<q>")", "which has no ids"},
            {"llama3", "/post_processor/processors/1/special_tokens/<s>/ids/0", "300", "whose ids do not fit"},
-           {"smollm", "/pre_tokenizer/pretokenizers/0/individual_digits", "false", "pre_tokenizer Digits is not supported"},
+           {"smollm", "/pre_tokenizer/pretokenizers/0/individual_digits", "false",
+            "pre_tokenizer Digits is not supported"},
            {"llama2", "/model/ignore_merges", "true", "model.ignore_merges true is not supported"},
            {"llama2", "/decoder/decoders/3/start", "2", "decoder Strip is not supported here"},
            {"llama2", "/normalizer/normalizers/0", R"({"type": "NFC"})", "normalizer NFC is not supported here"},
-           {"llama2", "/model/merges/0", R"(["a", "b"])", "model.merges has the pairs of ab at several places"},
            {"t5", "/normalizer/precompiled_charsmap", R"("a")", "normalizer Precompiled has no precompiled_charsmap"},
-           {"t5", "/pre_tokenizer/pretokenizers/1/replacement", R"("_")", "pre_tokenizer Metaspace is not supported here"},
+           {"t5", "/pre_tokenizer/pretokenizers/1/replacement", R"("_")",
+            "pre_tokenizer Metaspace is not supported here"},
            {"t5", "/model/unk_id", "99", "model.unk_id 99 is no token"},
-           {"unigram_strip", "/normalizer/normalizers/1", R"({"type": "Lowercase"})", "normalizer has one of Strip and Replace"},
+           {"unigram_strip", "/normalizer/normalizers/1", R"({"type": "Lowercase"})",
+            "normalizer has one of Strip and Replace"},
            {"bert", "/model/max_input_chars_per_word", "200", "model.max_input_chars_per_word 200 is not supported"},
-           {"bert", "/model/continuing_subword_prefix", R"("@@")", R"(model.continuing_subword_prefix "@@" is not supported)"},
+           {"bert", "/model/continuing_subword_prefix", R"("@@")",
+            R"(model.continuing_subword_prefix "@@" is not supported)"},
            {"bert", "/pre_tokenizer/type", R"("Whitespace")", "pre_tokenizer Whitespace is not supported here"},
            {"bert", "/normalizer", "null", "normalizer is not BertNormalizer"},
            {"bert", "/model/unk_token", "null", "model.unk_token is missing"},
@@ -330,6 +364,8 @@ TEST_CASE("tokenizer.json: what is not supported is named with its value") {
     INFO(c.seed << " " << c.pointer << ": " << sentence);
     CHECK(has(sentence, c.words));
   }
+  CHECK(has(refusal("llama2", "/model/merges", Json::parse(R"(["▁ a", "▁a b", "a b", "▁ ab"])")),
+            "model.merges has the pairs of ab among those of another piece"));
   // A pair that is missing of those that make a piece.
   CHECK(has(refusal("llama2", "/model/merges", Json::parse(R"(["▁ a", "▁a b", "a b"])")), "has 1 of the 2 pairs"));
 }
@@ -372,8 +408,8 @@ TEST_CASE("Other files: what is not supported is named with its value") {
 }
 
 TEST_CASE("Files of tokenizers cut at every byte are refused or whole, and never read beyond") {
-  for (const char* name : {"gpt2", "t5", "bert", "llama2", "spm_unigram", "spm_bpe", "gguf_llama", "gguf_gpt2", "gguf_bert",
-                           "vocab_txt", "vocab_json"}) {
+  for (const char* name : {"gpt2", "t5", "bert", "llama2", "spm_unigram", "spm_bpe", "gguf_llama", "gguf_gpt2",
+                           "gguf_bert", "vocab_txt", "vocab_json"}) {
     const Seed seed(name);
     for (std::size_t size = 0; size < seed.file.size(); ++size) {
       Seed cut = seed;
@@ -414,7 +450,9 @@ TEST_CASE("Names of bytes, visible spaces, base64, spellings of splitting rules"
   CHECK(byte_of_name("<0xfF>") == 255);
   CHECK(byte_of_name("<0xG0>") == -1);
   CHECK(byte_of_name("<0x0A> ") == -1);
-  CHECK(with_spaces("\xE2\x96\x81" "a\xE2\x96\x81\xE2\x96\x81" "b\xE2\x96") == " a  b\xE2\x96");
+  CHECK(with_spaces("\xE2\x96\x81"
+                    "a\xE2\x96\x81\xE2\x96\x81"
+                    "b\xE2\x96") == " a  b\xE2\x96");
   std::vector<std::uint8_t> bytes;
   CHECK((from_base64(bytes, "AP8x") && bytes == std::vector<std::uint8_t>{0, 255, 49}));
   CHECK((from_base64(bytes, "AP8=") && bytes == std::vector<std::uint8_t>{0, 255}));

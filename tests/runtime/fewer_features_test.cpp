@@ -33,7 +33,7 @@ TEST_CASE("an image says what this build lacks", "[features]") {
   const std::size_t bytes = read_image();
   REQUIRE(bytes != 0);
   const heed_kernels* const kernels = heed_best_kernels();
-  const std::uint32_t missing = heed_needed_features(g_image, bytes, kernels) & ~heed_built_features();
+  const std::uint64_t missing = heed_needed_features(g_image, bytes, kernels) & ~heed_built_features();
   CHECK(heed_built_features() == heed::feature_bits(heed::kBuiltFeatures));
   CHECK(missing == (heed::kBuiltFeatures.key_offset ? 0 : HEED_FEATURE_KEY_OFFSET));
   heed_model model;
@@ -112,7 +112,7 @@ TEST_CASE("encoders and sources are refused by a build without them, in C", "[fe
   for (const auto& image : images) {
     const std::size_t bytes = read_image(image.path);
     REQUIRE(bytes != 0);
-    const std::uint32_t needed = heed_needed_features(g_image, bytes, kernels);
+    const std::uint64_t needed = heed_needed_features(g_image, bytes, kernels);
     CHECK((needed & image.needs) == image.needs);
     CHECK(heed_model_open(&model, g_image, bytes, kernels) ==
           (needed & ~heed_built_features() ? HEED_FEATURE_NOT_BUILT : HEED_OK));

@@ -213,12 +213,12 @@ TEST_CASE("a configuration says what it needs", "[own weights]") {
 }
 
 TEST_CASE("features by name", "[own weights]") {
-  CHECK(feature_bits(kAllFeatures) == (1u << kFeatureCount) - 1);
+  CHECK(feature_bits(kAllFeatures) == (std::uint64_t{1} << kFeatureCount) - 1);
   CHECK(feature_bits(kNoFeatures) == 0);
   for (int i = 0; i < kFeatureCount; ++i) {
     const auto f = static_cast<Feature>(i);
-    CHECK(feature_bits(kNoFeatures + f) == 1u << i);
-    CHECK(feature_bits(kAllFeatures - f) == feature_bits(kAllFeatures) - (1u << i));
+    CHECK(feature_bits(kNoFeatures + f) == std::uint64_t{1} << i);
+    CHECK(feature_bits(kAllFeatures - f) == feature_bits(kAllFeatures) - (std::uint64_t{1} << i));
     CHECK(has(kNoFeatures + f, f));
     CHECK(!has(kAllFeatures - f, f));
   }
