@@ -327,3 +327,125 @@ TEST_CASE("a GPT-2 folder: what heed cannot run is refused with the field and it
   std::filesystem::rename(folder.path + "/pytorch_model.bin", folder.path + "/model.safetensors.index.json");
   CHECK(says(read_model(model, folder.path).sentence(), "index.json: "));
 }
+
+// ---- Whole folders ----------------------------------------------------------------------------------------------------
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// A copy of a golden folder, to be spoilt.
+struct Copy {
+  fs::path path = fs::temp_directory_path() / ("heed_folder_" + std::to_string(::getpid()));
+  explicit Copy(const std::string& family) {
+    fs::remove_all(path);
+    fs::copy(HEED_SOURCE_DIR "/tests/golden/families/" + family, path, fs::copy_options::recursive);
+  }
+  ~Copy() { fs::remove_all(path); }
+  std::string text(const std::string& name) const {
+    std::ifstream file(path / name, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+  void write(const std::string& name, const std::string& text) const { std::ofstream(path / name, std::ios::binary) << text; }
+  void replace(const std::string& name, const std::string& from, const std::string& to) const {
+    std::string all = text(name);
+    const std::size_t at = all.find(from);
+    REQUIRE(at != std::string::npos);
+    write(name, all.replace(at, from.size(), to));
+  }
+  std::string refused() const {
+    FloatModel model;
+    return read_model(model, path.string()).sentence();
+  }
+};
+
+std::string refused_copy(const std::string& family, const std::string& file, const std::string& from, const std::string& to) {
+  const Copy copy(family);
+  copy.replace(file, from, to);
+  return copy.refused();
+}
+
+}  // namespace
+
+TEST_CASE("models in several files: what the index promises is there, or named") {
+  const Copy copy("llama3");
+  CHECK(copy.refused().empty());
+  const std::string index = "model.safetensors.index.json", whole = copy.text(index), second = "model-00002-of-";
+  const std::size_t at = whole.find(second);
+  REQUIRE(at != std::string::npos);
+  const std::string shard = whole.substr(at, whole.find('"', at) - at);
+  fs::rename(copy.path / shard, copy.path / "aside");
+  CHECK(says(copy.refused(), shard + ", one of its files, is missing"));
+  fs::copy(copy.path / ("model-00001" + shard.substr(11)), copy.path / shard);
+  CHECK(says(copy.refused(), "is in two files"));
+  fs::remove(copy.path / shard);
+  fs::rename(copy.path / "aside", copy.path / shard);
+  copy.replace(index, "\"weight_map\": {", "\"weight_map\": {\"more\": \"" + shard + "\", ");
+  CHECK(says(copy.refused(), "tensor more is missing"));
+  copy.write(index, whole);
+  copy.replace(index, shard, "../" + shard);
+  CHECK(says(copy.refused(), "is no file beside it"));
+  copy.write(index, "{\"weight_map\": {}}");
+  CHECK(says(copy.refused(), "its weight_map is empty"));
+  copy.write(index, "{}");
+  CHECK(says(copy.refused(), "it has no weight_map"));
+}
+
+TEST_CASE("folders of families: what is not understood is refused with the field and its value") {
+  const auto config = [](const std::string& family, const std::string& from, const std::string& to) {
+    return refused_copy(family, "config.json", from, to);
+  };
+  CHECK(says(config("llama2", "\"hidden_size\"", "\"new_trick\": 3, \"hidden_size\""),
+             "config.json: new_trick is not a field of this family that is known"));
+  CHECK(says(config("llama3", "\"rope_type\": \"llama3\"", "\"rope_type\": \"longrope\""),
+             "rope_parameters.rope_type \"longrope\" is not supported"));
+  CHECK(says(config("llama3", "\"low_freq_factor\"", "\"short_factor\": [1], \"low_freq_factor\""),
+             "rope_parameters.short_factor is not supported"));
+  CHECK(says(config("mistral", "\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3"),
+             "num_key_value_heads 3 does not divide"));
+  CHECK(says(config("gemma3", "\"final_logit_softcapping\": null", "\"final_logit_softcapping\": 30.0"),
+             "final_logit_softcapping 30.0 is not supported"));
+  CHECK(says(config("gemma3", "\"full_attention\"\n", "\"chunked_attention\"\n"),
+             "layers of a kind that is not supported: chunked_attention"));
+  CHECK(says(config("gemma3", "Gemma3ForCausalLM", "Gemma2ForCausalLM"), "soft caps"));
+  CHECK(says(config("opt", "\"word_embed_proj_dim\": 32", "\"word_embed_proj_dim\": 16"), "word_embed_proj_dim 16"));
+  CHECK(says(config("bloom", "\"apply_residual_connection_post_layernorm\": false",
+                    "\"apply_residual_connection_post_layernorm\": true"),
+             "apply_residual_connection_post_layernorm true is not supported"));
+  CHECK(says(config("phi", "\"qk_layernorm\": false", "\"qk_layernorm\": true"), "qk_layernorm true is not supported"));
+  CHECK(says(config("bert_class", "\"neither\"", "\"two\\nlines\""), "id2label"));
+  CHECK(says(config("t5", "\"feed_forward_proj\": \"relu\"", "\"feed_forward_proj\": \"maxout\""), "feed_forward_proj \"maxout\""));
+  CHECK(says(config("whisper", "\"d_model\": 32", "\"d_model\": 36"), "tensor model.encoder.conv1.weight has the shape [32, 12, 3]"));
+  CHECK(says(config("vit", "\"patch_size\"", "\"quantization_config\": {\"quant_method\": \"gptq\"}, \"patch_size\""),
+             "quant_method \"gptq\": quantised models are not read"));
+  CHECK(says(refused_copy("sentence", "1_Pooling/config.json", "\"pooling_mode_max_tokens\": false", "\"pooling_mode_max_tokens\": true"),
+             "one kind of pooling is supported"));
+  CHECK(says(refused_copy("sentence", "modules.json", "models.Normalize", "models.Dense"), "type \"sentence_transformers.models.Dense\""));
+  CHECK(says(refused_copy("qwen2", "generation_config.json", "\"eos_token_id\": 1", "\"eos_token_id\": [1, 64]"),
+             "generation_config.json: eos_token_id"));
+  for (const char* name : {"pytorch_model.bin", "model.pt", "adapter_model.safetensors", "tf_model.h5"}) {
+    const Copy copy("qwen2");
+    fs::rename(copy.path / "model.safetensors", copy.path / name);
+    CHECK(says(copy.refused(), std::string(name) + ": "));
+  }
+}
+
+TEST_CASE("folders of families: what a text begins and ends with, and names of classes") {
+  FloatModel model;
+  {
+    const Copy copy("llama2");
+    copy.replace("generation_config.json", "\"eos_token_id\": 1", "\"eos_token_id\": [1, 7]");
+    REQUIRE_FALSE(read_model(model, copy.path.string()));
+  }
+  CHECK(model.bos == 2);
+  CHECK(model.generation.endings == std::vector<std::uint32_t>{1, 7});
+  FloatModel whisper, mood, sentence;
+  REQUIRE_FALSE(read_model(whisper, HEED_SOURCE_DIR "/tests/golden/families/whisper"));
+  CHECK(whisper.generation.first == std::vector<std::uint32_t>{2});
+  CHECK(whisper.generation.suppressed == std::vector<std::uint32_t>{5, 9});
+  REQUIRE_FALSE(read_model(mood, HEED_SOURCE_DIR "/tests/golden/families/bert_class"));
+  CHECK(mood.classes == std::vector<std::string>{"sad", "neither", "glad"});
+  REQUIRE_FALSE(read_model(sentence, HEED_SOURCE_DIR "/tests/golden/families/sentence"));
+  CHECK(sentence.config.main().max_seq == 28);
+  CHECK(sentence.config.main().pooling == Pooling::mean);
+}
