@@ -4,7 +4,8 @@
 
 #include <algorithm>
 
-#include "quant/double_math.hpp"
+#include "quant/generator.hpp"
+#include "quant/probes.hpp"
 #include "runtime/numerics.hpp"
 
 namespace heed::quant {
@@ -13,36 +14,6 @@ namespace {
 constexpr std::uint64_t kSeed = 1;
 constexpr std::uint64_t kLargeModel = 50'000'000;
 constexpr std::uint32_t kFewestTexts = 4, kPooledPositions = 128;
-
-// SplitMix64 (Steele, Lea and Flood, 2014).
-class Generator {
- public:
-  double uniform() {  // in [0, 1)
-    state_ += 0x9E3779B97F4A7C15u;
-    std::uint64_t z = state_;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    z ^= z >> 31;
-    return static_cast<double>(z >> 11) * 0x1p-53;
-  }
-  // Box and Muller, 1958.
-  float normal() {
-    const double radius = __builtin_sqrt(-2.0 * log_double(1.0 - uniform()));
-    return static_cast<float>(radius * sin_cos_double(static_cast<std::uint32_t>(uniform() * 4294967296.0)).cosine);
-  }
-
- private:
-  std::uint64_t state_ = kSeed;
-};
-
-std::uint32_t pick(const std::vector<double>& p, double u) {
-  double sum = 0.0;
-  for (std::size_t i = 0; i < p.size(); ++i) {
-    sum += p[i];
-    if (u < sum) return static_cast<std::uint32_t>(i);
-  }
-  return static_cast<std::uint32_t>(p.size() - 1);
-}
 
 // Every so many of a site's vectors, one list per layer.
 class Sampler {
@@ -83,25 +54,6 @@ class Sampler {
   std::uint32_t every_[kMaxStacks][kSiteCount] = {};
   std::vector<List> lists_[kMaxStacks][kSiteCount];
 };
-
-// Positions of a stack's input that give `positions` of the stack.
-std::uint32_t inputs_for(const StackConfig& c, std::uint32_t positions) {
-  std::uint32_t n = positions > c.n_class_vectors ? positions - c.n_class_vectors : 1;
-  if (c.input == Input::convolved) n *= c.strides[0] * (c.second_convolution ? c.strides[1] : 1u);
-  return n;
-}
-
-FloatSequence random_sequence(const StackConfig& c, std::uint32_t n, Generator& generator) {
-  FloatSequence s;
-  if (c.input == Input::tokens) {
-    for (std::uint32_t i = 0; i < n; ++i)
-      s.tokens.push_back(static_cast<std::uint32_t>(generator.uniform() * c.vocab_size));
-  } else {
-    const std::size_t width = c.input == Input::vectors ? c.d_model : c.d_input;
-    for (std::size_t i = 0; i < n * width; ++i) s.vectors.push_back(generator.normal());
-  }
-  return s;
-}
 
 bool is_pooled(const StackConfig& c, Site site) {
   return c.pooling != Pooling::every && (site == Site::unembed_in || site == Site::dense_in);
@@ -164,9 +116,15 @@ Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>&
                    is_pooled(c, site) ? texts : texts * (of_source ? source_positions : positions));
     if (two) sampler.expect(0, site, texts * source_positions);
   }
-  reference.watchers.site = [&](Site site, const Place& at, Span<const float> x) { sampler.see(site, at, x); };
+  reference.watchers.site = [&](Site site, const Place& at, Span<const float> x) {
+    sampler.see(site, at, x);
+    if (site == Site::down_in) result.stacks[at.stack].inner.see(at.layer, x);
+  };
+  reference.watchers.heads = [&](Heads heads, const Place& at, Span<const float> x) {
+    result.stacks[at.stack].heads[static_cast<int>(heads)].see(at.layer, x);
+  };
 
-  Generator generator;
+  Generator generator(kSeed);
   std::vector<double> p, log_p;
   std::uint32_t all_source_positions = 0;
   StackCalibration& main = result.stacks[config.n_stacks - 1];
@@ -187,7 +145,7 @@ Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>&
         result.tokens.push_back(token);
         softmax(p, log_p, reference.step(token));
         const std::vector<std::uint32_t>& first = model.generation.first;
-        token = i + 1 < first.size() ? first[i + 1] : pick(p, generator.uniform());
+        token = i + 1 < first.size() ? first[i + 1] : generator.pick(p);
       }
     } else {
       const FloatSequence made_up = random_sequence(c, inputs_for(c, positions), generator);

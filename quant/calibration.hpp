@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "quant/float_reference.hpp"
+#include "quant/statistics.hpp"
 
 namespace heed::quant {
 
@@ -16,7 +17,16 @@ struct SiteSamples {
 struct StackCalibration {
   std::vector<double> key_means;        // [n_layers, n_kv_heads, head_dim], after rotation
   std::vector<double> cross_key_means;  // the same of cross-attention
+  std::vector<double> whole_key_means;  // as key_means, over texts as long as the context; or none
   SiteSamples sites[kSiteCount];
+  // Of all positions, behind norm and rotation; what w_down reads.
+  ChannelStatistics heads[kHeadsCount], inner;
+
+  // Those that there are of self-attention, or of cross-attention.
+  std::vector<std::vector<double>*> means_of_keys(bool cross) {
+    if (cross) return {&cross_key_means};
+    return {&key_means, &whole_key_means};
+  }
 };
 
 struct Calibration {

@@ -190,13 +190,13 @@ void choose_sites(StackConfig& c, SiteReport* sites, const FloatModel& model, st
     if (options.group) {
       s.group = *options.group;
       if (s.group) s.error = measure(site, s.group, fold);
-    } else if (s.row_error > kRowErrorLimit) {
+    } else if (s.row_error > options.row_error_limit) {
       for (const std::uint32_t group : {256u, 128u, 64u, 32u}) {
         const double error = measure(site, group, fold);
         if (error > s.error * kGroupMustGain) continue;
         s.error = error;
         s.group = group;
-        if (error <= kRowErrorLimit) break;
+        if (error <= options.row_error_limit) break;
       }
     }
     c.groups[i] = static_cast<std::uint16_t>(s.group);
@@ -327,18 +327,16 @@ std::int8_t encode_key_offset(std::int16_t* values, const double* means, std::ui
   return static_cast<std::int8_t>(b.exponent);
 }
 
-Error quantize_model(QuantizedModel& result, QuantizeReport& report, const FloatModel& model, Layout layout,
-                     const QuantizeOptions& options, const Kernels& kernels) {
-  const Calibration calibration = calibrate(model, options.inputs);
-  report = QuantizeReport{};
-  report.calibration_positions = calibration.positions;
-  report.calibration_given = calibration.given;
-
+Error quantize_seen(QuantizedModel& result, QuantizeReport& report, const FloatModel& model, const Calibration& seen,
+                    Layout layout, const QuantizeOptions& options, const Kernels& kernels) {
+  report.tensors.clear();
+  for (auto& sites : report.sites)
+    for (SiteReport& site : sites) site = SiteReport{};
   ModelConfig& config = result.config = model.config;
   for (std::uint32_t stack = 0; stack < config.n_stacks; ++stack) {
     StackConfig& c = config.stacks[stack];
     if (options.key_offset) c.flags |= kKeyOffset | (c.cross_attention ? kCrossKeyOffset : 0u);
-    choose_sites(c, report.sites[stack], model, stack, calibration.stacks[stack], options, kernels);
+    choose_sites(c, report.sites[stack], model, stack, seen.stacks[stack], options, kernels);
   }
   if (check_config(config) != Status::ok) return Error("the quantised model is not one that an image can hold");
 
@@ -352,7 +350,7 @@ Error quantize_model(QuantizedModel& result, QuantizeReport& report, const Float
   }
   for (std::uint32_t stack = 0; stack < config.n_stacks; ++stack) {
     const StackConfig& c = config.stacks[stack];
-    const StackCalibration& means = calibration.stacks[stack];
+    const StackCalibration& means = seen.stacks[stack];
     if (c.flags & kKeyOffset) put_key_offsets(tensors, c, means.key_means, Role::key_offset, stack);
     if (c.flags & kCrossKeyOffset) put_key_offsets(tensors, c, means.cross_key_means, Role::cross_key_offset, stack);
   }

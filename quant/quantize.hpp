@@ -6,14 +6,24 @@
 #include <vector>
 
 #include "quant/calibration.hpp"
-#include "quant/image_writer.hpp"
+#include "quant/fidelity.hpp"
 
 namespace heed::quant {
+
+// Outputs further off than this, with one scale per row, make the measured choice look at groups. stories260K stays
+// below 0.024 everywhere and passes its accuracy gate without groups.
+inline constexpr double kRowErrorLimit = 0.03;
+// The same of a model that is still further than this from its float model, in nats of KL or 1 - cosine.
+inline constexpr double kFineRowErrorLimit = 0.01, kFarFromFloat = 0.01;
 
 struct QuantizeOptions {
   std::optional<std::uint32_t> group;  // columns per group at every site, 0 = one scale per row; empty = measured
   bool key_offset = true;
-  std::vector<FloatSequence> inputs = {};  // what the first stack reads while it is measured; none = made up (calibration.hpp)
+  // What the first stack reads while it is measured, or the texts of a stack that generates; none = made up. Every second one
+  // takes part in what is decided, the others in what is reported.
+  std::vector<FloatSequence> inputs = {};
+  bool measure = true;  // the whole model, to choose passes and key offsets, and for the report
+  double row_error_limit = kRowErrorLimit;
 };
 
 struct TensorReport {
@@ -30,17 +40,30 @@ struct SiteReport {
   double row_error = 0.0;  // with one scale per row
 };
 
+// A rewriting of the float model (quant/passes) that was applied to a stack.
+struct PassReport {
+  const char* name;
+  const char* does;
+  std::uint32_t stack;
+};
+
+// Means of keys that are taken from them.
+enum class KeyOffsetChoice : std::uint8_t { none, first_positions, whole_context };
+
 struct QuantizeReport {
   SiteReport sites[kMaxStacks][kSiteCount];
   std::vector<TensorReport> tensors;  // in directory order
   std::uint32_t calibration_positions = 0;  // of the main stack
   bool calibration_given = false;           // on inputs that the caller gave
   double matrix_error = 0.0;  // of all matrices together
+  // rms of (int8 - float) / rms of float of what attention keeps and reads, over the calibration's positions; 0: none there.
+  double head_errors[kMaxStacks][kHeadsCount] = {};
+  std::vector<PassReport> passes;  // that were applied
+  KeyOffsetChoice key_offset = KeyOffsetChoice::none;
+  // The whole model as it was written, on texts that decided nothing; and on those that decided, without any pass and as it
+  // was written.
+  Fidelity measured, chosen_before, chosen;
 };
-
-// Outputs further off than this, with one scale per row, make the measured choice look at groups. stories260K stays
-// below 0.024 everywhere and passes its accuracy gate without groups.
-inline constexpr double kRowErrorLimit = 0.03;
 
 // rows x cols floats times `gain` [cols] (null = 1) to int8. One scale per row: max / 127. Groups: the row's scale is
 // max / 127 / 15 and each group takes the smallest multiplier that holds its largest weight. A row without a weight
@@ -73,5 +96,10 @@ struct QuantizedModel {
 // `kernels` measures outputs with the arithmetic of the runtime; every table gives the same result.
 Error quantize_model(QuantizedModel& result, QuantizeReport& report, const FloatModel& model, Layout layout,
                      const QuantizeOptions& options, const Kernels& kernels);
+
+// The same of a model as it is, without passes, once what it does has been seen. Of the report it sets sites, tensors and
+// matrix_error.
+Error quantize_seen(QuantizedModel& result, QuantizeReport& report, const FloatModel& model, const Calibration& seen,
+                    Layout layout, const QuantizeOptions& options, const Kernels& kernels);
 
 }  // namespace heed::quant

@@ -23,6 +23,28 @@ void FloatModel::own_bias(Role role, std::uint32_t layer, std::vector<float> dat
   map_bias(role, layer, owned_.back().data(), stack);
 }
 
+FloatModel FloatModel::borrowed() const {
+  FloatModel m;
+  m.config = config;
+  for (std::uint32_t stack = 0; stack < kMaxStacks; ++stack) {
+    m.rotary_phases[stack] = rotary_phases[stack];
+    m.local_rotary_phases[stack] = local_rotary_phases[stack];
+    m.tensors_[stack] = tensors_[stack];
+    m.biases_[stack] = biases_[stack];
+  }
+  m.rope_theta = rope_theta;
+  m.format = format;
+  m.bos = bos;
+  m.eos = eos;
+  m.generation = generation;
+  m.classes = classes;
+  m.name = name;
+  m.licence = licence;
+  m.tokenizer = tokenizer;
+  m.source_tokenizer = source_tokenizer;
+  return m;
+}
+
 void FloatModel::drop(Role role, std::uint32_t layer, std::uint32_t stack) {
   map(role, layer, nullptr, stack);
   map_bias(role, layer, nullptr, stack);

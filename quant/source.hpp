@@ -40,6 +40,10 @@ class FloatModel {
   FloatModel(FloatModel&&) = default;
   FloatModel& operator=(FloatModel&&) = default;
 
+  // The same model, whose tensors are still this one's, which must outlive it: what replaces one of them there leaves
+  // this one as it is.
+  FloatModel borrowed() const;
+
   ModelConfig config;                        // nothing folded, no key offset, no groups
   std::vector<std::uint32_t> rotary_phases[kMaxStacks];        // [rotary_dims / 2], with rotary positions
   std::vector<std::uint32_t> local_rotary_phases[kMaxStacks];  // of windowed layers, with local_rotary

@@ -97,6 +97,12 @@ Json to_json(const quant::ConvertReport& report, const Options& options) {
   json["requantised"] = report.requantised;
   if (!report.requantised) return json;
   json["value_maps"] = report.value_maps;
+  for (const quant::PassReport& pass : report.quantize.passes) json["passes"].push_back(pass.name);
+  if (const quant::Fidelity& m = report.quantize.measured; m.outputs) {
+    json["measured"] = {{"outputs", m.outputs}, {"kl", m.kl}, {"kl_standard_error", m.kl_error}, {"loss", m.loss}, {"float_loss", m.float_loss}, {"top1_agreement", m.agreement}, {"cosine", m.cosine},{"least_cosine", m.least_cosine}};
+    json["chosen"] = {{"before", report.quantize.chosen_before.kl}, {"after", report.quantize.chosen.kl}};
+    json["key_offset"]=static_cast<int>(report.quantize.key_offset);
+  }
   json["matrix_error"] = report.quantize.matrix_error;
   for (std::uint32_t stack = 0; stack < report.config.n_stacks; ++stack) {
     for (int i = 0; i < kSiteCount; ++i) {
