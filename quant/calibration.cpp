@@ -15,31 +15,25 @@ constexpr std::uint64_t kSeed = 1;
 constexpr std::uint64_t kLargeModel = 50'000'000;
 constexpr std::uint32_t kFewestTexts = 4, kPooledPositions = 128;
 
-// Every so many of a site's vectors, one list per layer.
+// Every so many of the vectors of a site, or of heads, one list per layer.
 class Sampler {
  public:
   Sampler(const ModelConfig& config, std::uint32_t kept) : config_(config), kept_(kept) {
     for (std::uint32_t stack = 0; stack < config.n_stacks; ++stack)
-      for (auto& site : lists_[stack]) site.resize(config.stacks[stack].n_layers);
+      for (auto& lists : lists_[stack]) lists.resize(config.stacks[stack].n_layers);
   }
-  // Vectors that will come of a site, in each layer.
-  void expect(std::uint32_t stack, Site site, std::uint32_t n) {
-    every_[stack][static_cast<int>(site)] = round_up(std::max(n, 1u), kept_) / kept_;
-  }
-  void see(Site site, const Place& at, Span<const float> x) {
-    const int s = static_cast<int>(site);
-    List& list = lists_[at.stack][s][at.layer];
-    const std::uint32_t every = every_[at.stack][s];
-    if (list.seen++ % every != every - 1) return;
-    list.x.insert(list.x.end(), x.begin(), x.end());
-    ++list.n;
-  }
+  // Vectors that will come of a site, or of heads, in each layer.
+  void expect(std::uint32_t stack, Site site, std::uint32_t n) { expect(stack, index(site), n); }
+  void expect(std::uint32_t stack, Heads heads, std::uint32_t n) { expect(stack, index(heads), n); }
+  void see(Site site, const Place& at, Span<const float> x) { see(index(site), at, x); }
+  void see(Heads heads, const Place& at, Span<const float> x) { see(index(heads), at, x); }
   void give(Calibration& result) const {
     for (std::uint32_t stack = 0; stack < config_.n_stacks; ++stack) {
-      for (int site = 0; site < kSiteCount; ++site) {
-        SiteSamples& samples = result.stacks[stack].sites[site];
-        samples.n = lists_[stack][site][0].n;
-        for (const List& list : lists_[stack][site]) samples.x.insert(samples.x.end(), list.x.begin(), list.x.end());
+      StackCalibration& c = result.stacks[stack];
+      for (int i = 0; i < kKinds; ++i) {
+        SiteSamples& samples = i < kSiteCount ? c.sites[i] : c.heads_seen[i - kSiteCount];
+        samples.n = lists_[stack][i][0].n;
+        for (const List& list : lists_[stack][i]) samples.x.insert(samples.x.end(), list.x.begin(), list.x.end());
       }
     }
   }
@@ -49,10 +43,24 @@ class Sampler {
     std::uint32_t seen = 0, n = 0;
     std::vector<float> x;
   };
+  static constexpr int kKinds = kSiteCount + kHeadsCount;
+  static int index(Site site) { return static_cast<int>(site); }
+  static int index(Heads heads) { return kSiteCount + static_cast<int>(heads); }
+  void expect(std::uint32_t stack, int kind, std::uint32_t n) {
+    every_[stack][kind] = round_up(std::max(n, 1u), kept_) / kept_;
+  }
+  void see(int kind, const Place& at, Span<const float> x) {
+    List& list = lists_[at.stack][kind][at.layer];
+    const std::uint32_t every = every_[at.stack][kind];
+    if (list.seen++ % every != every - 1) return;
+    list.x.insert(list.x.end(), x.begin(), x.end());
+    ++list.n;
+  }
+
   const ModelConfig& config_;
   const std::uint32_t kept_;
-  std::uint32_t every_[kMaxStacks][kSiteCount] = {};
-  std::vector<List> lists_[kMaxStacks][kSiteCount];
+  std::uint32_t every_[kMaxStacks][kKinds] = {};
+  std::vector<List> lists_[kMaxStacks][kKinds];
 };
 
 bool is_pooled(const StackConfig& c, Site site) {
@@ -83,18 +91,20 @@ Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>&
   // Sequences that the first stack can read, whatever their length.
   std::vector<FloatSequence> given;
   std::uint32_t longest = 0;
-  if (two || !generate) {
-    for (const FloatSequence& s : inputs) {
-      const std::uint32_t n = positions_of(source, s);
-      if (n == 0 || n > source.max_seq) continue;
-      given.push_back(s);
-      longest = std::max(longest, n);
-    }
+  for (const FloatSequence& s : inputs) {
+    const std::uint32_t n = positions_of(source, s);
+    if (n == 0 || n > source.max_seq) continue;
+    given.push_back(s);
+    longest = std::max(longest, n);
   }
   result.given = !given.empty();
 
   std::uint32_t positions = std::min(c.max_seq, wanted), texts = 0;
-  if (generate && !two) {
+  const bool reads_texts = generate && !two && !given.empty();
+  if (reads_texts) {
+    positions = longest;
+    for (std::size_t n = 0; texts < given.size() && n < wanted; ++texts) n += given[texts].tokens.size();
+  } else if (generate && !two) {
     texts = begins ? 1 : (wanted + positions - 1) / positions;
     if (!begins && texts < kFewestTexts) texts = kFewestTexts;
   } else {
@@ -116,11 +126,18 @@ Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>&
                    is_pooled(c, site) ? texts : texts * (of_source ? source_positions : positions));
     if (two) sampler.expect(0, site, texts * source_positions);
   }
+  for (int i = 0; i < kHeadsCount; ++i) {
+    const auto heads = static_cast<Heads>(i);
+    const bool of_source = heads == Heads::cross_key || heads == Heads::cross_value;
+    sampler.expect(config.n_stacks - 1, heads, texts * (of_source ? source_positions : positions));
+    if (two) sampler.expect(0, heads, texts * source_positions);
+  }
   reference.watchers.site = [&](Site site, const Place& at, Span<const float> x) {
     sampler.see(site, at, x);
     if (site == Site::down_in) result.stacks[at.stack].inner.see(at.layer, x);
   };
   reference.watchers.heads = [&](Heads heads, const Place& at, Span<const float> x) {
+    sampler.see(heads, at, x);
     result.stacks[at.stack].heads[static_cast<int>(heads)].see(at.layer, x);
   };
 
@@ -138,7 +155,14 @@ Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>&
                reference.main_stack());
     }
     std::uint32_t n = positions;
-    if (generate) {
+    if (reads_texts) {
+      reference.restart();
+      n = static_cast<std::uint32_t>(given[text].tokens.size());
+      for (const std::uint32_t token : given[text].tokens) {
+        result.tokens.push_back(token);
+        reference.step(token);
+      }
+    } else if (generate) {
       reference.restart();
       auto token = begins ? model.bos : static_cast<std::uint32_t>(std::uint64_t{text} * c.vocab_size / texts);
       for (std::uint32_t i = 0; i < positions; ++i) {

@@ -21,6 +21,7 @@ struct StackCalibration {
   SiteSamples sites[kSiteCount];
   // Of all positions, behind norm and rotation; what w_down reads.
   ChannelStatistics heads[kHeadsCount], inner;
+  SiteSamples heads_seen[kHeadsCount];  // some of these heads, all layers: [n_layers, n, heads * dimensions]
 
   // Those that there are of self-attention, or of cross-attention.
   std::vector<std::vector<double>*> means_of_keys(bool cross) {
@@ -40,8 +41,9 @@ struct Calibration {
 // shorter; keeps 16, or 4, vectors of each site, evenly spaced.
 // A stack that generates writes a text at temperature 1, which begins with BOS, or with the tokens that the model's
 // generation begins with. Without those it writes at least four texts, which begin with tokens spread over its
-// vocabulary, and as many as give those positions. Others, and the source of two stacks, read `inputs`; where there are
-// none, tokens at random or vectors of independent normal numbers. `inputs` that the first stack cannot read are left out.
+// vocabulary, and as many as give those positions; or it reads as many of the texts in `inputs`. Others, and the source of two
+// stacks, read `inputs`; where there are none, tokens at random or vectors of independent normal numbers. `inputs` that the
+// first stack cannot read are left out.
 Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>& inputs = {});
 
 }  // namespace heed::quant

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // quantize_model.cpp: what is decided by running the whole model: passes, key offsets, groups where it is still far off.
+#include "quant/head_errors.hpp"
 #include "quant/passes/choose.hpp"
 #include "quant/quantize.hpp"
 
@@ -38,6 +39,10 @@ class Quantizer {
     const SeenModel final = apply_passes(original_, passes_);
     for (const StackPass& p : passes_) report_.passes.push_back({p.pass->name, p.pass->does, p.stack});
     if (Error error = quantize_seen(result, report_, final.model, final.seen, layout, chosen_, kernels_)) return error;
+    for (std::uint32_t stack = 0; stack < final.model.config.n_stacks; ++stack)
+      for (int i = 0; i < kHeadsCount; ++i)
+        report_.head_errors[stack][i] = head_error(final.model.config.stacks[stack], final.seen.stacks[stack],
+                                                   static_cast<Heads>(i), options_.key_offset);
     return options_.measure ? measure_report(final, result, layout) : Error();
   }
 

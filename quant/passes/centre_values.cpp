@@ -34,6 +34,7 @@ void apply(FloatModel& model, StackCalibration& seen, std::uint32_t stack) {
           for (std::size_t k = 0; k < gathered.size(); ++k) up_bias[r] += w[r * gathered.size() + k] * gathered[k];
         subtract_from_samples(seen.sites[static_cast<int>(a.value_up_in)], layer, gathered);
         values.subtract(layer, means);
+        subtract_from_samples(seen.heads_seen[static_cast<int>(a.values)], layer, means);
       }
       set_bias(model, down, down_bias);
       set_bias(model, up, up_bias);

@@ -71,6 +71,8 @@ void scale_layer(FloatModel& model, StackCalibration& seen, const AttentionTenso
     scale_norm(model, a.key_gain, a.key_norm_bias, layer, stack, factors);
     scale_norm(model, a.query_gain, a.query_norm_bias, layer, stack, inverse_of(factors));
   }
+  scale_samples(seen.heads_seen[static_cast<int>(a.keys)], layer, of_keys);
+  scale_samples(seen.heads_seen[static_cast<int>(a.queries)], layer, of_queries);
   keys.scale(layer, of_keys);
   queries.scale(layer, of_queries);
   for (std::vector<double>* means : seen.means_of_keys(a.cross))

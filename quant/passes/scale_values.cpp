@@ -39,6 +39,7 @@ void apply(FloatModel& model, StackCalibration& seen, std::uint32_t stack) {
       for (double& f : inverse) f = 1.0 / f;
       scale_columns(model, {a.value_up, layer, stack}, inverse);
       values.scale(layer, factors);
+      scale_samples(seen.heads_seen[static_cast<int>(a.values)], layer, factors);
     }
   }
 }

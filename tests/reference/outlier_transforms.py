@@ -277,10 +277,10 @@ def cases(few):
     for k in (10,) if few else (1, 3, 10):
         yield [("bias", k)]
         yield [("shift", k)]
-    together = [("values", 5), ("up", 5), ("keys", 5), ("bias", 10), ("shift", 10)]
+    together = [("shift", 10), ("values", 5), ("up", 5), ("keys", 5), ("bias", 10)]
     yield together
     if not few:
-        yield [("values", "100x3"), ("up", "100x3"), ("keys", "100x3"), ("bias", 10), ("shift", 3)]
+        yield [("shift", 10), ("values", "100x3"), ("up", "100x3"), ("keys", "100x3"), ("bias", 10)]
 
 
 def name_of(case):
@@ -349,7 +349,7 @@ def main():
             wrong += bad
             passes = " ".join(stated.get("passes") or [])
             print(f"{title:12} {name_of(case):52} float {off:.0e}  KL {kl:.5f}  {kl / base:7.2f} x"
-                  f"  stated {said if said is None else round(said, 5)}  {passes}{'  <--' if bad else ''}", flush=True)
+                  f"  stated {said if said is None else round(said, 5)} {stated.get('chosen')}  {passes}{'  <--' if bad else ''}", flush=True)
     if wrong:
         sys.exit(f"{wrong} beyond the limits")
 
