@@ -103,7 +103,9 @@ Metadata describe_model(const FloatModel& model, const QuantizeReport& report, c
   if (!licence.empty()) m.emplace_back("licence", licence);
   m.emplace_back("source", model.format);
   m.emplace_back("source_file", file_name(source));
-  m.emplace_back("source_crc32c", hex(kernels.crc32c(0, model.file.bytes().data(), model.file.bytes().size())));
+  std::uint32_t crc = 0;
+  for (const SourceFile& file : model.files) crc = kernels.crc32c(crc, file.bytes().data(), file.bytes().size());
+  m.emplace_back("source_crc32c", hex(crc));
   m.emplace_back("parameters", std::to_string(parameter_count(model.config)));
   if (model.bos != kNoSourceToken) m.emplace_back("bos", std::to_string(model.bos));
   if (model.eos != kNoSourceToken) m.emplace_back("eos", std::to_string(model.eos));
@@ -227,8 +229,9 @@ std::string beside(const std::string& description, const std::string& tokenizer)
 Error read_described(FloatModel& model, const std::string& path, const std::string& description) {
   SourceFile json;
   if (Error error = json.open(description)) return error;
-  if (Error error = model.file.open(path)) return error;
-  if (Error error = read_description(model, json.bytes(), model.file.bytes())) return error.about(path);
+  Span<const std::uint8_t> tensors;
+  if (Error error = model.open(tensors, path)) return error;
+  if (Error error = read_description(model, json.bytes(), tensors)) return error.about(path);
   model.tokenizer = beside(description, model.tokenizer);
   model.source_tokenizer = beside(description, model.source_tokenizer);
   return {};
@@ -244,11 +247,12 @@ Error read_model(FloatModel& model, const std::string& path, const ReadOptions& 
   if (is_folder(path)) {
     if (Error error = read_huggingface(model, path)) return error;
   } else {
-    if (Error error = model.file.open(path)) return error;
-    if (is_image(model.file.bytes()))
+    Span<const std::uint8_t> bytes;
+    if (Error error = model.open(bytes, path)) return error;
+    if (is_image(bytes))
       return Error(path + ": a heed image has no floats; give the model it was made from");
-    if (Error error = misplaced(model.file.bytes(), Wanted::model)) return error.about(path);
-    if (!is_llama2c(model.file.bytes())) return Error(path + ": not a model that heed can read (" + kReadable + ")");
+    if (Error error = misplaced(bytes, Wanted::model)) return error.about(path);
+    if (!is_llama2c(bytes)) return Error(path + ": not a model that heed can read (" + kReadable + ")");
     if (Error error = read_llama2c(model, options)) return error.about(path);
   }
   if (options.rope_theta != 0.0 && model.config.main().position != Position::rotary)
@@ -326,7 +330,7 @@ Error convert(ImageBytes& image, ConvertReport& report, const std::string& sourc
 
   FloatModel model;
   if (Error error = read_model(model, source, options.read)) return error;
-  report.source_bytes = model.file.bytes().size();
+  report.source_bytes = model.file_bytes();
   report.parameters = parameter_count(model.config);
   for (std::uint32_t stack = 0; stack < model.config.n_stacks; ++stack)
     if (Error error = choose_value_map(model, stack, options.value_map, report.value_maps)) return error.about(source);

@@ -4,7 +4,7 @@
 #include <functional>
 #include <vector>
 
-#include "quant/source.hpp"
+#include "quant/decoded_matrices.hpp"
 
 namespace heed::quant {
 
@@ -129,8 +129,8 @@ class FloatStack {
   const float* floats(Role role, std::uint32_t layer) const { return model_.floats(role, layer, stack_); }
   using Vector = std::vector<float>;
 
-  // y = W x + bias of the matrix.
-  Vector multiply(Role role, std::uint32_t layer, const Vector& x, std::size_t rows) const;
+  // y = W x + bias of the matrix, for vectors x that lie behind each other.
+  Vector multiply(Role role, std::uint32_t layer, const Vector& x) const;
   void normalise(float* x, std::uint32_t n, Norm kind) const;
   void scale_and_shift(Vector& x, Role gain, Role bias, std::uint32_t layer) const;
   // The norm of x without a site of its own.
@@ -166,6 +166,7 @@ class FloatStack {
   const std::uint32_t stack_;
   std::uint32_t positions_;
   const Watchers& watchers_;
+  mutable DecodedMatrices matrices_;  // decodes when it must
   Cache own_, source_;
 };
 

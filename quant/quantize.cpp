@@ -79,7 +79,8 @@ double site_error(const FloatModel& model, std::uint32_t stack, const StackCalib
     for (const Role role : matrices_of(c, site)) {
       const TensorSlot slot = tensor_slot(c, role, layer);
       const float* x = samples.x.data() + std::size_t{layer} * n * slot.cols;
-      const float* weights = model.floats(role, layer, stack);
+      const std::vector<float> stored = model.read(role, layer, stack);
+      const float* weights = stored.data();
 
       ImageBytes memory(static_cast<std::size_t>(activations_bytes(kernels.traits, slot.cols, group, n)) +
                         kernels.traits.slack);
@@ -218,13 +219,14 @@ NormBefore folded_into(const FloatModel& model, const StackConfig& c, Role role,
 
 Error put_tensor(TensorSection& tensors, TensorReport& report, SquaredError& all, const FloatModel& model,
                  const StackConfig& c, const TensorEntry& e) {
-  const float* x = model.floats(e.role, e.layer, e.stack);
+  const std::vector<float> stored = e.type == ElementType::s8 ? model.read(e.role, e.layer, e.stack) : std::vector<float>{};
+  const float* x = e.type == ElementType::s8 ? stored.data() : model.floats(e.role, e.layer, e.stack);
   switch (e.type) {
     case ElementType::s8: {
       const NormBefore folded = folded_into(model, c, e.role, e.layer, e.stack);
       QuantizedMatrix matrix = quantize_matrix(x, folded.gain, e.rows, e.cols, e.group);
       if (tensor_slot(c, e.role, e.layer).bias)
-        matrix.bias = folded_bias(x, model.bias(e.role, e.layer, e.stack), folded.bias, e.rows, e.cols);
+        matrix.bias = folded_bias(x, model.bias(e.role, e.layer, e.stack).data(), folded.bias, e.rows, e.cols);
       if (Error error = check_numbers(matrix, describe(model.config, e.role, e.layer, e.stack))) return error;
       const SquaredError off = matrix_error(matrix, x, folded.gain);
       report.error = off.relative();
@@ -251,8 +253,6 @@ Error put_tensor(TensorSection& tensors, TensorReport& report, SquaredError& all
 
 }  // namespace
 
-double SquaredError::relative() const { return reference > 0.0 ? __builtin_sqrt(error / reference) : 0.0; }
-
 QuantizedMatrix quantize_matrix(const float* weights, const float* gain, std::uint32_t rows, std::uint32_t cols,
                                 std::uint32_t group) {
   QuantizedMatrix m;
@@ -261,45 +261,11 @@ QuantizedMatrix quantize_matrix(const float* weights, const float* gain, std::ui
   m.group = group;
   m.weights.resize(std::size_t{rows} * cols);
   m.scales.resize(rows);
-  const std::uint32_t groups = group_count(cols, group);
-  m.multipliers.assign(std::size_t{rows} * groups, 1);
-  const double steps = group ? 127.0 * 15.0 : 127.0;
-  for (std::size_t r = 0; r < rows; ++r) {
-    double max = 0.0;
-    for (std::uint32_t c = 0; c < cols; ++c) {
-      const double a = magnitude_of(gained(weights, gain, r, cols, c));
-      max = a > max ? a : max;
-    }
-    const auto scale = static_cast<float>(max / steps);
-    m.scales[r] = scale;
-    if (!(scale >= kSmallest)) {
-      m.scales[r] = 1.0f;  // and zero weights
-      continue;
-    }
-    const std::uint32_t width = group ? group : cols;
-    for (std::uint32_t first = 0; first < cols; first += width) {
-      const std::uint32_t last = cols - first < width ? cols : first + width;
-      double step = scale;
-      if (group) {
-        double group_max = 0.0;
-        for (std::uint32_t c = first; c < last; ++c) {
-          const double a = magnitude_of(gained(weights, gain, r, cols, c));
-          group_max = a > group_max ? a : group_max;
-        }
-        // Half a step of slack: the largest weight then still rounds to 127.
-        std::uint8_t multiplier = 1;
-        while (multiplier < 15 && group_max > 127.5 * multiplier * scale) ++multiplier;
-        m.multipliers[r * groups + first / group] = multiplier;
-        step = multiplier * step;
-      }
-      for (std::uint32_t c = first; c < last; ++c) {
-        double q = round_even(gained(weights, gain, r, cols, c) / step);
-        q = q > 127.0 ? 127.0 : q;
-        q = q < -127.0 ? -127.0 : q;
-        m.weights[r * cols + c] = static_cast<std::int8_t>(q);
-      }
-    }
-  }
+  const std::size_t groups = group_count(cols, group);
+  m.multipliers.resize(rows * groups);
+  RowQuantizer quantizer(cols, group);
+  for (std::size_t r = 0; r < rows; ++r)
+    m.scales[r] = quantizer.quantize(&m.weights[r * cols], m.multipliers.data() + r * groups, weights + r * cols, gain);
   return m;
 }
 

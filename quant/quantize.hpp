@@ -7,6 +7,7 @@
 
 #include "quant/calibration.hpp"
 #include "quant/fidelity.hpp"
+#include "quant/quantize_row.hpp"
 
 namespace heed::quant {
 
@@ -65,22 +66,10 @@ struct QuantizeReport {
   Fidelity measured, chosen_before, chosen;
 };
 
-// rows x cols floats times `gain` [cols] (null = 1) to int8. One scale per row: max / 127. Groups: the row's scale is
-// max / 127 / 15 and each group takes the smallest multiplier that holds its largest weight. A row without a weight
-// above 127 * 2^-40 counts as zero and gets scale 1. Precondition: finite numbers.
+// rows x cols floats times `gain` [cols] (null = 1) to int8, row by row (quantize_row.hpp). Precondition: finite numbers.
 QuantizedMatrix quantize_matrix(const float* weights, const float* gain, std::uint32_t rows, std::uint32_t cols,
                                 std::uint32_t group);
 
-// Sums of squares of the error and of the float matrix itself.
-struct SquaredError {
-  double error = 0.0, reference = 0.0;
-  double relative() const;
-  SquaredError& operator+=(const SquaredError& b) {
-    error += b.error;
-    reference += b.reference;
-    return *this;
-  }
-};
 SquaredError matrix_error(const QuantizedMatrix& matrix, const float* weights, const float* gain);
 
 // The shared exponent and s16 values of one head's key offset (SPEC.md 2.7).

@@ -199,8 +199,8 @@ void add_quantize(CLI::App& app) {
   command
       ->add_option("SOURCE", options->source,
                    "A llama2.c checkpoint (.bin, version 0 or 1, float32), a Hugging Face folder of the GPT-2 family "
-                   "(config.json and model.safetensors in F32), a safetensors file in F32 with --description, or an image "
-                   "(.heed) for another layout")
+                   "(config.json and model.safetensors in F32, F16 or BF16), a safetensors file in them with --description, or "
+                   "an image (.heed) for another layout")
       ->required();
   command->add_option("-o,--output", options->output, "The image to write")->type_name("MODEL.heed")->required();
   command

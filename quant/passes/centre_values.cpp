@@ -20,8 +20,8 @@ void apply(FloatModel& model, StackCalibration& seen, std::uint32_t stack) {
   for (const AttentionTensors& a : attentions_of(c)) {
     ChannelStatistics& values = seen.heads[static_cast<int>(a.values)];
     for (std::uint32_t layer = 0; layer < c.n_layers; ++layer) {
-      const MatrixPlace down{a.value_down, layer, stack}, up{a.value_up, layer, stack};
-      std::vector<double> down_bias = bias_of(model, down), up_bias = bias_of(model, up);
+      std::vector<double> down_bias = bias_of(model, a.value_down, layer, stack),
+                          up_bias = bias_of(model, a.value_up, layer, stack);
       if (values.has(layer)) {
         std::vector<double> means(c.d_key());
         for (std::size_t i = 0; i < means.size(); ++i) {
@@ -29,15 +29,15 @@ void apply(FloatModel& model, StackCalibration& seen, std::uint32_t stack) {
           down_bias[i] -= means[i];
         }
         const std::vector<double> gathered = for_query_heads(c, means);
-        const float* w = matrix_of(model, up);
-        for (std::size_t r = 0; r < c.d_model; ++r)
-          for (std::size_t k = 0; k < gathered.size(); ++k) up_bias[r] += w[r * gathered.size() + k] * gathered[k];
+        for_each_row(model, a.value_up, layer, stack, [&](std::uint32_t r, const float* w) {
+          for (std::size_t k = 0; k < gathered.size(); ++k) up_bias[r] += w[k] * gathered[k];
+        });
         subtract_from_samples(seen.sites[static_cast<int>(a.value_up_in)], layer, gathered);
         values.subtract(layer, means);
         subtract_from_samples(seen.heads_seen[static_cast<int>(a.values)], layer, means);
       }
-      set_bias(model, down, down_bias);
-      set_bias(model, up, up_bias);
+      set_bias(model, a.value_down, layer, stack, down_bias);
+      set_bias(model, a.value_up, layer, stack, up_bias);
     }
     c.biases |= a.value_down_bias | a.value_up_bias;
   }

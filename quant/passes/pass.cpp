@@ -33,6 +33,36 @@ double balance(double first, double second) {
   return factor < kLeast ? kLeast : factor > kMost ? kMost : factor;
 }
 
+std::vector<double> bias_of(const FloatModel& model, Role role, std::uint32_t layer, std::uint32_t stack) {
+  const Span<const float> bias = model.bias(role, layer, stack);
+  std::vector<double> result(bias.begin(), bias.end());
+  result.resize(tensor_slot(model.config.stacks[stack], role, layer).rows, 0.0);
+  return result;
+}
+
+void set_bias(FloatModel& model, Role role, std::uint32_t layer, std::uint32_t stack, const std::vector<double>& bias) {
+  std::vector<float> x(bias.size());
+  for (std::size_t r = 0; r < x.size(); ++r) x[r] = static_cast<float>(bias[r]);
+  model.set_bias(role, layer, std::move(x), stack);
+}
+
+void for_each_row(const FloatModel& model, Role role, std::uint32_t layer, std::uint32_t stack,
+                  const std::function<void(std::uint32_t r, const float* numbers)>& row) {
+  constexpr std::uint32_t kTogether = 64;
+  const StoredTensor& t = *model.tensor(role, layer, stack);
+  std::vector<float> rows(std::size_t{kTogether} * t.cols());
+  for (std::uint32_t r = 0; r < t.rows(); ++r) {
+    const std::uint32_t left = t.rows() - r;
+    if (r % kTogether == 0) t.read_rows(rows.data(), r, left < kTogether ? left : kTogether);
+    row(r, &rows[std::size_t{r % kTogether} * t.cols()]);
+  }
+}
+
+std::vector<double> inverse_of(std::vector<double> factors) {
+  for (double& f : factors) f = 1.0 / f;
+  return factors;
+}
+
 namespace {
 
 template <class F>

@@ -2,7 +2,6 @@
 // pass.hpp: rewritings of a float model that change no result and that int8 gains by.
 #pragma once
 #include "quant/calibration.hpp"
-#include "quant/passes/edit.hpp"
 
 namespace heed::quant {
 
@@ -35,6 +34,15 @@ std::vector<double> for_query_heads(const StackConfig& config, const std::vector
 // A factor that divides the loss between two sides, sqrt(first / second), 1 where one of them is nothing; bounded, so that the
 // numbers stay those of an image.
 double balance(double first, double second);
+
+// The bias of a matrix, zeros where it has none, and back.
+std::vector<double> bias_of(const FloatModel& model, Role role, std::uint32_t layer, std::uint32_t stack);
+void set_bias(FloatModel& model, Role role, std::uint32_t layer, std::uint32_t stack, const std::vector<double>& bias);
+// Calls row(r, numbers [cols]) for each row of a matrix, a few of which are in memory at a time.
+void for_each_row(const FloatModel& model, Role role, std::uint32_t layer, std::uint32_t stack,
+                  const std::function<void(std::uint32_t r, const float* numbers)>& row);
+
+std::vector<double> inverse_of(std::vector<double> factors);
 
 // The samples of a site times factors, or less terms, [cols].
 void scale_samples(SiteSamples& samples, std::uint32_t layer, const std::vector<double>& factors);

@@ -38,17 +38,6 @@ Squares squares_of(const StackConfig& c, const AttentionTensors& a, const StackC
   return s;
 }
 
-std::vector<double> inverse_of(std::vector<double> factors) {
-  for (double& f : factors) f = 1.0 / f;
-  return factors;
-}
-
-void scale_norm(FloatModel& model, Role gain, Role bias, std::uint32_t layer, std::uint32_t stack,
-                const std::vector<double>& factors) {
-  for (const Role role : {gain, bias})
-    if (model.floats(role, layer, stack)) scale_columns(model, {role, layer, stack}, factors);
-}
-
 void scale_layer(FloatModel& model, StackCalibration& seen, const AttentionTensors& a, std::uint32_t layer,
                  std::uint32_t stack) {
   const StackConfig& c = model.config.stacks[stack];
@@ -65,11 +54,11 @@ void scale_layer(FloatModel& model, StackCalibration& seen, const AttentionTenso
   for (std::size_t i = 0; i < of_keys.size(); ++i) of_keys[i] = factors[i % factors.size()];
   const std::vector<double> of_queries = inverse_of(for_query_heads(c, of_keys));
   if (c.query_key_norm == HeadNorm::none) {
-    scale_rows(model, {a.key, layer, stack}, of_keys);
-    scale_rows(model, {a.query, layer, stack}, of_queries);
+    model.scale_rows(a.key, layer, stack, of_keys);
+    model.scale_rows(a.query, layer, stack, of_queries);
   } else {
-    scale_norm(model, a.key_gain, a.key_norm_bias, layer, stack, factors);
-    scale_norm(model, a.query_gain, a.query_norm_bias, layer, stack, inverse_of(factors));
+    for (const Role role : {a.key_gain, a.key_norm_bias}) model.scale_rows(role, layer, stack, factors);
+    for (const Role role : {a.query_gain, a.query_norm_bias}) model.scale_rows(role, layer, stack, inverse_of(factors));
   }
   scale_samples(seen.heads_seen[static_cast<int>(a.keys)], layer, of_keys);
   scale_samples(seen.heads_seen[static_cast<int>(a.queries)], layer, of_queries);

@@ -12,17 +12,14 @@ void apply(FloatModel& model, StackCalibration& seen, std::uint32_t stack) {
   const StackConfig& c = model.config.stacks[stack];
   for (std::uint32_t layer = 0; layer < c.n_layers; ++layer) {
     if (!seen.inner.has(layer)) continue;
-    const MatrixPlace down{Role::w_down, layer, stack};
-    const float* w = matrix_of(model, down);
-    std::vector<double> squares(c.d_ff, 0.0), factors(c.d_ff), inverse(c.d_ff);
-    for (std::size_t r = 0; r < c.d_model; ++r)
-      for (std::size_t k = 0; k < c.d_ff; ++k) squares[k] += double{w[r * c.d_ff + k]} * w[r * c.d_ff + k];
-    for (std::size_t k = 0; k < c.d_ff; ++k) {
+    std::vector<double> squares(c.d_ff, 0.0), factors(c.d_ff);
+    for_each_row(model, Role::w_down, layer, stack, [&](std::uint32_t, const float* w) {
+      for (std::size_t k = 0; k < c.d_ff; ++k) squares[k] += double{w[k]} * w[k];
+    });
+    for (std::size_t k = 0; k < c.d_ff; ++k)
       factors[k] = balance(__builtin_sqrt(squares[k] / static_cast<double>(c.d_model)), seen.inner.largest(layer, k));
-      inverse[k] = 1.0 / factors[k];
-    }
-    scale_rows(model, {Role::w_up, layer, stack}, factors);
-    scale_columns(model, down, inverse);
+    model.scale_rows(Role::w_up, layer, stack, factors);
+    model.scale_columns(Role::w_down, layer, stack, inverse_of(factors));
     scale_samples(seen.sites[static_cast<int>(Site::down_in)], layer, factors);
     seen.inner.scale(layer, factors);
   }

@@ -8,16 +8,14 @@ namespace heed::quant {
 namespace {
 
 // Mean squares of the columns of w_value_up that read a dimension of a KV head.
-std::vector<double> column_squares(const FloatModel& model, const MatrixPlace& value_up) {
-  const StackConfig& c = model.config.stacks[value_up.stack];
+std::vector<double> column_squares(const FloatModel& model, Role value_up, std::uint32_t layer, std::uint32_t stack) {
+  const StackConfig& c = model.config.stacks[stack];
   const std::uint32_t share = c.n_heads / c.n_kv_heads, cols = c.d_query();
-  const float* w = matrix_of(model, value_up);
   std::vector<double> squares(c.d_key(), 0.0);
-  for (std::size_t r = 0; r < c.d_model; ++r)
-    for (std::uint32_t i = 0; i < cols; ++i) {
-      const double x = w[r * cols + i];
-      squares[std::size_t{i / c.head_dim / share} * c.head_dim + i % c.head_dim] += x * x;
-    }
+  for_each_row(model, value_up, layer, stack, [&](std::uint32_t, const float* w) {
+    for (std::uint32_t i = 0; i < cols; ++i)
+      squares[std::size_t{i / c.head_dim / share} * c.head_dim + i % c.head_dim] += double{w[i]} * w[i];
+  });
   for (double& s : squares) s /= static_cast<double>(c.d_model) * share;
   return squares;
 }
@@ -30,14 +28,13 @@ void apply(FloatModel& model, StackCalibration& seen, std::uint32_t stack) {
     ChannelStatistics& values = seen.heads[static_cast<int>(a.values)];
     for (std::uint32_t layer = 0; layer < c.n_layers; ++layer) {
       if (!values.has(layer)) continue;
-      std::vector<double> factors = column_squares(model, {a.value_up, layer, stack});
+      std::vector<double> factors = column_squares(model, a.value_up, layer, stack);
       for (std::size_t i = 0; i < factors.size(); ++i)
         factors[i] = balance(__builtin_sqrt(factors[i]), values.largest(layer, i));
-      scale_rows(model, {a.value_down, layer, stack}, factors);
-      std::vector<double> inverse = for_query_heads(c, factors);
-      scale_samples(seen.sites[static_cast<int>(a.value_up_in)], layer, inverse);
-      for (double& f : inverse) f = 1.0 / f;
-      scale_columns(model, {a.value_up, layer, stack}, inverse);
+      model.scale_rows(a.value_down, layer, stack, factors);
+      const std::vector<double> gathered = for_query_heads(c, factors);
+      model.scale_columns(a.value_up, layer, stack, inverse_of(gathered));
+      scale_samples(seen.sites[static_cast<int>(a.value_up_in)], layer, gathered);
       values.scale(layer, factors);
       scale_samples(seen.heads_seen[static_cast<int>(a.values)], layer, factors);
     }

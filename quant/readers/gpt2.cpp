@@ -65,45 +65,42 @@ class Taker {
     if (tensors.find("transformer.wte.weight")) prefix_ = "transformer.";
   }
 
-  // Floats of the tensor `name` (behind the prefix), which must have this shape; null after an error.
-  const float* take(const std::string& name, const std::vector<std::uint64_t>& shape) {
+  // The tensor `name` (behind the prefix), which must have this shape; empty after an error.
+  StoredTensor take(const std::string& name, const std::vector<std::uint64_t>& shape) {
     return take_whole(prefix_ + name, shape);
   }
-  const float* take_whole(const std::string& name, const std::vector<std::uint64_t>& shape) {
-    if (error_) return nullptr;
+  StoredTensor take_whole(const std::string& name, const std::vector<std::uint64_t>& shape) {
+    StoredTensor stored;
+    if (error_) return stored;
     const SafeTensor* t = tensors_.find(name);
     if (!t)
       error_ = Error("tensor " + name + " is missing");
     else if (t->shape != shape)
       error_ = Error("tensor " + name + " has the shape " + shape_text(t->shape) + ", not " + shape_text(shape));
     else
-      error_ = read_floats(floats_, *t);
+      error_ = open_stored(stored, *t);
     taken_.insert(name);
-    return error_ ? nullptr : floats_.data();
+    return error_ ? StoredTensor{} : stored;
   }
 
   void vector(Role role, std::uint32_t layer, const std::string& name, std::uint64_t n) {
-    if (take(name, {n})) model_.own(role, layer, std::move(floats_));
+    model_.set(role, layer, take(name, {n}));
   }
   void matrix(Role role, const std::string& name, std::uint64_t rows, std::uint64_t cols) {
-    if (take(name, {rows, cols})) model_.own(role, 0, std::move(floats_));
+    model_.set(role, 0, take(name, {rows, cols}));
   }
 
   // Outputs [first, first + rows) of a Conv1D `name` with `all` outputs, and their biases.
-  void conv(const std::vector<Role>& roles, std::uint32_t layer, const std::string& name, std::size_t rows,
-            std::size_t cols) {
-    const std::size_t all = roles.size() * rows;
-    if (const float* w = take(name + ".weight", {cols, all})) {
-      for (std::size_t part = 0; part < roles.size(); ++part) {
-        std::vector<float> turned(rows * cols);
-        for (std::size_t r = 0; r < rows; ++r)
-          for (std::size_t c = 0; c < cols; ++c) turned[r * cols + c] = w[c * all + part * rows + r];
-        model_.own(roles[part], layer, std::move(turned));
-      }
+  void conv(const std::vector<Role>& roles, std::uint32_t layer, const std::string& name, std::uint32_t rows,
+            std::uint32_t cols) {
+    const auto n = static_cast<std::uint32_t>(roles.size());
+    const StoredTensor w = take(name + ".weight", {cols, std::uint64_t{n} * rows}).transposed();
+    const std::vector<float> b = take(name + ".bias", {std::uint64_t{n} * rows}).read();
+    for (std::uint32_t part = 0; part < n && !error_; ++part) {
+      model_.set(roles[part], layer, w.row_slice(part * rows, rows));
+      const auto first = b.begin() + static_cast<std::ptrdiff_t>(std::size_t{part} * rows);
+      model_.set_bias(roles[part], layer, {first, first + rows});
     }
-    if (const float* b = take(name + ".bias", {all}))
-      for (std::size_t part = 0; part < roles.size(); ++part)
-        model_.own_bias(roles[part], layer, {b + part * rows, b + (part + 1) * rows});
   }
 
   // A tensor that nobody took is a part of the model that nobody would run.
@@ -121,7 +118,6 @@ class Taker {
   FloatModel& model_;
   const SafeTensors& tensors_;
   std::string prefix_;
-  std::vector<float> floats_;
   std::set<std::string> taken_;
   Error error_;
 };
@@ -131,7 +127,7 @@ class Taker {
 Error read_gpt2(FloatModel& model, const Json& config, const SafeTensors& tensors) {
   if (Error error = read_config(model, config)) return error.about("config.json");
   const StackConfig& c = model.config.main();
-  const std::size_t d = c.d_model;
+  const std::uint32_t d = c.d_model;
   Taker in(model, tensors);
   in.matrix(Role::token_embedding, "wte.weight", c.vocab_size, d);
   in.matrix(Role::position_embedding, "wpe.weight", c.max_seq, d);
@@ -148,10 +144,7 @@ Error read_gpt2(FloatModel& model, const Json& config, const SafeTensors& tensor
   }
   in.vector(Role::final_gain, 0, "ln_f.weight", d);
   in.vector(Role::final_norm_bias, 0, "ln_f.bias", d);
-  if (!c.tied_unembedding) {
-    if (const float* w = in.take_whole("lm_head.weight", {c.vocab_size, d}))
-      model.own(Role::unembedding, 0, {w, w + c.vocab_size * d});
-  }
+  if (!c.tied_unembedding) model.set(Role::unembedding, 0, in.take_whole("lm_head.weight", {c.vocab_size, d}));
   if (Error error = in.finish(c)) return error;
   return check(model);
 }

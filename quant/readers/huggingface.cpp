@@ -16,9 +16,9 @@ bool exists(const std::string& path) {
   return std::filesystem::exists(path, code);
 }
 
-Error open_tensors(SourceFile& file, const std::string& folder) {
+Error open_tensors(FloatModel& model, Span<const std::uint8_t>& bytes, const std::string& folder) {
   const std::string path = folder + "/model.safetensors";
-  if (exists(path)) return file.open(path);
+  if (exists(path)) return model.open(bytes, path);
   if (exists(path + ".index.json"))
     return Error(path + ".index.json: models in several files are not read yet; save the model in one");
   if (exists(folder + "/pytorch_model.bin"))
@@ -101,8 +101,9 @@ Error read_huggingface(FloatModel& model, const std::string& folder) {
   SourceFile config;
   if (Error error = config.open(path)) return error;
   if (config.bytes().size() > kMaxConfigBytes) return Error(path + ": longer than 1 MiB");
-  if (Error error = open_tensors(model.file, folder)) return error;
-  return read_huggingface(model, config.bytes(), model.file.bytes()).about(folder);
+  Span<const std::uint8_t> tensors;
+  if (Error error = open_tensors(model, tensors, folder)) return error;
+  return read_huggingface(model, config.bytes(), tensors).about(folder);
 }
 
 }  // namespace heed::quant

@@ -96,11 +96,34 @@ std::string shape_text(const std::vector<std::uint64_t>& shape) {
   return text + "]";
 }
 
+namespace {
+
+Error type_of(StoredType& type, const SafeTensor& t) {
+  for (const StoredType known : {StoredType::f32, StoredType::f16, StoredType::bf16}) {
+    if (t.dtype != format_of(known).name) continue;
+    type = known;
+    return {};
+  }
+  return Error("tensor " + printable(t.name) + " is " + t.dtype + "; F32, F16 and BF16 are read, save it in one of them");
+}
+
+}  // namespace
+
+Error open_stored(StoredTensor& stored, const SafeTensor& t) {
+  StoredType type{};
+  if (Error error = type_of(type, t)) return error;
+  const std::uint64_t rows = t.shape.size() < 2 ? 1 : t.shape[0];
+  return StoredTensor::open(stored, type, t.bytes, rows, rows ? t.elements / rows : 0).about("tensor " + printable(t.name));
+}
+
 Error read_floats(std::vector<float>& x, const SafeTensor& t) {
-  if (t.dtype != "F32")
-    return Error("tensor " + printable(t.name) + " is " + t.dtype + "; only F32 is read so far, save it in float32");
-  x.resize(static_cast<std::size_t>(t.elements));
-  if (!x.empty()) std::memcpy(x.data(), t.bytes.data(), t.bytes.size());
+  x.clear();
+  StoredType type{};
+  if (Error error = type_of(type, t)) return error;
+  if (t.elements == 0) return {};
+  StoredTensor stored;
+  if (Error error = open_stored(stored, t)) return error;
+  x = stored.read();
   return {};
 }
 

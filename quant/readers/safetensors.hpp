@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "quant/error.hpp"
+#include "quant/stored_tensor.hpp"
 #include "runtime/span.hpp"
 
 namespace heed::quant {
@@ -39,7 +39,10 @@ class SafeTensors {
   std::map<std::string, std::size_t> by_name_;
 };
 
-// The numbers of a tensor in a type that is read: F32. Others are refused by name.
+// The matrix [first size, product of the others] of a tensor, or the vector of one with at most one size, where it lies in
+// the file. Types that are read: F32, F16 and BF16. Others are refused by name, as are tensors without numbers.
+Error open_stored(StoredTensor& stored, const SafeTensor& tensor);
+// The numbers of such a tensor; it may have none.
 Error read_floats(std::vector<float>& x, const SafeTensor& tensor);
 
 }  // namespace heed::quant

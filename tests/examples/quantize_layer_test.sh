@@ -86,7 +86,7 @@ refuses_weights 'tensor ... would be called "", which is no name in C++' "{$(ten
 refuses_weights "tensor a has shape [1, 1, 1]; only matrices and vectors" "{$(tensor a 1,1,1 0 4)}"
 refuses_weights "tensor a has shape []; only matrices and vectors" "{$(tensor a '' 0 4)}"
 refuses_weights "tensor a has shape [0, 3]; only matrices and vectors" "{$(tensor a 0,3 0 0),$(tensor b 3 0 12)}"
-refuses_weights "tensor a is F16" "{$(tensor a 1,2 0 4 F16)}"
+refuses_weights "tensor a is I16" "{$(tensor a 1,2 0 4 I16)}"
 refuses_weights "tensor a has a number that is not finite" "{$(tensor a 1,2 0 8)}" '\0\0\0\0\0\0\300\177'
 refuses_weights "tensor a.bias has a number that is not finite" "{$(tensor a.bias 1 0 4),$(tensor a.weight 1,1 4 8)}" '\0\0\200\177'
 refuses_weights "tensor a has a number beyond 2^40" "{$(tensor a 1,1 0 4)}" '\0\0\0\124'
