@@ -117,7 +117,7 @@ Metadata describe_model(const FloatModel& model, const QuantizeReport& report, c
     const std::string positions = std::to_string(report.calibration_positions) + " positions ";
     describe_stack(m, two && !is_main ? "source_" : "", quantized.config.stacks[stack], report.sites[stack],
                    !is_main                    ? "positions of " + inputs
-                   : generates && !two ? positions + "that the float model wrote"
+                   : generates && !two ? positions + (report.calibration_given ? "of given texts" : "that the float model wrote")
                    : generates         ? positions + "that the float model wrote to " + inputs
                                        : positions + "of " + inputs);
   }
@@ -312,6 +312,20 @@ Error choose_value_map(FloatModel& model, std::uint32_t stack, ValueMapChoice ch
 
 }  // namespace
 
+namespace {
+
+Error read_calibration(std::vector<FloatSequence>& sequences, const FloatModel& model, const Tokenizers& tokenizers,
+                       const std::string& path) {
+  SourceFile file;
+  if (Error error = file.open(path)) return error;
+  if (are_inputs(file.bytes())) return read_inputs(sequences, model.config.source(), path);
+  if (Error error = misplaced(file.bytes(), Wanted::text)) return error.about(path);
+  const bool own = model.config.n_stacks == 2 && !tokenizers.source.empty();
+  return read_texts(sequences, model, own ? tokenizers.source : tokenizers.main, path);
+}
+
+}  // namespace
+
 Error convert(ImageBytes& image, ConvertReport& report, const std::string& source, const std::string& tokenizer,
               const ConvertOptions& options, const Kernels& kernels) {
   report = ConvertReport{};
@@ -345,7 +359,7 @@ Error convert(ImageBytes& image, ConvertReport& report, const std::string& sourc
   if (limited.position_table) model.config.main().max_seq = limited.max_seq;
   QuantizeOptions quantize = options.quantize;
   if (!options.calibration.empty())
-    if (Error error = read_inputs(quantize.inputs, model.config.source(), options.calibration)) return error;
+    if (Error error = read_calibration(quantize.inputs, model, tokenizers, options.calibration)) return error;
   QuantizedModel quantized;
   if (Error error = quantize_model(quantized, report.quantize, model, report.layout, quantize, kernels))
     return error.about(source);

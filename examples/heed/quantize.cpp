@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "examples/heed/commands.hpp"
+#include "examples/heed/fidelity.hpp"
 #include "examples/heed/numbers.hpp"
 #include "examples/heed/output.hpp"
 #include "examples/heed/progress.hpp"
@@ -97,12 +98,7 @@ Json to_json(const quant::ConvertReport& report, const Options& options) {
   json["requantised"] = report.requantised;
   if (!report.requantised) return json;
   json["value_maps"] = report.value_maps;
-  for (const quant::PassReport& pass : report.quantize.passes) json["passes"].push_back(pass.name);
-  if (const quant::Fidelity& m = report.quantize.measured; m.outputs) {
-    json["measured"] = {{"outputs", m.outputs}, {"kl", m.kl}, {"kl_standard_error", m.kl_error}, {"loss", m.loss}, {"float_loss", m.float_loss}, {"top1_agreement", m.agreement}, {"cosine", m.cosine},{"least_cosine", m.least_cosine}};
-    json["chosen"] = {{"before", report.quantize.chosen_before.kl}, {"after", report.quantize.chosen.kl}};
-    json["key_offset"]=static_cast<int>(report.quantize.key_offset);
-  }
+  put_fidelity(json, report.quantize, report.config);
   json["matrix_error"] = report.quantize.matrix_error;
   for (std::uint32_t stack = 0; stack < report.config.n_stacks; ++stack) {
     for (int i = 0; i < kSiteCount; ++i) {
@@ -149,14 +145,16 @@ void print(const quant::ConvertReport& report, const Options& options) {
   for (std::uint32_t stack = 0; stack < report.config.n_stacks; ++stack)
     std::printf("value maps   %s%s\n", !two ? "" : stack == 0 ? "source: " : "main: ", report.value_maps[stack].c_str());
   std::printf("weight error %.3f %% of their rms\n", 100.0 * report.quantize.matrix_error);
-  const bool wrote = report.config.main().use == Use::generate;
+  const bool given = report.quantize.calibration_given;
+  const bool wrote = report.config.main().use == Use::generate && (two || !given);
   std::printf("output error of what is multiplied, int8 on both sides, over %u positions%s%s:\n",
               report.quantize.calibration_positions, wrote ? " that the model wrote" : "",
-              report.quantize.calibration_given ? " for given inputs" : wrote && !two ? "" : " for random inputs");
+              given ? " for given inputs" : wrote && !two ? "" : " for random inputs");
   for (std::uint32_t stack = 0; stack < report.config.n_stacks; ++stack) {
     if (two) std::puts(stack == 0 ? "source" : "main");
     print_sites(report.quantize.sites[stack]);
   }
+  print_fidelity(report.quantize, report.config);
 }
 
 void quantize(const Options& options) {
@@ -186,6 +184,7 @@ void quantize(const Options& options) {
   }
   note_tokenizer(options, tokenizer, report.requantised);
   print(report, options);
+  warn_if_far(report.quantize.measured);
 }
 
 }  // namespace
@@ -219,7 +218,8 @@ void add_quantize(CLI::App& app) {
       ->type_name("F");
   command
       ->add_option("--calibration", options->calibration,
-                   "A safetensors file with inputs of the first stack to measure on (SPEC.md 7.5; default: random ones)")
+                   "What to measure on: a text, which a model of tokens reads, or a safetensors file with inputs of the first "
+                   "stack (SPEC.md 7.5; default: texts that the model writes, random inputs). One half decides, the other is reported")
       ->type_name("F");
   command
       ->add_option("--value-map", options->value_map, "Form of the value maps; auto takes the cheaper one")
