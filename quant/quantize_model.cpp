@@ -68,7 +68,8 @@ class Quantizer {
 
   Error decide() {
     ChannelStatistics keys;
-    probes_ = make_probes(original_.model, probe_options(kChoosingSeed, 0, 2048), &keys);
+    const std::uint32_t context = std::min(original_.model.config.main().max_seq, kLongestProbe);
+    probes_ = make_probes(original_.model, probe_options(kChoosingSeed, 0, std::max(context, 1024u)), &keys);
     if (probes_.empty()) return {};
     keep_whole_means(keys);
     QuantizeOptions rows = options_;
@@ -123,7 +124,7 @@ class Quantizer {
   }
 
   Error measure_report(const SeenModel& final, const QuantizedModel& result, Layout layout) const {
-    const std::vector<Probe> probes = make_probes(original_.model, probe_options(kReportSeed, 1, 4096));
+    const std::vector<Probe> probes = make_probes(original_.model, probe_options(kReportSeed, 1, 2048));
     if (layout == kernels_.traits.preferred)
       return measure(report_.measured, result.config, *result.tensors, probes, kernels_);
     return measure_whole(report_.measured, final, chosen_, probes);

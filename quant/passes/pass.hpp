@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // pass.hpp: rewritings of a float model that change no result and that int8 gains by.
 #pragma once
+#include <functional>
+
 #include "quant/calibration.hpp"
 
 namespace heed::quant {
