@@ -24,9 +24,9 @@ class Sampler {
   }
   // Vectors that will come of a site, or of heads, in each layer.
   void expect(std::uint32_t stack, Site site, std::uint32_t n) { expect(stack, index(site), n); }
-  void expect(std::uint32_t stack, Heads heads, std::uint32_t n) { expect(stack, index(heads), n); }
+  void expect(std::uint32_t stack, HeadRole heads, std::uint32_t n) { expect(stack, index(heads), n); }
   void see(Site site, const Place& at, Span<const float> x) { see(index(site), at, x); }
-  void see(Heads heads, const Place& at, Span<const float> x) { see(index(heads), at, x); }
+  void see(HeadRole heads, const Place& at, Span<const float> x) { see(index(heads), at, x); }
   void give(Calibration& result) const {
     for (std::uint32_t stack = 0; stack < config_.n_stacks; ++stack) {
       StackCalibration& c = result.stacks[stack];
@@ -45,7 +45,7 @@ class Sampler {
   };
   static constexpr int kKinds = kSiteCount + kHeadsCount;
   static int index(Site site) { return static_cast<int>(site); }
-  static int index(Heads heads) { return kSiteCount + static_cast<int>(heads); }
+  static int index(HeadRole heads) { return kSiteCount + static_cast<int>(heads); }
   void expect(std::uint32_t stack, int kind, std::uint32_t n) {
     every_[stack][kind] = round_up(std::max(n, 1u), kept_) / kept_;
   }
@@ -127,8 +127,8 @@ Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>&
     if (two) sampler.expect(0, site, texts * source_positions);
   }
   for (int i = 0; i < kHeadsCount; ++i) {
-    const auto heads = static_cast<Heads>(i);
-    const bool of_source = heads == Heads::cross_key || heads == Heads::cross_value;
+    const auto heads = static_cast<HeadRole>(i);
+    const bool of_source = heads == HeadRole::cross_key || heads == HeadRole::cross_value;
     sampler.expect(config.n_stacks - 1, heads, texts * (of_source ? source_positions : positions));
     if (two) sampler.expect(0, heads, texts * source_positions);
   }
@@ -136,7 +136,7 @@ Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>&
     sampler.see(site, at, x);
     if (site == Site::down_in) result.stacks[at.stack].inner.see(at.layer, x);
   };
-  reference.watchers.heads = [&](Heads heads, const Place& at, Span<const float> x) {
+  reference.watchers.heads = [&](HeadRole heads, const Place& at, Span<const float> x) {
     sampler.see(heads, at, x);
     result.stacks[at.stack].heads[static_cast<int>(heads)].see(at.layer, x);
   };

@@ -39,7 +39,7 @@ enum class Stage {
 };
 
 // What attention multiplies, behind norm and rotation: what the runtime keeps in int8.
-enum class Heads : std::uint8_t { query, key, value, cross_query, cross_key, cross_value };
+enum class HeadRole : std::uint8_t { query, key, value, cross_query, cross_key, cross_value };
 inline constexpr int kHeadsCount = 6;
 
 // Where a vector belongs.
@@ -65,7 +65,7 @@ struct Watchers {
   std::function<void(Site, const Place&, Span<const float>)> site;
   // Queries [n_heads * head_dim], keys [n_kv_heads * head_dim] and values [n_kv_heads * value_dim] of a position, that of the
   // source for cross_key and cross_value.
-  std::function<void(Heads, const Place&, Span<const float>)> heads;
+  std::function<void(HeadRole, const Place&, Span<const float>)> heads;
   // Every stage; `head` is that of scores and weights, else 0.
   std::function<void(Stage, const Place&, std::uint32_t head, Span<const float>)> stage;
 };
@@ -153,7 +153,7 @@ class FloatStack {
   void see(Site site, const Place& at, const Vector& x) const {
     if (watchers_.site) watchers_.site(site, at, {x.data(), x.size()});
   }
-  void see(Heads heads, const Place& at, const Vector& x) const {
+  void see(HeadRole heads, const Place& at, const Vector& x) const {
     if (watchers_.heads) watchers_.heads(heads, at, {x.data(), x.size()});
   }
   void show(Stage stage, const Place& at, const float* x, std::size_t n, std::uint32_t head = 0) const {

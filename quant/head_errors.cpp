@@ -9,11 +9,11 @@
 namespace heed::quant {
 namespace {
 
-bool is_query(Heads h) { return h == Heads::query || h == Heads::cross_query; }
-bool is_key(Heads h) { return h == Heads::key || h == Heads::cross_key; }
+bool is_query(HeadRole h) { return h == HeadRole::query || h == HeadRole::cross_query; }
+bool is_key(HeadRole h) { return h == HeadRole::key || h == HeadRole::cross_key; }
 
 // The step of a head whose largest magnitude is `largest` > 0. `s16` is that of its block float, M its largest number.
-double step_of(Heads heads, double largest) {
+double step_of(HeadRole heads, double largest) {
   const BlockFloat b = block_float(magnitude_bits(static_cast<float>(largest)));
   if (b.zero) return 0.0;
   const double s16 = 1.0 / b.to_s16_scale, most = round_even(largest / s16);
@@ -26,7 +26,7 @@ double step_of(Heads heads, double largest) {
   return (static_cast<std::uint32_t>(most) + 128) >> 8 <= 127 ? 256.0 * s16 : 512.0 * s16;
 }
 
-void add_head(SquaredError& sum, Heads heads, const float* x, const double* mean, std::uint32_t n) {
+void add_head(SquaredError& sum, HeadRole heads, const float* x, const double* mean, std::uint32_t n) {
   double largest = 0.0;
   const auto at = [&](std::uint32_t d) { return mean ? x[d] - mean[d] : double{x[d]}; };
   for (std::uint32_t d = 0; d < n; ++d) largest = at(d) > largest ? at(d) : -at(d) > largest ? -at(d) : largest;
@@ -40,11 +40,11 @@ void add_head(SquaredError& sum, Heads heads, const float* x, const double* mean
 
 }  // namespace
 
-double head_error(const StackConfig& c, const StackCalibration& seen, Heads heads, bool key_offset) {
+double head_error(const StackConfig& c, const StackCalibration& seen, HeadRole heads, bool key_offset) {
   const SiteSamples& samples = seen.heads_seen[static_cast<int>(heads)];
-  const bool values = heads == Heads::value || heads == Heads::cross_value;
+  const bool values = heads == HeadRole::value || heads == HeadRole::cross_value;
   const std::uint32_t n_heads = is_query(heads) ? c.n_heads : c.n_kv_heads, dim = values ? c.value_dim() : c.head_dim;
-  const std::vector<double>& means = heads == Heads::key ? seen.key_means : seen.cross_key_means;
+  const std::vector<double>& means = heads == HeadRole::key ? seen.key_means : seen.cross_key_means;
   const float* x = samples.x.data();
   SquaredError sum;
   for (std::uint32_t layer = 0; layer < c.n_layers && samples.n; ++layer)

@@ -7,6 +7,6 @@ namespace heed::quant {
 
 // rms of (int8 - float) / rms of float over the samples of all layers, rounded as SPEC.md 2.7 does; keys less the mean that
 // is taken from them, which softmax does not see. 0 where there are none.
-double head_error(const StackConfig& config, const StackCalibration& seen, Heads heads, bool key_offset);
+double head_error(const StackConfig& config, const StackCalibration& seen, HeadRole heads, bool key_offset);
 
 }  // namespace heed::quant

@@ -27,8 +27,8 @@ class Maker {
         reference_(model, longest(), two_ ? source_length() : 0) {
     if (!keys) return;
     const std::uint32_t main = model.config.n_stacks - 1;
-    reference_.watchers.heads = [keys, main](Heads heads, const Place& at, Span<const float> x) {
-      if (heads == Heads::key && at.stack == main) keys->see(at.layer, x);
+    reference_.watchers.heads = [keys, main](HeadRole heads, const Place& at, Span<const float> x) {
+      if (heads == HeadRole::key && at.stack == main) keys->see(at.layer, x);
     };
   }
 

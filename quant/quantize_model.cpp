@@ -42,7 +42,7 @@ class Quantizer {
     for (std::uint32_t stack = 0; stack < final.model.config.n_stacks; ++stack)
       for (int i = 0; i < kHeadsCount; ++i)
         report_.head_errors[stack][i] = head_error(final.model.config.stacks[stack], final.seen.stacks[stack],
-                                                   static_cast<Heads>(i), options_.key_offset);
+                                                   static_cast<HeadRole>(i), options_.key_offset);
     return options_.measure ? measure_report(final, result, layout) : Error();
   }
 

@@ -7,12 +7,12 @@ namespace heed::quant {
 std::vector<AttentionTensors> attentions_of(const StackConfig& c) {
   std::vector<AttentionTensors> all = {{false, Role::w_query, Role::w_key, Role::w_value_down, Role::w_value_up,
                                         Role::query_gain, Role::query_norm_bias, Role::key_gain, Role::key_norm_bias,
-                                        kBiasValueDown, kBiasValueUp, Heads::query, Heads::key, Heads::value,
+                                        kBiasValueDown, kBiasValueUp, HeadRole::query, HeadRole::key, HeadRole::value,
                                         Site::value_up_in}};
   if (c.cross_attention)
     all.push_back({true, Role::cross_w_query, Role::cross_w_key, Role::cross_w_value_down, Role::cross_w_value_up,
                    Role::cross_query_gain, Role::cross_query_norm_bias, Role::cross_key_gain, Role::cross_key_norm_bias,
-                   kBiasCrossValueDown, kBiasCrossValueUp, Heads::cross_query, Heads::cross_key, Heads::cross_value,
+                   kBiasCrossValueDown, kBiasCrossValueUp, HeadRole::cross_query, HeadRole::cross_key, HeadRole::cross_value,
                    Site::cross_value_up_in});
   return all;
 }

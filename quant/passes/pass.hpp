@@ -24,7 +24,7 @@ struct AttentionTensors {
   bool cross;
   Role query, key, value_down, value_up, query_gain, query_norm_bias, key_gain, key_norm_bias;
   std::uint32_t value_down_bias, value_up_bias;  // bits
-  Heads queries, keys, values;
+  HeadRole queries, keys, values;
   Site value_up_in;
 };
 // One, or with cross-attention two.

@@ -271,11 +271,11 @@ TEST_CASE("errors of int8 heads: steps of the largest number, powers of two for 
   s.key_means = {10.0, 0.0, 0.0, 0.0};
   for (SiteSamples& heads : s.heads_seen) heads = {1, {12.7f, 0.04f, 0.0f, 0.0f}};
   const double size = std::sqrt(12.7 * 12.7 + 0.04 * 0.04);
-  CHECK(head_error(c, s, Heads::query, true) == Approx(0.04 / size).epsilon(0.01));  // a step of 0.1
-  CHECK(head_error(c, s, Heads::key, false) == Approx(0.04 / size).epsilon(0.05));
+  CHECK(head_error(c, s, HeadRole::query, true) == Approx(0.04 / size).epsilon(0.01));  // a step of 0.1
+  CHECK(head_error(c, s, HeadRole::key, false) == Approx(0.04 / size).epsilon(0.05));
   // Less its mean the largest number is 2.7: steps of about 0.0213, 0.04 becomes two of them.
-  CHECK(head_error(c, s, Heads::key, true) < 0.012 / 2.7);
-  CHECK(head_error(c, s, Heads::value, true) == Approx(std::sqrt(0.04 * 0.04 + 0.05 * 0.05) / size).epsilon(0.05));
+  CHECK(head_error(c, s, HeadRole::key, true) < 0.012 / 2.7);
+  CHECK(head_error(c, s, HeadRole::value, true) == Approx(std::sqrt(0.04 * 0.04 + 0.05 * 0.05) / size).epsilon(0.05));
   s.heads_seen[0].n = 0;
-  CHECK(head_error(c, s, Heads::query, true) == 0.0);
+  CHECK(head_error(c, s, HeadRole::query, true) == 0.0);
 }
