@@ -57,15 +57,17 @@ Error read_texts(std::vector<FloatSequence>& sequences, const FloatModel& model,
   std::vector<std::uint32_t> begin;
   if (generates) begin = model.generation.first;
   if (generates && begin.empty() && model.bos < c.vocab_size) begin = {model.bos};
+  const std::size_t bytes = std::size_t{4} * room, stride = std::max(bytes, text.size() / kMostTexts);
   for (std::size_t at = 0; at < text.size() && sequences.size() < kMostTexts;) {
-    std::size_t end = end_of_piece(text, at, std::size_t{4} * room);
+    std::size_t end = end_of_piece(text, at, bytes);
     if (!generates) end = static_cast<std::size_t>(std::find(text.begin() + at, text.end(), '\n') - text.begin());
     FloatSequence s;
     s.tokens = begin;
     if (Error error = encode(s.tokens, tokenizer, text.subspan(at, end - at), at)) return error.about(path);
     if (s.tokens.size() > room) s.tokens.resize(room);
     if (s.tokens.size() > begin.size()) sequences.push_back(std::move(s));
-    at = generates ? end : end + 1;
+    // Of a long text as many pieces as wanted, all over it.
+    at = !generates ? end + 1 : stride == bytes ? end : end_of_piece(text, at, stride);
   }
   if (sequences.empty()) return Error(path + ": no text in it");
   return {};

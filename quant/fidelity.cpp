@@ -20,6 +20,7 @@ class Comparison {
     width_ = width;
     at_ = 0;
     ++result_.sequences;
+    of_sequences_.push_back({});
   }
   // The int8 output that belongs to the next row of the probe.
   void take(Span<const float> row) {
@@ -42,12 +43,23 @@ class Comparison {
     r.kl /= n;
     r.agreement /= n;
     r.cosine = cosines_ / n;
-    const double variance = squares_ / n - r.kl * r.kl;
-    r.kl_error = r.outputs > 1 && variance > 0.0 ? __builtin_sqrt(variance / (n - 1.0)) : 0.0;
+    r.kl_error = standard_error(r.kl);
     return r;
   }
 
  private:
+  // Of a mean. Outputs of one sequence resemble each other, so that it is the sequences that count, where there are enough.
+  double standard_error(double mean) const {
+    const auto n = static_cast<double>(result_.outputs), m = static_cast<double>(of_sequences_.size());
+    double square = 0.0;
+    if (of_sequences_.size() < 4) {
+      square = n > 1.0 ? (squares_ - n * mean * mean) * n / (n - 1.0) : 0.0;
+    } else {
+      for (const SequenceSum& s : of_sequences_) square += (s.kl - mean * s.outputs) * (s.kl - mean * s.outputs);
+      square *= m / (m - 1.0);
+    }
+    return square > 0.0 ? __builtin_sqrt(square) / n : 0.0;
+  }
   void compare_directions(Span<const float> exact, Span<const float> row) {
     double both = 0.0, a = 0.0, b = 0.0;
     for (std::size_t k = 0; k < width_; ++k) {
@@ -66,6 +78,8 @@ class Comparison {
     for (std::size_t k = 0; k < width_; ++k) kl += p_[k] * (log_p_[k] - log_q_[k]);
     result_.kl += kl;
     squares_ += kl * kl;
+    of_sequences_.back().kl += kl;
+    of_sequences_.back().outputs += 1.0;
     const auto largest = [](Span<const float> x) { return std::max_element(x.begin(), x.end()) - x.begin(); };
     result_.agreement += largest(exact) == largest(row) ? 1.0 : 0.0;
     if (!text_) return;
@@ -78,6 +92,10 @@ class Comparison {
   const Probe* probe_ = nullptr;
   std::size_t width_ = 0, at_ = 0;
   Fidelity result_;
+  struct SequenceSum {
+    double kl = 0.0, outputs = 0.0;
+  };
+  std::vector<SequenceSum> of_sequences_;
   double cosines_ = 0.0, squares_ = 0.0;
   std::vector<double> p_, log_p_, q_, log_q_;
 };

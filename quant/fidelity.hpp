@@ -12,7 +12,7 @@ struct Fidelity {
   bool is_text = false;    // the outputs predict the next token, so that there are losses
   bool are_logits = false;
   double loss = 0.0, float_loss = 0.0;  // nats per token
-  double kl = 0.0, kl_error = 0.0;      // nats, from float to int8; its standard error
+  double kl = 0.0, kl_error = 0.0;      // nats, from float to int8; its standard error, by sequences if there are four
   double agreement = 0.0;               // how often the largest logit is the same
   double cosine = 1.0, least_cosine = 1.0;  // between float and int8 outputs
 

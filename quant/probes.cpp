@@ -3,6 +3,7 @@
 #include "quant/probes.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 #include "quant/generator.hpp"
 
@@ -59,10 +60,14 @@ class Maker {
 
  private:
   bool is_given() const { return options_.inputs && !options_.inputs->empty(); }
+  // Every second input, not in their order but so that any number of them lies all over the list: a text need not be of one kind.
   const FloatSequence* next_input() {
-    if (!is_given()) return nullptr;
-    const std::size_t at = options_.first_input + std::size_t{2} * taken_++;
-    return at < options_.inputs->size() ? &(*options_.inputs)[at] : nullptr;
+    if (!is_given() || options_.first_input >= options_.inputs->size()) return nullptr;
+    const std::size_t n = (options_.inputs->size() - options_.first_input + 1) / 2;
+    if (taken_ == n) return nullptr;
+    std::size_t step = n * 5 / 8 + 1;
+    while (std::gcd(step, n) != 1) ++step;
+    return &(*options_.inputs)[options_.first_input + 2 * (taken_++ * step % n)];
   }
   std::uint32_t longest() const {
     std::uint32_t n = std::min({c_.max_seq, kLongestProbe, std::max(options_.positions, 1u)});

@@ -49,7 +49,7 @@ struct PassReport {
 };
 
 // Means of keys that are taken from them.
-enum class KeyOffsetChoice : std::uint8_t { none, first_positions, whole_context };
+enum class KeyOffsetChoice : std::uint8_t { none, first_positions, half_way, whole_context };
 
 struct QuantizeReport {
   SiteReport sites[kMaxStacks][kSiteCount];

@@ -95,18 +95,24 @@ class Quantizer {
       for (std::uint32_t i = 0; i < c.d_key(); ++i) means.push_back(keys.mean(layer, i));
   }
 
-  // Means over texts as long as the context, in the place of those over its first positions.
+  // Means over texts as long as the context, or half way to those, in the place of those over its first positions. A rotated
+  // mean moves on with its position, so what serves far keys serves near ones less.
   Error choose_key_offset(SeenModel& rewritten) {
-    StackCalibration& main = rewritten.seen.stacks[rewritten.model.config.n_stacks - 1];
-    if (!options_.key_offset || main.whole_key_means.size() != main.key_means.size()) return {};
-    main.key_means = main.whole_key_means;
-    Fidelity whole;
-    if (Error error = measure_whole(whole, rewritten, chosen_, probes_)) return error;
-    if (!(whole.distance() < kMustGain * report_.chosen.distance())) return {};
-    report_.chosen = whole;
-    report_.key_offset = KeyOffsetChoice::whole_context;
-    StackCalibration& original = original_.seen.stacks[rewritten.model.config.n_stacks - 1];
-    original.key_means = original.whole_key_means;
+    const std::uint32_t last = rewritten.model.config.n_stacks - 1;
+    std::vector<double>& means = rewritten.seen.stacks[last].key_means;
+    const std::vector<double> first = means, whole = rewritten.seen.stacks[last].whole_key_means;
+    if (!options_.key_offset || whole.size() != first.size()) return {};
+    for (const double part : {0.5, 1.0}) {
+      for (std::size_t i = 0; i < first.size(); ++i) means[i] = first[i] + part * (whole[i] - first[i]);
+      Fidelity f;
+      if (Error error = measure_whole(f, rewritten, chosen_, probes_)) return error;
+      if (!(f.distance() < kMustGain * report_.chosen.distance())) continue;
+      report_.chosen = f;
+      report_.key_offset = part == 1.0 ? KeyOffsetChoice::whole_context : KeyOffsetChoice::half_way;
+      StackCalibration& original = original_.seen.stacks[last];
+      for (std::size_t i = 0; i < first.size(); ++i)
+        original.key_means[i] += part * (original.whole_key_means[i] - original.key_means[i]);
+    }
     return {};
   }
 
@@ -124,7 +130,7 @@ class Quantizer {
   }
 
   Error measure_report(const SeenModel& final, const QuantizedModel& result, Layout layout) const {
-    const std::vector<Probe> probes = make_probes(original_.model, probe_options(kReportSeed, 1, 2048));
+    const std::vector<Probe> probes = make_probes(original_.model, probe_options(kReportSeed, 1, 4096));
     if (layout == kernels_.traits.preferred)
       return measure(report_.measured, result.config, *result.tensors, probes, kernels_);
     return measure_whole(report_.measured, final, chosen_, probes);

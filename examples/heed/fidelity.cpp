@@ -14,8 +14,9 @@ constexpr const char* kHeadNames[quant::kHeadsCount] = {"queries",       "keys",
 const char* name_of(quant::KeyOffsetChoice choice) {
   switch (choice) {
     case quant::KeyOffsetChoice::none: return "none";
-    case quant::KeyOffsetChoice::first_positions: return "first positions";
-    case quant::KeyOffsetChoice::whole_context: return "whole context";
+    case quant::KeyOffsetChoice::first_positions: return "means of the first positions";
+    case quant::KeyOffsetChoice::half_way: return "half way from the means of the first positions to those of the whole context";
+    case quant::KeyOffsetChoice::whole_context: return "means of the whole context";
   }
   return "unknown";
 }
@@ -65,8 +66,8 @@ void print_fidelity(const quant::QuantizeReport& report, const ModelConfig& conf
   }
   for (const quant::PassReport& p : report.passes)
     std::printf("rewritten    %s%s\n", p.does, config.n_stacks == 1 ? "" : p.stack == 0 ? ", source" : ", main");
-  if (report.key_offset == quant::KeyOffsetChoice::whole_context)
-    std::puts("key offsets  means over the whole context");
+  if (report.key_offset == quant::KeyOffsetChoice::half_way || report.key_offset == quant::KeyOffsetChoice::whole_context)
+    std::printf("key offsets  %s\n", name_of(report.key_offset));
   const quant::Fidelity& m = report.measured;
   if (m.outputs == 0) return;
   std::printf("int8 beside float, on other %s than decided, %s of %s:\n", m.is_text ? "texts" : "inputs",

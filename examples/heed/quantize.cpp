@@ -27,7 +27,7 @@ struct Options {
   std::string source, output, description, tokenizer, source_tokenizer, calibration, group = "auto", value_map = "auto",
       layout, target, name, licence;
   std::uint32_t context = 0;
-  double rope_theta = 0.0;
+  double rope_theta = 0.0, group_limit = 100.0 * quant::kRowErrorLimit;
   bool json = false;
 };
 
@@ -162,6 +162,7 @@ void quantize(const Options& options) {
   quant::ConvertOptions convert;
   convert.layout = choose_layout(options);
   convert.quantize.group = choose_group(options.group);
+  convert.quantize.row_error_limit = options.group_limit / 100.0;
   convert.context = options.context;
   convert.name = options.name;
   convert.licence = options.licence;
@@ -228,6 +229,12 @@ void add_quantize(CLI::App& app) {
   command->add_option("--group", options->group, "Columns that share a multiplier; auto measures what each site needs")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "row", "32", "64", "128", "256"}));
+  command
+      ->add_option("--group-limit", options->group_limit,
+                   "Per cent that a site may be off with one scale per row before auto looks at groups")
+      ->type_name("P")
+      ->capture_default_str()
+      ->check(number(0.0, 100.0, "0 to 100"));
   auto* layout =
       command->add_option("--layout", options->layout, "Order of the weights (default: an image's own, else packed)")
           ->check(CLI::IsMember(layouts));

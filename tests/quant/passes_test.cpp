@@ -260,7 +260,8 @@ TEST_CASE("what decides and what is reported are different texts; given texts ar
     o.first_input = first;
     const std::vector<Probe> given = make_probes(model, o);
     REQUIRE(given.size() == 2);
-    CHECK(given[1].sequence.tokens == texts[first + 2].tokens);
+    for (const Probe& p : given) CHECK((p.sequence.tokens[1] - 3) % 2 == first);
+    CHECK(given[0].sequence.tokens != given[1].sequence.tokens);
     CHECK(given[1].n == 3);
   }
 }
