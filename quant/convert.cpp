@@ -121,6 +121,12 @@ Metadata describe_model(const FloatModel& model, const QuantizeReport& report, c
                    : generates         ? positions + "that the float model wrote to " + inputs
                                        : positions + "of " + inputs);
   }
+  std::string passes;
+  for (const PassReport& p : report.passes)
+    passes += (passes.empty() ? "" : " ") + std::string(two && p.stack == 0 ? "source:" : "") + p.name;
+  if (!passes.empty()) m.emplace_back("rewritten", passes);
+  if (report.key_offset == KeyOffsetChoice::half_way) m.emplace_back("key_offset_reach", "half way to the whole context");
+  if (report.key_offset == KeyOffsetChoice::whole_context) m.emplace_back("key_offset_reach", "the whole context");
   m.emplace_back("weight_error", number(report.matrix_error));
   for (std::uint32_t stack = 0; stack < model.config.n_stacks; ++stack) {
     const std::string prefix = two && stack == 0 ? "source_output_error_" : "output_error_";

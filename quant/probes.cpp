@@ -11,6 +11,7 @@ namespace heed::quant {
 namespace {
 
 constexpr std::uint32_t kPooledPositions = 128, kMostSequences = 256;
+constexpr std::uint64_t kCacheFloats = 1u << 26;
 
 bool ends(const FloatModel& model, std::uint32_t token) {
   const std::vector<std::uint32_t>& endings = model.generation.endings;
@@ -70,9 +71,12 @@ class Maker {
     return &(*options_.inputs)[options_.first_input + 2 * (taken_++ * step % n)];
   }
   std::uint32_t longest() const {
-    std::uint32_t n = std::min({c_.max_seq, kLongestProbe, std::max(options_.positions, 1u)});
+    std::uint64_t n = std::min({c_.max_seq, kLongestProbe, std::max(options_.positions, 1u)});
     if (c_.use == Use::encode || is_given()) n = std::min(c_.max_seq, kLongestProbe);
-    return n;
+    // Keys and values of many small layers may take far more memory than the model.
+    const std::uint64_t floats = std::uint64_t{c_.n_layers} * (c_.d_key() + c_.d_value());
+    if (c_.use == Use::generate) n = std::min(n, std::max<std::uint64_t>(kCacheFloats / floats, 64));
+    return static_cast<std::uint32_t>(n);
   }
   std::uint32_t source_length() const { return std::min(model_.config.source().max_seq, kLongestProbe); }
   std::uint32_t source_inputs() const {

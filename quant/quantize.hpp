@@ -64,6 +64,7 @@ struct QuantizeReport {
   // The whole model as it was written, on texts that decided nothing; and on those that decided, without any pass and as it
   // was written.
   Fidelity measured, chosen_before, chosen;
+  bool measured_elsewhere = true;  // false where a single input was given: it both decided and was measured
 };
 
 // rows x cols floats times `gain` [cols] (null = 1) to int8, row by row (quantize_row.hpp). Precondition: finite numbers.

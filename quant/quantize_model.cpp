@@ -5,6 +5,7 @@
 #include "quant/quantize.hpp"
 
 #include <algorithm>
+#include <limits>
 
 namespace heed::quant {
 namespace {
@@ -32,6 +33,7 @@ class Quantizer {
     original_.seen = calibrate(original_.model, deciding);
     report_.calibration_positions = original_.seen.positions;
     report_.calibration_given = original_.seen.given;
+    report_.measured_elsewhere = options_.inputs.size() != 1;
     chosen_ = options_;
     report_.key_offset = options_.key_offset ? KeyOffsetChoice::first_positions : KeyOffsetChoice::none;
     if (options_.measure)
@@ -75,13 +77,12 @@ class Quantizer {
     QuantizeOptions rows = options_;
     rows.group = options_.group.value_or(0);
     if (Error error = measure_whole(report_.chosen_before, original_, rows, probes_)) return error;
-    const Distance distance = [&](double& d, const SeenModel& m) {
+    const Distance distance = [&](const SeenModel& m) {
       Fidelity f;
-      Error error = measure_whole(f, m, rows, probes_);
-      d = f.distance();
-      return error;
+      const bool fits = !measure_whole(f, m, rows, probes_);  // else its numbers are too large for an image
+      return fits ? f.distance() : std::numeric_limits<double>::infinity();
     };
-    if (Error error = choose_passes(passes_, original_, report_.chosen_before.distance(), distance)) return error;
+    passes_ = choose_passes(original_, report_.chosen_before.distance(), distance);
     SeenModel rewritten = apply_passes(original_, passes_);
     if (Error error = measure_whole(report_.chosen, rewritten, chosen_, probes_)) return error;
     if (Error error = choose_key_offset(rewritten)) return error;

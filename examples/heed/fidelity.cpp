@@ -70,8 +70,9 @@ void print_fidelity(const quant::QuantizeReport& report, const ModelConfig& conf
     std::printf("key offsets  %s\n", name_of(report.key_offset));
   const quant::Fidelity& m = report.measured;
   if (m.outputs == 0) return;
-  std::printf("int8 beside float, on other %s than decided, %s of %s:\n", m.is_text ? "texts" : "inputs",
-              counted(m.outputs, "output").c_str(), counted(m.sequences, "sequence").c_str());
+  std::printf("int8 beside float, on %s than decided, %s of %s:\n",
+              !report.measured_elsewhere ? "no other input" : m.is_text ? "other texts" : "other inputs", counted(m.outputs, "output").c_str(),
+              counted(m.sequences, "sequence").c_str());
   if (m.is_text) std::printf("  loss              %.6f nats per token, float %.6f\n", m.loss, m.float_loss);
   if (m.are_logits) {
     std::printf("  KL to float       %.6f nats, standard error %.6f\n", m.kl, m.kl_error);

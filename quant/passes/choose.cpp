@@ -19,20 +19,15 @@ SeenModel apply_passes(const SeenModel& original, const std::vector<StackPass>& 
   return result;
 }
 
-Error choose_passes(std::vector<StackPass>& chosen, const SeenModel& original, double before, const Distance& distance) {
-  chosen = passes_for(original.model.config);
-  double now = 0.0;
-  if (Error error = distance(now, apply_passes(original, chosen))) return error;
-  if (!(now < kPassesMustGain * before)) {
-    chosen.clear();
-    return {};
-  }
+std::vector<StackPass> choose_passes(const SeenModel& original, double before, const Distance& distance) {
+  std::vector<StackPass> chosen = passes_for(original.model.config);
+  double now = distance(apply_passes(original, chosen));
+  if (!(now < kPassesMustGain * before)) return {};
   for (std::size_t i = 0; i < chosen.size();) {
     std::vector<StackPass> fewer = chosen;
     fewer.erase(fewer.begin() + static_cast<std::ptrdiff_t>(i));
     const bool costs = chosen[i].pass->costs(original.model.config.stacks[chosen[i].stack]);
-    double without = 0.0;
-    if (Error error = distance(without, apply_passes(original, fewer))) return error;
+    const double without = distance(apply_passes(original, fewer));
     if (without >= now * (costs ? kCostlyPassMustGain : kPassMustGain)) {
       ++i;
       continue;
@@ -40,7 +35,7 @@ Error choose_passes(std::vector<StackPass>& chosen, const SeenModel& original, d
     chosen = std::move(fewer);
     now = without;
   }
-  return {};
+  return chosen;
 }
 
 }  // namespace heed::quant

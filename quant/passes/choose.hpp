@@ -30,9 +30,9 @@ inline constexpr double kPassesMustGain = 0.85;
 // Leaving one out must raise it to this many times what all have, or more; one that costs the runtime something, to more.
 inline constexpr double kPassMustGain = 1.0, kCostlyPassMustGain = 1.1;
 
-// `distance` quantises a model and says how far it is from the float model; it fails with an Error.
-using Distance = std::function<Error(double& distance, const SeenModel& model)>;
-// Sets `chosen` to the passes to apply, none where `before`, the distance without any, is not improved enough.
-Error choose_passes(std::vector<StackPass>& chosen, const SeenModel& original, double before, const Distance& distance);
+// Quantises a model and says how far it is from the float model; infinity where no image can hold it.
+using Distance = std::function<double(const SeenModel& model)>;
+// The passes to apply, none where they do not improve `before`, the distance without any, enough.
+std::vector<StackPass> choose_passes(const SeenModel& original, double before, const Distance& distance);
 
 }  // namespace heed::quant
