@@ -80,7 +80,7 @@ void add_keys(std::vector<double>& sums, const StackConfig& c, std::uint32_t pos
 
 }  // namespace
 
-Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>& inputs) {
+Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>& inputs, const ShowProgress& progress) {
   const ModelConfig& config = model.config;
   const StackConfig &c = config.main(), &source = config.source();
   const bool large = parameter_count(config) > kLargeModel, two = config.n_stacks == 2;
@@ -143,14 +143,16 @@ Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>&
 
   Generator generator(kSeed);
   std::vector<double> p, log_p;
-  std::uint32_t all_source_positions = 0;
   StackCalibration& main = result.stacks[config.n_stacks - 1];
   for (std::uint32_t text = 0; text < texts; ++text) {
+    const auto show = [&](double share) {
+      if (progress) progress((text + share) / texts);
+    };
     if (two) {
       const bool fits = reference.set_source(
           given.empty() ? random_sequence(source, inputs_for(source, source_positions), generator) : given[text]);
       if (!fits) continue;
-      all_source_positions += reference.main_stack().source_positions();
+      result.source_positions += reference.main_stack().source_positions();
       add_keys(main.cross_key_means, c, reference.main_stack().source_positions(), &FloatStack::source_key,
                reference.main_stack());
     }
@@ -170,6 +172,7 @@ Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>&
         softmax(p, log_p, reference.step(token));
         const std::vector<std::uint32_t>& first = model.generation.first;
         token = i + 1 < first.size() ? first[i + 1] : generator.pick(p);
+        show(static_cast<double>(i + 1) / positions);
       }
     } else {
       const FloatSequence made_up = random_sequence(c, inputs_for(c, positions), generator);
@@ -178,15 +181,16 @@ Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>&
       reference.encode(sequence);
     }
     result.positions += n;
+    show(1.0);
     add_keys(main.key_means, c, n, &FloatStack::key, reference.main_stack());
     if (two)
       add_keys(result.stacks[0].key_means, source, reference.main_stack().source_positions(), &FloatStack::key,
                *reference.source_stack());
   }
   for (double& mean : main.key_means) mean /= result.positions;
-  for (double& mean : main.cross_key_means) mean /= all_source_positions;
+  for (double& mean : main.cross_key_means) mean /= result.source_positions;
   if (two)
-    for (double& mean : result.stacks[0].key_means) mean /= all_source_positions;
+    for (double& mean : result.stacks[0].key_means) mean /= result.source_positions;
   sampler.give(result);
   return result;
 }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "quant/float_reference.hpp"
+#include "quant/show_progress.hpp"
 #include "quant/statistics.hpp"
 
 namespace heed::quant {
@@ -31,9 +32,10 @@ struct StackCalibration {
 };
 
 struct Calibration {
-  std::vector<std::uint32_t> tokens;  // of a stack that generates: what was sampled
-  std::uint32_t positions = 0;        // of the main stack, of all sequences together
-  bool given = false;                 // by the caller, not made up
+  std::vector<std::uint32_t> tokens;   // of a stack that generates: what was sampled
+  std::uint32_t positions = 0;         // of the main stack, of all sequences together
+  std::uint32_t source_positions = 0;  // the same of the first of two
+  bool given = false;                  // by the caller, not made up
   StackCalibration stacks[kMaxStacks];
 };
 
@@ -44,6 +46,7 @@ struct Calibration {
 // vocabulary, and as many as give those positions; or it reads as many of the texts in `inputs`. Others, and the source of two
 // stacks, read `inputs`; where there are none, tokens at random or vectors of independent normal numbers. `inputs` that the
 // first stack cannot read are left out.
-Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>& inputs = {});
+Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>& inputs = {},
+                      const ShowProgress& progress = nullptr);
 
 }  // namespace heed::quant

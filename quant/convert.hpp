@@ -15,12 +15,14 @@ struct ConvertOptions {
   std::optional<Layout> layout;  // empty = an image's own, of a float model packed
   QuantizeOptions quantize;   // not for a .heed source, which keeps its numbers
   ReadOptions read;           // the same
-  std::uint32_t context = 0;  // positions, at most the source's; 0 = the source's
+  std::uint32_t context = 0;  // positions, at most the model's; 0 = the model's
+  std::uint32_t source_context = 0;  // the same of the first of two stacks
   std::string name;           // empty = the source file's name without its extension
   std::string licence;        // as an SPDX expression; empty = not said
   std::string source_tokenizer;  // of the first of two stacks, as `tokenizer` of `convert`; empty = the description's
   std::string calibration;    // safetensors file with a tensor `inputs` for the first stack (SPEC.md 7.5); empty = none
   ValueMapChoice value_map = ValueMapChoice::cheaper;
+  Parallel parallel;          // threads to use; never changes a byte
 };
 
 struct ConvertReport {
@@ -50,6 +52,11 @@ Error check_output(const std::string& output, const std::string& source, const s
 // every host. `kernels` is any table.
 Error convert(ImageBytes& image, ConvertReport& report, const std::string& source, const std::string& tokenizer,
               const ConvertOptions& options, const Kernels& kernels);
+
+// The same to a file, which is replaced when all of the image has been written and checked (OutputFile); the image never
+// stands in memory.
+Error convert_file(const std::string& output, ConvertReport& report, const std::string& source,
+                   const std::string& tokenizer, const ConvertOptions& options, const Kernels& kernels);
 
 // An image with the same numbers in another layout: everything but the weights' order and the checksums is kept.
 Error relayout(ImageBytes& image, const Model& model, Layout layout, const Kernels& kernels);

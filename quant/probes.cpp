@@ -147,7 +147,7 @@ FloatSequence random_sequence(const StackConfig& c, std::uint32_t n, Generator& 
     for (std::uint32_t i = 0; i < n; ++i)
       s.tokens.push_back(static_cast<std::uint32_t>(generator.uniform() * c.vocab_size));
   } else {
-    const std::size_t width = c.input == Input::vectors ? c.d_model : c.d_input;
+    const std::size_t width = c.input_width();
     for (std::size_t i = 0; i < n * width; ++i) s.vectors.push_back(generator.normal());
   }
   return s;

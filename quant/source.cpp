@@ -32,6 +32,11 @@ FloatModel FloatModel::borrowed() const {
   return m;
 }
 
+void FloatModel::take_tensors(FloatModel&& changed) {
+  config = changed.config;
+  for (std::uint32_t stack = 0; stack < kMaxStacks; ++stack) entries_[stack] = std::move(changed.entries_[stack]);
+}
+
 Error FloatModel::open(Span<const std::uint8_t>& bytes, const std::string& path) {
   SourceFile file;
   if (Error error = file.open(path)) return error;
@@ -306,7 +311,7 @@ std::uint64_t parameter_count(const ModelConfig& config) {
 Error check(const FloatModel& model) {
   switch (check_config(model.config)) {
     case Status::ok: break;
-    case Status::feature_not_built: return Error("the model needs " + missing_for(model.config));
+    case Status::feature_not_built: return Error(not_built(needs_of(model.config)));
     default: return Error("the model's sizes contradict each other or exceed the format's limits");
   }
   Error error;

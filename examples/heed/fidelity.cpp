@@ -46,11 +46,11 @@ void put_fidelity(Json& json, const quant::QuantizeReport& report, const ModelCo
     for (int i = 0; i < quant::kHeadsCount; ++i)
       if (report.head_errors[stack][i] > 0.0)
         json["heads"].push_back({{"stack", stack}, {"heads", kHeadNames[i]}, {"error", report.head_errors[stack][i]}});
-  if (report.chosen_before.outputs) {
-    json["decided_on"] = to_json(report.chosen);
-    json["decided_on"]["as_it_came"] = to_json(report.chosen_before);
+  if (report.decided_before.outputs) {
+    json["decided_on"] = to_json(report.decided);
+    json["decided_on"]["as_it_came"] = to_json(report.decided_before);
   }
-  if (report.measured.outputs) json["measured"] = to_json(report.measured);
+  if (report.fidelity.outputs) json["fidelity"] = to_json(report.fidelity);
 }
 
 void print_fidelity(const quant::QuantizeReport& report, const ModelConfig& config) {
@@ -68,10 +68,10 @@ void print_fidelity(const quant::QuantizeReport& report, const ModelConfig& conf
     std::printf("rewritten    %s%s\n", p.does, config.n_stacks == 1 ? "" : p.stack == 0 ? ", source" : ", main");
   if (report.key_offset == quant::KeyOffsetChoice::half_way || report.key_offset == quant::KeyOffsetChoice::whole_context)
     std::printf("key offsets  %s\n", name_of(report.key_offset));
-  const quant::Fidelity& m = report.measured;
+  const quant::Fidelity& m = report.fidelity;
   if (m.outputs == 0) return;
   std::printf("int8 beside float, on %s than decided, %s of %s:\n",
-              !report.measured_elsewhere ? "no other input" : m.is_text ? "other texts" : "other inputs", counted(m.outputs, "output").c_str(),
+              !report.reported_elsewhere ? "no other input" : m.is_text ? "other texts" : "other inputs", counted(m.outputs, "output").c_str(),
               counted(m.sequences, "sequence").c_str());
   if (m.is_text) std::printf("  loss              %.6f nats per token, float %.6f\n", m.loss, m.float_loss);
   if (m.are_logits) {

@@ -13,6 +13,8 @@
 #include "examples/heed/progress.hpp"
 #include "examples/heed/refusal.hpp"
 #include "examples/heed/targets.hpp"
+#include "platform/linux/cpu_count.hpp"
+#include "platform/linux/thread_pool.hpp"
 #include "platform/select.hpp"
 #include "platform/tables.hpp"
 #include "quant/convert.hpp"
@@ -26,9 +28,9 @@ namespace fs = std::filesystem;
 struct Options {
   std::string source, output, description, tokenizer, source_tokenizer, calibration, group = "auto", value_map = "auto",
       layout, target, name, licence;
-  std::uint32_t context = 0;
+  std::uint32_t context = 0, source_context = 0;
   double rope_theta = 0.0, group_limit = 100.0 * quant::kRowErrorLimit;
-  bool json = false;
+  bool json = false, no_measure = false;
 };
 
 bool is_image(const std::string& path) {
@@ -60,7 +62,7 @@ std::string choose_tokenizer(const Options& options) {
 void note_tokenizer(const Options& options, const std::string& chosen, bool requantised) {
   if (!options.tokenizer.empty() || !options.description.empty() || !requantised) return;
   if (chosen.empty())
-    std::fputs("heed: note: no tokenizer beside the source, so the image has none; --tokenizer F adds one\n", stderr);
+    std::fputs("heed: note: no tokenizer beside the checkpoint, so the image has none; --tokenizer F adds one\n", stderr);
   else
     std::fprintf(stderr, "heed: note: tokenizer %s\n", one_line(chosen).c_str());
 }
@@ -98,17 +100,19 @@ Json to_json(const quant::ConvertReport& report, const Options& options) {
   json["requantised"] = report.requantised;
   if (!report.requantised) return json;
   json["value_maps"] = report.value_maps;
+  json["measured"] = report.quantize.measured;
   put_fidelity(json, report.quantize, report.config);
   json["matrix_error"] = report.quantize.matrix_error;
   for (std::uint32_t stack = 0; stack < report.config.n_stacks; ++stack) {
     for (int i = 0; i < kSiteCount; ++i) {
       const quant::SiteReport& site = report.quantize.sites[stack][i];
-      if (site.used)
-        json["sites"].push_back({{"stack", stack},
-                                 {"site", quant::name_of(static_cast<Site>(i))},
-                                 {"group", group_name(site.group)},
-                                 {"output_error", site.error},
-                                 {"output_error_with_rows", site.row_error}});
+      if (!site.used) continue;
+      Json entry = {{"stack", stack}, {"site", quant::name_of(static_cast<Site>(i))}, {"group", group_name(site.group)}};
+      if (report.quantize.measured) {
+        entry["output_error"] = site.error;
+        entry["output_error_with_rows"] = site.row_error;
+      }
+      json["sites"].push_back(std::move(entry));
     }
   }
   for (const quant::TensorReport& t : report.quantize.tensors)
@@ -145,6 +149,7 @@ void print(const quant::ConvertReport& report, const Options& options) {
   for (std::uint32_t stack = 0; stack < report.config.n_stacks; ++stack)
     std::printf("value maps   %s%s\n", !two ? "" : stack == 0 ? "source: " : "main: ", report.value_maps[stack].c_str());
   std::printf("weight error %.3f %% of their rms\n", 100.0 * report.quantize.matrix_error);
+  if (!report.quantize.measured) return;
   const bool given = report.quantize.calibration_given;
   const bool wrote = report.config.main().use == Use::generate && (two || !given);
   std::printf("output error of what is multiplied, int8 on both sides, over %u positions%s%s:\n",
@@ -163,7 +168,9 @@ void quantize(const Options& options) {
   convert.layout = choose_layout(options);
   convert.quantize.group = choose_group(options.group);
   convert.quantize.row_error_limit = options.group_limit / 100.0;
+  convert.quantize.measure = !options.no_measure;
   convert.context = options.context;
+  convert.source_context = options.source_context;
   convert.name = options.name;
   convert.licence = options.licence;
   convert.read.rope_theta = options.rope_theta;
@@ -174,18 +181,21 @@ void quantize(const Options& options) {
   const std::string tokenizer = choose_tokenizer(options);
   if (const quant::Error error = quant::check_output(options.output, options.source, tokenizer, convert))
     refuse("", error.sentence());
-  quant::ImageBytes image;
+  ThreadPool pool;
+  pool.start(std::min(available_cpus(), ThreadPool::kMaxThreads));
+  convert.parallel = pool.parallel();
   quant::ConvertReport report;
   {
-    const Stopwatch stopwatch("quantize");
-    if (const quant::Error error = quant::convert(image, report, options.source, tokenizer, convert, best_kernels()))
-      refuse("", error.sentence());
-    if (const quant::Error error = quant::write_file(options.output, {image.data(), image.size()}))
+    constexpr double kSteps = 1000.0;
+    Progress progress("quantize", static_cast<std::uint64_t>(kSteps));
+    convert.quantize.progress = [&](double share) { progress.show(static_cast<std::uint64_t>(share * kSteps)); };
+    if (const quant::Error error =
+            quant::convert_file(options.output, report, options.source, tokenizer, convert, best_kernels()))
       refuse("", error.sentence());
   }
   note_tokenizer(options, tokenizer, report.requantised);
   print(report, options);
-  warn_if_far(report.quantize.measured);
+  warn_if_far(report.quantize.fidelity);
 }
 
 }  // namespace
@@ -197,7 +207,7 @@ void add_quantize(CLI::App& app) {
   std::vector<std::string> layouts;
   for (int i = 0; i < kLayoutCount; ++i) layouts.push_back(quant::name_of(static_cast<Layout>(i)));
   command
-      ->add_option("SOURCE", options->source,
+      ->add_option("CHECKPOINT", options->source,
                    "A llama2.c checkpoint (.bin, version 0 or 1, float32), a Hugging Face folder of the GPT-2 family "
                    "(config.json and model.safetensors in F32, F16 or BF16), a safetensors file in them with --description, or "
                    "an image (.heed) for another layout")
@@ -211,13 +221,14 @@ void add_quantize(CLI::App& app) {
       ->add_option("--tokenizer", options->tokenizer,
                    "llama2.c's tokenizer file; `bytes`: a token per byte; `chars:ABC`: a token per character, in "
                    "this order; `chars-file:PATH`: one character per line, \\n for a newline, or <bos>, <eos>, "
-                   "<bos/eos>, <unused>; `none` for none (default: the one beside SOURCE)")
+                   "<bos/eos>, <unused>; `none` for none (default: the one beside CHECKPOINT)")
       ->type_name("F");
   command
       ->add_option("--source-tokenizer", options->source_tokenizer,
                    "The same of the source of an encoder-decoder, where its tokens are others")
       ->type_name("F");
-  command
+  auto* calibration =
+      command
       ->add_option("--calibration", options->calibration,
                    "What to measure on: a text, which a model of tokens reads, or a safetensors file with inputs of the first "
                    "stack (SPEC.md 7.5; default: texts that the model writes, random inputs). One half decides, the other is reported")
@@ -226,6 +237,11 @@ void add_quantize(CLI::App& app) {
       ->add_option("--value-map", options->value_map, "Form of the value maps; auto takes the cheaper one")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "factors", "undivided"}));
+  auto* no_measure = command->add_flag(
+      "--no-measure", options->no_measure,
+      "Quantise without running the model: fast and in little memory, with one scale per row or --group's, every gain folded that "
+      "may be, and no key offsets");
+  no_measure->excludes(calibration);
   command->add_option("--group", options->group, "Columns that share a multiplier; auto measures what each site needs")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "row", "32", "64", "128", "256"}));
@@ -241,11 +257,16 @@ void add_quantize(CLI::App& app) {
   command->add_option("--target", options->target, "The CPU to lay the weights out for")
       ->check(CLI::IsMember(targets))
       ->excludes(layout);
-  command->add_option("--context", options->context, "Positions, at most the source's (default: the source's)")
+  command->add_option("--context", options->context, "Positions to keep, at most the model's (default: the model's)")
+      ->type_name("N")
+      ->transform(whole_number(1, 1u << 20));
+  command
+      ->add_option("--source-context", options->source_context,
+                   "The same of the source, which the first of two stacks reads (default: the model's)")
       ->type_name("N")
       ->transform(whole_number(1, 1u << 20));
   add_rope_theta_option(*command, options->rope_theta);
-  command->add_option("--name", options->name, "Name in the metadata (default: SOURCE's)")->type_name("TEXT");
+  command->add_option("--name", options->name, "Name in the metadata (default: CHECKPOINT's)")->type_name("TEXT");
   command->add_option("--licence,--license", options->licence, "SPDX expression for the metadata")->type_name("TEXT");
   command->add_flag("--json", options->json, "Print sizes and errors as JSON");
   command->footer(

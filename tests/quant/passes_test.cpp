@@ -213,26 +213,26 @@ TEST_CASE("an outlier channel is undone, and the report says how far int8 is") {
   const auto quantized = [](QuantizeReport& report, double factor, bool measure) {
     QuantizedModel result;
     QuantizeOptions options;
-    options.measure = measure;
+    options.run_whole = measure;
     REQUIRE_FALSE(quantize_model(result, report, spoilt_model(factor), Layout::packed, options, kernels_portable));
   };
   QuantizeReport plain, spoilt, unmeasured;
   quantized(plain, 1.0, true);
   quantized(spoilt, 300.0, true);
   quantized(unmeasured, 300.0, false);
-  CHECK(plain.measured.outputs > 1000);
-  CHECK(plain.measured.is_text);
-  CHECK(plain.measured.kl > 0.0);
-  CHECK(std::fabs(plain.measured.loss - plain.measured.float_loss) < 0.1);
-  CHECK(plain.measured.agreement > 0.9);
-  CHECK(spoilt.chosen_before.kl > 3.0 * plain.chosen_before.kl);
-  CHECK(spoilt.chosen.kl < 1.2 * plain.chosen_before.kl);
-  CHECK(spoilt.measured.kl < 1.2 * plain.measured.kl);
+  CHECK(plain.fidelity.outputs > 1000);
+  CHECK(plain.fidelity.is_text);
+  CHECK(plain.fidelity.kl > 0.0);
+  CHECK(std::fabs(plain.fidelity.loss - plain.fidelity.float_loss) < 0.1);
+  CHECK(plain.fidelity.agreement > 0.9);
+  CHECK(spoilt.decided_before.kl > 3.0 * plain.decided_before.kl);
+  CHECK(spoilt.decided.kl < 1.2 * plain.decided_before.kl);
+  CHECK(spoilt.fidelity.kl < 1.2 * plain.fidelity.kl);
   bool scaled = false;
   for (const PassReport& p : spoilt.passes) scaled = scaled || std::string(p.name) == "scale_up";
   CHECK(scaled);
   CHECK(unmeasured.passes.empty());
-  CHECK(unmeasured.measured.outputs == 0);
+  CHECK(unmeasured.fidelity.outputs == 0);
   CHECK(unmeasured.sites[0][static_cast<int>(Site::down_in)].group != 0);
 }
 

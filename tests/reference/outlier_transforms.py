@@ -389,7 +389,7 @@ def truth(options):
                 continue
             model.text = other
             stated, found = measure(model)
-            said, error, kl = stated["measured"]["kl"], stated["measured"]["kl_standard_error"], found["kl"]
+            said, error, kl = stated["fidelity"]["kl"], stated["fidelity"]["kl_standard_error"], found["kl"]
             bad = abs(said / kl - 1.0) > TRUTH_LIMIT
             wrong += bad
             print(f"{name:36} stated {said:.5f} +- {error:.5f}  eval {kl:.5f}  {said / kl:5.2f}{'  <--' if bad else ''}", flush=True)
@@ -429,7 +429,7 @@ def main():
             kl = found["kl"]
             base = base or kl
             bad = off > FLOAT_LIMIT or kl > max(KL_LIMIT * base, NOTHING)
-            said = (stated.get("measured") or {}).get("kl")
+            said = (stated.get("fidelity") or {}).get("kl")
             wrong += bad
             passes = " ".join(p["name"] for p in stated["passes"])
             print(f"{title:12} {name_of(case):52} float {off:.0e}  KL {kl:.5f}  {kl / base:7.2f} x"
