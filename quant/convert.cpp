@@ -295,6 +295,16 @@ Error choose_value_map(FloatModel& model, std::uint32_t stack, ValueMapChoice ch
   return {};
 }
 
+Error read_calibration(std::vector<FloatSequence>& sequences, const FloatModel& model, const Tokenizers& tokenizers,
+                       const std::string& path) {
+  SourceFile file;
+  if (Error error = file.open(path)) return error;
+  if (are_inputs(file.bytes())) return read_inputs(sequences, model.config.source(), path);
+  if (Error error = misplaced(file.bytes(), Wanted::text)) return error.about(path);
+  const bool own = model.config.n_stacks == 2 && !tokenizers.source.empty();
+  return read_texts(sequences, model, own ? tokenizers.source : tokenizers.main, path);
+}
+
 // The model as it is quantised: read, its value maps chosen, its context cut; and its tokenizers.
 Error prepare(FloatModel& model, Tokenizers& tokenizers, ConvertReport& report, const std::string& source,
               const std::string& tokenizer, const ConvertOptions& options, ModelConfig& limited) {
@@ -325,7 +335,7 @@ Error convert_floats(const WriteAt& write, ConvertReport& report, const std::str
   if (Error error = prepare(model, tokenizers, report, source, tokenizer, options, limited)) return error;
   QuantizeOptions quantize = options.quantize;
   if (!options.calibration.empty())
-    if (Error error = read_inputs(quantize.inputs, model.config.source(), options.calibration)) return error;
+    if (Error error = read_calibration(quantize.inputs, model, tokenizers, options.calibration)) return error;
   QuantizePlan plan;
   const double planning = planning_share(model, quantize);
   const ShowProgress whole = quantize.progress;

@@ -139,7 +139,10 @@ void FloatStack::set_source(const std::vector<float>& rows) {
       see(Site::source_in, {stack_, layer, i}, input);
       Vector key = multiply(Role::cross_w_key, layer, input);
       norm_heads(key, Role::cross_key_gain, Role::cross_key_norm_bias, layer);
-      store(source_, layer, i, key, multiply(Role::cross_w_value_down, layer, input));
+      const Vector value = multiply(Role::cross_w_value_down, layer, input);
+      see(HeadRole::cross_key, {stack_, layer, i}, key);
+      see(HeadRole::cross_value, {stack_, layer, i}, value);
+      store(source_, layer, i, key, value);
     }
   }
 }
@@ -161,6 +164,9 @@ void FloatStack::self_keys(const Place& at, const Vector& input, Vector& query) 
     rotate(query, by);
     rotate(key, by);
   }
+  see(HeadRole::query, at, query);
+  see(HeadRole::key, at, key);
+  see(HeadRole::value, at, value);
   store(own_, at.layer, at.position, key, value);
 }
 
@@ -286,6 +292,7 @@ void FloatStack::forward(std::vector<float>& x, std::uint32_t first) {
         Vector query = multiply(Role::cross_w_query, layer, input);
         show(Stage::cross_query, at, query);
         norm_heads(query, Role::cross_query_gain, Role::cross_query_norm_bias, layer);
+        see(HeadRole::cross_query, at, query);
         attention(kCross, attend(source_, at, query, 0, source_.n, true));
       }
       const bool in_turn = c_.sublayers == Sublayers::in_turn;

@@ -38,6 +38,10 @@ enum class Stage {
   logits                   // [n_outputs]
 };
 
+// What attention multiplies, behind norm and rotation: what the runtime keeps in int8.
+enum class HeadRole : std::uint8_t { query, key, value, cross_query, cross_key, cross_value };
+inline constexpr int kHeadsCount = 6;
+
 // Where a vector belongs.
 struct Place {
   std::uint32_t stack, layer, position;
@@ -59,6 +63,9 @@ struct Watchers {
   // The vector that feeds a site, before the gain and bias of the norm where `norm_before` says that there is one. At
   // source_in the position is that of the source.
   std::function<void(Site, const Place&, Span<const float>)> site;
+  // Queries [n_heads * head_dim], keys [n_kv_heads * head_dim] and values [n_kv_heads * value_dim] of a position, that of the
+  // source for cross_key and cross_value.
+  std::function<void(HeadRole, const Place&, Span<const float>)> heads;
   // Every stage; `head` is that of scores and weights, else 0.
   std::function<void(Stage, const Place&, std::uint32_t head, Span<const float>)> stage;
 };
@@ -145,6 +152,9 @@ class FloatStack {
   Vector output_of(Vector x, std::uint32_t position, std::uint32_t head) const;
   void see(Site site, const Place& at, const Vector& x) const {
     if (watchers_.site) watchers_.site(site, at, {x.data(), x.size()});
+  }
+  void see(HeadRole heads, const Place& at, const Vector& x) const {
+    if (watchers_.heads) watchers_.heads(heads, at, {x.data(), x.size()});
   }
   void show(Stage stage, const Place& at, const float* x, std::size_t n, std::uint32_t head = 0) const {
     if (watchers_.stage) watchers_.stage(stage, at, head, {x, n});

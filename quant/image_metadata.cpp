@@ -69,10 +69,16 @@ Metadata describe_model(const FloatModel& model, const QuantizeReport& report, c
     const std::string positions = std::to_string(n) + " positions ";
     describe_stack(m, two && !is_main ? "source_" : "", config.stacks[stack], report.sites[stack],
                    !is_main            ? positions + "of " + inputs
-                   : generates && !two ? positions + "that the float model wrote"
+                   : generates && !two ? positions + (report.calibration_given ? "of given texts" : "that the float model wrote")
                    : generates         ? positions + "that the float model wrote to " + inputs
                                        : positions + "of " + inputs);
   }
+  std::string passes;
+  for (const PassReport& p : report.passes)
+    passes += (passes.empty() ? "" : " ") + std::string(two && p.stack == 0 ? "source:" : "") + p.name;
+  if (!passes.empty()) m.emplace_back("rewritten", passes);
+  if (report.key_offset == KeyOffsetChoice::half_way) m.emplace_back("key_offset_reach", "half way to the whole context");
+  if (report.key_offset == KeyOffsetChoice::whole_context) m.emplace_back("key_offset_reach", "the whole context");
   m.emplace_back("weight_error", number(report.matrix_error));
   for (std::uint32_t stack = 0; report.measured && stack < model.config.n_stacks; ++stack) {
     const std::string prefix = two && stack == 0 ? "source_output_error_" : "output_error_";

@@ -175,13 +175,13 @@ void choose_sites(StackConfig& c, SiteReport* sites, const FloatModel& model, st
     if (options.group) {
       s.group = *options.group;
       if (s.group) s.error = measure(site, s.group, folded);
-    } else if (s.row_error > kRowErrorLimit) {
+    } else if (s.row_error > options.row_error_limit) {
       for (const std::uint32_t group : {256u, 128u, 64u, 32u}) {
         const double error = measure(site, group, folded);
         if (error > s.error * kGroupMustGain) continue;
         s.error = error;
         s.group = group;
-        if (error <= kRowErrorLimit) break;
+        if (error <= options.row_error_limit) break;
       }
     }
     c.groups[i] = static_cast<std::uint16_t>(s.group);
@@ -218,55 +218,29 @@ SquaredError matrix_error(const QuantizedMatrix& m, const float* weights, const 
   return sum;
 }
 
-namespace {
-
-// What parts cost on one thread, in nanoseconds per parameter: the float model at a position, its matrices decoded each time;
-// a measurement of the sites, of which about three are made; and the tensors.
-constexpr double kPositionCost = 0.5, kMeasureCost = 15.0, kTensorCost = 3.0;
-
-double calibration_cost(const FloatModel& model) {
-  return kPositionCost * (parameter_count(model.config) > 50'000'000 ? 64 : 256);
-}
-
-}  // namespace
-
-double planning_share(const FloatModel& model, const QuantizeOptions& options) {
-  if (!options.measure) return 0.0;
-  const double planning = calibration_cost(model) + kMeasureCost;
-  return planning / (planning + kTensorCost);
-}
-
-Error plan_quantization(QuantizePlan& plan, QuantizeReport& report, const FloatModel& model,
-                        const QuantizeOptions& options, const Kernels& kernels) {
-  report = QuantizeReport{};
+Error plan_seen(QuantizePlan& plan, SiteReport (&sites)[kMaxStacks][kSiteCount], const FloatModel& model,
+                const Calibration* seen, const QuantizeOptions& options, const Kernels& kernels) {
   plan.config = model.config;
-  if (options.measure) {
-    const double calibrated = calibration_cost(model) / (calibration_cost(model) + kMeasureCost);
-    Calibration calibration = calibrate(model, options.inputs, part_of_progress(options.progress, 0.0, calibrated));
-    report.measured = true;
-    report.calibration_positions = calibration.positions;
-    report.calibration_source_positions = calibration.source_positions;
-    report.calibration_given = calibration.given;
-    for (std::uint32_t stack = 0; stack < plan.config.n_stacks; ++stack) {
-      StackConfig& c = plan.config.stacks[stack];
-      if (options.key_offset) c.flags |= kKeyOffset | (c.cross_attention ? kCrossKeyOffset : 0u);
-      const double step = (1.0 - calibrated) / plan.config.n_stacks;
-      choose_sites(c, report.sites[stack], model, stack, calibration.stacks[stack], options, kernels,
-                   part_of_progress(options.progress, calibrated + step * stack, calibrated + step * (stack + 1)));
-      plan.key_means[stack] = std::move(calibration.stacks[stack].key_means);
-      plan.cross_key_means[stack] = std::move(calibration.stacks[stack].cross_key_means);
+  for (std::uint32_t stack = 0; stack < plan.config.n_stacks; ++stack) {
+    StackConfig& c = plan.config.stacks[stack];
+    for (SiteReport& site : sites[stack]) site = SiteReport{};
+    if (!seen) {
+      choose_by_rule(c, sites[stack], model, stack, options);
+      continue;
     }
-  } else {
-    for (std::uint32_t stack = 0; stack < plan.config.n_stacks; ++stack)
-      choose_by_rule(plan.config.stacks[stack], report.sites[stack], model, stack, options);
+    const StackCalibration& of_stack = seen->stacks[stack];
+    if (options.key_offset) c.flags |= kKeyOffset | (c.cross_attention ? kCrossKeyOffset : 0u);
+    const double n = plan.config.n_stacks;
+    choose_sites(c, sites[stack], model, stack, of_stack, options, kernels,
+                 part_of_progress(options.progress, stack / n, (stack + 1) / n));
+    plan.key_means[stack] = of_stack.key_means;
+    plan.cross_key_means[stack] = of_stack.cross_key_means;
   }
   return check_config(plan.config) == Status::ok ? Error() : Error("the quantised model is not one that an image can hold");
 }
 
-Error quantize_model(QuantizedModel& result, QuantizeReport& report, const FloatModel& model, Layout layout,
-                     const QuantizeOptions& options, const Kernels& kernels) {
-  QuantizePlan plan;
-  if (Error error = plan_quantization(plan, report, model, options, kernels)) return error;
+Error quantize_planned(QuantizedModel& result, std::vector<TensorReport>& report, double& matrix_error,
+                       const FloatModel& model, const QuantizePlan& plan, Layout layout) {
   result.config = plan.config;
   result.tensors.emplace(plan.config, layout);
   std::size_t at = 0;
@@ -275,7 +249,7 @@ Error quantize_model(QuantizedModel& result, QuantizeReport& report, const Float
     at += bytes.size();
     return Error();
   };
-  return quantize_tensors(append, report.tensors, report.matrix_error, model, plan, layout);
+  return quantize_tensors(append, report, matrix_error, model, plan, layout);
 }
 
 }  // namespace heed::quant

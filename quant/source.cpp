@@ -32,6 +32,11 @@ FloatModel FloatModel::borrowed() const {
   return m;
 }
 
+void FloatModel::take_tensors(FloatModel&& changed) {
+  config = changed.config;
+  for (std::uint32_t stack = 0; stack < kMaxStacks; ++stack) entries_[stack] = std::move(changed.entries_[stack]);
+}
+
 Error FloatModel::open(Span<const std::uint8_t>& bytes, const std::string& path) {
   SourceFile file;
   if (Error error = file.open(path)) return error;

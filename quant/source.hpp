@@ -46,6 +46,8 @@ class FloatModel {
 
   // The same model without its files, which must outlive it: what is changed there leaves this one as it is.
   FloatModel borrowed() const;
+  // The tensors and the configuration of a model that borrowed them from this one, and was changed.
+  void take_tensors(FloatModel&& changed);
 
   ModelConfig config;                        // nothing folded, no key offset, no groups
   std::vector<std::uint32_t> rotary_phases[kMaxStacks];        // [rotary_dims / 2], with rotary positions

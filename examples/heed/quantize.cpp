@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "examples/heed/commands.hpp"
+#include "examples/heed/fidelity.hpp"
 #include "examples/heed/numbers.hpp"
 #include "examples/heed/output.hpp"
 #include "examples/heed/progress.hpp"
@@ -29,7 +30,7 @@ struct Options {
   std::string source, output, description, tokenizer, source_tokenizer, calibration, group = "auto", value_map = "auto",
       layout, target, name, licence;
   std::uint32_t context = 0, source_context = 0;
-  double rope_theta = 0.0;
+  double rope_theta = 0.0, group_limit = 100.0 * quant::kRowErrorLimit;
   bool json = false, no_measure = false;
 };
 
@@ -103,6 +104,7 @@ Json to_json(const quant::ConvertReport& report, const Options& options) {
   if (!report.requantised) return json;
   json["value_maps"] = report.value_maps;
   json["measured"] = report.quantize.measured;
+  put_fidelity(json, report.quantize, report.config);
   json["matrix_error"] = report.quantize.matrix_error;
   for (std::uint32_t stack = 0; stack < report.config.n_stacks; ++stack) {
     for (int i = 0; i < kSiteCount; ++i) {
@@ -151,14 +153,16 @@ void print(const quant::ConvertReport& report, const Options& options) {
     std::printf("value maps   %s%s\n", !two ? "" : stack == 0 ? "source: " : "main: ", report.value_maps[stack].c_str());
   std::printf("weight error %.3f %% of their rms\n", 100.0 * report.quantize.matrix_error);
   if (!report.quantize.measured) return;
-  const bool wrote = report.config.main().use == Use::generate;
+  const bool given = report.quantize.calibration_given;
+  const bool wrote = report.config.main().use == Use::generate && (two || !given);
   std::printf("output error of what is multiplied, int8 on both sides, over %u positions%s%s:\n",
               report.quantize.calibration_positions, wrote ? " that the model wrote" : "",
-              report.quantize.calibration_given ? " for given inputs" : wrote && !two ? "" : " for random inputs");
+              given ? " for given inputs" : wrote && !two ? "" : " for random inputs");
   for (std::uint32_t stack = 0; stack < report.config.n_stacks; ++stack) {
     if (two) std::puts(stack == 0 ? "source" : "main");
     print_sites(report.quantize.sites[stack]);
   }
+  print_fidelity(report.quantize, report.config);
 }
 
 void quantize(const Options& options) {
@@ -166,6 +170,7 @@ void quantize(const Options& options) {
   quant::ConvertOptions convert;
   convert.layout = choose_layout(options);
   convert.quantize.group = choose_group(options.group);
+  convert.quantize.row_error_limit = options.group_limit / 100.0;
   convert.quantize.measure = !options.no_measure;
   convert.context = options.context;
   convert.source_context = options.source_context;
@@ -193,6 +198,7 @@ void quantize(const Options& options) {
   }
   note_tokenizer(options, tokenizer, report.requantised);
   print(report, options);
+  warn_if_far(report.quantize.fidelity);
 }
 
 }  // namespace
@@ -228,7 +234,8 @@ void add_quantize(CLI::App& app) {
   auto* calibration =
       command
       ->add_option("--calibration", options->calibration,
-                   "A safetensors file with inputs of the first stack to measure on (SPEC.md 7.5; default: random ones)")
+                   "What to measure on: a text, which a model of tokens reads, or a safetensors file with inputs of the first "
+                   "stack (SPEC.md 7.5; default: texts that the model writes, random inputs). One half decides, the other is reported")
       ->type_name("F");
   command
       ->add_option("--value-map", options->value_map, "Form of the value maps; auto takes the cheaper one")
@@ -242,6 +249,12 @@ void add_quantize(CLI::App& app) {
   command->add_option("--group", options->group, "Columns that share a multiplier; auto measures what each site needs")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "row", "32", "64", "128", "256"}));
+  command
+      ->add_option("--group-limit", options->group_limit,
+                   "Per cent that a site may be off with one scale per row before auto looks at groups")
+      ->type_name("P")
+      ->capture_default_str()
+      ->check(number(0.0, 100.0, "0 to 100"));
   auto* layout =
       command->add_option("--layout", options->layout, "Order of the weights (default: an image's own, else packed)")
           ->check(CLI::IsMember(layouts));
