@@ -37,10 +37,10 @@ void add_sequence_options(CLI::App& command, SequenceOptions& options, const std
   add_prompt_options(command, options.prompt, what,
                      "so is the text. An empty text is BOS and EOS; of a vocabulary with neither it is refused",
                      names.text, names.file);
-  auto* lines = command.add_flag("--lines", options.lines,
-                                 options.is_source
-                                     ? "Take each line of the source on its own; an empty line is answered by one"
-                                     : "Take each line of the text on its own; an empty line is an empty text");
+  auto* lines =
+      command.add_flag("--lines", options.lines,
+                       options.is_source ? "Take each line of the source on its own; an empty line is answered by one"
+                                         : "Take each line of the text on its own; an empty line is an empty text");
   auto* vectors =
       command
           .add_option(names.vectors, options.vectors,
