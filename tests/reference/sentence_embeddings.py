@@ -37,13 +37,14 @@ def sentences(folder, n):
 def originals(folder, texts):
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModel.from_pretrained(folder).eval()
-    rows = []
-    for text in texts:
-        inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=MOST_TOKENS)
+    ids = [tokenizer(text, truncation=True, max_length=MOST_TOKENS)["input_ids"] for text in texts]
+    rows = np.zeros((len(texts), model.config.hidden_size), np.float32)
+    for length in sorted({len(x) for x in ids}):  # of one length, so that nothing is padded
+        which = [i for i, x in enumerate(ids) if len(x) == length]
         with torch.no_grad():
-            mean = model(**inputs).last_hidden_state[0].mean(dim=0)
-        rows.append((mean / mean.norm()).numpy())
-    return np.array(rows)
+            mean = model(input_ids=torch.tensor([ids[i] for i in which])).last_hidden_state.mean(dim=1)
+        rows[which] = (mean / mean.norm(dim=1, keepdim=True)).numpy()
+    return rows
 
 
 def ours(heed, folder, texts):
