@@ -97,7 +97,7 @@ FloatSequence random_sequence(const StackConfig& c, std::uint32_t n, Generator& 
     for (std::uint32_t i = 0; i < n; ++i)
       s.tokens.push_back(static_cast<std::uint32_t>(generator.uniform() * c.vocab_size));
   } else {
-    const std::size_t width = c.input == Input::vectors ? c.d_model : c.d_input;
+    const std::size_t width = c.input_width();
     for (std::size_t i = 0; i < n * width; ++i) s.vectors.push_back(generator.normal());
   }
   return s;
@@ -168,14 +168,13 @@ Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>&
 
   Generator generator;
   std::vector<double> p, log_p;
-  std::uint32_t all_source_positions = 0;
   StackCalibration& main = result.stacks[config.n_stacks - 1];
   for (std::uint32_t text = 0; text < texts; ++text) {
     if (two) {
       const bool fits = reference.set_source(
           given.empty() ? random_sequence(source, inputs_for(source, source_positions), generator) : given[text]);
       if (!fits) continue;
-      all_source_positions += reference.main_stack().source_positions();
+      result.source_positions += reference.main_stack().source_positions();
       add_keys(main.cross_key_means, c, reference.main_stack().source_positions(), &FloatStack::source_key,
                reference.main_stack());
     }
@@ -202,9 +201,9 @@ Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>&
                *reference.source_stack());
   }
   for (double& mean : main.key_means) mean /= result.positions;
-  for (double& mean : main.cross_key_means) mean /= all_source_positions;
+  for (double& mean : main.cross_key_means) mean /= result.source_positions;
   if (two)
-    for (double& mean : result.stacks[0].key_means) mean /= all_source_positions;
+    for (double& mean : result.stacks[0].key_means) mean /= result.source_positions;
   sampler.give(result);
   return result;
 }

@@ -20,9 +20,10 @@ struct StackCalibration {
 };
 
 struct Calibration {
-  std::vector<std::uint32_t> tokens;  // of a stack that generates: what was sampled
-  std::uint32_t positions = 0;        // of the main stack, of all sequences together
-  bool given = false;                 // by the caller, not made up
+  std::vector<std::uint32_t> tokens;   // of a stack that generates: what was sampled
+  std::uint32_t positions = 0;         // of the main stack, of all sequences together
+  std::uint32_t source_positions = 0;  // the same of the first of two
+  bool given = false;                  // by the caller, not made up
   StackCalibration stacks[kMaxStacks];
 };
 

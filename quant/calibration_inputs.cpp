@@ -22,7 +22,7 @@ Error read_inputs(std::vector<FloatSequence>& sequences, const StackConfig& c, c
   std::vector<float> x;
   if (Error error = read_floats(x, *t)) return error.about(path);
   const bool tokens = c.input == Input::tokens;
-  const std::uint64_t width = tokens ? 1 : c.input == Input::vectors ? c.d_model : c.d_input;
+  const std::uint64_t width = tokens ? 1 : c.input_width();
   std::vector<std::uint64_t> shape = t->shape;
   if (tokens) shape.push_back(1);
   if (shape.size() == 2) shape.insert(shape.begin(), 1);

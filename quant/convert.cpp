@@ -48,13 +48,25 @@ std::string plain_number(double value) {
   return std::string(text, end);
 }
 
-// Refuses what the source's context cannot hold.
-Error set_context(StackConfig& config, std::uint32_t context) {
+// `what`: "context" or "source context", for messages.
+Error set_context(StackConfig& config, std::uint32_t context, const std::string& what) {
   if (context > config.max_seq)
-    return Error("a context of " + std::to_string(context) + " is more than the model's " +
+    return Error("a " + what + " of " + std::to_string(context) + " is more than the model's " +
                  std::to_string(config.max_seq));
+  if (context && context <= config.n_class_vectors)
+    return Error("a " + what + " of " + std::to_string(context) + " leaves no position beside the class vectors");
   if (context) config.max_seq = context;
   return {};
+}
+
+// Refuses more positions than the model has of either stack.
+Error set_contexts(ModelConfig& config, const ConvertOptions& options) {
+  if (config.n_stacks == 2) {
+    if (Error error = set_context(config.stacks[0], options.source_context, "source context")) return error;
+  } else if (options.source_context) {
+    return Error("the model has one stack, so no source context");
+  }
+  return set_context(config.main(), options.context, "context");
 }
 
 // Section 8 of an image (SPEC.md 1.6); empty where BOS and EOS say it all.
@@ -113,9 +125,10 @@ Metadata describe_model(const FloatModel& model, const QuantizeReport& report, c
   const std::string inputs = report.calibration_given ? "given inputs" : "random inputs";
   for (std::uint32_t stack = 0; stack < model.config.n_stacks; ++stack) {
     const bool is_main = stack + 1 == model.config.n_stacks;
-    const std::string positions = std::to_string(report.calibration_positions) + " positions ";
+    const std::uint32_t n = is_main ? report.calibration_positions : report.calibration_source_positions;
+    const std::string positions = std::to_string(n) + " positions ";
     describe_stack(m, two && !is_main ? "source_" : "", quantized.config.stacks[stack], report.sites[stack],
-                   !is_main                    ? "positions of " + inputs
+                   !is_main            ? positions + "of " + inputs
                    : generates && !two ? positions + "that the float model wrote"
                    : generates         ? positions + "that the float model wrote to " + inputs
                                        : positions + "of " + inputs);
@@ -189,7 +202,7 @@ Error convert_image(ImageBytes& image, ConvertReport& report, const SourceFile& 
   Model model;
   if (Error error = open_verified(model, bytes, kernels)) return error;
   ModelConfig config = model.config();
-  if (Error error = set_context(config.main(), options.context)) return error;
+  if (Error error = set_contexts(config, options)) return error;
   report.format = "heed";
   report.parameters = parameter_count(config);
   report.config = config;
@@ -229,7 +242,7 @@ Error read_described(FloatModel& model, const std::string& path, const std::stri
   SourceFile json;
   if (Error error = json.open(description)) return error;
   if (Error error = model.file.open(path)) return error;
-  if (Error error = read_description(model, json.bytes(), model.file.bytes())) return error.about(path);
+  if (Error error = read_description(model, json.bytes(), model.file.bytes(), description, path)) return error;
   model.tokenizer = beside(description, model.tokenizer);
   model.source_tokenizer = beside(description, model.source_tokenizer);
   return {};
@@ -277,7 +290,7 @@ Error check_output(const std::string& output, const std::string& source, const s
     SourceFile file;
     return !file.open(path) && is_image(file.bytes());
   };
-  if (!is_folder(source)) return holds_image(source) && options.context == 0 ? Error() : refuse(source);
+  if (!is_folder(source)) return holds_image(source) && options.context == 0 && options.source_context == 0 ? Error() : refuse(source);
   if (holds_image(output)) return {};
   std::error_code code;
   for (fs::directory_iterator entry(source, code), end; !code && entry != end; entry.increment(code))
@@ -338,17 +351,19 @@ Error convert(ImageBytes& image, ConvertReport& report, const std::string& sourc
                                      options.source_tokenizer.empty() ? model.source_tokenizer
                                                                       : options.source_tokenizer))
     return error;
-  StackConfig limited = model.config.main();
-  if (Error error = set_context(limited, options.context)) return error.about(source);
+  ModelConfig limited = model.config;
+  if (Error error = set_contexts(limited, options)) return error.about(source);
   // Elsewhere calibration may use more positions than the image will have.
-  if (limited.position_table) model.config.main().max_seq = limited.max_seq;
+  for (std::uint32_t stack = 0; stack < limited.n_stacks; ++stack)
+    if (limited.stacks[stack].position_table) model.config.stacks[stack].max_seq = limited.stacks[stack].max_seq;
   QuantizeOptions quantize = options.quantize;
   if (!options.calibration.empty())
     if (Error error = read_inputs(quantize.inputs, model.config.source(), options.calibration)) return error;
   QuantizedModel quantized;
   if (Error error = quantize_model(quantized, report.quantize, model, report.layout, quantize, kernels))
     return error.about(source);
-  quantized.config.main().max_seq = limited.max_seq;
+  for (std::uint32_t stack = 0; stack < limited.n_stacks; ++stack)
+    quantized.config.stacks[stack].max_seq = limited.stacks[stack].max_seq;
   report.format = model.format;
   report.config = quantized.config;
   report.requantised = true;

@@ -15,7 +15,8 @@ struct ConvertOptions {
   std::optional<Layout> layout;  // empty = an image's own, of a float model packed
   QuantizeOptions quantize;   // not for a .heed source, which keeps its numbers
   ReadOptions read;           // the same
-  std::uint32_t context = 0;  // positions, at most the source's; 0 = the source's
+  std::uint32_t context = 0;  // positions, at most the model's; 0 = the model's
+  std::uint32_t source_context = 0;  // the same of the first of two stacks
   std::string name;           // empty = the source file's name without its extension
   std::string licence;        // as an SPDX expression; empty = not said
   std::string source_tokenizer;  // of the first of two stacks, as `tokenizer` of `convert`; empty = the description's

@@ -9,8 +9,8 @@ struct NamedSet {
   const char* name;
   Features set;
 };
-// Smallest first; kDecoderFeatures is for programs that choose it.
-const NamedSet kOffered[] = {{"kLlamaFeatures", kLlamaFeatures}, {"kGpt2Features", kGpt2Features}};
+// To write a set from; the first of those that take as few words.
+const NamedSet kOffered[] = {{"kLlamaFeatures", kLlamaFeatures}, {"kGpt2Features", kGpt2Features}, {"kNoFeatures", kNoFeatures}};
 const NamedSet kKnown[] = {{"kAllFeatures", kAllFeatures},
                            {"kNoFeatures", kNoFeatures},
                            {"kDecoderFeatures", kDecoderFeatures},
@@ -32,18 +32,31 @@ std::string joined(const std::vector<std::string>& words) {
   return text;
 }
 
-std::string define_for(const Features& needed) {
+Features program_features(const ModelConfig& config) {
+  const Features needed = required_features(config) + Feature::speed;
+  return config.main().use == Use::generate ? needed + Feature::sampling : needed;
+}
+
+namespace {
+
+// A set as it stands behind -DHEED_FEATURES=.
+std::string fewest_words(const Features& wanted) {
   std::string best;
-  std::size_t fewest = kFeatureCount + 1;
+  std::size_t fewest = 2 * kFeatureCount;
   for (const NamedSet& base : kOffered) {
-    const std::vector<std::string> more = names_of(needed - base.set);
-    if (more.size() >= fewest) continue;
-    fewest = more.size();
+    const std::vector<std::string> more = names_of(wanted - base.set), less = names_of(base.set - wanted);
+    if (more.size() + less.size() >= fewest) continue;
+    fewest = more.size() + less.size();
     best = base.name;
     for (const std::string& name : more) best += "+Feature::" + name;
+    for (const std::string& name : less) best += "-Feature::" + name;
   }
   return best;
 }
+
+}  // namespace
+
+std::string define_for(const ModelConfig& config) { return fewest_words(program_features(config)); }
 
 bool parse_features(Features& set, const std::string& text) {
   std::size_t at = text.find_first_of("+-");
@@ -64,11 +77,20 @@ bool parse_features(Features& set, const std::string& text) {
   return known;
 }
 
-std::string missing_for(const ModelConfig& c) {
-  if (!is_carried(c)) return "sinks, which this version does not carry";
-  const Features needed = required_features(c), missing = needed - kBuiltFeatures;
-  if (is_empty(missing)) return {};
-  return joined(names_of(missing)) + ", which this build leaves out (-DHEED_FEATURES=" + define_for(needed) + ")";
+std::string not_built(const Needs& needs) {
+  std::vector<std::string> never;
+  if (needs.sinks) never.push_back("sinks");
+  if (needs.four_bit_weights) never.push_back("weights of four bits");
+  if (!never.empty()) return "the model needs " + joined(never) + ", which this version does not carry";
+  const Features missing = needs.features - kBuiltFeatures;
+  if (!is_empty(missing)) {  // what stays carried beside them: what the build's programs have
+    Features wanted = needs.features + Feature::speed;
+    wanted.sampling = wanted.sampling || kBuiltFeatures.sampling;
+    return "the model needs " + joined(names_of(missing)) + ", which this build leaves out (-DHEED_FEATURES=" +
+           fewest_words(wanted) + ")";
+  }
+  // A value of a field that the stack has no use for (SPEC.md, C20).
+  return "the model's description contradicts itself in a part that this build leaves out";
 }
 
 }  // namespace heed::quant

@@ -15,7 +15,7 @@ std::uint32_t positions_of(const StackConfig& c, const FloatSequence& s) {
     if (!s.vectors.empty() || (!s.token_types.empty() && s.token_types.size() != s.tokens.size())) return 0;
     n = s.tokens.size();
   } else {
-    const std::size_t width = c.input == Input::vectors ? c.d_model : c.d_input;
+    const std::size_t width = c.input_width();
     if (!s.tokens.empty() || !s.token_types.empty() || s.vectors.size() % width != 0) return 0;
     n = s.vectors.size() / width;
     if (c.input == Input::convolved && n != 0) {

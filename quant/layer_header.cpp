@@ -141,8 +141,8 @@ std::string number(std::uint32_t x) { return std::to_string(x) + "u"; }
 
 // `type name[n] = {...};` in lines of at most 120 characters.
 template <class T>
-void put_array(std::string& text, const char* type, const std::string& name, const T* x, std::size_t n) {
-  text += std::string(type) + " " + name + "[" + std::to_string(n) + "] = {";
+void put_array(std::string& text, const std::string& type, const std::string& name, const T* x, std::size_t n) {
+  text += type + " " + name + "[" + std::to_string(n) + "] = {";
   std::size_t column = 120;
   for (std::size_t i = 0; i < n; ++i) {
     const std::string word = number(x[i]) + (i + 1 == n ? "};" : ",");
@@ -171,7 +171,58 @@ std::string percent(double x) {
   return text;
 }
 
-Error put_matrix(std::string& text, LayerReport& report, const Part& part, const LayerHeaderOptions& options) {
+// How a language says it.
+struct Dialect {
+  std::string prefix;  // of every name
+  std::string s8, f32, multipliers, u32, tensor;  // in front of a constant's name
+  const char* null;
+  std::string layout, begin, end;  // what stands before and behind the constants
+};
+
+Dialect cpp_dialect(const LayerHeaderOptions& options) {
+  Dialect d;
+  d.s8 = "alignas(64) inline constexpr std::int8_t";
+  d.f32 = "inline constexpr float";
+  d.multipliers = "alignas(4) inline constexpr std::uint8_t";
+  d.u32 = "inline constexpr std::uint32_t";
+  d.tensor = "inline constexpr heed::Tensor";
+  d.null = "nullptr";
+  d.layout = std::string("heed::Layout::") + name_of(options.layout);
+  d.begin = "// heed's layers (runtime/layers.hpp, runtime/attention.hpp); what belongs to it lies in the constants before it.\n"
+            "#pragma once\n#include <cstdint>\n\n#include \"runtime/tensor.hpp\"\n\nnamespace " + options.name + " {\n\n"
+            "static_assert(heed::known_layout(" + d.layout + ") == " + d.layout + ", \"laid out for another CPU; see --target\");\n";
+  d.end = "\n}  // namespace " + options.name + "\n";
+  return d;
+}
+
+// C99 has no word for alignment, and no constant but a static one in a header.
+Dialect c_dialect(const LayerHeaderOptions& options) {
+  Dialect d;
+  d.prefix = options.name + "_";
+  // Names that no tensor can have.
+  const std::string aligned = "HEED_ALIGNED_" + options.name, guard = "HEED_LAYER_" + options.name;
+  d.s8 = "static const " + aligned + "(64) int8_t";
+  d.f32 = "static const float";
+  d.multipliers = "static const " + aligned + "(4) uint8_t";
+  d.u32 = "static const uint32_t";
+  d.tensor = "static const heed_tensor";
+  d.null = "NULL";
+  d.layout = "HEED_LAYOUT_";
+  for (const char* c = name_of(options.layout); *c; ++c) d.layout += static_cast<char>(*c >= 'a' && *c <= 'z' ? *c - 'a' + 'A' : *c);
+  d.begin = "// heed's layers (runtime/heed.h); what belongs to it lies in the constants before it. For one source file of a\n"
+            "// program: each that includes this has constants of its own.\n"
+            "#ifndef " + guard + "\n#define " + guard + "\n\n#include \"runtime/heed.h\"\n\n"
+            "#if defined(__GNUC__)\n#define " + aligned + "(n) __attribute__((aligned(n)))\n"
+            "#else\n#define " + aligned + "(n) _Alignas(n)\n#endif\n";
+  d.end = "\n#undef " + aligned + "\n#endif  // " + guard + "\n";
+  return d;
+}
+
+Dialect dialect_of(const LayerHeaderOptions& options) {
+  return options.language == HeaderLanguage::c ? c_dialect(options) : cpp_dialect(options);
+}
+
+Error put_matrix(std::string& text, LayerReport& report, const Part& part, const LayerHeaderOptions& options, const Dialect& d) {
   const SafeTensor& t = *part.tensor;
   const auto rows = static_cast<std::uint32_t>(t.shape[0]), cols = static_cast<std::uint32_t>(t.shape[1]);
   std::vector<float> weights;
@@ -191,28 +242,28 @@ Error put_matrix(std::string& text, LayerReport& report, const Part& part, const
   LayerMatrixReport r{t.name, part.identifier, rows, cols, part.bias != nullptr, 0, matrix_error(m, weights.data(), nullptr).relative()};
   r.bytes = bytes + 4 * padded * (part.bias ? 2 : 1) + multipliers;
   report.bytes += r.bytes;
-  const std::string& name = part.identifier;
+  const std::string name = d.prefix + part.identifier;
   text += "\n// " + comment_text(t.name) + (part.bias ? " and " + comment_text(part.bias->name) : "") + ": [" +
           std::to_string(rows) + ", " + std::to_string(cols) + "], " + percent(r.error) + " of its rms away from the floats.\n";
-  put_array(text, "alignas(64) inline constexpr std::int8_t", name + "_weights", view.weights, bytes);
-  put_array(text, "inline constexpr float", name + "_scales", view.scales, padded);
-  if (part.bias) put_array(text, "inline constexpr float", name + "_bias", view.bias, padded);
-  if (options.group)
-    put_array(text, "alignas(4) inline constexpr std::uint8_t", name + "_multipliers", view.multipliers, multipliers);
-  text += "inline constexpr heed::Tensor " + name + "{" + name + "_weights, " + name + "_scales, " +
-          (part.bias ? name + "_bias" : "nullptr") + ", " + (options.group ? name + "_multipliers" : "nullptr") + ", " +
-          std::to_string(rows) + ", " + std::to_string(cols) + ", " + std::to_string(options.group) + ", heed::Layout::" +
-          name_of(options.layout) + "};\n";
+  put_array(text, d.s8, name + "_weights", view.weights, bytes);
+  put_array(text, d.f32, name + "_scales", view.scales, padded);
+  if (part.bias) put_array(text, d.f32, name + "_bias", view.bias, padded);
+  if (options.group) put_array(text, d.multipliers, name + "_multipliers", view.multipliers, multipliers);
+  const bool c = options.language == HeaderLanguage::c;
+  text += d.tensor + " " + name + (c ? " = {" : "{") + name + "_weights, " + name + "_scales, " +
+          (part.bias ? name + "_bias" : d.null) + ", " + (options.group ? name + "_multipliers" : d.null) + ", " +
+          std::to_string(rows) + ", " + std::to_string(cols) + ", " + std::to_string(options.group) + ", " + d.layout +
+          (c ? ", {0, 0}" : "") + "};\n";
   report.matrices.push_back(std::move(r));
   return {};
 }
 
-Error put_vector(std::string& text, LayerReport& report, const Part& part) {
+Error put_vector(std::string& text, LayerReport& report, const Part& part, const Dialect& d) {
   std::vector<float> x;
   if (Error error = read(x, *part.tensor)) return error;
   for (float& v : x) v = snap(v);
   text += "\n// " + comment_text(part.tensor->name) + "\n";
-  put_array(text, "inline constexpr float", part.identifier, x.data(), x.size());
+  put_array(text, d.f32, d.prefix + part.identifier, x.data(), x.size());
   report.vectors.push_back({part.tensor->name, part.identifier, static_cast<std::uint32_t>(x.size())});
   report.bytes += 4 * x.size();
   return {};
@@ -248,25 +299,23 @@ Error make_layer_header(std::string& text, LayerReport& report, const SafeTensor
   for (const Part& part : vectors)
     if (Error error = names.take(part, {""})) return error;
 
-  const std::string layout = std::string("heed::Layout::") + name_of(options.layout);
+  const Dialect d = dialect_of(options);
   text = options.licence.empty() ? "" : "// SPDX-License-Identifier: " + comment_text(options.licence) + "\n";
-  text += "// Weights of " + comment_text(options.source) + ", written by `heed quantize-layer`. A Tensor is a matrix [rows, cols] for\n"
-         "// heed's layers (runtime/layers.hpp, runtime/attention.hpp); what belongs to it lies in the constants before it.\n"
-         "#pragma once\n#include <cstdint>\n\n#include \"runtime/tensor.hpp\"\n\nnamespace " + options.name + " {\n\n"
-         "static_assert(heed::known_layout(" + layout + ") == " + layout + ", \"laid out for another CPU; see --target\");\n";
+  text += "// Weights of " + comment_text(options.source) + ", written by `heed quantize-layer`. A " + std::string(options.language == HeaderLanguage::c ? "heed_tensor" : "Tensor") +
+          " is a matrix [rows, cols] for\n" + d.begin;
   for (const Part& part : matrices)
-    if (Error error = put_matrix(text, report, part, options)) return error;
+    if (Error error = put_matrix(text, report, part, options, d)) return error;
   for (const Part& part : vectors)
-    if (Error error = put_vector(text, report, part)) return error;
+    if (Error error = put_vector(text, report, part, d)) return error;
   if (options.rotary_dims) {
     const std::vector<std::uint32_t> phases = rotary_phases(options.rotary_dims, options.rope_theta);
     char theta[32];
     std::snprintf(theta, sizeof theta, "%.9g", options.rope_theta);
     text += std::string("\n// Turn per position of each pair of a head, 2^32 = one turn; theta ") + theta + ".\n";
-    put_array(text, "inline constexpr std::uint32_t", "rotary_phases", phases.data(), phases.size());
+    put_array(text, d.u32, d.prefix + "rotary_phases", phases.data(), phases.size());
     report.bytes += 4 * phases.size();
   }
-  text += "\n}  // namespace " + options.name + "\n";
+  text += d.end;
   return {};
 }
 

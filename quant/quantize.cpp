@@ -332,6 +332,7 @@ Error quantize_model(QuantizedModel& result, QuantizeReport& report, const Float
   const Calibration calibration = calibrate(model, options.inputs);
   report = QuantizeReport{};
   report.calibration_positions = calibration.positions;
+  report.calibration_source_positions = calibration.source_positions;
   report.calibration_given = calibration.given;
 
   ModelConfig& config = result.config = model.config;

@@ -34,6 +34,7 @@ struct QuantizeReport {
   SiteReport sites[kMaxStacks][kSiteCount];
   std::vector<TensorReport> tensors;  // in directory order
   std::uint32_t calibration_positions = 0;  // of the main stack
+  std::uint32_t calibration_source_positions = 0;  // of the first of two
   bool calibration_given = false;           // on inputs that the caller gave
   double matrix_error = 0.0;  // of all matrices together
 };

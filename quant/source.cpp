@@ -182,7 +182,7 @@ std::uint64_t parameter_count(const ModelConfig& config) {
 Error check(const FloatModel& model) {
   switch (check_config(model.config)) {
     case Status::ok: break;
-    case Status::feature_not_built: return Error("the model needs " + missing_for(model.config));
+    case Status::feature_not_built: return Error(not_built(needs_of(model.config)));
     default: return Error("the model's sizes contradict each other or exceed the format's limits");
   }
   Error error;

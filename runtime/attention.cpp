@@ -59,8 +59,8 @@ void set_sight(BlockQueries& here, const Pass& pass, std::uint32_t b, std::uint3
   here.visible_limit = limit;
   here.visible = seen < limit ? seen : limit;
   if (!kBuiltFeatures.windows || pass.behind == kEverything) return;
-  const auto hidden = static_cast<std::int32_t>(ahead - pass.behind), tokens = static_cast<std::int32_t>(to - from);
-  here.hidden = hidden + tokens > 1 ? hidden : kNoneHidden;
+  here.hidden = static_cast<std::int32_t>(ahead - pass.behind);
+  here.keys_differ = here.bias || here.hidden + static_cast<std::int32_t>(to - from) > 1;
 }
 
 // The biases of one query head's scores at `n` distances from `first` on.
@@ -83,6 +83,7 @@ void set_biases(BlockQueries& here, const AttentionLayer& layer, const Pass& pas
   for (std::uint32_t j = 0; j < here.per_position; ++j)
     fill_biases(rows + j * here.bias_stride, layer, head + j, distance - static_cast<std::int32_t>(kBefore), runs + kBefore);
   here.bias = rows + kBefore;
+  here.keys_differ = true;
 }
 
 // Hands the weights of one query to the tap: the sums are known, so each block's weights can be normalised.
@@ -160,28 +161,36 @@ void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlic
   const std::uint32_t per_token = slice.heads < pass.per_group ? slice.heads : pass.per_group;  // and KV head
   const std::uint32_t tokens = slice.t_end - slice.t_begin, first = pass.first + slice.t_begin;
   const std::uint32_t last = last_block(pass, first + tokens - 1), farthest = kLooksAhead ? first + pass.ahead : first;
+  const bool windowed = kBuiltFeatures.windows && pass.behind != kEverything;
+  // Blocks before `whole` are seen alike by all tokens; it pays to ask where there is much to find out about the others.
+  std::uint32_t whole = 0;
+  if (kLooksAhead && !windowed) whole = (farthest < pass.length ? farthest + 1 : pass.length) / kBlockKeys;
   BlockQueries here;  // member by member, like a pass
   here.queries = pass.queries;
   here.per_position = per_token;
   here.factor = pass.factor;
+  here.visible = here.visible_limit = kBlockKeys;
+  here.n = tokens * per_token;
   for (std::uint32_t b = first_block(pass, first); b <= last; ++b) {
-    const std::uint32_t block_first = b * kBlockKeys;
+    here.first = slice.begin;
     // Tokens [from, end) see the block; those before them do not look so far ahead, those behind not so far back.
-    std::uint32_t from = block_first > farthest ? block_first - farthest : 0, end = tokens;
-    if (kBuiltFeatures.windows && pass.behind != kEverything) {
+    std::uint32_t from = 0, end = tokens;
+    const std::uint32_t block_first = b * kBlockKeys;
+    if (b >= whole) {
+      if (block_first > farthest) from = block_first - farthest;
       const std::uint32_t gone = block_first + kBlockKeys + pass.behind;
-      if (gone < first + tokens) end = gone - first;
+      if (windowed && gone < first + tokens) end = gone - first;
     }
     do {
       std::uint32_t to = end;
-      if (kBuiltFeatures.windows && pass.behind != kEverything && b != 0) {
+      if (b >= whole) {
         // For tokens from `fresh` on it is the first block, and a call's queries are fresh together.
         const std::uint32_t fresh = block_first + pass.behind;
-        if (fresh > first + from && fresh < first + to) to = fresh - first;
+        if (windowed && b != 0 && fresh > first + from && fresh < first + to) to = fresh - first;
+        here.first = slice.begin + from * per_token;
+        here.n = (to - from) * per_token;
+        set_sight(here, pass, b, slice.t_begin + from, slice.t_begin + to);
       }
-      here.first = slice.begin + from * per_token;
-      here.n = (to - from) * per_token;
-      set_sight(here, pass, b, slice.t_begin + from, slice.t_begin + to);
       KvBlock block = layer.cache.block(slice.h, b);
       for (std::uint32_t h = slice.h;;) {
         if (biased) set_biases(here, layer, pass, b, slice.t_begin + from, slice.head + (h - slice.h) * per_token);
@@ -191,7 +200,7 @@ void attend_slice(const AttentionLayer& layer, const Pass& pass, const QuerySlic
         layer.cache.advance(block);
       }
       from = to;
-    } while (kBuiltFeatures.windows && from != end);
+    } while (windowed && from != end);
   }
 
   std::uint32_t q = slice.begin;
@@ -383,138 +392,10 @@ void attention_forward(const AttentionLayer& layer, AttentionStep step, float* d
   matmul_parallel(k, parallel, &up, 1, accumulate, heads, n);
 }
 
-Status create(Attention& attention, const AttentionConfig& config, const AttentionWeights& weights,
-              const AttentionMemory& plan, const Kernels& kernels, Span<std::byte> arena) {
-  AttentionMemory expected;
-  if (const Status s = make_attention_plan(expected, config, kernels.traits, plan.chunk); s != Status::ok) return s;
-  if (plan.arena_bytes != expected.arena_bytes || !arena.data()) return Status::bad_argument;
-  if (reinterpret_cast<std::uintptr_t>(arena.data()) % expected.arena_align) return Status::misaligned;
-  if (arena.size() < expected.arena_bytes) return Status::arena_too_small;
-  if (!float_mode_is_default() || !products_are_rounded()) return Status::rounding_mode;
-  const std::uint32_t dq = config.n_heads * config.head_dim, dk = config.n_kv_heads * config.head_dim;
-  const std::uint32_t dv = config.n_kv_heads * config.value_dim(), from = config.key_width();
-  const struct { const Tensor* t; std::uint32_t rows, cols; } matrices[] = {{&weights.w_query, dq, config.d_model},
-                                                                            {&weights.w_key, dk, from},
-                                                                            {&weights.w_value_down, dv, from},
-                                                                            {&weights.w_value_up, config.d_model, dq}};
-  for (const auto& m : matrices) {
-    if (config.is_undivided() && m.t == &weights.w_value_up) {
-      if (m.t->weights) return Status::bad_argument;
-      continue;
-    }
-    if (m.t->rows != m.rows || m.t->cols != m.cols || m.t->group) return Status::bad_argument;
-    if (const Status s = check_weights(kernels.traits, *m.t); s != Status::ok) return s;
-    // Products of one input are cut into parts together, so they have one layout; value_up has it as well.
-    if (m.t->layout != weights.w_query.layout) return Status::bad_argument;
-  }
-  if (config.rotary_dims && !weights.rotary_phases) return Status::bad_argument;
-  if (weights.key_offsets && !weights.key_offset_exponents) return Status::bad_argument;
-  if (const Status s = check_weights(KeyOffset{weights.key_offsets, 0}); s != Status::ok) return s;
-  if (!is_aligned(weights.rotary_phases, 4) || !is_aligned(weights.score_bias, 4)) return Status::misaligned;
-  if (config.is_biased() && !weights.score_bias) return Status::bad_argument;
-  const NormWeights* const head_norms[] = {&weights.query_norm, &weights.key_norm};
-  if (kBuiltFeatures.query_key_norm && config.query_key_norm != HeadNorm::none)
-    for (const NormWeights* const w : head_norms) {
-      if (w->bias && config.query_key_norm != HeadNorm::layer) return Status::bad_argument;
-      if (!is_aligned(w->gain, 4) || !is_aligned(w->bias, 4)) return Status::misaligned;
-    }
-
-  attention = Attention{};
-  attention.plan_ = expected;
-  attention.arena_ = arena.data();
-  AttentionLayer& layer = attention.layer_;
-  layer.config = config;
-  if (config.scale == 0.0f) layer.config.scale = 1.0f / square_root(static_cast<float>(config.head_dim));
-  layer.weights = weights;
-  NormWeights* const norms[] = {&layer.weights.query_norm, &layer.weights.key_norm};
-  for (NormWeights* const w : norms) {
-    w->epsilon = config.norm_epsilon;
-    w->centred = config.query_key_norm == HeadNorm::layer;
-  }
-  layer.cache = {kv_shape(config, expected.chunk, kernels.traits.alignment),
-                 arena.data() + static_cast<std::size_t>(expected.kv_cache.offset)};
-  layer.scratch = attention_scratch(expected.buffers, arena.data(), config, expected.chunk);
-  layer.kernels = &kernels;
-  return Status::ok;
-}
-
 bool keeps_before(const KvShape& shape, std::uint32_t window, std::uint32_t position, std::uint32_t furthest) {
   if (!shape.is_ring() || position == 0 || position >= furthest) return true;
   const std::uint32_t first = position > window - 1 ? position - (window - 1) : 0;
   return first / kBlockKeys + shape.ring > (furthest - 1) / kBlockKeys;
-}
-
-Status Attention::rewind(std::uint32_t position) {
-  if (position > position_ || layer_.config.has_source()) return Status::bad_argument;
-  if (!keeps_before(layer_.cache.shape, layer_.config.window, position, furthest_)) return Status::bad_argument;
-  position_ = position;
-  if (position == 0) furthest_ = 0;
-  return Status::ok;
-}
-
-// n vectors of a caller, quantised.
-Activations Attention::quantized(const float* vectors, std::uint32_t cols, std::uint32_t n) {
-  const Kernels& k = *layer_.kernels;
-  const Activations a = make_activations(arena_ + static_cast<std::size_t>(plan_.activations.offset), k.traits, cols, 0, n);
-  for (std::uint32_t t = 0; t < n; ++t) k.quantize_s8r_f32(a, t, vectors + std::size_t{t} * cols);
-  return a;
-}
-
-Status Attention::forward(Span<float> change, Span<const float> embeddings) {
-  const AttentionConfig& c = layer_.config;
-  if (!arena_ || embeddings.size() % c.d_model != 0 || change.size() != embeddings.size()) return Status::bad_argument;
-  if (embeddings.empty()) return Status::ok;
-  if (!embeddings.data() || !change.data()) return Status::bad_argument;
-  if (!is_aligned(embeddings.data(), 4) || !is_aligned(change.data(), 4)) return Status::misaligned;
-  const std::size_t total = embeddings.size() / c.d_model;
-  const bool two_way = c.is_two_way() && !c.has_source();
-  if (c.has_source() ? position_ == 0 : total > c.max_seq - (two_way ? 0 : position_))
-    return c.has_source() ? Status::bad_argument : Status::context_full;
-  if (!float_mode_is_default()) return Status::rounding_mode;
-  layer_.parallel = &parallel_;
-  auto* rotation = reinterpret_cast<std::int16_t*>(arena_ + static_cast<std::size_t>(plan_.rotation.offset));
-  std::byte* memory = arena_ + static_cast<std::size_t>(plan_.activations.offset);
-  auto* padded = reinterpret_cast<float*>(arena_ + static_cast<std::size_t>(plan_.change.offset));
-  const std::uint32_t stride = float_row(c.d_model), start = two_way || c.has_source() ? 0 : position_;
-  const auto pass = [&](AttentionStep step) {
-    for (std::size_t done = 0; done < total;) {
-      const auto n = static_cast<std::uint32_t>(total - done < plan_.chunk ? total - done : plan_.chunk);
-      const auto first = c.has_source() ? 0 : start + static_cast<std::uint32_t>(done);
-      if (c.rotary_dims) fill_rotation(rotation, layer_.weights.rotary_phases, c.rotary_dims / 2, first, n);
-      const Activations input = quantized(embeddings.data() + done * c.d_model, c.d_model, n);
-      // Products come in padded rows, the caller's are not.
-      attention_forward(layer_, step, padded, stride, false, input, rotation, first, n, memory);
-      for (std::uint32_t t = 0; t < n && step != AttentionStep::store; ++t)
-        std::memcpy(change.data() + (done + t) * c.d_model, padded + std::size_t{t} * stride, c.d_model * sizeof(float));
-      done += n;
-    }
-  };
-  layer_.length = c.has_source() ? position_ : static_cast<std::uint32_t>(total);
-  if (two_way) pass(AttentionStep::store);
-  pass(two_way || c.has_source() ? AttentionStep::attend : AttentionStep::both);
-  if (two_way || c.has_source()) return Status::ok;
-  position_ += static_cast<std::uint32_t>(total);
-  if (furthest_ < position_) furthest_ = position_;
-  return Status::ok;
-}
-
-Status Attention::set_source(Span<const float> vectors) {
-  const AttentionConfig& c = layer_.config;
-  if (!arena_ || !c.has_source() || vectors.empty() || vectors.size() % c.d_source != 0 || !vectors.data())
-    return Status::bad_argument;
-  if (!is_aligned(vectors.data(), 4)) return Status::misaligned;
-  const std::size_t total = vectors.size() / c.d_source;
-  if (total > c.max_seq) return Status::context_full;
-  if (!float_mode_is_default()) return Status::rounding_mode;
-  layer_.parallel = &parallel_;
-  for (std::size_t done = 0; done < total;) {
-    const auto n = static_cast<std::uint32_t>(total - done < plan_.chunk ? total - done : plan_.chunk);
-    attention_forward(layer_, AttentionStep::store, nullptr, 0, false, quantized(vectors.data() + done * c.d_source, c.d_source, n),
-                      nullptr, static_cast<std::uint32_t>(done), n, nullptr);
-    done += n;
-  }
-  position_ = static_cast<std::uint32_t>(total);
-  return Status::ok;
 }
 
 }  // namespace heed

@@ -34,9 +34,9 @@ struct AttentionConfig {
   constexpr std::uint32_t key_width() const { return has_source() ? d_source : d_model; }
 };
 
-// Views; whoever owns the bytes keeps them alive. Matrices of one layout, with one scale per row, aligned
-// as `Tensor` says. The numbers in them are trusted: weights within -127..127, scales within 2^-40..2^40, offsets above
-// -32768, their exponents within -39..41.
+// Views; whoever owns the bytes keeps them alive. What the configuration does not ask for is null. Matrices of one layout,
+// with one scale per row, aligned as `Tensor` says. The numbers in them are trusted: weights within -127..127, scales within
+// 2^-40..2^40, offsets above -32768, their exponents within -39..41.
 struct AttentionWeights {
   Tensor w_query;       // [n_heads * head_dim, d_model]
   Tensor w_key;         // [n_kv_heads * head_dim, d_model], or d_source
@@ -45,7 +45,7 @@ struct AttentionWeights {
   const std::uint32_t* rotary_phases = nullptr;  // [rotary_dims / 2], turn per position, 2^32 = one turn
   const std::int16_t* key_offsets = nullptr;     // [n_kv_heads, head_dim], or null
   const std::int8_t* key_offset_exponents = nullptr;  // [n_kv_heads]
-  NormWeights query_norm{}, key_norm{};               // [head_dim], with query_key_norm; epsilon and `centred` as well
+  NormWeights query_norm{}, key_norm{};  // [head_dim], with query_key_norm, whose epsilon and kind the configuration says
   // With a bias of scores, in powers of two, Q10: [n_heads, n_distances], by distance from 0 on or with two_way from the
   // middle on, at most 2^23 in magnitude; or with alibi [n_heads] slopes per position, 2^12 times as fine, not negative.
   const std::int32_t* score_bias = nullptr;
@@ -136,6 +136,23 @@ void matmul_parallel(const Kernels& kernels, const Parallel& parallel, const Pro
 
 // ---- The layer alone -----------------------------------------------------------------------------------------
 
+// What every layer that stands alone has; `Memory` is its plan.
+template <class Memory>
+class LayerBase {
+ public:
+  // Does not compile in a build without threads.
+  template <bool kBuilt = kBuiltFeatures.threads>
+  void set_parallel(const Parallel& parallel) {
+    static_assert(kBuilt, "threads need HEED_FEATURES with Feature::threads");
+    parallel_ = parallel;
+  }
+
+ protected:
+  std::byte* arena_ = nullptr;  // null before `create`
+  Memory plan_;
+  Parallel parallel_;
+};
+
 struct AttentionMemory {
   std::uint64_t arena_bytes = 0;  // exactly what `create` asks for
   std::uint32_t arena_align = 0;
@@ -151,6 +168,10 @@ constexpr Status check_attention(const AttentionConfig& c) {
       c.max_seq == 0 || c.max_seq > 1u << 20 || c.rotary_dims % 2 != 0 || c.rotary_dims > c.head_dim)
     return Status::bad_config;
   if (bits_of(c.scale) != 0 && !in_range(c.scale)) return Status::bad_config;
+  // A caller's number may be none of an enumeration's.
+  if (c.mask > Mask::two_way || c.rotary_pairing > RotaryPairing::halves || c.value_map > ValueMap::undivided ||
+      c.query_key_norm > HeadNorm::layer)
+    return Status::bad_config;
   if ((!kBuiltFeatures.encode && c.mask != Mask::causal) || (!kBuiltFeatures.windows && c.window) ||
       (!kBuiltFeatures.cross_attention && c.d_source) ||
       (!kBuiltFeatures.undivided_values && c.value_map != ValueMap::factors) ||
@@ -176,11 +197,11 @@ constexpr KvShape kv_shape(const AttentionConfig& c, std::uint32_t chunk, std::u
 }
 
 // chunk: positions taken through the layer together; 0 = the table's default. Fails with bad_config, feature_not_built, or
-// bad_argument for a chunk above 4096.
+// bad_argument for a chunk above kMaxChunk.
 constexpr Status make_attention_plan(AttentionMemory& plan, const AttentionConfig& c, const KernelTraits& traits,
                                      std::uint32_t chunk = 0) {
   if (const Status s = check_attention(c); s != Status::ok) return s;
-  if (chunk > 4096) return Status::bad_argument;
+  if (chunk > kMaxChunk) return Status::bad_argument;
   plan = AttentionMemory{};
   plan.chunk = chunk ? chunk : traits.default_chunk;
   if (plan.chunk > c.max_seq && !c.has_source()) plan.chunk = c.max_seq;
@@ -202,7 +223,7 @@ constexpr Status make_attention_plan(AttentionMemory& plan, const AttentionConfi
 
 // One attention layer over a caller's block of memory. Matrices with one scale per row, in the table's layout
 // (`set_weight` writes any). The embeddings come as they are: a norm in front of the layer is the caller's.
-class Attention {
+class Attention : public LayerBase<AttentionMemory> {
  public:
   // Positions seen so far of a causal layer; of one with a source, the positions of the source.
   std::uint32_t position() const { return position_; }
@@ -222,34 +243,25 @@ class Attention {
   // keys and values, so that they need not be kept. Fails as `forward`, and with bad_argument on a layer without a source.
   Status set_source(Span<const float> vectors);
 
-  // Neither compiles in a build without its feature, where it would have no effect.
+  // Does not compile in a build without the feature, where it would have no effect.
   template <bool kBuilt = kBuiltFeatures.pattern_tap>
   void set_tap(const PatternTap& tap) {
     static_assert(kBuilt, "a tap needs HEED_FEATURES with Feature::pattern_tap");
     layer_.tap = tap;
-  }
-  template <bool kBuilt = kBuiltFeatures.threads>
-  void set_parallel(const Parallel& parallel) {
-    static_assert(kBuilt, "threads need HEED_FEATURES with Feature::threads");
-    parallel_ = parallel;
   }
 
  private:
   friend Status create(Attention&, const AttentionConfig&, const AttentionWeights&, const AttentionMemory&,
                        const Kernels&, Span<std::byte>);
   AttentionLayer layer_;
-  Parallel parallel_;
-  std::byte* arena_ = nullptr;
-  AttentionMemory plan_;
   std::uint32_t position_ = 0, furthest_ = 0;  // the latter since the last rewind to 0
-  Activations quantized(const float* vectors, std::uint32_t cols, std::uint32_t n);
 };
 
 // `arena` must hold plan.arena_bytes, aligned to plan.arena_align, and outlive the layer, as must the weights. The
 // plan must come from the same configuration and kernels.traits. Fails with bad_argument (also matrices of another shape
-// or of several layouts, with groups), bad_config, misaligned (the arena, or a part of the weights),
-// arena_too_small, layout_unsupported, feature_not_built (key offsets, biases) or rounding_mode (also of a build whose compiler
-// fused products with sums).
+// or of several layouts, with groups; vectors that are missing, or that the configuration has no use for), bad_config,
+// misaligned (the arena, or a part of the weights), arena_too_small, layout_unsupported, feature_not_built (key offsets, biases)
+// or rounding_mode (also of a build whose compiler fused products with sums).
 Status create(Attention& attention, const AttentionConfig& config, const AttentionWeights& weights,
               const AttentionMemory& plan, const Kernels& kernels, Span<std::byte> arena);
 

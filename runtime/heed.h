@@ -168,13 +168,13 @@ HEED_CHECKED heed_status heed_model_open(heed_model* model, const void* image, s
 #define HEED_FEATURE_UNIGRAM 0x40000000u
 #define HEED_FEATURE_WORD_PIECES 0x80000000u
 #define HEED_FEATURE_ADDED_TOKENS 0x100000000u
-// No build of this version carries it: positions that stay visible beside a window.
+// No build of this version carries it: positions that stay visible beside a window, or weights of four bits.
 #define HEED_FEATURE_NONE_HAS 0x8000000000000000u
 
 // What this library carries.
 uint64_t heed_built_features(void);
 
-// What an image and its tokenizers need; without the bits of heed_built_features it is what is missing after
+// What an image and its tokenizers need, of both of two stacks; without the bits of heed_built_features it is what is missing after
 // HEED_FEATURE_NOT_BUILT of heed_model_open or heed_tokenizer_open. Also 0 when heed_model_open refuses the image for any
 // other reason. `image` as there.
 uint64_t heed_needed_features(const void* image, size_t image_bytes, const heed_kernels* kernels);
@@ -245,7 +245,8 @@ typedef struct heed_limits {
   uint32_t max_seq;      // positions to keep, at most the model's; 0 = the model's
   uint32_t chunk;        // positions that go through the layers together, at most 4096; 0 = the kernels'
   uint32_t source_seq;   // of a model of two stacks: positions of the source, at most the first one's; 0 = the first one's
-  uint32_t score_rows;   // outputs that one product gives where each position has one, at most 4096; 0 = 1
+  uint32_t score_rows;   // outputs that one product gives where each position has one, at most 4096; 0 = 1. A library without
+                         // HEED_FEATURE_SPEED gives one after the other, with the same bits
   uint32_t reserved[4];  // 0
 } heed_limits;
 

@@ -33,17 +33,12 @@ const Session& of(const heed_session* s) { return *reinterpret_cast<const Sessio
 bool created(const heed_session* s) { return s && of(s).plan().arena_bytes; }
 // clang-format on
 
-// The width of the vectors that a stack reads; 0 of one that reads tokens.
-std::uint32_t input_width(const StackConfig& c) {
-  return c.input == Input::tokens ? 0 : c.input == Input::vectors ? c.d_model : c.d_input;
-}
-
 // Of a session's stack: what C calls a sequence, or null spans where it is none.
 Status sequence_of(Sequence& sequence, const StackConfig& c, const heed_sequence* in) {
   if (!in || !all_zero(in->reserved, sizeof in->reserved) || (!in->tokens && in->n_tokens) ||
       (!in->vectors && in->n_vectors) || (in->token_types && !in->n_tokens))
     return Status::bad_argument;
-  const std::size_t width = input_width(c);
+  const std::size_t width = c.input_width();
   if (in->n_vectors && (!width || in->n_vectors > SIZE_MAX / sizeof(float) / width)) return Status::bad_argument;
   sequence.tokens = {in->tokens, in->n_tokens};
   sequence.token_types = {in->token_types, in->token_types ? in->n_tokens : 0};
@@ -162,9 +157,9 @@ std::uint64_t heed_needed_features(const void* image, std::size_t image_bytes, c
   Model model;
   const Status status = open(model, {static_cast<const std::uint8_t*>(image), image_bytes}, of(kernels));
   if (status != Status::ok && status != Status::feature_not_built) return 0;
-  const Features needed = required_features(model.config()) + required_features(model.tokenizer()) +
-                          required_features(model.source_tokenizer());
-  return feature_bits(needed) | (is_carried(model.config()) ? 0 : HEED_FEATURE_NONE_HAS);
+  const Needs needs = needs_of(model);
+  const Features all = needs.features + required_features(model.tokenizer()) + required_features(model.source_tokenizer());
+  return feature_bits(all) | (needs.is_carried() ? 0 : HEED_FEATURE_NONE_HAS);
 }
 
 heed_status heed_model_verify(const heed_model* model, const heed_kernels* kernels) {
@@ -189,7 +184,7 @@ heed_status heed_model_stack(const heed_model* model, heed_stack* stack, std::ui
   heed_stack s{};
   s.use = static_cast<std::uint32_t>(c.use);
   s.input = static_cast<std::uint32_t>(c.input);
-  s.input_width = input_width(c);
+  s.input_width = c.input_width();
   s.input_stride = 1;
   if (is_convolved(c)) s.input_stride = std::uint32_t{c.strides[0]} * (c.second_convolution ? c.strides[1] : 1);
   s.n_class_vectors = c.n_class_vectors;

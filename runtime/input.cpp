@@ -10,11 +10,6 @@ namespace heed {
 
 namespace {
 
-constexpr bool kReadsVectors = kBuiltFeatures.vector_input || kBuiltFeatures.convolutions;
-
-bool reads_tokens(const StackConfig& c) { return !kReadsVectors || c.input == Input::tokens; }
-std::uint32_t vector_width(const StackConfig& c) { return c.input == Input::vectors ? c.d_model : c.d_input; }
-
 // Outputs of a convolution over n frames: output t reads the frames around stride * t.
 std::uint32_t convolved_frames(std::uint32_t n, std::uint32_t stride) { return (n - 1) / stride + 1; }
 
@@ -100,7 +95,7 @@ class Embedder {
 
   void vectors(float* x, const Sequence& input, std::uint32_t from, std::uint32_t n) const {
     if (is_convolved(c_)) return convolved(x, input, from, n);
-    const std::uint32_t d = vector_width(c_);
+    const std::uint32_t d = c_.input_width();
     const float* const first = input.vectors.data() + std::size_t{from} * d;
     if (!is_projected(c_)) {
       for (std::uint32_t t = 0; t < n; ++t)
@@ -146,7 +141,7 @@ Status check_sequence(std::uint32_t& positions, const StackConfig& c, const Sequ
     for (const std::uint8_t t : input.token_types)
       if (t >= c.n_token_types) return Status::bad_token;
   } else {
-    const std::uint32_t d = vector_width(c);
+    const std::uint32_t d = c.input_width();
     if (n != 0 || !input.token_types.empty() || !input.vectors.data() || input.vectors.empty() || input.vectors.size() % d != 0)
       return Status::bad_argument;
     if (!is_aligned(input.vectors.data(), 4)) return Status::misaligned;

@@ -120,6 +120,9 @@ struct BlockQueries {
                                    // up to `visible_limit`
   std::uint32_t visible_limit;     // at most capacity; `visible` if all runs see the same keys
   float factor;                    // log2(e) * attention scale
+  // Features windows and score_bias: set where a run does not see the block's first key or `bias` is not null. Otherwise
+  // neither `hidden` nor `bias` is read.
+  bool keys_differ = false;
   // Feature windows: as many keys at the beginning of the block the first run does not see, each further run one more, if
   // that is above 0. Every run sees a key.
   std::int32_t hidden = kNoneHidden;

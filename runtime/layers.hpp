@@ -56,8 +56,6 @@ constexpr Status check_group(std::uint32_t group) {
   if (group != 0 && group != 32 && group != 64 && group != 128 && group != 256) return Status::bad_config;
   return group == 0 || kBuiltFeatures.groups ? Status::ok : Status::feature_not_built;
 }
-// The most rows that go through a layer together; no bound of the rows themselves.
-inline constexpr std::uint32_t kMaxChunk = 4096;
 
 }  // namespace layers_detail
 
@@ -68,11 +66,11 @@ constexpr Status check_linear(const LinearConfig& c) {
 }
 
 // chunk: rows taken through the matrix together; 0 = the table's default. Fails with bad_config, feature_not_built (groups,
-// the activation), or bad_argument for a chunk above 4096.
+// the activation), or bad_argument for a chunk above kMaxChunk.
 constexpr Status make_linear_plan(LinearMemory& plan, const LinearConfig& c, const KernelTraits& traits,
                                   std::uint32_t chunk = 0) {
   if (const Status s = check_linear(c); s != Status::ok) return s;
-  if (chunk > layers_detail::kMaxChunk) return Status::bad_argument;
+  if (chunk > kMaxChunk) return Status::bad_argument;
   plan = LinearMemory{};
   plan.chunk = chunk ? chunk : traits.default_chunk;
   plan.arena_align = traits.alignment;
@@ -85,7 +83,7 @@ constexpr Status make_linear_plan(LinearMemory& plan, const LinearConfig& c, con
 
 // A matrix over a caller's block of memory. Between two calls the block holds nothing, so layers that are not called at
 // the same time may share one, as large as the largest of them asks for.
-class Linear {
+class Linear : public LayerBase<LinearMemory> {
  public:
   // Takes n rows [n, d_in] to [n, d_out]; each row is quantised (SPEC.md 2.3), multiplied (2.9) and, with an activation,
   // bent by it as floats (2.5). Any cut of the rows into calls gives the same bits. Where d_in = d_out, `out` may be `in`.
@@ -93,22 +91,12 @@ class Linear {
   // longer round to nearest even; `out` is unchanged then.
   Status forward(Span<float> out, Span<const float> in);
 
-  // Does not compile in a build without threads.
-  template <bool kBuilt = kBuiltFeatures.threads>
-  void set_parallel(const Parallel& parallel) {
-    static_assert(kBuilt, "threads need HEED_FEATURES with Feature::threads");
-    parallel_ = parallel;
-  }
-
  private:
   friend Status create(Linear&, const LinearConfig&, const Tensor&, const LinearMemory&, const Kernels&,
                        Span<std::byte>);
   LinearConfig config_;
   Tensor weights_;
   const Kernels* kernels_ = nullptr;
-  Parallel parallel_;
-  std::byte* arena_ = nullptr;
-  LinearMemory plan_;
 };
 
 // `weights` [d_out, d_in], with a bias or without. `arena` must hold plan.arena_bytes, aligned to plan.arena_align, and
@@ -154,7 +142,7 @@ constexpr Status check_feed_forward(const FeedForwardConfig& c) {
 constexpr Status make_feed_forward_plan(FeedForwardMemory& plan, const FeedForwardConfig& c, const KernelTraits& traits,
                                         std::uint32_t chunk = 0) {
   if (const Status s = check_feed_forward(c); s != Status::ok) return s;
-  if (chunk > layers_detail::kMaxChunk) return Status::bad_argument;
+  if (chunk > kMaxChunk) return Status::bad_argument;
   plan = FeedForwardMemory{};
   plan.chunk = chunk ? chunk : traits.default_chunk;
   plan.arena_align = traits.alignment;
@@ -171,18 +159,12 @@ constexpr Status make_feed_forward_plan(FeedForwardMemory& plan, const FeedForwa
 }
 
 // A feed-forward layer over a caller's block of memory, which holds nothing between two calls (see Linear).
-class FeedForward {
+class FeedForward : public LayerBase<FeedForwardMemory> {
  public:
   // Takes n embeddings [n, d_model] and writes the change to each [n, d_model]; nothing is added to the embeddings
   // themselves, and a norm in front of the layer is the caller's. `change` may be `embeddings`. Any cut of the rows into
   // calls gives the same bits. Fails as Linear::forward does.
   Status forward(Span<float> change, Span<const float> embeddings);
-
-  template <bool kBuilt = kBuiltFeatures.threads>
-  void set_parallel(const Parallel& parallel) {
-    static_assert(kBuilt, "threads need HEED_FEATURES with Feature::threads");
-    parallel_ = parallel;
-  }
 
  private:
   friend Status create(FeedForward&, const FeedForwardConfig&, const FeedForwardWeights&, const FeedForwardMemory&,
@@ -190,9 +172,6 @@ class FeedForward {
   FeedForwardConfig config_;
   FeedForwardWeights weights_;
   FeedForwardLayer layer_;
-  Parallel parallel_;
-  std::byte* arena_ = nullptr;
-  FeedForwardMemory plan_;
 };
 
 // Fails as for a Linear; bad_argument also for matrices of several layouts, or a w_gate without a gate.

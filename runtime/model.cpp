@@ -271,6 +271,20 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
   return at == tensors.size() ? Status::ok : Status::bad_tensor;
 }
 
+// By the sections alone, because a refused model may have nothing else.
+Needs needs_of(const Model& model) {
+  Needs needs;
+  const Span<const std::uint8_t> stacks = model.section(SectionKind::stacks);
+  for (std::size_t at = 0; stacks.size() - at >= sizeof(StackConfig); at += sizeof(StackConfig))
+    needs.add(*reinterpret_cast<const StackConfig*>(stacks.data() + at));
+  const Span<const std::uint8_t> directory = model.section(SectionKind::directory);
+  for (std::size_t at = 0; directory.size() - at >= sizeof(TensorEntry); at += sizeof(TensorEntry)) {
+    const auto& e = *reinterpret_cast<const TensorEntry*>(directory.data() + at);
+    if (e.type == ElementType::s4 && static_cast<std::uint8_t>(e.role) < kOptionalRoles) needs.four_bit_weights = true;
+  }
+  return needs;
+}
+
 // S6 and V5.
 Status verify(const Model& model, const Kernels& kernels) {
   for (std::uint32_t i = 0; i < model.n_sections_; ++i) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // model.hpp: a checked, zero-copy view of a model image (SPEC.md, part 1).
 #pragma once
-#include "runtime/config.hpp"
+#include "runtime/config_check.hpp"
 #include "runtime/kernels.hpp"
 #include "runtime/span.hpp"
 
@@ -183,37 +183,32 @@ constexpr std::uint32_t roles_of(const StackConfig& c, Part part) {
   const auto norm = [norm_bias](bool there, Role gain, Role bias) {
     return role_bit(gain, there) | role_bit(bias, there && norm_bias);
   };
-  const bool before = !kBuiltFeatures.norm_after || c.norm_placement != NormPlacement::after;
-  const bool after = kBuiltFeatures.norm_after && c.norm_placement != NormPlacement::before;
+  const bool before = normed_before(c), after = normed_after(c);
   switch (part) {
     case Part::input: {
-      const bool projected = kBuiltFeatures.vector_input && c.input == Input::projected;
-      const bool convolved = kBuiltFeatures.convolutions && c.input == Input::convolved;
       const bool extras = kBuiltFeatures.embedding_extras;
-      return role_bit(Role::token_embedding, !(kBuiltFeatures.vector_input || kBuiltFeatures.convolutions) || c.vocab_size != 0) |
+      return role_bit(Role::token_embedding, reads_tokens(c)) |
              role_bit(Role::position_embedding, kBuiltFeatures.learned_positions && c.position_table) |
              role_bit(Role::token_type_embedding, extras && c.n_token_types) |
-             role_bit(Role::class_vectors, extras && c.n_class_vectors) | role_bit(Role::input_projection, projected) |
-             role_bit(Role::convolution_1, convolved) |
-             role_bit(Role::convolution_2, convolved && c.second_convolution) |
+             role_bit(Role::class_vectors, extras && c.n_class_vectors) | role_bit(Role::input_projection, is_projected(c)) |
+             role_bit(Role::convolution_1, is_convolved(c)) |
+             role_bit(Role::convolution_2, is_convolved(c) && c.second_convolution) |
              norm(extras && c.input_norm, Role::input_gain, Role::input_norm_bias) |
              role_bit(Role::rotary_phases, c.position == Position::rotary) |
              role_bit(Role::local_rotary_phases, kBuiltFeatures.windows && c.local_rotary) |
-             role_bit(Role::score_bias, kBuiltFeatures.score_bias && (c.position == Position::alibi ||
-                                                                      c.position == Position::relative));
+             role_bit(Role::score_bias, has_score_bias(c));
     }
     case Part::layer:
     case Part::cross: {
       const bool cross = part == Part::cross;
-      if (cross && !(kBuiltFeatures.cross_attention && c.cross_attention)) return 0;
+      if (cross && !has_cross(c)) return 0;
       const bool heads_normed = kBuiltFeatures.query_key_norm && c.query_key_norm != HeadNorm::none;
       const bool head_bias = heads_normed && c.query_key_norm == HeadNorm::layer && (c.biases & kBiasNorm);
-      const bool undivided = kBuiltFeatures.undivided_values && c.value_map == ValueMap::undivided;
       const std::uint32_t attention =
           norm(before && !(c.flags & (cross ? kCrossGainFolded : kAttentionGainFolded)), Role::attention_gain,
                Role::attention_norm_bias) |
           role_bit(Role::w_query) | role_bit(Role::w_key) | role_bit(Role::w_value_down) |
-          role_bit(Role::w_value_up, !undivided) |
+          role_bit(Role::w_value_up, !is_undivided(c)) |
           role_bit(Role::key_offset, c.flags & (cross ? kCrossKeyOffset : kKeyOffset)) |
           role_bit(Role::query_gain, heads_normed) | role_bit(Role::key_gain, heads_normed) |
           role_bit(Role::query_norm_bias, head_bias) | role_bit(Role::key_norm_bias, head_bias) |
@@ -226,10 +221,10 @@ constexpr std::uint32_t roles_of(const StackConfig& c, Part part) {
     }
     case Part::output: break;
   }
-  const bool dense = kBuiltFeatures.dense && c.dense, final_norm = !kBuiltFeatures.norm_after || c.final_norm;
-  return norm(final_norm && !(c.flags & kFinalGainFolded), Role::final_gain, Role::final_norm_bias) |
+  const bool dense = has_dense(c);
+  return norm(has_final_norm(c) && !(c.flags & kFinalGainFolded), Role::final_gain, Role::final_norm_bias) |
          role_bit(Role::dense, dense) | norm(dense && c.dense_norm, Role::dense_gain, Role::dense_norm_bias) |
-         role_bit(Role::unembedding, (!kBuiltFeatures.encode || c.output == Output::logits) && !c.tied_unembedding);
+         role_bit(Role::unembedding, gives_logits(c) && !c.tied_unembedding);
 }
 
 constexpr std::uint32_t count_bits(std::uint32_t v) {
@@ -354,9 +349,12 @@ class Model {
 // Checks the structure and every scale, gain and multiplier of `image` (SPEC.md, part 5), reading no weight and no
 // token. The image must be 64-byte aligned; it may be flash, a mapped file or an array. `kernels` serves for the CRC
 // of the header. A build for one core (HEED_SINGLE_LAYOUT) refuses matrices in another layout here, others when a session
-// is created. On refusal `model` is unspecified, but for feature_not_built: model.config() is the image's then, so
-// that required_features and is_carried can say what is missing.
+// is created. On refusal `model` is unspecified, but for feature_not_built: needs_of(model) says what is missing then.
 Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels);
+
+// What an image needs that was opened, or refused with feature_not_built: of both of two stacks, also in a build that holds
+// one, and of its matrices.
+Needs needs_of(const Model& model);
 
 // Checks every section's CRC and that no weight is outside -127..127. An image that is opened and not verified may
 // give wrong numbers, never undefined behaviour.

@@ -2,17 +2,21 @@
 // plan.hpp: decides where every buffer of a session lives, before any memory exists. Integer arithmetic only, the one
 // place where bytes are added up; constexpr when the configuration is, and callable for any CPU on any other.
 #pragma once
-#include "runtime/config.hpp"
+#include "runtime/config_check.hpp"
 #include "runtime/kv_cache.hpp"
 
 namespace heed {
+
+// The most positions, or rows of a layer alone, that are taken together, and outputs that one product gives.
+inline constexpr std::uint32_t kMaxChunk = 4096;
 
 // What the caller asks for; 0 = the default.
 struct Limits {
   std::uint32_t max_seq = 0;     // positions to keep, at most the model's; default: the model's
   std::uint32_t chunk = 0;       // tokens that go through the layers together; default: the table's
   std::uint32_t source_seq = 0;  // of two stacks: positions of the source, at most the first stack's; default: its own
-  std::uint32_t score_rows = 0;  // outputs that one product gives, where each position has one; default: 1
+  std::uint32_t score_rows = 0;  // outputs that one product gives, where each position has one; default: 1, and no more in a
+                                 // build without `speed`; the bits are the same
 };
 
 struct Slice {
@@ -81,9 +85,9 @@ struct SourcePlan {
   Slice cross_cache;  // in the region kv_cache: the main stack's [n_layers] KvCache of the source
 };
 template <>
-struct SourcePlan<false> {  // never used
-  inline static StackPlan source;
-  inline static SliceOf<false> cross_cache;
+struct SourcePlan<false> {  // reads as empty
+  static constexpr StackPlan source{};
+  static constexpr SliceOf<false> cross_cache{};
 };
 
 // That of the main stack, and the whole.
@@ -153,36 +157,6 @@ constexpr void stack_attention(AttentionPlan& p, Stacker& s, const KernelTraits&
 }
 
 }  // namespace plan_detail
-
-// ---- What a stack is made of, as far as this build can have it; a question that it answers by itself costs nothing ----
-
-constexpr bool encodes(const StackConfig& c) { return kBuiltFeatures.encode && c.use == Use::encode; }
-constexpr bool sees_both_ways(const StackConfig& c) { return kBuiltFeatures.encode && c.mask == Mask::two_way; }
-constexpr bool is_pooled(const StackConfig& c) { return kBuiltFeatures.pooling && c.pooling != Pooling::every; }
-constexpr bool has_dense(const StackConfig& c) { return kBuiltFeatures.dense && c.dense != 0; }
-constexpr bool has_cross(const StackConfig& c) { return kBuiltFeatures.cross_attention && c.cross_attention != 0; }
-constexpr bool is_undivided(const StackConfig& c) {
-  return kBuiltFeatures.undivided_values && c.value_map == ValueMap::undivided;
-}
-constexpr bool has_score_bias(const StackConfig& c) {
-  return kBuiltFeatures.score_bias && (c.position == Position::alibi || c.position == Position::relative);
-}
-constexpr bool normed_before(const StackConfig& c) {
-  return !kBuiltFeatures.norm_after || c.norm_placement != NormPlacement::after;
-}
-constexpr bool normed_after(const StackConfig& c) {
-  return kBuiltFeatures.norm_after && c.norm_placement != NormPlacement::before;
-}
-constexpr bool is_side_by_side(const StackConfig& c) {
-  return kBuiltFeatures.side_by_side && c.sublayers != Sublayers::in_turn;
-}
-constexpr bool is_projected(const StackConfig& c) { return kBuiltFeatures.vector_input && c.input == Input::projected; }
-constexpr bool is_convolved(const StackConfig& c) { return kBuiltFeatures.convolutions && c.input == Input::convolved; }
-constexpr bool gives_logits(const StackConfig& c) { return !kBuiltFeatures.encode || c.output == Output::logits; }
-// Whether rows are added to embeddings.
-constexpr bool adds_rows(const StackConfig& c) {
-  return (kBuiltFeatures.learned_positions && c.position_table) || (kBuiltFeatures.embedding_extras && c.n_token_types);
-}
 
 // The shape of a layer's own keys and values. Windowed layers of a stack that generates keep a window.
 constexpr KvShape kv_shape(const StackConfig& c, const StackPlan& p, std::uint32_t align, std::uint32_t layer) {
@@ -270,11 +244,36 @@ constexpr KvShape cross_shape(const StackConfig& c, std::uint32_t source_seq, st
   return {c.n_kv_heads, c.head_dim, source_seq, align, c.value_dim(), 0};
 }
 
+namespace plan_detail {
+
+struct SourceBytes {
+  std::uint64_t kv = 0, scratch = 0;  // up to where the first of two stacks needs them
+};
+
+// The buffers of the first of two stacks, and the main one's keys and values of it, from `kv` on, which is behind the latter
+// then. The source is encoded before the main stack runs, in the same bytes.
+template <bool kTwoStacks>
+constexpr SourceBytes stack_source(SourcePlan<kTwoStacks>& p, Stacker& kv, const ConfigView& m, const KernelTraits& traits,
+                                   std::uint32_t source_seq, std::uint32_t chunk) {
+  SourceBytes bytes;
+  if constexpr (kTwoStacks) {
+    p.source.max_seq = source_seq ? source_seq : m.source().max_seq;
+    p.source.chunk = chunk < p.source.max_seq ? chunk : p.source.max_seq;
+    kv.take(p.cross_cache, cross_shape(m.main(), p.source.max_seq, traits.alignment).layer_bytes() * m.main().n_layers);
+    Stacker source_kv = kv;
+    bytes.scratch = stack_buffers(p.source, source_kv, m.source(), traits, 0);
+    bytes.kv = source_kv.at();
+  }
+  return bytes;
+}
+
+}  // namespace plan_detail
+
 // Whether outputs of several positions are made in one product; a build without `speed` makes one after the other.
 inline constexpr bool kGivesRowsTogether = kBuiltFeatures.speed;
 
 // Fills `plan` for running a model of this configuration on a CPU described by `traits`, which need not be this one.
-// Fails with bad_config, feature_not_built, context_too_long or bad_argument (a chunk above 4096, more score rows than that,
+// Fails with bad_config, feature_not_built, context_too_long or bad_argument (a chunk above kMaxChunk, more score rows than that,
 // source positions of a model without a source); `plan` is unspecified then. An arena that does not fit the address space of
 // the target is the caller's to compare.
 constexpr Status make_plan(Plan& plan, const ConfigView& m, const KernelTraits& traits, const Limits& limits = {}) {
@@ -282,9 +281,7 @@ constexpr Status make_plan(Plan& plan, const ConfigView& m, const KernelTraits& 
   const StackConfig& c = m.main();
   const bool two = kBuiltFeatures.cross_attention && m.n_stacks == 2;
   if (limits.max_seq > c.max_seq || (two && limits.source_seq > m.source().max_seq)) return Status::context_too_long;
-  if (limits.chunk > 4096 || (kGivesRowsTogether && limits.score_rows > 4096) ||
-      (kBuiltFeatures.cross_attention && !two && limits.source_seq))
-    return Status::bad_argument;
+  if (limits.chunk > kMaxChunk || limits.score_rows > kMaxChunk || (!two && limits.source_seq)) return Status::bad_argument;
   plan = Plan{};
   plan.max_seq = limits.max_seq ? limits.max_seq : c.max_seq;
   const std::uint32_t chunk = limits.chunk ? limits.chunk : traits.default_chunk;
@@ -298,25 +295,18 @@ constexpr Status make_plan(Plan& plan, const ConfigView& m, const KernelTraits& 
 
   using plan_detail::larger;
   plan_detail::Stacker block(0, traits.alignment), kv = block;
-  if (two) {
-    StackPlan& source = plan.source;
-    source.max_seq = limits.source_seq ? limits.source_seq : m.source().max_seq;
-    source.chunk = chunk < source.max_seq ? chunk : source.max_seq;
-    kv.take(plan.cross_cache, cross_shape(c, source.max_seq, traits.alignment).layer_bytes() * c.n_layers);
-  }
-  // The source is encoded before the main stack runs, in the same bytes.
-  plan_detail::Stacker source_kv = kv;
-  std::uint64_t scratch = plan_detail::stack_buffers(plan, kv, c, traits, plan.output_rows);
-  std::uint64_t kv_bytes = kv.at();
-  if (two) {
-    scratch = larger(scratch, plan_detail::stack_buffers(plan.source, source_kv, m.source(), traits, 0));
-    kv_bytes = larger(kv_bytes, source_kv.at());
-  }
+  plan_detail::SourceBytes source;
+  if (two) source = plan_detail::stack_source(plan, kv, m, traits, limits.source_seq, chunk);
+  const std::uint64_t scratch = larger(plan_detail::stack_buffers(plan, kv, c, traits, plan.output_rows), source.scratch);
+  const std::uint64_t kv_bytes = larger(kv.at(), source.kv);
   block.take(plan.kv_cache, kv_bytes);
   block.take(plan.scratch, scratch);
   block.take(plan.logits, std::uint64_t{4} * plan.output_rows * plan.output_stride);
   plan.arena_bytes = block.at() + traits.slack;
   return Status::ok;
+}
+constexpr Status make_plan(Plan& plan, const ModelConfig& m, const KernelTraits& traits, const Limits& limits = {}) {
+  return make_plan(plan, ConfigView(m), traits, limits);
 }
 
 }  // namespace heed

@@ -22,7 +22,7 @@ Status plan_again(Plan& expected, const Model& model, const Plan& plan, const Ke
   Limits limits;
   limits.max_seq = plan.max_seq;
   limits.chunk = plan.chunk;
-  limits.score_rows = plan.output_rows;
+  if (kGivesRowsTogether) limits.score_rows = plan.output_rows;
   if (kBuiltFeatures.cross_attention && model.config().n_stacks == 2) {
     limits.source_seq = plan.source.max_seq;
     if (plan.source.chunk > limits.chunk) limits.chunk = plan.source.chunk;
@@ -188,7 +188,7 @@ void Session::move_to_layer(Stack& stack, std::uint32_t layer) {
 }
 
 Status Session::check(Span<const Token> tokens) const {
-  if (!kv_cache_ || tokens.empty()) return Status::bad_argument;
+  if (!kv_cache_ || tokens.empty() || !tokens.data()) return Status::bad_argument;
   const StackConfig& c = *main().config;
   if (encodes(c) || (has_cross(c) && main().cross().length == 0)) return Status::bad_argument;
   for (const Token t : tokens)
@@ -354,12 +354,13 @@ Status Session::set_source(const Sequence& source) {
   give_source(from, model_, x, n);
 
   to.cross().parallel = &parallel_;
+  const Kernels& k = *kernels();
   const std::uint32_t chunk = to.chunk, stride = from.scratch.residual_stride;
   for (std::uint32_t first = 0; first < n; first += chunk) {
     const std::uint32_t m = n - first < chunk ? n - first : chunk;
-    const Activations in = make_activations(to.scratch.activations, kernels().traits, to.config->d_source,
+    const Activations in = make_activations(to.scratch.activations, k.traits, to.config->d_source,
                                             to.config->group(Site::source_in), m);
-    for (std::uint32_t t = 0; t < m; ++t) kernels().quantize_s8r_f32(in, t, x + std::size_t{first + t} * stride);
+    for (std::uint32_t t = 0; t < m; ++t) k.quantize_s8r_f32(in, t, x + std::size_t{first + t} * stride);
     for (std::uint32_t layer = 0; layer < to.config->n_layers; ++layer) {
       move_to_layer(to, layer);
       attention_forward(to.cross(), AttentionStep::store, nullptr, 0, false, in, nullptr, first, m, nullptr);

@@ -26,7 +26,7 @@ class Session {
   // ---- Of a model whose main stack generates ------------------------------------------------------------------
 
   // Takes the prompt at the next positions; logits [vocab_size] of its last token, valid until the next call.
-  // Fails with bad_argument (empty, a stack that does not generate, a source that is not there yet), bad_token, context_full,
+  // Fails with bad_argument (empty, a null pointer, a stack that does not generate, a source that is not there yet), bad_token, context_full,
   // or rounding_mode when floats no longer round to nearest even, as each call finds out.
   Status prefill(Span<const float>& logits, Span<const Token> prompt);
   // The same for one token.
@@ -73,7 +73,7 @@ class Session {
   }
   const Model& model() const { return model_; }
   const Plan& plan() const { return plan_; }
-  const Kernels& kernels() const { return *main().attention().kernels; }
+  const Kernels* kernels() const { return main().attention().kernels; }  // null before `create`
 
  private:
   friend Status create(Session&, const Model&, const Plan&, const Kernels&, Span<std::byte>);

@@ -16,7 +16,13 @@ namespace {
 #ifndef HEED_ARENA_BYTES
 #define HEED_ARENA_BYTES (256 * 1024)
 #endif
-constexpr std::uint32_t kVectors = 40, kMaxWidth = 128;
+#ifndef HEED_ENCODER_VECTORS
+#define HEED_ENCODER_VECTORS 40
+#endif
+#ifndef HEED_ENCODER_WIDTH
+#define HEED_ENCODER_WIDTH 128
+#endif
+constexpr std::uint32_t kVectors = HEED_ENCODER_VECTORS, kMaxWidth = HEED_ENCODER_WIDTH;
 
 alignas(64) __attribute__((section(".heed_arena"))) std::byte g_arena[HEED_ARENA_BYTES];
 float g_vectors[kVectors * kMaxWidth];
@@ -52,14 +58,15 @@ int main() {
   require(heed::open(model, {heed_model_image, static_cast<std::size_t>(heed_model_image_end - heed_model_image)}, kernels),
           "open");
   const heed::StackConfig& stack = model.config().main();
-  if (stack.input != heed::Input::projected && stack.input != heed::Input::convolved) require(heed::Status::bad_config, "model");
-  if (stack.d_input > kMaxWidth) require(heed::Status::bad_config, "model");
+  const std::uint32_t width = stack.input == heed::Input::vectors ? stack.d_model : stack.d_input;
+  const bool pooled = stack.pooling != heed::Pooling::every;
+  if (stack.input == heed::Input::tokens || width > kMaxWidth || !pooled) require(heed::Status::bad_config, "model");
   require(heed::make_plan(plan, model.config(), kernels.traits), "plan");
   require(heed::create(session, model, plan, kernels, g_arena), "create");
 
   heed::Sequence input;
-  input.vectors = {g_vectors, kVectors * stack.d_input};
-  read_sensor(g_vectors, kVectors * stack.d_input);
+  input.vectors = {g_vectors, kVectors * width};
+  read_sensor(g_vectors, kVectors * width);
   heed::Span<const float> output;  // a number for each class, valid until the next call
   require(session.encode(output, input), "encode");
   heed::Digest digest;

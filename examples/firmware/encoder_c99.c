@@ -9,7 +9,13 @@ extern const uint8_t heed_model_image[], heed_model_image_end[];
 #ifndef HEED_ARENA_BYTES
 #define HEED_ARENA_BYTES (256 * 1024)
 #endif
-enum { kVectors = 40, kMaxWidth = 128 };
+#ifndef HEED_ENCODER_VECTORS
+#define HEED_ENCODER_VECTORS 40
+#endif
+#ifndef HEED_ENCODER_WIDTH
+#define HEED_ENCODER_WIDTH 128
+#endif
+enum { kVectors = HEED_ENCODER_VECTORS, kMaxWidth = HEED_ENCODER_WIDTH };
 
 static uint8_t arena[HEED_ARENA_BYTES] __attribute__((aligned(64), section(".heed_arena")));
 static float vectors[kVectors * kMaxWidth];

@@ -64,7 +64,7 @@ class Inputs {
     if (c.input == Input::tokens) {
       for (std::uint32_t i = 0; i < n; ++i) tokens_.push_back(static_cast<Token>(next() % c.vocab_size));
     } else {
-      vectors_.resize(std::size_t{n} * (c.input == Input::vectors ? c.d_model : c.d_input));
+      vectors_.resize(std::size_t{n} * c.input_width());
       for (float& x : vectors_) x = static_cast<float>(next()) * 0x1p-23f - 1.0f;
     }
   }
@@ -297,6 +297,7 @@ void bench(const Options& options) {
   if (!encodes && decode < options.decode)
     std::fprintf(stderr, "heed: note: the context has %u positions, so decode is measured over them\n", max_seq);
 
+  note_slower(*host);
   Limits limits;
   const Parallel parallel = host->pool.parallel();
   limits.macs_per_s = int8_peak(parallel, host->kernels.traits.name);

@@ -183,14 +183,14 @@ void encode_one(Rows& rows, Session& session, const InputSequence& sequence) {
 
 // Of two stacks whose second one encodes: what it reads beside its own input.
 void take_source(HostSession& host, const LoadedModel& loaded, const SequenceOptions& options) {
-  const bool given = options.prompt.has_text || !options.vectors.empty();
+  const bool given = options.prompt.has_text || options.prompt.has_file || !options.vectors.empty();
   if (loaded.model.config().n_stacks == 1) {
     if (given) refuse(loaded.path, "the model reads no source beside its input");
     return;
   }
-  if (!given) refuse(loaded.path, "the model reads a source beside its input; --source or --source-vectors gives it");
+  if (!given) refuse(loaded.path, "the model reads a source beside its input; --source, --source-file or --source-vectors gives it");
   const InputSequence source = Sequences(loaded, 0, host.plan.source.max_seq, options)[0];
-  require(host.session.set_source(source.view()), "--source");
+  require(host.session.set_source(source.view()), source.name);
 }
 
 void encode(const Options& options) {
@@ -204,6 +204,10 @@ void encode(const Options& options) {
   load(loaded, options.model);
   require_kind(loaded, ModelKind::encoder);
   auto host = std::make_unique<HostSession>(loaded, options.session);
+  const auto reads_input = [](const PromptOptions& text) { return text.has_text ? text.text == "-" : text.file == "-"; };
+  const bool no_text = !options.input.prompt.has_text && !options.input.prompt.has_file && options.input.vectors.empty();
+  if (reads_input(options.source.prompt) && (no_text || reads_input(options.input.prompt)))
+    refuse("", "standard input cannot be the text and its source in one");
   const Sequences sequences(loaded, loaded.model.config().n_stacks - 1, host->session.max_seq(), options.input);
   take_source(*host, loaded, options.source);
   Rows rows(*host, loaded, options, sequences.are_many());
@@ -235,7 +239,7 @@ void encode(const Options& options) {
   json["digest"] = hex8(rows.digest().value());
   json["interrupted"] = interrupted;
   json["positions_per_s"] = number_or_null(rate);
-  put_session(json, *host, loaded);
+  if (options.json) put_session(json, *host, loaded);
   const std::string description = describe_session(*host);
   host.reset();  // its threads, so that writing can hold signals back
   if (!options.output.empty())
@@ -274,18 +278,29 @@ void add_encode(CLI::App& app) {
       },
       "For a model of two stacks: the text that the first one reads");
   source->type_name("TEXT");
+  auto* source_file = command->add_option_function<std::string>(
+      "--source-file",
+      [options](const std::string& path) {
+        options->source.prompt.file = path;
+        options->source.prompt.has_file = true;
+      },
+      "A file with that text");
+  source_file->type_name("FILE")->excludes(source);
+  options->source.is_source = true;
   command->add_option("--source-vectors", options->source.vectors, "The same of vectors")
       ->type_name("FILE")
-      ->excludes(source);
+      ->excludes(source)
+      ->excludes(source_file);
   add_threads_option(*command, "-t,--threads", options->session.threads);
   add_isa_option(*command, options->session.isa);
   add_size_options(*command, options->session, "Positions to keep");
   command->add_flag("--json", options->json, "Print everything as JSON");
   command->footer(
-      "Example:\n"
+      std::string("Example:\n"
       "  heed encode mood.heed -p \"A lovely day.\"\n"
       "  heed encode embed.heed -f sentences.txt --lines -o embeddings.f32\n"
-      "  heed encode keywords.heed --vectors features.npy --rows 98 --json");
+      "  heed encode keywords.heed --vectors features.npy --rows 98 --json\n") +
+      output_rule(true));
   command->callback([options] { encode(*options); });
 }
 

@@ -100,6 +100,7 @@ void print(const Sums& sums, const Options& options, const HostSession& host, co
     print_json(json);
     return;
   }
+  note_slower(host);
   if (scores.tokens == 0) return;
   print_scores(scores);
   std::printf("bits per byte   %.4f\n", sums.bits_per_byte());
@@ -187,27 +188,30 @@ void add_eval(CLI::App& app) {
   auto* pairs =
       command->add_flag("--pairs", options->pairs,
                         "For a model of two stacks: each line of FILE is a source, a tab and a text, which is "
-                        "predicted behind its source, and then written by the model itself");
+                        "predicted behind its source, and then written by the model itself. Empty lines are passed over; pairs that "
+                        "`heed translate` would refuse are left out and counted");
   command->add_option("--max-pairs", options->max_pairs, "Pairs to take (default: all)")
       ->type_name("N")
       ->transform(whole_number())
       ->needs(pairs);
-  command->add_option("--chunk-bytes", options->chunk_bytes, "Bytes per chunk, at most 1 MiB")
+  command->add_option("--chunk-bytes", options->chunk_bytes, "Bytes per chunk, at most 1 MiB; pairs have no chunks")
       ->type_name("N")
       ->capture_default_str()
-      ->transform(whole_number(1, 1u << 20));
+      ->transform(whole_number(1, 1u << 20))
+      ->excludes(pairs);
   command->add_option("--max-chunks", options->max_chunks, "Chunks to take (default: all)")
       ->type_name("N")
-      ->transform(whole_number());
+      ->transform(whole_number())
+      ->excludes(pairs);
   CLI::Option* const reference = command
                                      ->add_option("--reference", options->reference,
                                                   "The float source: adds its loss, the KL divergence from it "
                                                   "and how often both put the same token first")
-                                     ->type_name("SOURCE");
+                                     ->type_name("CHECKPOINT");
   add_rope_theta_option(*command, options->read.rope_theta)->needs(reference);
   command
       ->add_option("--description", options->read.description,
-                   "What the tensors of SOURCE are, if it is a safetensors file")
+                   "What the tensors of CHECKPOINT are, if it is a safetensors file")
       ->type_name("MODEL.json")
       ->needs(reference);
   options->session.score_rows = kScoreRows;

@@ -191,11 +191,12 @@ void put_session(Json& json, const HostSession& host, const LoadedModel& loaded)
   json["threads"] = host.pool.threads();
   json["arena_bytes"] = host.plan.arena_bytes;
   json["image_bytes"] = loaded.model.image().size();
+  note_slower(host);
 }
 
 std::string describe_session(const HostSession& host) {
   return std::string(host.kernels.traits.name) + ", " + counted(host.pool.threads(), "thread") + ", arena " +
-         grouped(host.plan.arena_bytes) + " bytes";
+         grouped(host.plan.arena_bytes) + " bytes" + (host.slower.empty() ? "" : "; " + host.slower);
 }
 
 }  // namespace heed::tool

@@ -75,7 +75,8 @@ class Generator {
   GenerateTotals totals_;
 };
 
-// The keys of --json that describe how a command ran, and the line that says the same to people.
+// The keys of --json that describe how a command ran, and the line that says the same to people. Both say why a slower
+// table runs, the first one in a note.
 void put_session(Json& json, const HostSession& host, const LoadedModel& loaded);
 std::string describe_session(const HostSession& host);
 

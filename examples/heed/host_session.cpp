@@ -71,15 +71,12 @@ std::uint32_t default_threads(const ModelConfig& config) {
   return std::min(available_cpus(), ThreadPool::kMaxThreads);
 }
 
-// Says so where the best table cannot take the layout and a slower one runs.
-void note_choice(const LoadedModel& loaded, const Kernels& chosen) {
-  const char* best = best_kernels().traits.name;
-  if (eats(best_kernels().traits, loaded.model.layout())) return;
-  std::fprintf(stderr,
-               "heed: note: %s does not take layout %s, so %s runs %s; `heed quantize %s --target %s` converts it "
-               "without loss\n",
-               best, quant::name_of(loaded.model.layout()), chosen.traits.name, one_line(loaded.path).c_str(),
-               one_line(loaded.path).c_str(), best);
+// Why a slower table than the best one runs, and what would change it; empty where the best one runs.
+std::string why_slower(const LoadedModel& loaded) {
+  const std::string best = best_kernels().traits.name, path = one_line(loaded.path);
+  if (eats(best_kernels().traits, loaded.model.layout())) return {};
+  return best + " does not take layout " + quant::name_of(loaded.model.layout()) + "; `heed quantize " + path +
+         " --target " + best + "` converts it without loss";
 }
 
 }  // namespace
@@ -105,7 +102,7 @@ void load(LoadedModel& loaded, const std::string& path) {
   const Kernels& kernels = best_kernels();
   const auto start = std::chrono::steady_clock::now();
   const Status opened = open(loaded.model, loaded.file.bytes(), kernels);
-  if (opened == Status::feature_not_built) refuse(path, "the model needs " + quant::missing_for(loaded.model.config()));
+  if (opened == Status::feature_not_built) refuse(path, quant::not_built(needs_of(loaded.model)));
   require(opened, path);
   loaded.open_s = seconds_since(start);
   require(verify(loaded.model, kernels), path);
@@ -252,6 +249,10 @@ const Kernels& choose_kernels(const LoadedModel& loaded, const std::string& isa)
   refuse(loaded.path, to_string(Status::layout_unsupported));
 }
 
+void note_slower(const HostSession& host) {
+  if (!host.slower.empty()) std::fprintf(stderr, "heed: note: %s\n", host.slower.c_str());
+}
+
 HostSession::HostSession(const LoadedModel& loaded, const SessionOptions& options)
     : kernels(options.profile ? timed_kernels(choose_kernels(loaded, options.isa))
                               : choose_kernels(loaded, options.isa)) {
@@ -270,7 +271,7 @@ HostSession::HostSession(const LoadedModel& loaded, const SessionOptions& option
     std::fprintf(stderr, "heed: note: only %u of %s could be started\n", pool.threads(),
                  counted(threads, "thread").c_str());
   session.set_parallel(pool.parallel());
-  if (options.isa.empty()) note_choice(loaded, kernels);
+  if (options.isa.empty()) slower = why_slower(loaded);
 }
 
 }  // namespace heed::tool

@@ -3,10 +3,13 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <optional>
 
 #include "examples/heed/commands.hpp"
 #include "examples/heed/host_session.hpp"
 #include "examples/heed/output.hpp"
+#include "examples/heed/output_names.hpp"
+#include "examples/heed/refusal.hpp"
 #include "quant/feature_names.hpp"
 #include "quant/source.hpp"
 
@@ -58,25 +61,60 @@ std::vector<SectionEntry> sections_of(const Model& model) {
   return sections;
 }
 
+// An image comes from anywhere: no control character of its texts reaches the terminal.
+std::vector<std::string> lines_of(Span<const std::uint8_t> section) {
+  std::vector<std::string> lines;
+  const std::string text(reinterpret_cast<const char*>(section.data()), section.size());
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    lines.push_back(one_line(text.substr(at, end - at)));
+    at = end + 1;
+  }
+  return lines;
+}
+
 struct Line {
   std::string key, value;
 };
 
-// An image comes from anywhere: no control character of its metadata reaches the terminal.
 std::vector<Line> metadata_of(const Model& model) {
   std::vector<Line> lines;
-  std::string text(reinterpret_cast<const char*>(model.metadata().data()), model.metadata().size());
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    std::string line = text.substr(at, end - at);
-    at = end + 1;
-    for (char& c : line)
-      if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = ' ';
+  for (const std::string& line : lines_of(model.metadata())) {
     const std::size_t equals = line.find('=');
-    if (equals == std::string::npos) continue;
-    lines.push_back({line.substr(0, equals), line.substr(equals + 1)});
+    if (equals != std::string::npos) lines.push_back({line.substr(0, equals), line.substr(equals + 1)});
   }
   return lines;
+}
+
+// The vocabulary of the main stack, if the image has one. Refuses what a command that runs the model would: tables that
+// contradict themselves, and a token outside the vocabulary in the section of generation.
+std::optional<Tokenizer> check_texts(const LoadedModel& loaded) {
+  const Model& model = loaded.model;
+  const ModelConfig& c = model.config();
+  std::optional<Tokenizer> tokenizer;
+  if (!model.tokenizer().empty() && (c.n_stacks == 1 || c.main().input == Input::tokens)) tokenizer = tokenizer_of(loaded);
+  if (c.n_stacks == 2 && !model.source_tokenizer().empty() && c.source().input == Input::tokens)
+    (void)source_tokenizer_of(loaded);
+  Generation generation;
+  require(open(generation, model.generation(), c.main().vocab_size), loaded.path + ", section generation");
+  return tokenizer;
+}
+
+struct TokenList {
+  const char* name;
+  std::vector<Token> tokens;
+};
+
+// SPEC.md 1.7, as it stands in the image; nothing where there is no such section. Behind check_texts.
+std::vector<TokenList> generation_lists(const Model& model) {
+  const Span<const std::uint8_t> section = model.generation();
+  if (section.empty()) return {};
+  std::vector<TokenList> lists{{"first", {}}, {"suppressed", {}}, {"endings", {}}};
+  std::size_t at = lists.size() * sizeof(std::uint32_t);
+  for (std::size_t i = 0; i < lists.size(); ++i)
+    for (std::uint32_t n = load_at<std::uint32_t>(section, i * sizeof n); n > 0; --n, at += sizeof(Token))
+      lists[i].tokens.push_back(load_at<Token>(section, at));
+  return lists;
 }
 
 using Names = std::vector<const char*>;
@@ -195,7 +233,7 @@ void print_as_json(const LoadedModel& loaded) {
   for (std::uint32_t i = 0; i < model.config().n_stacks; ++i) json["stacks"].push_back(stack_json(model.config().stacks[i]));
   const Features needed = features_of(model);
   json["features"] = quant::names_of(needed);
-  json["heed_features"] = quant::define_for(needed);
+  json["heed_features"] = quant::define_for(model.config());
   for (const SectionEntry& s : sections_of(model))
     json["sections"].push_back({{"kind", name_of(static_cast<SectionKind>(s.kind))},
                                 {"offset", s.offset},
@@ -212,13 +250,32 @@ void print_as_json(const LoadedModel& loaded) {
                                {"offset", std::uint64_t{e.offset64} * 64},
                                {"bytes", bytes}});
   });
+  if (!model.classes().empty()) json["classes"] = lines_of(model.classes());
+  for (const TokenList& list : generation_lists(model)) json["generation"][list.name] = list.tokens;
   json["metadata"] = Json::object();
   for (const Line& line : metadata_of(model)) json["metadata"][line.key] = line.value;
   json["checks"] = {{"open", "ok"}, {"open_s", loaded.open_s}, {"verify", "ok"}, {"verify_s", loaded.verify_s}};
   print_json(json);
 }
 
-void print_as_text(const LoadedModel& loaded) {
+// Class names, and tokens with their pieces.
+void print_texts(const Model& model, const std::optional<Tokenizer>& tokenizer) {
+  if (!model.classes().empty()) std::puts("\nclasses");
+  std::uint32_t output = 0;
+  for (const std::string& name : lines_of(model.classes())) std::printf("  %-10u %s\n", output++, name.c_str());
+  const std::vector<TokenList> lists = generation_lists(model);
+  if (!lists.empty()) std::puts("\ngeneration");
+  for (const TokenList& list : lists) {
+    std::printf("  %-10s", list.name);
+    for (const Token token : list.tokens) {
+      std::printf(" %d", token);
+      if (tokenizer) std::printf(" (%s)", piece_of(*tokenizer, token).c_str());
+    }
+    std::puts(list.tokens.empty() ? " none" : "");
+  }
+}
+
+void print_as_text(const LoadedModel& loaded, const std::optional<Tokenizer>& tokenizer) {
   const Model& model = loaded.model;
   const ModelConfig& c = model.config();
   std::printf("%s: %s bytes, format version %u, %s parameters, layout %s\n", loaded.path.c_str(),
@@ -232,7 +289,7 @@ void print_as_text(const LoadedModel& loaded) {
   const Features needed = features_of(model);
   std::puts("\nfeatures that a firmware needs for it");
   std::printf("  %s\n", is_empty(needed) ? "none" : quant::joined(quant::names_of(needed)).c_str());
-  std::printf("  a firmware with them: -DHEED_FEATURES=%s\n", quant::define_for(needed).c_str());
+  std::printf("  a firmware with them: -DHEED_FEATURES=%s\n", quant::define_for(c).c_str());
 
   std::puts("\nsections                 offset        bytes  crc-32c");
   for (const SectionEntry& s : sections_of(model))
@@ -247,6 +304,8 @@ void print_as_text(const LoadedModel& loaded) {
                 e.group ? std::to_string(e.group).c_str() : "", grouped(bytes).c_str());
   });
 
+  print_texts(model, tokenizer);
+
   std::puts("\nmetadata");
   for (const Line& line : metadata_of(model)) std::printf("  %-26s %s\n", line.key.c_str(), line.value.c_str());
 
@@ -258,11 +317,11 @@ void print_as_text(const LoadedModel& loaded) {
 void inspect(const Options& options) {
   LoadedModel loaded;
   load(loaded, options.model);
-  if (!loaded.model.tokenizer().empty()) (void)tokenizer_of(loaded);  // refuses tables that contradict themselves
+  const std::optional<Tokenizer> tokenizer = check_texts(loaded);
   if (options.json)
     print_as_json(loaded);
   else
-    print_as_text(loaded);
+    print_as_text(loaded, tokenizer);
 }
 
 }  // namespace

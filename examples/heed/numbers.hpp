@@ -76,7 +76,7 @@ inline CLI::Validator number(double min, double max, const std::string& range) {
 inline CLI::Option* add_rope_theta_option(CLI::App& command, double& theta) {
   return command
       .add_option("--rope-theta", theta,
-                  "Theta of SOURCE's rotary positions, where the file does not say it or says it wrongly (default: that "
+                  "Theta of CHECKPOINT's rotary positions, where the file does not say it or says it wrongly (default: that "
                   "of its tables, else 10000)")
       ->type_name("T")
       ->check(CLI::Validator(

@@ -97,8 +97,8 @@ class PairEvaluation {
       why = "it does not fit the context";
       return false;
     }
-    if (pair.source.empty() || first.empty() || pair.text.empty()) {
-      why = "there is no token to begin with";
+    if (pair.source.empty()) {
+      why = "its source is empty, and the vocabulary has neither BOS nor EOS to read";
       return false;
     }
     evaluate(pair, name);
@@ -182,6 +182,7 @@ void print(const PairScores& sums, bool with_reference, bool interrupted, const 
     print_json(json);
     return;
   }
+  note_slower(host);
   if (sums.pairs == 0) return;
   print_scores(sums.scores);
   const auto print_texts = [&](const char* name, const Texts& texts) {
@@ -204,6 +205,8 @@ void eval_pairs(const LoadedModel& loaded, HostSession& host, Reference* referen
                 const PairOptions& options) {
   if (loaded.model.config().source().input != Input::tokens)
     refuse(loaded.path, "its source is vectors, and a line of a file has none");
+  if (generation_of(loaded, tokenizer_of(loaded)).first().empty())
+    refuse(loaded.path, "neither the image nor its vocabulary says what a text begins with");
   const std::string text(bytes.data(), bytes.size());
   std::vector<std::string> lines;
   for (std::size_t first = 0; first < text.size();) {

@@ -37,7 +37,7 @@ struct Costs {
   const KernelTraits* traits = nullptr;
   Layout layout = Layout::row;  // that the target reads
   std::uint32_t context = 0;
-  std::uint64_t parameters = 0, tensor_bytes = 0, image_bytes = 0, kv_cache_bytes = 0;
+  std::uint64_t parameters = 0, tensor_bytes = 0, image_bytes = 0;
   bool from_image = false;     // the image's own size, tokenizer and metadata included
   bool relayout = false;       // the image is in another layout than the target reads
   bool matrices_only = false;  // counted as parameters
@@ -89,14 +89,13 @@ Costs measure(const Options& options) {
   require(make_plan(costs.plan, c, *costs.traits, limits), costs.subject);
   costs.context = costs.plan.max_seq;
   costs.tensor_bytes = tensor_section_bytes(c, costs.layout);
-  costs.kv_cache_bytes = costs.plan.cross_cache.bytes + costs.plan.cache.bytes;
   costs.needed = costs.needed + required_features(c);
   Features built;
   if (!options.features.empty()) {
     (void)quant::parse_features(built, options.features);  // checked as it was read
     if (const Features missing = costs.needed - built; !is_empty(missing))
       refuse(costs.subject, "the model needs " + quant::joined(quant::names_of(missing)) + ", which --features " +
-                                options.features + " leaves out; -DHEED_FEATURES=" + quant::define_for(costs.needed) +
+                                options.features + " leaves out; -DHEED_FEATURES=" + quant::define_for(costs.config) +
                                 " has what it needs");
   }
   costs.timed = step_formula(costs.step, options.target, options.features.empty() ? nullptr : &built, c, costs.layout);
@@ -165,7 +164,8 @@ void print_as_json(const Costs& costs, const Options& options) {
   json["layout"] = quant::name_of(costs.layout);
   json["context"] = costs.context;
   json["tensor_bytes"] = costs.tensor_bytes;
-  json["kv_cache_bytes"] = costs.kv_cache_bytes;
+  json["kv_cache_bytes"] = costs.plan.cache.bytes;
+  if (costs.config.n_stacks == 2) json["cross_cache_bytes"] = costs.plan.cross_cache.bytes;
   json["image_bytes"] = costs.image_bytes;
   json["arena_bytes"] = costs.plan.arena_bytes;
   json["arena_align"] = costs.plan.arena_align;
@@ -186,7 +186,7 @@ void print_as_json(const Costs& costs, const Options& options) {
   put({"slack", map.slack});
   for (const NamedSlice& s : map.regions) json["regions"].push_back({{"name", s.name}, {"bytes", s.slice.bytes}});
   json["features"] = quant::names_of(costs.needed);
-  json["heed_features"] = quant::define_for(costs.needed);
+  json["heed_features"] = quant::define_for(costs.config);
   if (costs.timed) {
     const StepFormula& step = costs.step;
     json["instructions"] = {{"core", options.target},
@@ -251,6 +251,18 @@ void print_macs(const Costs& costs, std::uint32_t stack) {
               grouped(attention_macs(c, n, context)).c_str());
 }
 
+// Keys and values by whose they are and how long they are kept; the region may hold a source's sequence as well.
+void print_caches(const Costs& costs) {
+  const auto line = [](const char* name, std::uint64_t bytes, const std::string& of) {
+    std::printf("    %-16s%22s bytes in it: keys and values of %s\n", name, grouped(bytes).c_str(), of.c_str());
+  };
+  const Plan& p = costs.plan;
+  const bool encodes = costs.config.main().use == Use::encode;
+  line("kv_cache", p.cache.bytes, std::string(encodes ? "one layer at a time, up to " : "up to ") + counted(p.max_seq, "position"));
+  if (costs.config.n_stacks == 2)
+    line("cross_cache", p.cross_cache.bytes, "the source in all layers, up to " + counted(p.source.max_seq, "position"));
+}
+
 // How far back a windowed layer's keys and values reach.
 void print_windows(const Costs& costs) {
   const StackConfig& c = costs.config.main();
@@ -301,11 +313,14 @@ void print_as_text(const Costs& costs, const Options& options) {
               two ? (", of the source " + grouped(costs.plan.source.max_seq)).c_str() : "");
   std::printf("  flash: image     %22s bytes, layout %s%s\n", grouped(costs.image_bytes).c_str(),
               quant::name_of(costs.layout), costs.from_image ? "" : ", without tokenizer and metadata");
-  std::printf("  RAM: arena       %22s bytes, aligned to %u, %u tokens per prefill chunk\n",
-              grouped(costs.plan.arena_bytes).c_str(), costs.plan.arena_align, costs.plan.chunk);
+  std::printf("  RAM: arena       %22s bytes, aligned to %u, %u %s taken together\n",
+              grouped(costs.plan.arena_bytes).c_str(), costs.plan.arena_align, costs.plan.chunk,
+              kind_of(costs.config) == ModelKind::decoder ? "tokens" : "positions");
   const MemoryMap map = memory_map(costs.plan, costs.config);
-  for (const NamedSlice& s : map.regions)
+  for (const NamedSlice& s : map.regions) {
     std::printf("    or %-13s%22s bytes of it in a memory of its own\n", s.name, grouped(s.slice.bytes).c_str());
+    if (&s == &map.regions[0]) print_caches(costs);
+  }
   print_windows(costs);
   if (costs.config.main().use == Use::generate)
     std::printf("  RAM: sampler     %22s bytes, with a temperature only\n",
@@ -315,7 +330,7 @@ void print_as_text(const Costs& costs, const Options& options) {
                 costs.traits->name);
   std::printf("  features: needs %s; a firmware with them: -DHEED_FEATURES=%s\n",
               is_empty(costs.needed) ? "none" : quant::joined(quant::names_of(costs.needed)).c_str(),
-              quant::define_for(costs.needed).c_str());
+              quant::define_for(costs.config).c_str());
   std::printf("\n%s", draw(map).c_str());
 }
 
@@ -347,7 +362,7 @@ void add_plan(CLI::App& app) {
   command->add_option("--source-context", options->source_context, "The same of the source (default: the model's)")
       ->type_name("N")
       ->transform(whole_number(1, 1u << 20));
-  command->add_option("--chunk", options->chunk, "Tokens that a prefill takes together (default: the target's)")
+  command->add_option("--chunk", options->chunk, "Positions taken together; never changes the result (default: the target's)")
       ->type_name("N")
       ->transform(whole_number(1, 4096u));
   command

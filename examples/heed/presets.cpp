@@ -35,7 +35,7 @@ StackConfig gpt(std::uint32_t d_model, std::uint32_t n_layers, std::uint32_t n_h
   c.position_table = 1;
   c.rotary_dims = 0;
   c.tied_unembedding = 0;
-  c.flags = 0;
+  c.flags = kKeyOffset;
   c.biases = kBiasQuery | kBiasKey | kBiasValueDown | kBiasValueUp | kBiasFfnIn | kBiasDown | kBiasNorm;
   return c;
 }

@@ -30,7 +30,7 @@ std::string read_all(int fd, const std::string& subject) {
     if (n == 0) break;
     text.append(piece, static_cast<std::size_t>(n));
     if (text.size() > kMaxPromptBytes)
-      refuse(subject, "a prompt has at most " + grouped(kMaxPromptBytes) + " bytes, this one has more");
+      refuse(subject, "a text has at most " + grouped(kMaxPromptBytes) + " bytes, this one has more");
   }
   if (!text.empty() && text.back() == '\n') {
     text.pop_back();
@@ -68,10 +68,11 @@ std::string read_what_is_there() {
 
 }  // namespace
 
-void add_prompt_options(CLI::App& command, PromptOptions& options, const std::string& what, const std::string& without) {
-  auto* text = command
+void add_prompt_options(CLI::App& command, PromptOptions& options, const std::string& what, const std::string& without,
+                        const std::string& text, const std::string& file) {
+  auto* text_option = command
                    .add_option_function<std::string>(
-                       "-p,--prompt",
+                       text,
                        [&options](const std::string& value) {
                          options.text = value;
                          options.has_text = true;
@@ -80,7 +81,7 @@ void add_prompt_options(CLI::App& command, PromptOptions& options, const std::st
                    ->type_name("TEXT");
   command
       .add_option_function<std::string>(
-          "-f,--file",
+          file,
           [&options](const std::string& value) {
             options.file = value;
             options.has_file = true;
@@ -89,7 +90,7 @@ void add_prompt_options(CLI::App& command, PromptOptions& options, const std::st
           "terminal; if it is empty, " + without + ". One end of line at the end of a file or of standard input is not "
           "part of the text; at most 1 MiB")
       ->type_name("FILE")
-      ->excludes(text);
+      ->excludes(text_option);
 }
 
 std::string read_prompt(const PromptOptions& options) {

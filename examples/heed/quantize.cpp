@@ -26,7 +26,7 @@ namespace fs = std::filesystem;
 struct Options {
   std::string source, output, description, tokenizer, source_tokenizer, calibration, group = "auto", value_map = "auto",
       layout, target, name, licence;
-  std::uint32_t context = 0;
+  std::uint32_t context = 0, source_context = 0;
   double rope_theta = 0.0;
   bool json = false;
 };
@@ -62,7 +62,7 @@ std::string choose_tokenizer(const Options& options) {
 void note_tokenizer(const Options& options, const std::string& chosen, bool requantised) {
   if (!options.tokenizer.empty() || !options.description.empty() || !requantised) return;
   if (chosen.empty())
-    std::fputs("heed: note: no tokenizer beside the source, so the image has none; --tokenizer F adds one\n", stderr);
+    std::fputs("heed: note: no tokenizer beside the checkpoint, so the image has none; --tokenizer F adds one\n", stderr);
   else
     std::fprintf(stderr, "heed: note: tokenizer %s\n", one_line(chosen).c_str());
 }
@@ -162,6 +162,7 @@ void quantize(const Options& options) {
   convert.layout = choose_layout(options);
   convert.quantize.group = choose_group(options.group);
   convert.context = options.context;
+  convert.source_context = options.source_context;
   convert.name = options.name;
   convert.licence = options.licence;
   convert.read.rope_theta = options.rope_theta;
@@ -194,7 +195,7 @@ void add_quantize(CLI::App& app) {
   std::vector<std::string> layouts;
   for (int i = 0; i < kLayoutCount; ++i) layouts.push_back(quant::name_of(static_cast<Layout>(i)));
   command
-      ->add_option("SOURCE", options->source,
+      ->add_option("CHECKPOINT", options->source,
                    "A llama2.c checkpoint (.bin, version 0 or 1, float32), a Hugging Face folder of the GPT-2 family "
                    "(config.json and model.safetensors in F32), a safetensors file in F32 with --description, or an image "
                    "(.heed) for another layout")
@@ -209,7 +210,7 @@ void add_quantize(CLI::App& app) {
                    "A folder or file of Hugging Face's (tokenizer.json, tokenizer.model, vocab.txt, or vocab.json with "
                    "merges.txt), a GGUF file, or llama2.c's tokenizer file; `bytes`: a token per byte; `chars:ABC`: a token per character, in "
                    "this order; `chars-file:PATH`: one character per line, \\n for a newline, or <bos>, <eos>, "
-                   "<bos/eos>, <unused>; `none` for none (default: the one beside SOURCE)")
+                   "<bos/eos>, <unused>; `none` for none (default: the one beside CHECKPOINT)")
       ->type_name("F");
   command
       ->add_option("--source-tokenizer", options->source_tokenizer,
@@ -232,11 +233,16 @@ void add_quantize(CLI::App& app) {
   command->add_option("--target", options->target, "The CPU to lay the weights out for")
       ->check(CLI::IsMember(targets))
       ->excludes(layout);
-  command->add_option("--context", options->context, "Positions, at most the source's (default: the source's)")
+  command->add_option("--context", options->context, "Positions to keep, at most the model's (default: the model's)")
+      ->type_name("N")
+      ->transform(whole_number(1, 1u << 20));
+  command
+      ->add_option("--source-context", options->source_context,
+                   "The same of the source, which the first of two stacks reads (default: the model's)")
       ->type_name("N")
       ->transform(whole_number(1, 1u << 20));
   add_rope_theta_option(*command, options->rope_theta);
-  command->add_option("--name", options->name, "Name in the metadata (default: SOURCE's)")->type_name("TEXT");
+  command->add_option("--name", options->name, "Name in the metadata (default: CHECKPOINT's)")->type_name("TEXT");
   command->add_option("--licence,--license", options->licence, "SPDX expression for the metadata")->type_name("TEXT");
   command->add_flag("--json", options->json, "Print sizes and errors as JSON");
   command->footer(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// quantize_layer.cpp: `heed quantize-layer`, from the weights of a network of one's own to a C++ header.
+// quantize_layer.cpp: `heed quantize-layer`, from the weights of a network of one's own to a header in C++ or C.
 #include <cstdio>
 #include <memory>
 
@@ -19,7 +19,7 @@ struct Options {
   std::string source, output, layout, target, name, licence, group = "row";
   double rope_theta = 0.0;
   std::uint32_t rotary_dims = 0;
-  bool json = false;
+  bool c = false, json = false;
 };
 
 Layout choose_layout(const Options& options) {
@@ -31,14 +31,17 @@ Layout choose_layout(const Options& options) {
 
 std::string choose_name(const Options& options) {
   const std::string name = options.name.empty() ? quant::identifier_of(quant::file_stem(options.output)) : options.name;
-  if (!quant::is_identifier(name)) refuse("", "\"" + name + "\" cannot name a namespace; --name says another");
+  if (!quant::is_identifier(name)) refuse("", "\"" + name + "\" cannot name a namespace, or begin names in C; --name says another");
+  if (options.c && (name.compare(0, 5, "heed_") == 0 || name.compare(0, 4, "HEED") == 0))
+    refuse("", "\"" + name + "\" begins names of heed.h; --name says another");
   return name;
 }
 
 Json to_json(const quant::LayerReport& report, const Options& options, const quant::LayerHeaderOptions& layer) {
   Json json;
   json["output"] = options.output;
-  json["namespace"] = layer.name;
+  json["language"] = options.c ? "c" : "c++";
+  json[options.c ? "prefix" : "namespace"] = options.c ? layer.name + "_" : layer.name;
   json["layout"] = quant::name_of(layer.layout);
   json["group"] = options.group;
   json["bytes"] = report.bytes;
@@ -60,8 +63,8 @@ Json to_json(const quant::LayerReport& report, const Options& options, const qua
 
 void print(const quant::LayerReport& report, const Options& options, const quant::LayerHeaderOptions& layer) {
   if (options.json) return print_json(to_json(report, options, layer));
-  std::printf("%s -> %s: namespace %s, layout %s, %s bytes of constants\n", one_line(options.source).c_str(),
-              one_line(options.output).c_str(), layer.name.c_str(), quant::name_of(layer.layout),
+  std::printf("%s -> %s: %s %s, layout %s, %s bytes of constants\n", one_line(options.source).c_str(),
+              one_line(options.output).c_str(), options.c ? "names" : "namespace", (layer.name + (options.c ? "_..." : "")).c_str(), quant::name_of(layer.layout),
               grouped(report.bytes).c_str());
   for (const quant::LayerMatrixReport& m : report.matrices) {
     const std::string shape = "[" + std::to_string(m.rows) + ", " + std::to_string(m.cols) + "]";
@@ -74,6 +77,7 @@ void print(const quant::LayerReport& report, const Options& options, const quant
 
 void quantize_layer(const Options& options) {
   quant::LayerHeaderOptions layer;
+  layer.language = options.c ? quant::HeaderLanguage::c : quant::HeaderLanguage::cpp;
   layer.layout = choose_layout(options);
   layer.group = options.group == "row" ? 0u : static_cast<std::uint32_t>(std::stoul(options.group));
   layer.name = choose_name(options);
@@ -103,7 +107,7 @@ void quantize_layer(const Options& options) {
 }  // namespace
 
 void add_quantize_layer(CLI::App& app) {
-  auto* command = app.add_subcommand("quantize-layer", "Convert the weights of layers to a C++ header");
+  auto* command = app.add_subcommand("quantize-layer", "Convert the weights of layers to a header in C++ or C");
   auto options = std::make_shared<Options>();
   std::vector<std::string> layouts;
   for (int i = 0; i < kLayoutCount; ++i) layouts.push_back(quant::name_of(static_cast<Layout>(i)));
@@ -118,8 +122,10 @@ void add_quantize_layer(CLI::App& app) {
   command->add_option("--target", options->target, "The CPU to lay the weights out for")
       ->check(CLI::IsMember(target_names()))
       ->excludes(layout);
-  command->add_option("--name", options->name, "Namespace of the constants (default: LAYER)")->type_name("NAME");
-  command->add_option("--group", options->group, "Columns that share a multiplier, or one scale per row")
+  command->add_flag("--c", options->c, "Write C99 for runtime/heed.h: heed_tensor in the place of heed::Tensor");
+  command->add_option("--name", options->name, "Namespace of the constants, in C in front of their names (default: LAYER)")->type_name("NAME");
+  command->add_option("--group", options->group, "Columns of a row that share a multiplier beside the row's scale, which costs a byte each and lessens the error; "
+                   "row: none. Layers are then configured with the same group")
       ->capture_default_str()
       ->check(CLI::IsMember({"row", "32", "64", "128", "256"}));
   add_rope_theta_option(*command, options->rope_theta)
@@ -131,6 +137,7 @@ void add_quantize_layer(CLI::App& app) {
   command->add_flag("--json", options->json, "Print sizes and errors as JSON");
   command->footer(
       "Example:\n  heed quantize-layer spotter.safetensors -o spotter.h --target cortex-m4\n"
+      "  heed quantize-layer spotter.safetensors -o spotter.h --c --group 32\n"
       "  heed quantize-layer attention.safetensors -o attention.h --rope-theta 10000 --rotary-dims 32");
   command->callback([options] { quantize_layer(*options); });
 }

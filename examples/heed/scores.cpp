@@ -15,9 +15,30 @@ std::size_t argmax(const std::vector<double>& p) {
   return static_cast<std::size_t>(std::max_element(p.begin(), p.end()) - p.begin());
 }
 
-std::string shape_of(const StackConfig& c) {
-  return std::to_string(c.n_layers) + " layers of " + std::to_string(c.d_model) + " and a vocabulary of " +
-         std::to_string(c.vocab_size);
+// In what a stack differs from the image's that was made of it, by the names of SPEC.md 1.3; empty where in nothing that
+// scoring relies on.
+std::string difference(const StackConfig& source, const StackConfig& image) {
+  struct Field {
+    const char* name;
+    std::uint32_t source, image;
+  };
+  const Field fields[] = {{"use", static_cast<std::uint32_t>(source.use), static_cast<std::uint32_t>(image.use)},
+                          {"input", static_cast<std::uint32_t>(source.input), static_cast<std::uint32_t>(image.input)},
+                          {"vocab_size", source.vocab_size, image.vocab_size},
+                          {"n_outputs", source.n_outputs, image.n_outputs},
+                          {"d_model", source.d_model, image.d_model},
+                          {"d_input", source.d_input, image.d_input},
+                          {"d_ff", source.d_ff, image.d_ff},
+                          {"n_layers", source.n_layers, image.n_layers},
+                          {"n_heads", source.n_heads, image.n_heads},
+                          {"n_kv_heads", source.n_kv_heads, image.n_kv_heads},
+                          {"head_dim", source.head_dim, image.head_dim}};
+  for (const Field& f : fields)
+    if (f.source != f.image)
+      return std::string(f.name) + " is " + std::to_string(f.source) + ", the image's " + std::to_string(f.image);
+  if (source.max_seq < image.max_seq)  // the image may keep fewer positions, never more
+    return "max_seq is " + std::to_string(source.max_seq) + ", the image's " + std::to_string(image.max_seq);
+  return {};
 }
 
 }  // namespace
@@ -50,17 +71,17 @@ Reference::Reference(const std::string& path, const Model& model, const quant::R
   if (const quant::Error e = quant::read_model(source_, path, options)) refuse("", e.sentence());
   const ModelConfig &of_source = source_.config, &of_image = model.config();
   if (of_source.n_stacks != of_image.n_stacks)
-    refuse(path, "not the source of this image: it has " + counted(of_source.n_stacks, "stack") + ", the image " +
+    refuse(path, "not the checkpoint of this image: it has " + counted(of_source.n_stacks, "stack") + ", the image " +
                      std::to_string(of_image.n_stacks));
   for (std::uint32_t i = 0; i < of_image.n_stacks; ++i) {
     const StackConfig &a = of_source.stacks[i], &b = of_image.stacks[i];
-    if (a.vocab_size != b.vocab_size || a.d_model != b.d_model || a.n_layers != b.n_layers || a.n_heads != b.n_heads)
-      refuse(path, "not the source of this image: " + shape_of(a) + ", the image has " + shape_of(b));
+    const std::string differs = difference(a, b), of = of_image.n_stacks == 2 ? "stacks[" + std::to_string(i) + "]." : "";
+    if (!differs.empty()) refuse(path, "not the checkpoint of this image: " + of + differs);
     const std::vector<std::uint32_t>& phases = source_.rotary_phases[i];
     if (b.position == Position::rotary &&
         (phases.size() != b.rotary_dims / 2 ||
          !std::equal(phases.begin(), phases.end(), model.phases(Role::rotary_phases, i))))
-      refuse(path, "not the source of this image as it is: its rotation has another theta; --rope-theta names it");
+      refuse(path, "not the checkpoint of this image as it is: its rotation has another theta; --rope-theta names it");
   }
   forward_.emplace(source_, of_image.main().max_seq);
 }
@@ -90,7 +111,7 @@ void score(Scores& scores, Session& session, Reference* reference, Span<const To
     Span<const Token> tokens;
     Token ending;
     std::size_t unscored;
-  } context{scores, session.kernels(), reference, tokens, ending, unscored};
+  } context{scores, *session.kernels(), reference, tokens, ending, unscored};
   if (reference) reference->restart();
   require(session.rewind(0), path);
   const RowSink sink{[](void* user, std::uint32_t position, Span<const float> logits) {

@@ -49,7 +49,7 @@ void translate(const Options& options) {
   require_kind(loaded, ModelKind::translator);
   const Tokenizer tokenizer = tokenizer_of(loaded);
   const auto host = std::make_unique<HostSession>(loaded, options.session);
-  const Sequences sources(loaded, 0, host->plan.source.max_seq, options.source, /*take_empty_lines=*/true);
+  const Sequences sources(loaded, 0, host->plan.source.max_seq, options.source, /*keep_empty_lines=*/true);
   const Interrupt interrupt;
   const bool show = !options.json;
   GenerateOptions texts = options.generate;
@@ -124,6 +124,7 @@ void add_translate(CLI::App& app) {
   auto* command = app.add_subcommand("translate", "Write a text for a source, with a model of two stacks");
   auto options = std::make_shared<Options>();
   command->add_option("MODEL", options->model, "An image (.heed) of an encoder-decoder, with a tokenizer")->required();
+  options->source.is_source = true;
   add_sequence_options(*command, options->source, "The source");
   command->add_option("--begin", options->begin, "What each text begins with")->type_name("TEXT");
   add_generate_options(*command, options->generate);
@@ -132,11 +133,12 @@ void add_translate(CLI::App& app) {
   add_size_options(*command, options->session, "Positions of a text to keep");
   command->add_flag("--json", options->json, "Print texts, tokens, digest and speed as JSON");
   command->footer(
-      "Example:\n"
+      std::string("Example:\n"
       "  heed translate latin.heed -p \"آتزمون\"\n"
       "  heed translate latin.heed -f words.txt --lines > latin.txt\n"
-      "  heed translate speech.heed --vectors spectrum.npy -n 100 --json\n"
-      "With --lines the n-th line of the output is the text of the n-th source, and a text ends where its line does.");
+      "  heed translate speech.heed --source-vectors spectrum.npy -n 100 --json\n"
+      "With --lines the n-th line of the output is the text of the n-th source, and a text ends where its line does.\n") +
+      output_rule(false));
   command->callback([options] {
     settle_seed(options->generate);
     translate(*options);

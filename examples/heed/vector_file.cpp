@@ -10,6 +10,7 @@
 #include "examples/heed/host_session.hpp"
 #include "examples/heed/output.hpp"
 #include "examples/heed/refusal.hpp"
+#include "quant/readers/json.hpp"
 
 namespace heed::tool {
 namespace {
@@ -145,7 +146,7 @@ void VectorFile::read_header() {
                               static_cast<std::size_t>(length)};
   if (!HeaderReader(text).read(header)) refuse_header();
   if (header.type != "<f4" && header.type != "<f8")
-    refuse(path_, "its numbers are of type " + header.type + "; little-endian float32 (<f4) or float64 (<f8) is read");
+    refuse(path_, "its numbers are of type " + quant::printable(header.type) + "; little-endian float32 (<f4) or float64 (<f8) is read");
   const std::vector<std::uint64_t>& shape = header.shape;
   if (header.fortran_order && shape.size() > 1)
     refuse(path_, "its numbers are in Fortran order; numpy.ascontiguousarray puts them in C order");

@@ -333,6 +333,20 @@ struct Rows {
                    static_cast<std::int8_t>(b.zero ? -46 : b.exponent - 15 + shift));
   }
 
+  // Into a cache of rows: keys [slot, round_up(head_dim, 4)], values transposed [value_dim, capacity].
+  static void store_key_row(const KvBlock& dst, std::uint32_t slot, const float* src, const Rotation& rotation,
+                            const KeyOffset& offset) {
+    std::int8_t* row = dst.keys + std::size_t{slot} * round_up(dst.head_dim, 4);
+    store_key(dst, slot, src, rotation, offset,
+              [=](std::uint32_t d, std::int32_t q) { row[d] = static_cast<std::int8_t>(q); });
+  }
+  static void store_value_column(const KvBlock& dst, std::uint32_t slot, const float* src) {
+    std::int8_t* column = dst.values + slot;
+    const std::uint32_t stride = dst.capacity;
+    store_value(dst, slot, src,
+                [=](std::uint32_t d, std::int32_t q) { column[d * stride] = static_cast<std::int8_t>(q); });
+  }
+
   static void store_exponent(std::int8_t* exponents, std::int8_t* maxima, std::uint32_t slot, std::int8_t exponent) {
     exponents[slot] = exponent;
     maxima[slot] = slot && maxima[slot - 1] > exponent ? maxima[slot - 1] : exponent;

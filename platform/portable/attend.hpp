@@ -69,14 +69,12 @@ struct Sight {
   constexpr bool is_plain() const { return !kKeysDiffer || (hidden == 0 && !bias); }
 };
 
-// Whether it is certain that every query of a call sees all keys alike: there are at most n runs.
-inline bool all_are_plain(const BlockQueries& q) {
-  return (!kBuiltFeatures.windows || q.hidden + static_cast<std::int32_t>(q.n) <= 0) &&
-         (!kBuiltFeatures.score_bias || !q.bias);
-}
+// Whether each query of a call sees all keys up to its last one alike.
+inline bool all_are_plain(const BlockQueries& q) { return !kKeysDiffer || !q.keys_differ; }
 
-// Of head j of a run.
-[[gnu::always_inline]] inline Sight sight_of(const BlockQueries& q, std::uint32_t run, std::uint32_t j, std::uint32_t visible) {
+// Of head j of a run, where keys differ.
+[[gnu::always_inline]] inline Sight sight_of_differing(const BlockQueries& q, std::uint32_t run, std::uint32_t j,
+                                                       std::uint32_t visible) {
   Sight sight{0, visible, nullptr};
   if (kBuiltFeatures.windows) {
     const std::int32_t hidden = q.hidden + static_cast<std::int32_t>(run);
@@ -84,6 +82,11 @@ inline bool all_are_plain(const BlockQueries& q) {
   }
   if (kBuiltFeatures.score_bias && q.bias) sight.bias = q.bias + std::size_t{j} * q.bias_stride + run;
   return sight;
+}
+
+// Of head j of any run.
+[[gnu::always_inline]] inline Sight sight_of(const BlockQueries& q, std::uint32_t run, std::uint32_t j, std::uint32_t visible) {
+  return all_are_plain(q) ? Sight{0, visible, nullptr} : sight_of_differing(q, run, j, visible);
 }
 
 // A score so far below all others that it weighs nothing in a distance_scale.

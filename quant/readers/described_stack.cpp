@@ -72,6 +72,8 @@ class StackReader {
 
  private:
   bool is_tokens() const { return c_.input == Input::tokens; }
+  // Who leaves out `use` may not know what that means.
+  std::string generating() { return std::string("a stack that generates") + (in_.has("use") ? "" : " (as one without use does)"); }
   bool has_matrix_input() const { return c_.input == Input::projected || c_.input == Input::convolved; }
 
   void read_shape() {
@@ -135,8 +137,8 @@ class StackReader {
     if (c_.n_class_vectors >= c_.max_seq) in_.refuse("n_class_vectors", "leaves no position of max_seq");
     c_.input_norm = in_.flag_or("input_norm", false);
     const bool generate = c_.use == Use::generate;
-    if (generate && !is_tokens()) in_.refuse("input", "is not tokens, which a stack that generates reads");
-    if (generate && c_.n_class_vectors) in_.refuse("n_class_vectors", "stands in a stack that generates");
+    if (generate && !is_tokens()) in_.refuse("input", "is not tokens, which " + generating() + " reads");
+    if (generate && c_.n_class_vectors) in_.refuse("n_class_vectors", "stands in " + generating());
   }
 
   Activation activation(const char* name, Activation fallback) {
@@ -153,7 +155,7 @@ class StackReader {
     c_.mask = in_.choice_or<Mask>("mask", c_.use == Use::generate ? Mask::causal : Mask::two_way,
                                   {{"causal", Mask::causal}, {"two_way", Mask::two_way}});
     if (c_.use == Use::generate && c_.mask != Mask::causal)
-      in_.refuse("mask", "is not causal, as it is in a stack that generates");
+      in_.refuse("mask", "is not causal, as it is in " + generating());
     c_.norm = in_.choice_or<Norm>("norm", Norm::rms, {{"rms", Norm::rms}, {"layer", Norm::layer}});
     c_.norm_epsilon = static_cast<float>(in_.number_or("norm_epsilon", 1e-5, kSmallestNumber, kLargestNumber));
     x_.gain_plus_one = in_.flag_or("gain_plus_one", false);
@@ -333,9 +335,9 @@ class StackReader {
       in_.refuse(logits ? "output" : "unit_length", "is not what the second stack reads: vectors as they are");
     if (is_source_ && (c_.dense || c_.pooling != Pooling::every))
       in_.refuse(c_.dense ? "dense" : "pooling", "stands in the first of two stacks");
-    if (generate && !logits) in_.refuse("output", "is not logits, which a stack that generates gives");
-    if (generate && c_.pooling != Pooling::every) in_.refuse("pooling", "stands in a stack that generates");
-    if (generate && c_.n_outputs != c_.vocab_size) in_.refuse("n_outputs", "is not vocab_size, as it is in a stack that generates");
+    if (generate && !logits) in_.refuse("output", "is not logits, which " + generating() + " gives");
+    if (generate && c_.pooling != Pooling::every) in_.refuse("pooling", "stands in " + generating());
+    if (generate && c_.n_outputs != c_.vocab_size) in_.refuse("n_outputs", "is not vocab_size, as it is in " + generating());
     if (c_.tied_unembedding && (!is_tokens() || !logits || c_.n_outputs != c_.vocab_size || c_.n_output_heads != 1 ||
                                 c_.d_output() != c_.d_model))
       in_.refuse("tied_unembedding",

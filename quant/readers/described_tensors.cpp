@@ -64,11 +64,15 @@ void TensorReader::read(std::uint32_t stack, const StackExtras& extras) {
   });
 }
 
-void TensorReader::finish() {
+Error TensorReader::check_names() const {
   if (names_)
-    for (auto name = names_->begin(); !error_ && name != names_->end(); ++name)
+    for (auto name = names_->begin(); name != names_->end(); ++name)
       if (!asked_.count(name.key()))
-        error_ = Error("tensors: " + printable(name.key()) + " is no tensor of the description");
+        return Error("tensors: " + printable(name.key()) + " is no tensor of the description");
+  return {};
+}
+
+void TensorReader::finish() {
   for (const SafeTensor& t : tensors_.tensors())
     if (!error_ && !taken_.count(t.name))
       error_ = Error("tensor " + printable(t.name) + " is not part of what the description says");

@@ -19,7 +19,9 @@ class TensorReader {
 
   // Precondition: model.config is one that an image can hold.
   void read(std::uint32_t stack, const StackExtras& extras);
-  // Refuses what nobody asked for: a tensor of the file, or a name for one that the description does not have.
+  // Behind read: refuses a name for a tensor that the description does not have, which is the description's fault.
+  Error check_names() const;
+  // Refuses a tensor of the file that nobody asked for.
   void finish();
 
  private:

@@ -53,15 +53,21 @@ Error read_json(FloatModel& model, StackExtras* extras, const Json& json) {
     in.refuse("stacks", "is not a list of one or two objects");
     return error;
   }
-  if (stacks.size() > kMaxStacks) return Error("the model needs cross_attention, which this build leaves out");
-  model.config = ModelConfig{};
-  model.config.n_stacks = static_cast<std::uint32_t>(stacks.size());
-  for (std::uint32_t i = 0; i < stacks.size() && !error; ++i)
-    read_stack(model.config.stacks[i], extras[i], stacks[i], i, model.config.n_stacks, model.config.stacks[0].d_model, error);
+  const auto n_stacks = static_cast<std::uint32_t>(stacks.size());
+  StackConfig configs[2];  // also in a build that holds one
+  Needs needs;
+  for (std::uint32_t i = 0; i < n_stacks && !error; ++i) {
+    read_stack(configs[i], extras[i], stacks[i], i, n_stacks, configs[0].d_model, error);
+    needs.add(configs[i]);
+  }
   if (error) return error;
+  if (n_stacks > kMaxStacks) return Error(not_built(needs));
+  model.config = ModelConfig{};
+  model.config.n_stacks = n_stacks;
+  std::copy_n(configs, n_stacks, model.config.stacks);
   switch (check_config(model.config)) {
     case Status::ok: break;
-    case Status::feature_not_built: return Error("the model needs " + missing_for(model.config));
+    case Status::feature_not_built: return Error(not_built(needs));
     default: return Error("the stacks contradict themselves");
   }
   const StackConfig &main = model.config.main(), &source = model.config.source();
@@ -70,9 +76,10 @@ Error read_json(FloatModel& model, StackExtras* extras, const Json& json) {
   in.only_if(model.config.n_stacks == 2 && source.input == Input::tokens, "source_tokenizer",
              "stands beside a source that reads no tokens");
   model.classes = in.texts("classes", kMaxClasses);
-  if (in.has("classes") && (main.output != Output::logits || model.classes.size() != main.n_outputs ||
+  in.only_if(main.output == Output::logits, "classes", "stands beside an output of vectors");
+  if (in.has("classes") && (model.classes.size() != main.n_outputs ||
                             !std::all_of(model.classes.begin(), model.classes.end(), is_one_line)))
-    in.refuse("classes", "is not a list of n_outputs names of one line each");
+    in.refuse("classes", "is not a list of " + std::to_string(main.n_outputs) + " names of one line each, as n_outputs says");
   read_generation(model, in, error);
   if (const Json* names = in.object("tensors"))
     for (auto name = names->begin(); !error && name != names->end(); ++name)
@@ -83,15 +90,16 @@ Error read_json(FloatModel& model, StackExtras* extras, const Json& json) {
 
 }  // namespace
 
-Error read_description(FloatModel& model, Span<const std::uint8_t> description, Span<const std::uint8_t> safetensors) {
-  if (description.size() > kMaxDescriptionBytes) return Error("the description is longer than 1 MiB");
+Error read_description(FloatModel& model, Span<const std::uint8_t> description, Span<const std::uint8_t> safetensors,
+                       const std::string& description_name, const std::string& weights_name) {
+  if (description.size() > kMaxDescriptionBytes) return Error(description_name + ": longer than 1 MiB");
   Json json;
-  if (Error error = parse_json(json, description, kMaxDepth)) return error.about("the description");
+  if (Error error = parse_json(json, description, kMaxDepth)) return error.about(description_name);
   StackExtras extras[2];
-  if (Error error = read_json(model, extras, json)) return error.about("the description");
+  if (Error error = read_json(model, extras, json)) return error.about(description_name);
 
   SafeTensors tensors;
-  if (Error error = tensors.open(safetensors)) return error;
+  if (Error error = tensors.open(safetensors)) return error.about(weights_name);
   Error error;
   const auto names = json.find("tensors");
   TensorReader in(model, tensors, names != json.end() && names->is_object() ? &*names : nullptr, error);
@@ -101,13 +109,15 @@ Error read_description(FloatModel& model, Span<const std::uint8_t> description, 
     if (c.local_rotary) model.local_rotary_phases[i] = rotary_phases(c.rotary_dims, extras[i].local_rope);
     in.read(i, extras[i]);
   }
+  if (!error)
+    if (Error unused = in.check_names()) return unused.about(description_name);
   in.finish();
-  if (error) return error;
+  if (error) return error.about(weights_name);
   model.rope_theta = extras[model.config.n_stacks - 1].rope.theta;
   model.format = "description";
   model.bos = model.generation.first.empty() ? kNoSourceToken : model.generation.first[0];
   model.eos = model.generation.endings.empty() ? kNoSourceToken : model.generation.endings[0];
-  return check(model);
+  return check(model).about(weights_name);
 }
 
 }  // namespace heed::quant

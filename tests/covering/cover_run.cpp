@@ -193,8 +193,6 @@ spec::Sequence spec_sequence_of(const quant::FloatSequence& s, std::uint32_t wid
   return result;
 }
 
-std::uint32_t input_width(const StackConfig& c) { return c.input == Input::vectors ? c.d_model : c.d_input; }
-
 // The digest of the oracle's outputs.
 std::uint32_t run_oracle(test::ChangeCosines& changes, const quant::ImageBytes& image, const ModelConfig& config,
                          const std::vector<test::CoverCase>& cases, const Kernels& k) {
@@ -203,9 +201,9 @@ std::uint32_t run_oracle(test::ChangeCosines& changes, const quant::ImageBytes& 
   Digest digest;
   for (std::size_t i = 0; i < cases.size(); ++i) {
     changes.begin_case(static_cast<std::uint32_t>(i));
-    if (config.n_stacks == 2) oracle.set_source(spec_sequence_of(cases[i].source, input_width(config.stacks[0])));
+    if (config.n_stacks == 2) oracle.set_source(spec_sequence_of(cases[i].source, config.stacks[0].input_width()));
     std::uint32_t position = 0;
-    for (const spec::Floats& row : oracle.encode(spec_sequence_of(cases[i].input, input_width(config.main()))))
+    for (const spec::Floats& row : oracle.encode(spec_sequence_of(cases[i].input, config.main().input_width())))
       digest.add_row(k, position++, {row.data(), row.size()});
   }
   return digest.value();

@@ -534,6 +534,7 @@ struct Attention : Case {
           if ((sums_r[run * per_position] == kFreshReference) != fresh) break;
           some.n += per_position;
         }
+        some.keys_differ = some.bias || some.hidden + static_cast<std::int32_t>(some.n / per_position) > 1;
         if (some.n) k.attend_block({sums_n.data(), sums_d.data(), sums_r.data()}, some, b, nullptr, nullptr);
       }
     }

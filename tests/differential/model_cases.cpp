@@ -73,7 +73,7 @@ struct Rows {
 };
 
 void run_tokens(Session& session, const std::vector<Token>& tokens, Words& words, Random& how) {
-  Rows rows{words, session.kernels(), words.size() - session.position()};
+  Rows rows{words, *session.kernels(), words.size() - session.position()};
   words.resize(words.size() + tokens.size(), kUnseen);
   for (std::size_t done = 0; done < tokens.size();) {
     const std::size_t left = tokens.size() - done, position = session.position();
@@ -108,7 +108,7 @@ void go_back(Session& session, const StackConfig& c, std::vector<Token>& text, s
 
 void run_sequence(Session& session, const StackConfig& c, const Inputs& inputs, Words& words, Random& how) {
   const bool pooled = c.pooling != Pooling::every;
-  Rows rows{words, session.kernels(), words.size()};
+  Rows rows{words, *session.kernels(), words.size()};
   words.resize(words.size() + (pooled ? 1 : positions_of(c, inputs.n)), kUnseen);
   if (pooled && how.below(2)) {
     Span<const float> row;

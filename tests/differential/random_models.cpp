@@ -379,7 +379,7 @@ Inputs random_inputs(Random& random, const StackConfig& c, std::uint32_t n) {
         inputs.types.push_back(static_cast<std::uint8_t>(random.below(std::min(c.n_token_types, 256u))));
     return inputs;
   }
-  inputs.width = c.input == Input::vectors ? c.d_model : c.d_input;
+  inputs.width = c.input_width();
   const bool ordinary = random.below(2) != 0;
   for (std::uint32_t i = 0; i < n; ++i) {
     const std::vector<float> x = hard_vector(inputs.width, random);

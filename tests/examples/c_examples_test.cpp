@@ -137,7 +137,7 @@ quant::ImageBytes text_encoder(Pooling pooling, Output output) {
   if (output == Output::logits) c.n_outputs = 3;
   c.unit_length = output == Output::vectors;
   quant::TensorSection tensors(c, best_kernels().traits.preferred);
-  golden::fill_numbered(tensors, c, 6);
+  golden::fill(tensors, c, golden::StackNumbers(c, 6));
   std::vector<std::uint8_t> tokenizer;
   REQUIRE(quant::build_tokenizer_section(tokenizer, golden::tiny_vocabulary()).empty());
   quant::ImageBytes image;

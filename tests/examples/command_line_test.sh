@@ -308,7 +308,7 @@ test_with_data() {
   expect 0 "quantize, tokenizer found" quantize "$stories/stories260K.bin" -o found.heed --json
   keys source_bytes image_bytes parameters matrix_error sites output_error
   checks=$((checks + 1))
-  cmp -s stories.heed found.heed || fail "the tokenizer beside the source is another one"
+  cmp -s stories.heed found.heed || fail "the tokenizer beside the checkpoint is another one"
   expect 0 "quantize, no tokenizer" quantize "$stories/stories260K.bin" --tokenizer none -o mute.heed
   refuses mute.heed run mute.heed
   refuses tok512.bin quantize "$stories/tok512.bin" --tokenizer none -o out.heed

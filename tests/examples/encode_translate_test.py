@@ -12,134 +12,18 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import struct
 import subprocess
 import sys
 import tempfile
-import zlib
 
-failures = checks = 0
-LETTERS = "abcdefghijkl"  # token i is letter i
-
-
-def check(holds, what):
-    global failures, checks
-    checks += 1
-    if not holds:
-        failures += 1
-        print("FAILED: " + what, flush=True)
-
-
-def same(what, a, b):
-    check(a == b, f"{what}: {a!r} and {b!r}")
-
-
-class Heed:
-    def __init__(self, program):
-        self.program = program
-
-    def __call__(self, *arguments, status=0, stdin=b""):
-        done = subprocess.run([*self.program, *map(str, arguments)], input=stdin, capture_output=True, timeout=300)
-        if done.returncode != status:
-            check(False, f"heed {arguments}: status {done.returncode} instead of {status}: {done.stderr!r}")
-        return done
-
-    def json(self, *arguments, **more):
-        return json.loads(self(*arguments, "--json", **more).stdout)
-
-    def refuses(self, why, *arguments):
-        """Status 1, one line that says why, and no output."""
-        done = self(*arguments, status=1)
-        check(done.stderr.startswith(b"heed: ") and done.stderr.count(b"\n") == 1 and not done.stdout and why in done.stderr.decode(),
-              f"heed {arguments}: not one line with {why!r}: {done.stderr!r} {done.stdout[:80]!r}")
-
-
-# -- models ---------------------------------------------------------------------------------------------------------
-def weights(name, count):
-    """As make_described.py has them."""
-    state, numbers = zlib.crc32(name.encode()), []
-    for _ in range(count):
-        state = (state * 1664525 + 1013904223) % 2 ** 32
-        u = (state >> 8) / 2 ** 24 - 0.5
-        numbers.append(1.0 + u if name.endswith("_gain") else 2.0 * u)
-    return numbers
-
-
-class Models:
-    def __init__(self, heed, source_dir, folder):
-        self.heed, self.folder = heed, folder
-        with open(os.path.join(source_dir, "tests", "quant", "described.json"), encoding="utf-8") as file:
-            self.given = {m["description"]["name"]: m for m in json.load(file)["models"]}
-
-    def cases(self, name):
-        return self.given[name]["cases"]
-
-    def tensors(self, name):
-        return self.given[name]["tensors"]
-
-    def source(self, name, **more):
-        """The files of the float model; tokens are letters."""
-        model = self.given[name]
-        description = dict(model["description"], **more)
-        stacks = description["stacks"]
-        if stacks[-1].get("input", "tokens") == "tokens":
-            description.setdefault("tokenizer", "chars:" + LETTERS[:stacks[-1]["vocab_size"]])
-        if len(stacks) == 2 and stacks[0].get("input", "tokens") == "tokens":
-            description.setdefault("source_tokenizer", "chars:" + LETTERS[:stacks[0]["vocab_size"]])
-        header, data = {}, b""
-        for tensor, shape in model["tensors"].items():
-            part = struct.pack(f"<{math.prod(shape)}f", *weights(tensor, math.prod(shape)))
-            header[tensor] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(part)]}
-            data += part
-        text = json.dumps(header).encode()
-        at = os.path.join(self.folder, name)
-        with open(at + ".safetensors", "wb") as file:
-            file.write(struct.pack("<Q", len(text)) + text + data)
-        with open(at + ".json", "w", encoding="utf-8") as file:
-            json.dump(description, file)
-        return at + ".safetensors", at + ".json"
-
-    def image(self, name, **more):
-        tensors, description = self.source(name, **more)
-        image = os.path.join(self.folder, name + ".heed")
-        self.heed("quantize", tensors, "--description", description, "-o", image, "--value-map", "factors"
-                  if "undivided" not in json.dumps(self.given[name]["description"]) else "auto")
-        return image
-
-
-def text_of(tokens):
-    return "".join(LETTERS[t] for t in tokens)
-
-
-def write(folder, name, data):
-    path = os.path.join(folder, name)
-    with open(path, "wb") as file:
-        file.write(data)
-    return path
-
-
-def floats(numbers):
-    return struct.pack(f"<{len(numbers)}f", *numbers)
-
-
-def npy(shape, numbers, form="f", version=1, fortran=False, type_=None):
-    header = f"{{'descr': '{type_ or '<f' + str(struct.calcsize(form))}', 'fortran_order': {fortran}, 'shape': {shape}, }}"
-    header += " " * (63 - (len(header) + 10) % 64) + "\n"
-    length = struct.pack("<H" if version == 1 else "<I", len(header))
-    return b"\x93NUMPY" + bytes([version, 0]) + length + header.encode() + struct.pack(f"<{len(numbers)}{form}", *numbers)
+from described_models import LETTERS, Models, crc32c, floats, npy, text_of, write
+from heed_program import Heed, attempt, check, finish, same
 
 
 # -- numbers --------------------------------------------------------------------------------------------------------
-def crc32c(data, crc=0):
-    crc ^= 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
-
-
 def digest_of(sequences):
     """SPEC.md 3.4; `sequences`: a list of rows for each."""
     crc = 0
@@ -262,7 +146,7 @@ def test_many(models):
     blocks = heed("encode", image, "-f", path, "--lines").stdout.decode().split("\n\n")
     same("--lines: an empty line between", [b.count("\n") + 1 for b in blocks], [5, 1, 8])
     same("one line is a list too", len(heed.json("encode", image, "-p", "abc", "--lines")["sequences"]), 1)
-    heed.refuses("line 2: there is nothing in it", "encode", image, "-f", write(folder, "hole.txt", b"ab\n\nab\n"), "--lines", "-o", out)
+    heed.refuses("line 2: it is empty, and the vocabulary has neither BOS nor EOS", "encode", image, "-f", write(folder, "hole.txt", b"ab\n\nab\n"), "--lines", "-o", out)
 
     image = models.image("last")
     numbers = [round(math.sin(i), 3) for i in range(3 * 4 * 12)]
@@ -275,6 +159,14 @@ def test_many(models):
     flat = write(folder, "flat.npy", npy((12, 12), numbers))
     same("--rows 4 of .npy", heed.json("encode", image, "--vectors", flat, "--rows", 4)["digest"], of_array["digest"])
     same("the last may be shorter", [s["positions"] for s in heed.json("encode", image, "--vectors", raw, "--rows", 5)["sequences"]], [5, 5, 2])
+    # All input is checked before the first output.
+    out = write(folder, "kept.f32", b"kept")
+    for i, why in ((len(numbers) - 1, "number 11 of row 11"), (5 * 12, "number 0 of row 5")):
+        broken = write(folder, "broken.f32", floats(numbers[:i] + [math.nan] + numbers[i + 1:]))
+        heed.refuses(why, "encode", image, "--vectors", broken, "--rows", 4)
+        heed.refuses(why, "encode", image, "--vectors", broken, "--rows", 4, "-o", out)
+    check(open(out, "rb").read() == b"kept", "a refusal wrote")
+    check("All input is checked before the first output" in " ".join(heed("encode", "--help").stdout.decode().split()), "--help does not say so")
     top = heed("encode", image, "--vectors", raw, "--rows", 4, "--top", 2).stdout.decode().splitlines()
     same("a line each", [len(line.split("\t")) for line in top], [5, 5, 5])
 
@@ -338,8 +230,10 @@ def test_vector_files(models, quick):
                       ("number 0 of row 0", npy((4, 5), [math.nan] + numbers[1:])),
                       ("number 4 of row 3", npy((4, 5), numbers[:19] + [1e300], "d")),
                       ("too many", floats([0.0] * 5 * 100)), ("17 positions, the context has 16", floats([0.0] * 5 * 15)),
-                      ("no row", npy((0, 5), []))):
+                      ("no row", npy((0, 5), [])), ("no row", npy((0, 5, 5), []))):
         heed.refuses(why, "encode", image, "--vectors", write(folder, "bad.npy", data))
+    long_type = heed("encode", image, "--vectors", write(folder, "bad.npy", npy((4, 5), numbers, type_="<" + "x" * 60000, version=2)), status=1).stderr
+    check(b"of type <xxx" in long_type and len(long_type) < 400, f"a long type is cut: {long_type[:400]!r}")
     heed.refuses("an array of sequences", "encode", image, "--vectors", write(folder, "v.npy", npy((1, 4, 5), numbers)), "--rows", 2)
     heed.refuses("nothing.npy", "encode", image, "--vectors", os.path.join(folder, "nothing.npy"))
     heed.refuses("not a file", "encode", image, "--vectors", "/dev/zero")
@@ -358,6 +252,22 @@ def test_vector_files(models, quick):
         done = subprocess.run([*heed.program, "encode", image, "--vectors", write(folder, "broken.npy", data)], capture_output=True, timeout=60)
         check(done.returncode == 0 or (done.returncode == 1 and done.stderr.count(b"\n") == 1),
               f"broken file {i}: status {done.returncode}: {done.stderr!r}")
+
+
+def test_truncated(models, quick):
+    """A file that shrinks while it is in use: one line that names it, and no signal."""
+    if quick:  # an emulator or a sanitizer has a handler of its own
+        return
+    path = os.path.join(models.folder, "shrinking.f32")
+    with open(path, "wb") as file:
+        file.truncate(20000 * 4 * 5 * 4)
+    process = subprocess.Popen([*models.heed.program, "encode", models.image("two_heads"), "--vectors", path, "--rows", "4"],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.read(1)  # it has begun, and waits before long: all of its output is more than a pipe holds
+    os.truncate(path, 100)
+    _, error = process.communicate(timeout=60)
+    same("status", process.returncode, 1)
+    check(error.count(b"\n") == 1 and b"shrinking.f32: the file was truncated" in error, f"a file that shrinks: {error!r}")
 
 
 # -- translate ------------------------------------------------------------------------------------------------------
@@ -392,7 +302,15 @@ def test_translate(models):
     same("--lines", heed(*way, "-f", path, "--lines").stdout.decode().split("\n"), [*texts[:2], "", *texts[2:], ""])
     many = heed.json(*way, "-f", path, "--lines")
     same("--lines --json", [line["text"] for line in many["lines"]], [*texts[:2], "", *texts[2:]])
+    for names in (("--source",), ("--source-file", write(folder, "source.txt", b"abc\n"))):
+        same(f"{names[0]}", heed.json(*way, *names, *([] if names[1:] else ["abc"]))["digest"], singles[0]["digest"])
     same("--lines from standard input", heed(*way, "--lines", stdin=b"abc\ng\n").stdout.decode(), f"{texts[0]}\n{texts[1]}\n")
+    # A vocabulary of letters has no BOS: without first tokens somebody must say what a text begins with.
+    unbegun = models.image("original", generation={"endings": [ENDING]})
+    heed.refuses("neither the image nor its vocabulary says what a text begins with", "translate", unbegun, "-p", "abc")
+    begun = heed.json("translate", unbegun, "-p", "abc", "--begin", "hi", "-n", 3)
+    check(begun["text"].startswith("hi") and begun["tokens"], f"--begin instead of first tokens: {begun}")
+    image = models.image("original", generation=GENERATION)
     begun = heed.json(*way, "-p", "abc", "--begin", "hi", "-n", 3)
     check(begun["text"].startswith("hi") and len(begun["tokens"]) <= 3, f"--begin: {begun}")
     first = heed.json("translate", image, "-p", "abc", "-n", 1)["tokens"]
@@ -400,9 +318,9 @@ def test_translate(models):
          heed.json("translate", image, "-p", "abc", "--begin", text_of(first), "-n", 2)["tokens"][:2],
          heed.json("translate", image, "-p", "abc", "-n", 3)["tokens"][1:])
     heed.refuses("line 3: the vocabulary has no token for 'x'", "translate", image, "--json", "--lines", "-f", write(folder, "x.txt", b"a\n\naxa\n"))
-    heed.refuses("nothing to read", "translate", image, "-p", "")
+    heed.refuses("source: it is empty", "translate", image, "-p", "")
     heed.refuses("17 positions, the context has 16", "translate", image, "-p", "a" * 17)
-    heed.refuses("not vectors", "translate", image, "--vectors", path)
+    heed.refuses("not vectors; --source or --source-file", "translate", image, "--source-vectors", path)
 
     # A text of a line ends where its line does, and a source has the ends of its own vocabulary.
     write(folder, "letters.txt", b"a\nb\nc\nd\ne\n\\n\ng\nh\ni\n")
@@ -412,15 +330,20 @@ def test_translate(models):
     check("\n" in heed.json("translate", broken, "-p", "ad")["text"], "a text of several lines")
     lines = heed("translate", broken, "--lines", "-f", write(folder, "ad.txt", b"ad\nad\n")).stdout
     same("a line each", lines.count(b"\n"), 2)
+    # An empty text is BOS and EOS; an empty line among many is answered by one.
+    same("an empty source", heed.json("translate", broken, "-p", "")["source_tokens"], [1, 2])
+    lines = heed.json("translate", broken, "--lines", "-f", write(folder, "ad.txt", b"ad\n\nad\n"))["lines"]
+    same("an empty line", ([not line["tokens"] for line in lines], "source_tokens" in lines[1]), ([False, True, False], False))
+    same("a pair with an empty source", heed.json("eval", broken, write(folder, "pairs.tsv", b"\tab\nad\tab\n"), "--pairs")["pairs"], 2)
 
     image = models.image("whisper", generation={"first": [1], "endings": [2]})
     case = models.cases("whisper")[0]
-    answer = heed.json("translate", image, *input_options(folder, case["source"]), "-n", 9)
+    answer = heed.json("translate", image, *input_options(folder, case["source"], "source"), "-n", 9)
     same("frames, of which every other has a position", answer["source_positions"], (len(case["source"]["vectors"]) // 5 - 1) // 2 + 1)
     raw = write(folder, "frames.f32", floats(case["source"]["vectors"]))
-    same("sequences of vectors", [line["tokens"] for line in heed.json("translate", image, "--vectors", raw, "-n", 9, "--rows", 13)["lines"]],
+    same("sequences of vectors", [line["tokens"] for line in heed.json("translate", image, "--source-vectors", raw, "-n", 9, "--rows", 13)["lines"]],
          [answer["tokens"]])
-    heed.refuses("--vectors FILE gives them", "translate", image, "-p", "abc")
+    heed.refuses("--source-vectors FILE gives them", "translate", image, "-p", "abc")
 
 
 # -- eval -----------------------------------------------------------------------------------------------------------
@@ -467,8 +390,27 @@ def test_pairs(models):
     same("left out", [json.loads(done.stdout)[k] for k in ("pairs", "left_out", "exact")], [1, 2, 1])
     check(b"2 pairs of " in done.stderr and b"line 1: the vocabulary has no token for 'x'" in done.stderr, f"{done.stderr!r}")
     heed.refuses("line 2: a pair is a source, a tab and a text", "eval", image, write(folder, "bad.tsv", b"abc\tab\nabc ab\n"), "--pairs")
+    done = heed("eval", image, write(folder, "bad.tsv", b"\tab\ng\tab\n"), "--pairs", "--json")
+    same("an empty source of a vocabulary without BOS and EOS", [json.loads(done.stdout)[k] for k in ("pairs", "left_out")], [1, 1])
+    check(b"line 1: its source is empty" in done.stderr, f"{done.stderr!r}")
+    heed.refuses("what a text begins with", "eval", models.image("original"), pairs, "--pairs")
+    image = models.image("original", generation=GENERATION)
     heed.refuses("no pair in it", "eval", image, write(folder, "bad.tsv", b"xyz\tab\n"), "--pairs")
     same("--max-pairs", heed.json("eval", image, write(folder, "pairs.tsv", b"abc\tab\ng\tab\n"), "--pairs", "--max-pairs", 1)["pairs"], 1)
+    # A float model that is not the image's source, by the field; one of fewer positions has none for the last tokens.
+    for field, value in (("max_seq", 8), ("d_ff", 24), ("n_heads", 4)):
+        stacks = [dict(stack) for stack in models.given["original"]["description"]["stacks"]]
+        stacks[1].update({field: value, "head_dim": 6} if field == "n_heads" else {field: value})
+        shapes = dict(models.given["original"]["tensors"])
+        for name, shape in shapes.items():
+            if field == "d_ff" and name.startswith("stacks.1.") and 20 in shape:
+                shapes[name] = [value if n == 20 else n for n in shape]
+            if field == "n_heads" and name.startswith("stacks.1.") and re.search(r"w_(query|key|value_down|value_up)", name):
+                shapes[name] = [24, *shape[1:]] if "value_up" not in name else [12, 24] if len(shape) == 2 else shape
+        models.given["other"] = {"description": dict(models.given["original"]["description"], name="other", stacks=stacks), "tensors": shapes}
+        tensors, description = models.source("other")
+        heed.refuses(f"not the checkpoint of this image: stacks[1].{field} is {value}, the image's", "eval", image, left, "--pairs",
+                     "--reference", tensors, "--description", description)
     tensors, description = models.source("tagger")
     heed.refuses("it has 1 stack", "eval", image, left, "--pairs", "--reference", tensors, "--description", description)
 
@@ -534,15 +476,63 @@ def test_kinds(models):
     heed.refuses("--pairs takes", "eval", translator, text)
     heed.refuses("without --pairs", "eval", decoder, text, "--pairs")
     heed.refuses("no source beside", "encode", encoder, "-p", "a", "--source", "a")
-    heed.refuses("--source or --source-vectors", "encode", models.image("drawing"), "--vectors", write(folder, "v.f32", floats([0.0] * 6)))
+    heed.refuses("--source, --source-file or --source-vectors", "encode", models.image("drawing"), "--vectors", write(folder, "v.f32", floats([0.0] * 6)))
     heed.refuses("no token for 'x' (U+0078) at byte 1", "encode", encoder, "-p", "axa")
-    heed.refuses("nothing to read", "encode", encoder, "-p", "")
+    heed.refuses("text: it is empty", "encode", encoder, "-p", "")
     heed.refuses("context of 16", "encode", encoder, "-p", "a", "--context", 17)
     heed.refuses("no/such/folder", "encode", encoder, "-p", "a", "-o", "no/such/folder/rows.f32")
     for wrong in (["encode", encoder, "--rows", "3"], ["encode", encoder, "--top", "0"], ["encode", encoder, "-p", "a", "-f", text],
                   ["translate", translator, "--temp", "nan"], ["translate", translator, "--rows", "x"], ["eval", decoder, text, "--max-pairs", "2"],
-                  ["eval", decoder, text, "--score-rows", "0"]):
+                  ["eval", decoder, text, "--score-rows", "0"], ["eval", translator, text, "--pairs", "--chunk-bytes", "9"],
+                  ["eval", translator, text, "--pairs", "--max-chunks", "9"]):
         heed(*wrong, status=2)
+
+
+# -- a source beside an input ---------------------------------------------------------------------------------------
+def test_source_of_encoder(models):
+    heed, folder = models.heed, models.folder
+    image, case = models.image("drawing"), models.cases("drawing")[0]
+    vectors = ["--vectors", write(folder, "v.f32", floats(case["input"]["vectors"]))]
+    way, text = ["encode", image, *vectors], text_of(case["source"]["tokens"])
+    digest = heed.json(*way, "--source", text)["digest"]
+    path = write(folder, "source.txt", text.encode() + b"\n")
+    same("--source-file", heed.json(*way, "--source-file", path)["digest"], digest)
+    same("--source -", heed.json(*way, "--source", "-", stdin=text.encode())["digest"], digest)
+    same("--source-file -", heed.json(*way, "--source-file", "-", stdin=text.encode())["digest"], digest)
+    heed.refuses("source: it is empty", *way, "--source", "")
+    heed.refuses("source: it takes 17 positions, the context has 16", *way, "--source", "a" * 17)
+    heed.refuses("source: it takes 3 positions, the context has 2", *way, "--source", "abc", "--source-context", 2)
+    heed.refuses("source: the vocabulary has no token for 'x' (U+0078) at byte 1", *way, "--source", "axa")
+    heed.refuses("reads tokens, not vectors; --source or --source-file", *way, "--source-vectors", vectors[1])
+    heed.refuses("nothing.txt", *way, "--source-file", os.path.join(folder, "nothing.txt"))
+    heed.refuses("standard input cannot be", "encode", image, "--source", "-")
+    heed.refuses("standard input cannot be", "encode", image, "-f", "-", "--source", "-")
+    heed.refuses("which is read", *way, "--source-file", path, "-o", path)
+    heed(*way, "--source", text, "--source-file", path, status=2)
+    heed(*way, "--source-vectors", path, "--source-file", path, status=2)
+
+
+# -- an image in another layout than the best table takes -----------------------------------------------------------
+def test_layout(models):
+    """It is said in the one line that a command prints beside its output, and not beside a refusal."""
+    heed, folder = models.heed, models.folder
+    hint = b"--target"
+    text = write(folder, "text.txt", b"abcdabcd")
+    pairs = write(folder, "pairs.tsv", b"abc\tab\n")
+    for name, more, commands in (("decoder", {"generation": {"first": [7]}}, [["run", "-p", "abc", "-n", 3], ["eval", text], ["bench", "-p", 2, "-n", 2]]),
+                                 ("tagger", {}, [["encode", "-p", "abc"]]), ("original", {"generation": GENERATION}, [["translate", "-p", "abc", "-n", 3], ["eval", pairs, "--pairs"]])):
+        best, row = models.image(name, **more), os.path.join(folder, "row.heed")
+        heed("quantize", best, "-o", row, "--layout", "row")
+        for command, *options in commands:
+            own = heed(command, best, *options).stderr
+            check(hint not in own, f"{command}: {own!r}")
+            for form in ([], ["--json"]):
+                told = heed(command, row, *options, *form).stderr
+                # A host whose best table takes this layout has nothing to say.
+                lines = 1 if hint in told or own and not form else 0
+                same(f"{command} {form}: lines of {told!r}", told.count(b"\n"), lines)
+            if command != "bench":
+                heed.refuses("", command, row, *(["-p", "xyz"] if "-p" in options else [write(folder, "xyz.txt", b"xyz\txyz"), *options[1:]]))
 
 
 # -- a decoder with a generation section ----------------------------------------------------------------------------
@@ -621,16 +611,12 @@ def main():
             test_data(heed, source_dir, folder, data)
         else:
             models = Models(heed, source_dir, folder)
-            for test, *more in ((test_encode,), (test_many,), (test_names,), (test_words,), (test_vector_files, quick), (test_translate,),
-                                (test_pairs,), (test_plan,), (test_kinds,), (test_decoder,)):
-                try:
-                    test(models, *more)
-                except (KeyError, ValueError, OSError, IndexError, subprocess.TimeoutExpired) as error:
-                    check(False, f"{test.__name__}: {error!r}")
+            for test, *more in ((test_encode,), (test_many,), (test_names,), (test_words,), (test_vector_files, quick), (test_truncated, quick), (test_translate,),
+                                (test_pairs,), (test_plan,), (test_kinds,), (test_source_of_encoder,), (test_layout,), (test_decoder,)):
+                attempt(test, models, *more)
     finally:
         shutil.rmtree(folder)
-    print(f"{checks} checks, {failures} failed")
-    sys.exit(1 if failures else 0)
+    finish()
 
 
 if __name__ == "__main__":

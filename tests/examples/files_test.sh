@@ -206,11 +206,11 @@ test_outputs() {
     bytes=$(printf "$piece" | wc -c)
     printf "\\000\\000\\000\\000\\00$bytes\\000\\000\\000$piece" >> tokenizer.bin
   done
-  expect 0 "a tokenizer beside the source" quantize my.bin -o out.heed
+  expect 0 "a tokenizer beside the checkpoint" quantize my.bin -o out.heed
   keeps "which is read" quantize my.bin -o tokenizer.bin  # found, not named
   keeps "which is read" quantize my.bin -o tokenizer.bin --tokenizer ./tokenizer.bin
   expect 0 "a folder, and a tokenizer beside it" quantize gpt2 -o out.heed  # which need not be its own
-  says "no tokenizer beside the source"
+  says "no tokenizer beside the checkpoint"
   rm tokenizer.bin
   echo '{}' > gpt2/tokenizer.json
   ln gpt2/model.safetensors weights

@@ -15,6 +15,7 @@
 #include "quant/readers/safetensors.hpp"
 #include "quant/source.hpp"
 #include "runtime/layers.hpp"
+#include "tests/examples/layer_header_run.h"
 #include "tests/support/catch.hpp"
 
 namespace {
@@ -123,4 +124,36 @@ TEST_CASE("layers run from a header, alike in all layouts", "[quant]") {
     size += static_cast<double>(logits[i]) * static_cast<double>(logits[i]);
   }
   CHECK(difference < 0.05 * 0.05 * size);
+}
+
+namespace {
+
+Tensor from_c(const heed_tensor& c) {
+  return {c.weights, c.scales, c.bias, c.multipliers, c.rows, c.cols, static_cast<std::uint16_t>(c.group), static_cast<Layout>(c.layout)};
+}
+
+}  // namespace
+
+TEST_CASE("a header in C has the same constants, and layers of heed.h run from it", "[quant]") {
+  const Source source;
+  for (const std::uint32_t group : {0u, 32u}) {
+    c_layers c{};
+    layers_in_c(&c, group != 0);
+    check(from_c(*c.input), source, "input.weight", "input.bias", Layout::packed, group);
+    check(from_c(*c.query), source, "layer0.query", nullptr, Layout::packed, group);
+    check(from_c(*c.down), source, "layer0.down", nullptr, Layout::packed, group);
+    CHECK(c.final_gain_bytes == sizeof layer_row::final_gain);
+    CHECK(std::memcmp(c.final_gain, layer_row::final_gain, c.final_gain_bytes) == 0);
+    CHECK(c.rotary_phases_bytes == sizeof layer_row::rotary_phases);
+    CHECK(std::memcmp(c.rotary_phases, layer_row::rotary_phases, c.rotary_phases_bytes) == 0);
+
+    const std::vector<float> expected =
+        group ? run(*find_kernels("portable"), {layer_grouped::layer0_gate, layer_grouped::layer0_up, layer_grouped::layer0_down}, layer_grouped::output)
+              : run(*find_kernels("portable"), {layer_row::layer0_gate, layer_row::layer0_up, layer_row::layer0_down}, layer_row::output);
+    std::vector<float> x(c.up->cols), logits(c.output->rows);
+    for (std::uint32_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 5) - 2.0f;
+    quant::ImageBytes arena(1u << 16);
+    REQUIRE(run_layers_in_c(logits.data(), x.data(), group != 0, arena.data(), arena.size()) == HEED_OK);
+    CHECK(logits == expected);
+  }
 }

@@ -16,8 +16,8 @@ import struct
 import sys
 import tempfile
 
-import encode_translate_test as shared
-from encode_translate_test import Heed, Models, check, floats, same, write
+from described_models import Models, floats, weights, write
+from heed_program import Heed, attempt, check, finish, same
 
 
 def read(path):
@@ -108,7 +108,7 @@ def test_description(models):
     given = models.tensors("two_heads")
     renamed = {name: f"t{i}" for i, name in enumerate(given)}
     other = Quantize(models, "two_heads", tensors=renamed)
-    write_safetensors(other.weights, {renamed[n]: (shape, shared.weights(n, math.prod(shape))) for n, shape in given.items()})
+    write_safetensors(other.weights, {renamed[n]: (shape, weights(n, math.prod(shape))) for n, shape in given.items()})
     other()
     same("renamed tensors", answer_of(models, "two_heads", other.image)["digest"], digest)
 
@@ -121,7 +121,7 @@ def test_refusals(models):
                       ("w_query", {"stacks": stack(head_dim=5)})):
         Quantize(models, "two_heads", **more).refuses(why)
     quantize = Quantize(models, "two_heads")
-    tensors = {n: (shape, shared.weights(n, math.prod(shape))) for n, shape in models.tensors("two_heads").items()}
+    tensors = {n: (shape, weights(n, math.prod(shape))) for n, shape in models.tensors("two_heads").items()}
     write_safetensors(quantize.weights, {n: t for n, t in tensors.items() if not n.endswith("1.w_down")})
     quantize.refuses("w_down")
     write_safetensors(quantize.weights, dict(tensors, surplus=([2], [1.0, 2.0])))
@@ -134,6 +134,19 @@ def test_refusals(models):
     for text, why in ((b"{", "cannot be parsed"), (b'{"heed": 2, "stacks": []}', "stacks [] is not"), (b"[]", "is not an object")):
         write(models.folder, os.path.basename(quantize.description), text)
         quantize.refuses(why)
+    # Each fault is reported under the name of its file.
+    for fault, more in (("n_heads", {"stacks": stack(n_heads=0)}), ("stacks is missing", {"stacks": None}), ("tensors: ", {"tensors": {"stacks.0.w_nothing": "x"}})):
+        quantize = Quantize(models, "two_heads", **more)
+        quantize.refuses(quantize.description + ": ")
+        quantize.refuses(fault)
+    for fault, changed in (("missing", {n: t for n, t in tensors.items() if not n.endswith("1.w_down")}), ("has the shape", dict(tensors, **{name: ([len(numbers)], numbers)})),
+                           ("not part of", dict(tensors, surplus=([1], [1.0]))), ("not finite", dict(tensors, **{name: (shape, [float("inf")] + numbers[1:])}))):
+        quantize = Quantize(models, "two_heads")
+        write_safetensors(quantize.weights, changed)
+        quantize.refuses(quantize.weights + ": ")
+        quantize.refuses(fault)
+    write(models.folder, os.path.basename(quantize.weights), b"?" * 9)
+    quantize.refuses(quantize.weights + ": its header is longer")
     # A source is not replaced, whichever it is.
     quantize = Quantize(models, "two_heads")
     for path in (quantize.weights, quantize.description):
@@ -192,20 +205,40 @@ def test_value_maps(models):
     models.heed("quantize", quantize.weights, "--description", quantize.description, "-o", quantize.image, "--value-map", "whole", status=2)
 
 
+def test_contexts(models):
+    """Fewer positions of a text or of its source: from floats and from an image alike, and nothing else changes."""
+    heed = models.heed
+
+    def contexts(image):
+        return [stack["max_seq"] for stack in heed.json("inspect", image)["stacks"]]
+
+    quantize = Quantize(models, "original", generation={"first": [0], "endings": [1]})
+    whole = write(models.folder, "whole.heed", quantize.bytes())
+    wanted = heed.json("translate", whole, "-p", "abc", "-n", 6)["digest"]
+    for options, expected in ((["--source-context", 5], [5, 16]), (["--context", 9], [16, 9]), (["--context", 9, "--source-context", 5], [5, 9])):
+        quantize(*options)
+        same(f"{options}", contexts(quantize.image), expected)
+        heed("quantize", whole, "-o", quantize.image, *options)
+        same(f"{options} of an image", contexts(quantize.image), expected)
+        same(f"{options}: the same text", heed.json("translate", quantize.image, "-p", "abc", "-n", 6)["digest"], wanted)
+    heed.refuses("6 positions, the context has 5", "translate", quantize.image, "-p", "abcabc")
+    quantize.refuses("a source context of 17 is more than the model's 16", "--source-context", 17)
+    heed.refuses("a source context of 17 is more", "quantize", whole, "-o", quantize.image + "x", "--source-context", 17)
+    Quantize(models, "tagger").refuses("one stack, so no source context", "--source-context", 3)
+    Quantize(models, "masked_word").refuses("a context of 1 leaves no position beside the class vectors", "--context", 1)
+    check("--source-context N" in heed("quantize", "--help").stdout.decode(), "--help does not name it")
+
+
 def main():
     source_dir, *program = sys.argv[1:]
     folder = tempfile.mkdtemp()
     try:
         models = Models(Heed(program), source_dir, folder)
-        for test in (test_description, test_refusals, test_calibration, test_value_maps):
-            try:
-                test(models)
-            except (KeyError, ValueError, OSError, IndexError) as error:
-                check(False, f"{test.__name__}: {error!r}")
+        for test in (test_description, test_refusals, test_calibration, test_value_maps, test_contexts):
+            attempt(test, models)
     finally:
         shutil.rmtree(folder)
-    print(f"{shared.checks} checks, {shared.failures} failed")
-    sys.exit(1 if shared.failures else 0)
+    finish()
 
 
 if __name__ == "__main__":

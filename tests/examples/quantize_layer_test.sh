@@ -74,6 +74,21 @@ shows "683565276u, 6835653u};" m0.h
 expect 0 "a second suffix" quantize-layer w.safetensors -o layer.test.hpp
 shows "namespace layer_test {" layer.test.hpp
 
+# -- In C
+expect 0 "a header in C" quantize-layer w.safetensors -o in_c.h --c
+shows "names in_c_..., layout packed" out
+shows "#define HEED_LAYER_in_c" in_c.h
+shows "static const heed_tensor in_c_in = {in_c_in_weights, in_c_in_scales, in_c_in_bias, NULL, 2, 3, 0, HEED_LAYOUT_PACKED, {0, 0}};" in_c.h
+shows "static const float in_c_norm_weight[3] = {" in_c.h
+expect 0 "its groups and phases" quantize-layer w.safetensors -o in_c.h --c --group 32 --layout block64 --rope-theta 10000 --rotary-dims 4 --json
+shows '"language": "c"' out
+shows '"prefix": "in_c_"' out
+shows "HEED_ALIGNED_in_c(4) uint8_t in_c_in_multipliers[" in_c.h
+shows "HEED_LAYOUT_BLOCK64" in_c.h
+shows "static const uint32_t in_c_rotary_phases[2] = {" in_c.h
+expect 0 "the help" quantize-layer --help
+shows "share a multiplier beside the row's scale" out
+
 # -- Names
 refuses_weights "tensor a_b and a.b would both be called a_b; rename one" "{$(tensor a.b 1 0 4),$(tensor a_b 1 4 8)}"
 refuses_weights "tensor a.scales and a.weight would both be called a_scales" "{$(tensor a.weight 1,1 0 4),$(tensor a.scales 1 4 8)}"
@@ -107,6 +122,7 @@ refuses "phases take --rope-theta and an even --rotary-dims together" w.safetens
 refuses "phases take --rope-theta and an even --rotary-dims together" w.safetensors --rotary-dims 4
 refuses "phases take --rope-theta and an even --rotary-dims together" w.safetensors --rotary-dims 3 --rope-theta 10000
 refuses '"two words" cannot name a namespace' w.safetensors --name "two words"
+refuses '"heed_linear" begins names of heed.h' w.safetensors --c --name heed_linear
 refuses '"a__b" cannot name a namespace' w.safetensors --name a__b
 refuses '"class" cannot name a namespace' w.safetensors --name class
 cp w.safetensors before

@@ -21,58 +21,30 @@ import sys
 import tempfile
 import time
 
-failures = checks = 0
-
-
-def check(holds, what):
-    global failures, checks
-    checks += 1
-    if not holds:
-        failures += 1
-        print("FAILED: " + what, flush=True)
-
-
-def same(what, a, b):
-    check(a == b, f"{what}: {a!r} and {b!r}")
-
-
-class Heed:
-    def __init__(self, program):
-        self.program = program
-
-    def __call__(self, *arguments, stdin=b"", status=0, **more):
-        """Runs `heed`; its standard input is these bytes, or what subprocess knows."""
-        how = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
-        done = subprocess.run([*self.program, *map(str, arguments)], capture_output=True, timeout=300, **how, **more)
-        if done.returncode != status:
-            check(False, f"heed {arguments}: status {done.returncode} instead of {status}: {done.stderr!r}")
-        return done
-
-    def json(self, *arguments, **more):
-        return json.loads(self("run", *arguments, "--json", **more).stdout)
+from heed_program import Heed, attempt, check, finish, same
 
 
 # -- what ends a text -----------------------------------------------------------------------------------------------
 def test_end(heed, tiny, limit):
     # The firmware's digests of the same image, prompt and seed: tests/CMakeLists.txt.
-    early = heed.json(tiny, "-p", "", "-n", 60, "--temp", 0.9, "--seed", 1, "--isa", "portable")
+    early = heed.json("run", tiny, "-p", "", "-n", 60, "--temp", 0.9, "--seed", 1, "--isa", "portable")
     same("a text that ends early", (early["digest"], len(early["tokens"]), early["end"]), ("ce2289e4", 8, "end_of_text"))
     same("its last token is EOS", early["tokens"][-1], 2)
-    greedy = heed.json(tiny, "-p", "", "-n", 60, "--isa", "portable")
+    greedy = heed.json("run", tiny, "-p", "", "-n", 60, "--isa", "portable")
     same("BOS ends a text", (greedy["tokens"], greedy["text"], greedy["digest"]), ([1], "", "d06299c0"))
-    long = heed.json(tiny, "-p", "abba nab an ban ab", "-n", 45, "--temp", 0.4, "--seed", 19, "--isa", "portable")
+    long = heed.json("run", tiny, "-p", "abba nab an ban ab", "-n", 45, "--temp", 0.4, "--seed", 19, "--isa", "portable")
     same("a text that does not end", (long["digest"], len(long["tokens"]), long["end"]), ("a214a564", 45, "tokens"))
-    on = heed.json(tiny, "-p", "", "-n", 60, "--temp", 0.9, "--seed", 1, "--ignore-eos", "--isa", "portable")
+    on = heed.json("run", tiny, "-p", "", "-n", 60, "--temp", 0.9, "--seed", 1, "--ignore-eos", "--isa", "portable")
     same("--ignore-eos goes on: the digest before texts ended", (on["digest"], len(on["tokens"]), on["end"]),
          ("6a178660", 60, "tokens"))
     same("the same up to there", on["tokens"][:8], early["tokens"])
     check("<" not in on["text"] and "\n" not in on["text"], f"the names of BOS and EOS are printed: {on['text']!r}")
     check(on["text"].startswith(early["text"]) and len(on["text"]) > len(early["text"]), "the text goes on")
-    filled = heed.json(tiny, "-p", "", "-n", 200, "--ignore-eos", "--isa", "portable")
+    filled = heed.json("run", tiny, "-p", "", "-n", 200, "--ignore-eos", "--isa", "portable")
     same("to the end of the context", (filled["digest"], len(filled["tokens"]), filled["end"], filled["context_full"]),
          ("33950cf0", 128, "context_full", True))
     same("-n reserves no more than the context holds",
-         heed.json(tiny, "-n", 1 << 30, "--ignore-eos", **limit)["digest"], filled["digest"])
+         heed.json("run", tiny, "-n", 1 << 30, "--ignore-eos", **limit)["digest"], filled["digest"])
 
 
 def one_gigabyte():
@@ -83,7 +55,7 @@ def one_gigabyte():
 # -- stop texts -----------------------------------------------------------------------------------------------------
 def test_stop(heed, tiny):
     way = [tiny, "-p", "a", "-n", 100, "--temp", 0.9, "--seed", 5, "--ignore-eos", "--isa", "portable"]
-    whole = heed.json(*way)
+    whole = heed.json("run", *way)
     prompt, text = "a", whole["text"][1:]
     check(len(text) > 60, f"a long text: {text!r}")
     drawn = random.Random(1)
@@ -91,7 +63,7 @@ def test_stop(heed, tiny):
     for stop in stops:
         for given in ([stop], ["zzzz", stop], [stop, text[7:9]]):
             options = [x for s in given for x in ("--stop", s)]
-            answer = heed.json(*way, *options)
+            answer = heed.json("run", *way, *options)
             # The one that is complete first ends the text.
             end = min(((text.find(s) + len(s), text.find(s)) for s in given if s in text), default=None)
             if end:
@@ -102,38 +74,38 @@ def test_stop(heed, tiny):
             same("a beginning of the tokens", answer["tokens"], whole["tokens"][:len(answer["tokens"])])
             shown = heed("run", *way, *options).stdout
             same(f"as shown, --stop {given}", shown.decode(), answer["text"] + "\n")
-    same("not looked for in the prompt", heed.json(tiny, "-p", "ban", "-n", 1, "--stop", "ban")["text"][:3], "ban")
+    same("not looked for in the prompt", heed.json("run", tiny, "-p", "ban", "-n", 1, "--stop", "ban")["text"][:3], "ban")
     heed("run", tiny, "--stop", "", status=2)
 
 
 # -- sampling -------------------------------------------------------------------------------------------------------
 def test_sampling(heed, tiny):
     way = [tiny, "-n", 100, "--temp", 1, "--ignore-eos", "--isa", "portable"]
-    same("a seed of 0 is the default", heed.json(*way)["seed"], 0)
+    same("a seed of 0 is the default", heed.json("run", *way)["seed"], 0)
     seeds = set()
     for _ in range(3):
         done = heed("run", *way, "--seed", "random", "--json")
         answer = json.loads(done.stdout)
         seeds.add(answer["seed"])
         check(f"--seed {answer['seed']}\n".encode() in done.stderr, f"the seed is printed: {done.stderr!r}")
-        same("the seed gives the text again", heed.json(*way, "--seed", answer["seed"])["digest"], answer["digest"])
+        same("the seed gives the text again", heed.json("run", *way, "--seed", answer["seed"])["digest"], answer["digest"])
     check(len(seeds) == 3 and max(seeds) < 2 ** 53, f"random seeds {seeds}")
-    base = heed.json(*way)
+    base = heed.json("run", *way)
     same("a penalty of 1 and a min-p of 0 are off",
-         heed.json(*way, "--repeat-penalty", 1, "--min-p", 0, "--repeat-last", 3)["digest"], base["digest"])
+         heed.json("run", *way, "--repeat-penalty", 1, "--min-p", 0, "--repeat-last", 3)["digest"], base["digest"])
     for option in (["--min-p", 0.3], ["--repeat-penalty", 1.5], ["--repeat-penalty", 1.5, "--repeat-last", 2]):
-        answer = heed.json(*way, *option)
+        answer = heed.json("run", *way, *option)
         check(answer["tokens"] != base["tokens"], f"{option} changes nothing")
-        same(f"{option} is the same again", heed.json(*way, *option)["digest"], answer["digest"])
+        same(f"{option} is the same again", heed.json("run", *way, *option)["digest"], answer["digest"])
     # The likeliest alone, and a penalty that never lets a token come twice while others are left.
-    greedy = heed.json(tiny, "-n", 100, "--ignore-eos", "--isa", "portable")
-    same("min-p of 1 is the likeliest", heed.json(*way, "--min-p", 1)["tokens"], greedy["tokens"])
-    other = heed.json(tiny, "-n", 100, "--ignore-eos", "--isa", "portable", "--repeat-penalty", 100, "--repeat-last", 1)
+    greedy = heed.json("run", tiny, "-n", 100, "--ignore-eos", "--isa", "portable")
+    same("min-p of 1 is the likeliest", heed.json("run", *way, "--min-p", 1)["tokens"], greedy["tokens"])
+    other = heed.json("run", tiny, "-n", 100, "--ignore-eos", "--isa", "portable", "--repeat-penalty", 100, "--repeat-last", 1)
     check(all(a != b for a, b in zip([1] + other["tokens"], other["tokens"])), f"a token comes twice: {other['tokens']}")
     check(any(a == b for a, b in zip(greedy["tokens"], greedy["tokens"][1:])), "without a penalty none comes twice")
     # Logits enter the digest before the penalty, so the first token's digest changes by its id alone.
-    same("the penalised logits are not in the digest", heed.json(tiny, "-n", 1, "--repeat-penalty", 1.0001)["digest"],
-         heed.json(tiny, "-n", 1)["digest"])
+    same("the penalised logits are not in the digest", heed.json("run", tiny, "-n", 1, "--repeat-penalty", 1.0001)["digest"],
+         heed.json("run", tiny, "-n", 1)["digest"])
     for option, wrong in (("--min-p", "1.1"), ("--min-p", "-0.1"), ("--min-p", "nan"), ("--repeat-penalty", "0"),
                           ("--repeat-penalty", "101"), ("--repeat-penalty", "inf"), ("--repeat-last", "0"),
                           ("--repeat-last", "-1"), ("--seed", "randon")):
@@ -150,13 +122,13 @@ def test_numbers(heed, tiny, folder):
     for wrong in ("0x1p-1", "+0.5", " 0.5", "0.5 ", "inf", "nan", "", ".", "1e", "0,5", "-0", "1_0", "0.5f"):
         for option in ("--temp", "--top-p", "--min-p", "--repeat-penalty"):
             heed("run", tiny, option, wrong, status=2)
-    same("010 is ten", len(heed.json(tiny, "-n", "010", "--ignore-eos")["tokens"]), 10)
+    same("010 is ten", len(heed.json("run", tiny, "-n", "010", "--ignore-eos")["tokens"]), 10)
     way = [tiny, "-n", 50, "--temp", 1]
-    same("a seed of 010 is ten", heed.json(*way, "--seed", "010")["digest"], heed.json(*way, "--seed", 10)["digest"])
+    same("a seed of 010 is ten", heed.json("run", *way, "--seed", "010")["digest"], heed.json("run", *way, "--seed", 10)["digest"])
     rows = heed("bench", tiny, "-p", "008,016", "-n", "0", "--isa", "portable").stdout
     same("and so in a list", re.findall(rb"^prefill +(\d+) ", rows, re.M), [b"8", b"16"])
     for temp in ("1", "1.", "1.0", "01", "10e-1", "0.1E+1"):
-        same(f"--temp {temp}", heed.json(*way[:3], "--temp", temp, "--seed", 10)["digest"], heed.json(*way, "--seed", 10)["digest"])
+        same(f"--temp {temp}", heed.json("run", *way[:3], "--temp", temp, "--seed", 10)["digest"], heed.json("run", *way, "--seed", 10)["digest"])
     for command in ([], ["run"], ["eval"], ["run", tiny]):
         error = heed(*command, "--frob", status=2).stderr
         check(b"--frob" in error and b"required" not in error, f"heed {command} --frob: {error!r}")
@@ -165,7 +137,7 @@ def test_numbers(heed, tiny, folder):
 # -- prompts --------------------------------------------------------------------------------------------------------
 def test_prompts(heed, tiny, folder):
     def prompt_of(*options, **more):
-        return heed.json(tiny, "-n", 1, *options, **more)["prompt_tokens"]
+        return heed.json("run", tiny, "-n", 1, *options, **more)["prompt_tokens"]
 
     def file(data):
         path = os.path.join(folder, "prompt")
@@ -304,10 +276,10 @@ def long_prompt(folder):
 def test_threads(heed, large):
     cpus = sorted(os.sched_getaffinity(0))
     way = [large, "-p", "a", "-n", 1]
-    check(1 <= heed.json(*way)["threads"] <= len(cpus), "threads beyond the affinity mask")
+    check(1 <= heed.json("run", *way)["threads"] <= len(cpus), "threads beyond the affinity mask")
     for cpu in cpus[:2]:
-        same(f"threads on CPU {cpu} alone", heed.json(*way, preexec_fn=lambda: os.sched_setaffinity(0, [cpu]))["threads"], 1)
-    same("-t", heed.json(*way, "-t", 3, preexec_fn=lambda: os.sched_setaffinity(0, cpus[:1]))["threads"], 3)
+        same(f"threads on CPU {cpu} alone", heed.json("run", *way, preexec_fn=lambda: os.sched_setaffinity(0, [cpu]))["threads"], 1)
+    same("-t", heed.json("run", *way, "-t", 3, preexec_fn=lambda: os.sched_setaffinity(0, cpus[:1]))["threads"], 3)
 
 
 def make_large(heed, folder):
@@ -337,14 +309,10 @@ def main():
             large = make_large(heed, folder)
             tests += [(test_threads, large), (test_signals, tiny, large, folder)]
         for test, *given in tests:
-            try:
-                test(heed, *given)
-            except (KeyError, ValueError, OSError, subprocess.TimeoutExpired) as error:
-                check(False, f"{test.__name__}: {error!r}")
+            attempt(test, heed, *given)
     finally:
         shutil.rmtree(folder)
-    print(f"{checks} checks, {failures} failed")
-    sys.exit(1 if failures else 0)
+    finish()
 
 
 if __name__ == "__main__":

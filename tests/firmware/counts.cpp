@@ -140,6 +140,7 @@ void count_head(const Mask& mask, std::uint32_t head_dim) {
   BlockQueries queries{q, 0, kBlockKeys, 1, mask.first, kBlockKeys, 0.25f};
   if (mask.window < kBlockKeys) queries.hidden = 1 - static_cast<std::int32_t>(mask.window);
   if (mask.biased) queries.bias = biases + kBlockKeys;
+  queries.keys_differ = mask.window < kBlockKeys || mask.biased;
   std::uint32_t seen = 0;
   for (std::uint32_t i = 0; i < kBlockKeys; ++i) {
     const std::uint32_t visible = mask.first + i < kBlockKeys ? mask.first + i : kBlockKeys;

@@ -47,7 +47,7 @@ struct Material {
       sequence.tokens = {tokens, n};
       return;
     }
-    const std::uint32_t width = c.input == Input::vectors ? c.d_model : c.d_input;
+    const std::uint32_t width = c.input_width();
     for (std::uint32_t i = 0; i < n * width; ++i) vectors.push_back(static_cast<float>(i % 13) - 6.0f);
     sequence.vectors = vectors;
   }

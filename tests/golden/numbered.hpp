@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// numbered.hpp: the order in which tensors take their numbers from a generator. It is that of the first image format and
+// numbered.hpp: tensors of a model that nobody trained, and the order in which they take their numbers from a generator. It is that of the first image format and
 // stays whatever the directory's order is, so that the logits of the golden images, and digests in tests, stay too.
 #pragma once
 #include <algorithm>
 #include <vector>
 
+#include "quant/image_writer.hpp"
 #include "runtime/model.hpp"
 
 namespace heed::golden {
@@ -37,6 +38,32 @@ inline std::vector<NumberedTensor> numbered_tensors(const ModelConfig& config) {
     return number_of(a.role) < number_of(b.role);
   });
   return list;
+}
+
+struct KeyOffsets {
+  std::vector<std::int16_t> values;
+  std::vector<std::int8_t> exponents;
+};
+
+// Puts every tensor of a model into its section, in that order. `draw` makes one of each type, for the tensor `e`, whose shape
+// `slot` has: matrix (QuantizedMatrix), floats and phases ([cols]), score_bias ([rows, cols]) and key_offsets.
+template <class Draw>
+void fill(quant::TensorSection& tensors, const ModelConfig& config, Draw&& draw) {
+  for (const NumberedTensor& e : numbered_tensors(config)) {
+    const TensorSlot slot = tensors.slot(e.role, e.layer, e.stack);
+    switch (slot.type) {
+      case ElementType::s8: tensors.put(e.role, e.layer, draw.matrix(e, slot), e.stack); break;
+      case ElementType::f32: tensors.put_floats(e.role, e.layer, draw.floats(e, slot).data(), e.stack); break;
+      case ElementType::u32: tensors.put_phases(draw.phases(e, slot), e.role, e.stack); break;
+      case ElementType::s32: tensors.put_score_bias(draw.score_bias(e, slot), e.stack); break;
+      case ElementType::s16: {
+        const KeyOffsets offsets = draw.key_offsets(e, slot);
+        tensors.put_key_offset(e.layer, offsets.values, offsets.exponents, e.role, e.stack);
+        break;
+      }
+      case ElementType::s4: break;  // no tensor has it
+    }
+  }
 }
 
 }  // namespace heed::golden

@@ -52,31 +52,39 @@ inline quant::QuantizedMatrix small_matrix(Numbers& numbers, const TensorSlot& s
   return m;
 }
 
+// Numbers for `fill`, of small.heed; those of stacks.hpp have more kinds of tensors.
+class SmallNumbers {
+ public:
+  explicit SmallNumbers(std::uint32_t seed) : numbers_(seed) {}
+
+  quant::QuantizedMatrix matrix(const NumberedTensor& e, const TensorSlot& slot) {
+    return small_matrix(numbers_, slot, e.role == Role::token_embedding      ? 0x1p-7f
+                                        : e.role == Role::position_embedding ? 0x1p-8f
+                                        : slot.cols > 64                     ? 0x1p-13f
+                                                                             : 0x1p-12f);
+  }
+  std::vector<float> floats(const NumberedTensor& e, const TensorSlot& slot) {
+    std::vector<float> x(slot.cols);
+    for (float& v : x) v = is_norm_bias(e.role) ? 0.25f * numbers_.next() : 1.0f + 0.25f * numbers_.next();
+    return x;
+  }
+  KeyOffsets key_offsets(const NumberedTensor&, const TensorSlot& slot) {
+    KeyOffsets offsets{std::vector<std::int16_t>(std::size_t{slot.rows} * slot.cols), std::vector<std::int8_t>(slot.rows, -1)};
+    for (std::int16_t& v : offsets.values) v = static_cast<std::int16_t>(numbers_.next() * 32640.0f);
+    return offsets;
+  }
+  std::vector<std::uint32_t> phases(const NumberedTensor&, const TensorSlot&) { return {}; }
+  std::vector<std::int32_t> score_bias(const NumberedTensor&, const TensorSlot&) { return {}; }
+
+ protected:
+  Numbers numbers_;
+};
+
 // The image in any layout; the file holds Layout::row. Empty if the vocabulary is refused.
 inline quant::ImageBytes small_image(Layout layout, const Kernels& kernels) {
   const StackConfig config = small_config();
-  Numbers numbers(2);
   quant::TensorSection tensors(config, layout);
-  for (const NumberedTensor& e : numbered_tensors(config)) {
-    const TensorSlot slot = tensor_slot(config, e.role, e.layer);
-    if (slot.type == ElementType::s8) {
-      const float size = e.role == Role::token_embedding      ? 0x1p-7f
-                         : e.role == Role::position_embedding ? 0x1p-8f
-                         : slot.cols > 64                     ? 0x1p-13f
-                                                              : 0x1p-12f;
-      tensors.put(e.role, e.layer, small_matrix(numbers, slot, size));
-    } else if (slot.type == ElementType::f32) {
-      std::vector<float> x(slot.cols);
-      for (float& v : x)
-        v = is_norm_bias(e.role) ? 0.25f * numbers.next() : 1.0f + 0.25f * numbers.next();
-      tensors.put_floats(e.role, e.layer, x.data());
-    } else {
-      std::vector<std::int16_t> values(std::size_t{slot.rows} * slot.cols);
-      for (std::int16_t& v : values) v = static_cast<std::int16_t>(numbers.next() * 32640.0f);
-      const std::vector<std::int8_t> exponents(slot.rows, -1);
-      tensors.put_key_offset(e.layer, values, exponents);
-    }
-  }
+  fill(tensors, config, SmallNumbers(2));
   std::vector<std::uint8_t> tokenizer;
   if (!quant::build_tokenizer_section(tokenizer, tiny_vocabulary()).empty()) return {};
   const std::string metadata =

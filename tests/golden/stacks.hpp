@@ -121,36 +121,32 @@ inline StackConfig frames_config() {
   return c;
 }
 
-inline void fill_numbered(quant::TensorSection& tensors, const ModelConfig& model, std::uint32_t seed) {
-  Numbers numbers(seed);
-  for (const NumberedTensor& e : numbered_tensors(model)) {
-    const StackConfig& c = model.stacks[e.stack];
-    const TensorSlot slot = tensor_slot(c, e.role, e.layer);
-    const std::size_t n = std::size_t{slot.rows} * slot.cols;
-    if (slot.type == ElementType::s8) {
-      const bool is_embedding = part_of(e.role) == Part::input && index_of(e.role) <= index_of(Role::class_vectors);
-      const float size = is_embedding ? 0x1p-7f : slot.group ? 0x1p-12f : 0x1p-9f;
-      tensors.put(e.role, e.layer, small_matrix(numbers, slot, size), e.stack);
-    } else if (slot.type == ElementType::f32) {
-      std::vector<float> x(n);
-      for (float& v : x) v = is_norm_bias(e.role) ? 0.25f * numbers.next() : 1.0f + 0.25f * numbers.next();
-      tensors.put_floats(e.role, e.layer, x.data(), e.stack);
-    } else if (slot.type == ElementType::s16) {
-      std::vector<std::int16_t> values(n);
-      for (std::int16_t& v : values) v = static_cast<std::int16_t>(numbers.next() * 32640.0f);
-      tensors.put_key_offset(e.layer, values, std::vector<std::int8_t>(slot.rows, -1), e.role, e.stack);
-    } else if (slot.type == ElementType::s32) {
-      std::vector<std::int32_t> bias(n);
-      for (std::size_t i = 0; i < n; ++i)
-        bias[i] = c.position == Position::alibi ? 6051102 >> (i + 1) : static_cast<std::int32_t>(numbers.next() * 2048.0f);
-      tensors.put_score_bias(bias, e.stack);
-    } else {
-      std::vector<std::uint32_t> phases(n);  // the windowed layer's turn faster
-      for (std::size_t i = 0; i < n; ++i) phases[i] = 683565276u >> (e.role == Role::rotary_phases ? 3 * i + 1 : 2 * i);
-      tensors.put_phases(phases, e.role, e.stack);
-    }
+// Numbers for `fill`, of a model with any tensor.
+class StackNumbers : public SmallNumbers {
+ public:
+  StackNumbers(const ModelConfig& config, std::uint32_t seed) : SmallNumbers(seed), config_(config) {}
+
+  quant::QuantizedMatrix matrix(const NumberedTensor& e, const TensorSlot& slot) {
+    const bool is_embedding = part_of(e.role) == Part::input && index_of(e.role) <= index_of(Role::class_vectors);
+    return small_matrix(numbers_, slot, is_embedding ? 0x1p-7f : slot.group ? 0x1p-12f : 0x1p-9f);
   }
-}
+  std::vector<std::int32_t> score_bias(const NumberedTensor& e, const TensorSlot& slot) {
+    const bool slopes = config_.stacks[e.stack].position == Position::alibi;
+    std::vector<std::int32_t> bias(std::size_t{slot.rows} * slot.cols);
+    for (std::size_t i = 0; i < bias.size(); ++i)
+      bias[i] = slopes ? 6051102 >> (i + 1) : static_cast<std::int32_t>(numbers_.next() * 2048.0f);
+    return bias;
+  }
+  std::vector<std::uint32_t> phases(const NumberedTensor& e, const TensorSlot& slot) {
+    std::vector<std::uint32_t> phases(slot.cols);  // the windowed layer's turn faster
+    for (std::size_t i = 0; i < phases.size(); ++i)
+      phases[i] = 683565276u >> (e.role == Role::rotary_phases ? 3 * i + 1 : 2 * i);
+    return phases;
+  }
+
+ private:
+  const ModelConfig config_;
+};
 
 // What is in two.heed beside the tensors: a text begins with <s> and a space, `a` is never picked, </s> and `b` end it.
 inline std::vector<std::uint8_t> two_generation() {
@@ -163,7 +159,7 @@ inline std::vector<std::uint8_t> two_generation() {
 inline quant::ImageBytes two_image(Layout layout, const Kernels& kernels) {
   const ModelConfig config = two_config();
   quant::TensorSection tensors(config, layout);
-  fill_numbered(tensors, config, 3);
+  fill(tensors, config, StackNumbers(config, 3));
   std::vector<std::uint8_t> tokenizer;
   if (!quant::build_tokenizer_section(tokenizer, tiny_vocabulary()).empty()) return {};
   const std::vector<std::uint8_t> generation = two_generation();
@@ -178,7 +174,7 @@ inline quant::ImageBytes two_image(Layout layout, const Kernels& kernels) {
 inline quant::ImageBytes frames_image(Layout layout, const Kernels& kernels) {
   const ModelConfig config = frames_config();
   quant::TensorSection tensors(config, layout);
-  fill_numbered(tensors, config, 4);
+  fill(tensors, config, StackNumbers(config, 4));
   static constexpr char kClasses[] = "up\ndown\nleft\nright\nstay\n";
   quant::ImageBytes image;
   quant::write_image(

@@ -96,7 +96,7 @@ struct Material {
       for (std::uint32_t i = 0; c.n_token_types && i < n; ++i)
         types.push_back(static_cast<std::uint8_t>(random.below(std::min(c.n_token_types, 256u))));
     } else {
-      const std::uint32_t width = c.input == Input::vectors ? c.d_model : c.d_input;
+      const std::uint32_t width = c.input_width();
       for (std::size_t i = 0; i < std::size_t{n} * width; ++i) vectors.push_back(random.uniform());
     }
     sequence = {tokens, types, vectors};

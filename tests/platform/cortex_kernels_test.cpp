@@ -421,6 +421,7 @@ void check_keys_that_differ(const Both& both, const KvBlock* blocks) {
       }
       if (kBuiltFeatures.score_bias && random_below(3)) q.bias = biases + kBlockKeys;
       q.bias_stride = kBlockKeys + kMaxQueries;
+      q.keys_differ = q.bias || q.hidden + static_cast<std::int32_t>(runs) > 1;
       CHECK(same_attention(both, blocks, q, n % 2 == 0));
       q.visible = q.visible_limit = capacity;  // all runs see the end of the block
       CHECK(same_attention(both, blocks, q, n % 2 != 0));

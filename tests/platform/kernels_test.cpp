@@ -683,6 +683,7 @@ void check_attention(const Kernels& k, const Shape& shape, Values values, Random
     biases[i] = random.below(4) ? -static_cast<std::int32_t>(64 * (i % width)) : random.below(1 << 24) - (1 << 23);
   if (shape.biased) bx.bias = biases.data() + behind;
   bx.bias_stride = width;
+  bx.keys_differ = bx.bias || bx.hidden + static_cast<std::int32_t>(shape.positions) > 1;
   BlockQueries by = bx;
   by.queries = qy.a;
   for (int round = 0; round < 2; ++round) {

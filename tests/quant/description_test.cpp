@@ -222,10 +222,11 @@ TEST_CASE("each field of a stack has its range and its place") {
       {"two_heads", "n_output_heads", 8, "stacks[0].n_output_heads 8 is not a whole number from 1 to 7"},
       {"two_heads", "pooling", "last", "stacks[0].n_output_heads 2 needs"},
       {"two_heads", "n_outputs", none, "stacks[0].n_outputs is missing"},
-      {"decoder", "n_class_vectors", 1, "stacks[0].n_class_vectors 1 stands in a stack that generates"},
+      {"decoder", "n_class_vectors", 1, "stacks[0].n_class_vectors 1 stands in a stack that generates (as one without use does)"},
       {"decoder", "input", "vectors", "stacks[0].vocab_size 9 stands beside"},
       {"decoder", "n_outputs", 8, "stacks[0].n_outputs 8 is not vocab_size"},
       {"decoder", "output", "vectors", "stacks[0].output \"vectors\" is not logits"},
+      {"two_heads", "use", none, "stacks[0].input \"projected\" is not tokens, which a stack that generates (as one without use does) reads"},
       {"decoder", "pooling", "last", "stacks[0].pooling \"last\" stands in a stack that generates"},
       {"embedding", "n_outputs", 3, "stacks[0].n_outputs 3 stands beside an output of vectors"},
       {"embedding", "tied_unembedding", true, "stacks[0].tied_unembedding true needs"},
@@ -298,7 +299,7 @@ TEST_CASE("the model around the stacks") {
   CHECK(says(with("stacks", nullptr), "stacks is missing"));
   CHECK(says(with("author", "me"), "author is no name of a description"));
   CHECK(says(with("name", "two\nlines"), "name \"two\\nlines\" is not one line of text"));
-  CHECK(says(with("classes", {"a", "b"}), "classes [\"a\",\"b\"] is not a list of n_outputs names"));
+  CHECK(says(with("classes", {"a", "b"}), "classes [\"a\",\"b\"] is not a list of 9 names of one line each, as n_outputs says"));
   CHECK(with("classes", {"a", "b", "c"}, "bert").empty());
   CHECK(says(with("source_tokenizer", "bytes"), "source_tokenizer \"bytes\" stands beside a source that reads no tokens"));
   CHECK(says(with("tokenizer", "bytes", "last"), "tokenizer \"bytes\" stands beside stacks that read no tokens"));

@@ -323,9 +323,10 @@ TEST_CASE("C1 to C20 are asked of every stack; tests/runtime/config_test.cpp bre
 
 TEST_CASE("C20: what this version does not carry is said in words") {
   StackConfig c = config_with_everything();
-  CHECK(quant::missing_for(c).empty());
   c.n_sinks = 4;
-  CHECK(quant::missing_for(c) == "sinks, which this version does not carry");
+  CHECK(quant::not_built(needs_of(c)) == "the model needs sinks, which this version does not carry");
+  // A contradiction that only a build with all features can tell from a need.
+  CHECK(quant::not_built({}) == "the model's description contradicts itself in a part that this build leaves out");
 }
 
 TEST_CASE("D1: the directory has an entry for each tensor") {
@@ -354,7 +355,14 @@ TEST_CASE("D2: role, type, layer and stack") {
   CHECK(refused([](TensorEntry& e) { e.type = static_cast<ElementType>(9); }));
   CHECK(refused([](TensorEntry& e) { e.layer = 1; }));
   CHECK(refused([](TensorEntry& e) { e.stack = 1; }));
-  CHECK(opened([](Edited& image) { image.tensor_entry(Role::w_key).type = ElementType::s4; }) == Status::feature_not_built);
+  const auto four_bits = [](Edited& image) { image.tensor_entry(Role::w_key).type = ElementType::s4; };
+  CHECK(opened(four_bits) == Status::feature_not_built);
+  Edited image = whole();
+  four_bits(image);
+  quant::refresh_checksums({image.bytes.data(), image.bytes.size()}, kernels_portable);
+  Model model;
+  CHECK(open(model, {image.bytes.data(), image.bytes.size()}, kernels_portable) == Status::feature_not_built);
+  CHECK(quant::not_built(needs_of(model)) == "the model needs weights of four bits, which this version does not carry");
   CHECK(opened([](Edited& image) { image.tensor_entry(Role::ffn_gain).type = ElementType::s4; }) == Status::bad_tensor);
   CHECK(opened_two([](Edited& image) { image.tensor_entry(Role::w_key).stack = 1; }) == Status::bad_tensor);
   CHECK(opened_two([](Edited& image) { image.tensor_entry(Role::cross_w_key).stack = 0; }) == Status::bad_tensor);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// torch_test.cpp: weights and outputs that PyTorch wrote (tests/golden/torch, torch_models.py): nn.TransformerEncoder and
-// nn.Transformer through their descriptions, nn.MultiheadAttention through the layer that people build networks of.
+// torch_test.cpp: weights and outputs that PyTorch wrote (tests/golden/torch, torch_models.py): nn.TransformerEncoder, alone and
+// between other parts, nn.Transformer and a decoder with nanoGPT's names through their descriptions, nn.MultiheadAttention
+// through the layer that people build networks of.
 #include <algorithm>
 
 #include "quant/convert.hpp"
@@ -60,12 +61,10 @@ std::vector<float> int8_outputs(const test::CoverCase& c, const ImageBytes& imag
   const RowSink sink{take_row, &rows};
   const std::vector<Token> tokens(c.input.tokens.begin(), c.input.tokens.end()),
       source(c.source.tokens.begin(), c.source.tokens.end());
-  if (r.model.config().n_stacks == 2) {
-    REQUIRE(r.session.set_source({{source.data(), source.size()}, {}, {}}) == Status::ok);
-    REQUIRE(r.session.evaluate({tokens.data(), tokens.size()}, sink) == Status::ok);
-  } else {
-    REQUIRE(r.session.encode({{}, {}, {c.input.vectors.data(), c.input.vectors.size()}}, sink) == Status::ok);
-  }
+  if (r.model.config().n_stacks == 2) REQUIRE(r.session.set_source({{source.data(), source.size()}, {}, {}}) == Status::ok);
+  const Sequence input{{tokens.data(), tokens.size()}, {}, {c.input.vectors.data(), c.input.vectors.size()}};
+  const bool generates = r.model.config().main().use == Use::generate;
+  REQUIRE((generates ? r.session.evaluate(input.tokens, sink) : r.session.encode(input, sink)) == Status::ok);
   return rows;
 }
 
@@ -233,6 +232,14 @@ TEST_CASE("nn.TransformerEncoder, norms before and behind, ReLU and GELU") {
 TEST_CASE("nn.Transformer, norms before and behind") {
   for (int seed = 1; seed <= kSeeds; ++seed)
     for (const char* variant : {"before", "after"}) check_model("transformer." + std::to_string(seed), variant);
+}
+
+TEST_CASE("nn.TransformerEncoder between other parts: a classifier, a tagger, an embedder, a decoder") {
+  for (const char* name : {"classifier.1", "tagger.1", "embedder.1", "decoder.1"}) check_model(name, "before");
+}
+
+TEST_CASE("a decoder with nanoGPT's names, with biases and without") {
+  for (const char* name : {"gpt.2", "gpt_unbiased.2"}) check_model(name, "before");
 }
 
 TEST_CASE("nn.MultiheadAttention with keys and values of different widths") {

@@ -5,11 +5,16 @@
     torch_models.py           compares tests/golden/torch with what PyTorch computes here, and with description_model.py
     torch_models.py --write   writes tests/golden/torch again
 
-Needs PyTorch 1.13 (Debian 12's python3-torch). For each of three seeds:
+Needs PyTorch 1.13 (Debian 12's python3-torch) to write, and compares with any later one. For each of three seeds:
 
   encoder      nn.TransformerEncoder, norms before and behind, ReLU and GELU: four descriptions of the same weights
   transformer  nn.Transformer, the original encoder-decoder with its last norms, norms before and behind
   attention    nn.MultiheadAttention whose keys and values come from inputs of different widths
+
+and for one seed nn.TransformerEncoder between other parts (classifier, tagger, embedder, decoder), and a decoder with the names of
+nanoGPT, with biases and without (gpt, gpt_unbiased). torch_kinds.py has the modules. The files that export_torch.py's command line
+writes of a saved module are compared with what its functions return. Where PyTorch has layers without biases (2.1 and later) they
+are compared with description_model.py alone.
 
 NAME.SEED.safetensors are the weights as examples/models/export_torch.py writes them, with the names of the first variant,
 NAME.SEED.VARIANT.json a description, and NAME.SEED.VARIANT.inputs.json a case as description_model.py has it. The attention
@@ -18,118 +23,22 @@ side). All weights are drawn, gains and biases too, and so that scores and chang
 of which a plain rounding to int8 leaves less than LEAST_ROUNDED_COSINE at some position is replaced, as in covering.py.
 """
 import json
-import math
 import os
 import sys
+import tempfile
 
 import numpy as np
 import torch
-from torch import nn
 
 import description_model
 import safetensors_file
 import weight_scale
 from covering import LEAST_ROUNDED_COSINE, MOST_DRAWS
+from torch_kinds import KINDS, Attention, Unbiased, export_torch
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GOLDEN = os.path.join(HERE, "..", "golden", "torch")
-sys.path.insert(0, os.path.join(HERE, "..", "..", "examples", "models"))
-import export_torch  # noqa: E402
-
-SEEDS = (1, 2, 3)
 LIMIT = 1e-5  # of the largest output
-POSITIONS = 66  # more than a block of keys
-
-
-class Encoder:
-    variants = ("before.relu", "before.gelu", "after.relu", "after.gelu")
-    sizes = {"d_model": 16, "nhead": 4, "dim_feedforward": 26}
-
-    def build(self, variant):
-        placement, activation = variant.split(".")
-        layer = nn.TransformerEncoderLayer(**self.sizes, activation=activation, norm_first=placement == "before")
-        return nn.TransformerEncoder(layer, 2, norm=nn.LayerNorm(self.sizes["d_model"]), enable_nested_tensor=False)
-
-    def inputs(self, generator):
-        return {"vectors": torch.randn(POSITIONS, self.sizes["d_model"], generator=generator)}
-
-    def export(self, module):
-        return export_torch.export_encoder(module, POSITIONS)
-
-    def run(self, module, vectors):
-        return module(vectors.double().unsqueeze(1)).squeeze(1)
-
-    def case(self, vectors):
-        return {"input": {"vectors": vectors.numpy()}}
-
-    def halves(self, module):
-        return [module]
-
-
-class Transformer:
-    variants = ("before", "after")
-    sizes = {"d_model": 12, "nhead": 2, "num_encoder_layers": 2, "num_decoder_layers": 2, "dim_feedforward": 20}
-    vocabularies = 19, 23
-
-    def build(self, variant):
-        d_model = self.sizes["d_model"]
-        return nn.ModuleDict({
-            "transformer": nn.Transformer(**self.sizes, norm_first=variant == "before"),
-            "source_embedding": nn.Embedding(self.vocabularies[0], d_model),
-            "target_embedding": nn.Embedding(self.vocabularies[1], d_model),
-            "unembedding": nn.Linear(d_model, self.vocabularies[1])})
-
-    def inputs(self, generator):
-        return {"source": torch.randint(0, self.vocabularies[0], (POSITIONS,), generator=generator),
-                "target": torch.randint(0, self.vocabularies[1], (POSITIONS + 3,), generator=generator)}
-
-    def export(self, module):
-        return export_torch.export_transformer(module["transformer"], module["source_embedding"], module["target_embedding"],
-                                               module["unembedding"], POSITIONS + 3)
-
-    def sinusoids(self, positions):
-        """As PyTorch's tutorials have them."""
-        d_model = self.sizes["d_model"]
-        position = torch.arange(positions, dtype=torch.float64).unsqueeze(1)
-        frequency = torch.exp(torch.arange(0, d_model, 2, dtype=torch.float64) * (-math.log(10000.0) / d_model))
-        table = torch.zeros(positions, d_model, dtype=torch.float64)
-        table[:, 0::2], table[:, 1::2] = torch.sin(position * frequency), torch.cos(position * frequency)
-        return table
-
-    def run(self, module, source, target):
-        embedded = [(module[name](tokens) * math.sqrt(self.sizes["d_model"]) + self.sinusoids(len(tokens))).unsqueeze(1)
-                    for name, tokens in (("source_embedding", source), ("target_embedding", target))]
-        mask = nn.Transformer.generate_square_subsequent_mask(len(target)).double()
-        return module["unembedding"](module["transformer"](*embedded, tgt_mask=mask)).squeeze(1)
-
-    def case(self, source, target):
-        return {"input": {"tokens": target.tolist()}, "source": {"tokens": source.tolist()}}
-
-    def halves(self, module):
-        return [module["transformer"].encoder, module["transformer"].decoder]
-
-
-class Attention:
-    variants = ("cross",)
-    sizes = {"embed_dim": 16, "num_heads": 2, "kdim": 12, "vdim": 20}
-
-    def build(self, variant):
-        return nn.MultiheadAttention(**self.sizes)
-
-    def inputs(self, generator):
-        return {"query": torch.randn(9, self.sizes["embed_dim"], generator=generator),
-                "key": torch.randn(POSITIONS, self.sizes["kdim"], generator=generator),
-                "value": torch.randn(POSITIONS, self.sizes["vdim"], generator=generator)}
-
-    def export(self, module):
-        return None, export_torch.export_attention(module)
-
-    def run(self, module, query, key, value):
-        query, key, value = (x.double().unsqueeze(1) for x in (query, key, value))
-        return module(query, key, value, need_weights=False)[0].squeeze(1)
-
-    def case(self, query, key, value):
-        return {"input": {"vectors": query.numpy()}, "source": {"vectors": torch.cat([key, value], 1).numpy()}}
 
 
 def draw(module, generator):
@@ -138,39 +47,37 @@ def draw(module, generator):
         for name, p in module.named_parameters():
             if p.dim() > 1:
                 p.uniform_(-1, 1, generator=generator).mul_((3.0 / p.shape[1]) ** 0.5)
-            elif "norm" in name and name.endswith("weight"):
+            elif ("norm" in name or "ln_" in name or "dense.3" in name) and name.endswith("weight"):
                 p.uniform_(0.6, 1.4, generator=generator)
             else:
                 p.normal_(0, 0.3, generator=generator)
 
 
-def enlarge(layer, number, seen):
-    """Multiplies the queries and what moves the residual stream where description_model.py saw them too small."""
-    def factor(target, measured):
-        return max(1.0, float(f"{target / measured:.3g}"))
-
-    def ratio(what):
-        return factor(weight_scale.CHANGE_RATIO, weight_scale.change_ratio(seen[what + "_change", number], seen[what + "_residual", number]))
-
-    def multiply(linear, by):
-        linear.weight.mul_(by)
-        linear.bias.mul_(by)
-
-    with torch.no_grad():
-        for what, scores, part in (("attention", "scores", "self_attn"), ("cross", "cross_scores", "multihead_attn")):
-            if hasattr(layer, part):
-                enlarge_queries(getattr(layer, part), seen[scores, number], factor)
-                multiply(getattr(layer, part).out_proj, ratio(what))
-        multiply(layer.linear2, ratio("ffn"))
+def factor(target, measured):
+    return max(1.0, float(f"{target / measured:.3g}"))
 
 
-def enlarge_queries(module, scores, factor):
-    weight = module.q_proj_weight if module.in_proj_weight is None else module.in_proj_weight
-    for head, deviation in enumerate(weight_scale.score_deviation(scores)):
-        rows = slice(head * module.head_dim, (head + 1) * module.head_dim)
-        by = factor(weight_scale.SCORE_DEVIATION, deviation)
-        weight[rows] *= by
-        module.in_proj_bias[rows] *= by
+def enlarge(tensors, at, n_heads, number, seen):
+    """Multiplies the queries and what moves the residual stream, where description_model.py saw them too small. The tensors are
+    those of the module, or parts of them, and so it changes."""
+    def multiply(name, what):
+        by = factor(weight_scale.CHANGE_RATIO, weight_scale.change_ratio(seen[what + "_change", number], seen[what + "_residual", number]))
+        for tensor in (tensors[at + name], tensors.get(at + name + ".bias")):
+            if tensor is not None:
+                tensor.mul_(by)
+
+    for what, scores, part in (("attention", "scores", ""), ("cross", "cross_scores", "cross.")):
+        if at + part + "w_query" in tensors:
+            enlarge_queries(tensors, at + part, n_heads, seen[scores, number], factor)
+            multiply(part + "w_value_up", what)
+    multiply("w_down", "ffn")
+
+
+def enlarge_queries(tensors, at, n_heads, scores, factor):
+    for tensor in (tensors[at + "w_query"], tensors.get(at + "w_query.bias")):
+        if tensor is not None:
+            for head, deviation in zip(tensor.view(n_heads, -1), weight_scale.score_deviation(scores)):
+                head.mul_(factor(weight_scale.SCORE_DEVIATION, deviation))
 
 
 def models(kind, seed):
@@ -179,7 +86,7 @@ def models(kind, seed):
         drawn = list(drawn_models(kind, seed + 1000 * draw))
         if not any(is_too_sensitive(description, tensors, case) for _, description, tensors, case in drawn):
             return drawn
-    raise AssertionError(f"{type(kind).__name__} of seed {seed} is too sensitive")
+    raise AssertionError(f"{kind.name} of seed {seed} is too sensitive")
 
 
 def is_too_sensitive(description, tensors, case):
@@ -202,11 +109,12 @@ def drawn_models(kind, seed):
             seen = reference(description, as_arrays(tensors), kind.case(**inputs))[1]
             with torch.no_grad():
                 if not description:
-                    enlarge_queries(module, seen[0]["scores", 0], lambda target, measured: max(1.0, target / measured))
+                    enlarge_queries(tensors, "", Attention.sizes["num_heads"], seen[0]["scores", 0],
+                                    lambda target, measured: max(1.0, target / measured))
                     continue
-                for half, seen_half in zip(kind.halves(module), seen):
-                    for number, layer in enumerate(half.layers):
-                        enlarge(layer, number, seen_half)
+                for index, stack in enumerate(description["stacks"]):
+                    for number in range(stack["n_layers"]):
+                        enlarge(tensors, f"stacks.{index}.layers.{number}.", stack["n_heads"], number, seen[index])
             first.load_state_dict(module.state_dict())
     file_names = None
     for variant, module in modules.items():
@@ -252,40 +160,78 @@ def check(what, found):
     return found
 
 
+def check_command(kind, module, description, tensors):
+    """The command line of export_torch.py writes what its functions return."""
+    with tempfile.TemporaryDirectory() as folder:
+        saved = dict(module.items()) if isinstance(module, torch.nn.ModuleDict) else module
+        torch.save(saved, os.path.join(folder, "module.pt"))
+        export_torch.main([os.path.join(folder, "module.pt"), folder, *kind.options])
+        written = safetensors_file.read(os.path.join(folder, "weights.safetensors"))
+        if list(written) != list(tensors) or any((written[name] != x).any() for name, x in as_arrays(tensors).items()):
+            sys.exit(f"{kind.name}: the command line writes other tensors")
+        if description:
+            with open(os.path.join(folder, "model.json"), encoding="utf-8") as file:
+                if json.load(file) != description:
+                    sys.exit(f"{kind.name}: the command line writes another description")
+
+
+class Measured:
+    """The worst of what was compared."""
+    def __init__(self):
+        self.worst, self.deviation, self.ratio, self.count = 0.0, np.inf, np.inf, 0
+
+    def reference(self, at, description, tensors, case, expected):
+        outputs, seen = reference(description, tensors, case)
+        self.worst = max(self.worst, check(at + ": description_model.py", error(outputs, expected)))
+        deviation, ratio = weight_scale.least_of(seen)
+        self.deviation, self.ratio, self.count = min(self.deviation, deviation), min(self.ratio, ratio), self.count + 1
+
+
+def compare(measured, kind, seed, write):
+    name = os.path.join(GOLDEN, f"{kind.name}.{seed}")
+    for variant, description, tensors, case in models(kind, seed):
+        at = f"{name}.{variant}"
+        if write:
+            safetensors_file.write(name + ".safetensors", tensors)
+            description_model.write_inputs(at + ".inputs.json", [dict(case, **{k: dict(case[k]) for k in ("input", "source") if k in case})])
+            if description:
+                with open(at + ".json", "w", encoding="utf-8") as file:
+                    json.dump(description, file)
+                    file.write("\n")
+        kept = safetensors_file.read(name + ".safetensors")
+        (golden,) = description_model.read_inputs(at + ".inputs.json")
+        if description:
+            with open(at + ".json", encoding="utf-8") as file:
+                description = json.load(file)
+        for n, tensor in tensors.items():
+            check(f"{name}.safetensors: {n}", error(kept[n], tensor))
+        measured.worst = max(measured.worst, check(at + ": the golden output", error(golden["expected"], case["expected"])))
+        measured.reference(at, description, kept, golden, case["expected"])
+
+
 def main():
     if sys.argv[1:] not in ([], ["--write"]):
         sys.exit(__doc__)
-    if not torch.__version__.startswith("1.13."):
-        sys.exit(f"PyTorch {torch.__version__}: the golden files are 1.13's")
     write = sys.argv[1:] == ["--write"]
+    version = tuple(int(n) for n in torch.__version__.split(".")[:2])
+    if write and version != (1, 13):
+        sys.exit(f"PyTorch {torch.__version__}: the golden files are 1.13's")
     os.makedirs(GOLDEN, exist_ok=True)
-    worst, deviation, ratio, count = 0.0, np.inf, np.inf, 0
-    for kind in (Encoder(), Transformer(), Attention()):
-        for seed in SEEDS:
-            name = os.path.join(GOLDEN, f"{type(kind).__name__.lower()}.{seed}")
-            for variant, description, tensors, case in models(kind, seed):
-                at = f"{name}.{variant}"
-                if write:
-                    safetensors_file.write(name + ".safetensors", tensors)
-                    description_model.write_inputs(at + ".inputs.json", [case])
-                    if description:
-                        with open(at + ".json", "w", encoding="utf-8") as file:
-                            json.dump(description, file)
-                            file.write("\n")
-                kept = safetensors_file.read(name + ".safetensors")
-                (golden,) = description_model.read_inputs(at + ".inputs.json")
-                if description:
-                    with open(at + ".json", encoding="utf-8") as file:
-                        description = json.load(file)
-                for n, tensor in tensors.items():
-                    check(f"{name}.safetensors: {n}", error(kept[n], tensor))
-                worst = max(worst, check(at + ": the golden output", error(golden["expected"], case["expected"])))
-                outputs, seen = reference(description, kept, golden)
-                worst = max(worst, check(at + ": description_model.py", error(outputs, case["expected"])))
-                d, r = weight_scale.least_of(seen)
-                deviation, ratio, count = min(deviation, d), min(ratio, r), count + 1
-    print(f"{count} cases within {worst:.1e} of the largest output; smallest score deviation {deviation:.2f}, change ratio {ratio:.2f}")
-    if deviation < weight_scale.LEAST_DEVIATION or ratio < weight_scale.LEAST_RATIO:
+    measured = Measured()
+    for kind in KINDS:
+        for seed in kind.seeds:
+            compare(measured, kind, seed, write)
+    unbiased = Unbiased() if version >= (2, 1) else None
+    if unbiased:
+        for _, description, tensors, case in models(unbiased, 1):
+            measured.reference("unbiased", description, tensors, case, case["expected"])
+    for kind in (*KINDS, *([unbiased] if unbiased else [])):
+        module = kind.build(kind.variants[0]).eval()
+        exported = kind.export(module)
+        check_command(kind, module, *exported)
+    print(f"PyTorch {torch.__version__}: {measured.count} cases within {measured.worst:.1e} of the largest output; "
+          f"smallest score deviation {measured.deviation:.2f}, change ratio {measured.ratio:.2f}")
+    if measured.deviation < weight_scale.LEAST_DEVIATION or measured.ratio < weight_scale.LEAST_RATIO:
         sys.exit("scores or changes are too small to tell anything")
 
 

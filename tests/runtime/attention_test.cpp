@@ -156,6 +156,7 @@ double long_context_error(const Kernels& kernels, double gap, Tail tail, std::ui
     BlockQueries one{queries, 0, 1, 1, kBlockKeys, kBlockKeys, 1.44269504f * kAttentionScale};
     one.hidden = static_cast<std::int32_t>(from) - static_cast<std::int32_t>(b * kBlockKeys);
     if (!biases.empty()) one.bias = biases.data() + (kKeys - 1 - b * kBlockKeys);
+    one.keys_differ = one.hidden > 0 || one.bias;
     kernels.attend_block(sums, one, cache.block(0, b), nullptr, nullptr);
   }
   kernels.attend_finish(output.data(), numerators.data(), denominator, kDim);

@@ -408,6 +408,11 @@ TEST_CASE("what an image needs and a build carries, in C", "[c]") {
           c.activation = Activation::relu;
           c.n_sinks = 1;  // or the tensors would contradict the rest
         }) == (as_it_is | HEED_FEATURE_RELU | HEED_FEATURE_NONE_HAS));
+  CHECK(needed([](StackConfig&, ImageBytes& image) {
+          auto* entry = reinterpret_cast<TensorEntry*>(section(image, SectionKind::directory));
+          while (entry->type != ElementType::s8) ++entry;
+          entry->type = ElementType::s4;
+        }) == (as_it_is | HEED_FEATURE_NONE_HAS));
   CHECK(needed([](StackConfig& c, ImageBytes&) { c.d_model = 0; }) == 0);
   CHECK(needed([](StackConfig&, ImageBytes& image) { image[0] = 'x'; }) == 0);
   CHECK(heed_needed_features(nullptr, 0, portable()) == 0);

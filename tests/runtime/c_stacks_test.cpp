@@ -32,7 +32,7 @@ ImageBytes frames() { return golden::frames_image(Layout::row, portable_table())
 ImageBytes reader() {
   const ModelConfig config = golden::reading_stack();
   quant::TensorSection tensors(config, Layout::row);
-  golden::fill_numbered(tensors, config, 5);
+  golden::fill(tensors, config, golden::StackNumbers(config, 5));
   ImageBytes image;
   quant::write_image(image, config, tensors, {}, portable_table());
   return image;
@@ -96,7 +96,7 @@ std::uint32_t digest_of(Session& session, const Sequence& input) {
   struct To {
     Digest digest;
     const Kernels& kernels;
-  } to{{}, session.kernels()};
+  } to{{}, *session.kernels()};
   const RowSink sink{[](void* context, std::uint32_t position, Span<const float> row) {
                        To& t = *static_cast<To*>(context);
                        t.digest.add(t.kernels, static_cast<Token>(position), row);

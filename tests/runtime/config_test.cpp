@@ -2,6 +2,7 @@
 // config_test.cpp: rules C1 to C20 of SPEC.md, part 5, each broken alone. What is refused stands beside the nearest thing that
 // is not, so that no test passes because of another rule.
 #include <limits>
+#include <type_traits>
 
 #include "runtime/numerics.hpp"
 #include "tests/support/catch.hpp"
@@ -440,12 +441,28 @@ TEST_CASE("C19: what two stacks are to each other", "[config]") {
         }) == Status::ok);
 }
 
+TEST_CASE("a view is of something that stays, and of as many stacks as there can be", "[config]") {
+  static_assert(!std::is_constructible_v<ConfigView, ModelConfig> && !std::is_constructible_v<ConfigView, StackConfig>);
+  static_assert(std::is_constructible_v<ConfigView, const ModelConfig&>);
+  const StackConfig stacks[2] = {two().stacks[0], two().stacks[1]};
+  CHECK(check_config(ModelConfig(ConfigView(stacks, 2))) == Status::ok);
+  for (const std::uint32_t n : {0u, 3u, 7u, 0xFFFFFFFFu}) {
+    const ModelConfig m = ConfigView(stacks, n);
+    CHECK(m.n_stacks == n);
+    CHECK(&m.main() == m.stacks);
+    CHECK(m.main().d_model == (n ? stacks[0].d_model : 0));
+    CHECK(check_config(m) == Status::bad_config);
+  }
+  CHECK(check_config(ModelConfig(ConfigView())) == Status::bad_config);
+}
+
 TEST_CASE("C20: what no build carries", "[config]") {
   ModelConfig m = two();
   m.stacks[0].n_sinks = 1;
   CHECK(check_config(m) == Status::feature_not_built);
-  CHECK(!is_carried(m));
-  CHECK(is_carried(two()));
+  CHECK(needs_of(m).sinks);
+  CHECK(!needs_of(m).is_carried());
+  CHECK(needs_of(two()).is_carried());
 }
 
 TEST_CASE("each feature is asked for by what needs it", "[config]") {

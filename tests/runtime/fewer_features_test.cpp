@@ -108,7 +108,8 @@ TEST_CASE("encoders and sources are refused by a build without them, in C", "[fe
   } images[] = {{HEED_SOURCE_DIR "/tests/golden/frames.heed",
                  HEED_FEATURE_ENCODE | HEED_FEATURE_CONVOLUTIONS | HEED_FEATURE_POOLING | HEED_FEATURE_WINDOWS},
                 {HEED_SOURCE_DIR "/tests/golden/two.heed",
-                 HEED_FEATURE_CROSS_ATTENTION | HEED_FEATURE_DENSE | HEED_FEATURE_NORM_AFTER | HEED_FEATURE_SCORE_BIAS}};
+                 HEED_FEATURE_CROSS_ATTENTION | HEED_FEATURE_DENSE | HEED_FEATURE_NORM_AFTER | HEED_FEATURE_SCORE_BIAS |
+                     HEED_FEATURE_ENCODE | HEED_FEATURE_UNGATED | HEED_FEATURE_EMBEDDING_EXTRAS}};  // of the first stack
   for (const auto& image : images) {
     const std::size_t bytes = read_image(image.path);
     REQUIRE(bytes != 0);
@@ -123,6 +124,15 @@ TEST_CASE("encoders and sources are refused by a build without them, in C", "[fe
   REQUIRE(heed_plan_make(&plan, &model, kernels, nullptr) == HEED_OK);
   CHECK(heed_plan_source_seq(&plan) == 0);
   REQUIRE(heed_session_create(&session, &model, &plan, kernels, g_arena, sizeof g_arena) == HEED_OK);
+  heed_limits limits{};
+  limits.source_seq = 1;  // of a decoder, which has no source
+  CHECK(heed_plan_make(&plan, &model, kernels, &limits) == HEED_BAD_ARGUMENT);
+  limits.source_seq = 0;
+  limits.score_rows = 4097;
+  CHECK(heed_plan_make(&plan, &model, kernels, &limits) == HEED_BAD_ARGUMENT);
+  limits.score_rows = 2;
+  CHECK(heed_plan_make(&plan, &model, kernels, &limits) == HEED_OK);
+  REQUIRE(heed_plan_make(&plan, &model, kernels, nullptr) == HEED_OK);
   // A decoder encodes nothing in any build.
   const heed_token token = 1;
   heed_sequence text{};

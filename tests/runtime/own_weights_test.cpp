@@ -140,6 +140,19 @@ TEST_CASE("a missing or another part of a layer is refused", "[own weights]") {
           }) == Status::layout_unsupported);
   CHECK(bad([](AttentionWeights& w) { w.rotary_phases = nullptr; }));
   CHECK(bad([](AttentionWeights& w) { w.key_offsets = g_offsets; }));
+  // What the configuration does not ask for would change nothing.
+  CHECK(bad([](AttentionWeights& w) { w.key_offset_exponents = kOffsetExponents; }));
+  CHECK(bad([](AttentionWeights& w) { w.score_bias = reinterpret_cast<const std::int32_t*>(g_phases); }));
+  for (NormWeights AttentionWeights::*norm : {&AttentionWeights::query_norm, &AttentionWeights::key_norm}) {
+    CHECK(bad([norm](AttentionWeights& w) { (w.*norm).gain = g_scales[0]; }));
+    CHECK(bad([norm](AttentionWeights& w) { (w.*norm).bias = g_scales[0]; }));
+  }
+  AttentionConfig still = layer.config;
+  still.rotary_dims = 0;
+  AttentionMemory memory;
+  REQUIRE(make_attention_plan(memory, still, layer.kernels.traits, 4) == Status::ok);
+  Attention without;
+  CHECK(create(without, still, layer.weights, memory, layer.kernels, g_arena) == Status::bad_argument);
 
   Attention attention;
   REQUIRE(create(attention, layer.config, layer.weights, layer.memory, layer.kernels, g_arena) == Status::ok);
@@ -147,6 +160,20 @@ TEST_CASE("a missing or another part of a layer is refused", "[own weights]") {
   CHECK(attention.forward({g_change, kModel}, {nullptr, kModel}) == Status::bad_argument);
   CHECK(attention.forward({}, {}) == Status::ok);
   CHECK(attention.position() == 0);
+}
+
+TEST_CASE("numbers that are none of an enumeration's are refused", "[own weights]") {
+  const Layer layer;
+  AttentionMemory memory;
+  const auto planned = [&](auto edit) {
+    AttentionConfig c = layer.config;
+    edit(c);
+    return make_attention_plan(memory, c, layer.kernels.traits);
+  };
+  CHECK(planned([](AttentionConfig& c) { c.mask = static_cast<Mask>(2); }) == Status::bad_config);
+  CHECK(planned([](AttentionConfig& c) { c.rotary_pairing = static_cast<RotaryPairing>(2); }) == Status::bad_config);
+  CHECK(planned([](AttentionConfig& c) { c.value_map = static_cast<ValueMap>(2); }) == Status::bad_config);
+  CHECK(planned([](AttentionConfig& c) { c.query_key_norm = static_cast<HeadNorm>(3); }) == Status::bad_config);
 }
 
 TEST_CASE("what is not built is refused", "[own weights]") {
@@ -208,7 +235,7 @@ TEST_CASE("a configuration says what it needs", "[own weights]") {
   CHECK(needs(Feature::gelu, [](StackConfig& m) { m.activation = Activation::gelu_erf; }));
   CHECK(needs(Feature::relu, [](StackConfig& m) { m.activation = Activation::relu; }));
   c.n_sinks = 1;
-  CHECK(!is_carried(c));
+  CHECK(!needs_of(c).is_carried());
   CHECK(check_config(c) == Status::feature_not_built);
 }
 

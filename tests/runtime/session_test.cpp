@@ -325,6 +325,18 @@ TEST_CASE("rewind forgets what came after", "[session]") {
   }
 }
 
+TEST_CASE("before it is created a session has no kernels and refuses every call", "[session]") {
+  Session session;
+  Span<const float> logits;
+  CHECK(session.kernels() == nullptr);
+  CHECK(session.step(logits, 0) == Status::bad_argument);
+  CHECK(session.encode(logits, {}) == Status::bad_argument);
+  CHECK(session.set_source({}) == Status::bad_argument);
+  CHECK(session.rewind(0) == Status::ok);
+  CHECK(session.rewind(1) == Status::bad_argument);
+  CHECK(session.source_positions() == 0);
+}
+
 TEST_CASE("a refused call leaves the session as it was", "[session]") {
   const StackConfig& c = edge_configs()[0].config;
   for (const Kernels* k : runnable_kernels()) {
@@ -362,6 +374,9 @@ TEST_CASE("a refused call leaves the session as it was", "[session]") {
       unchanged();
     }
     CHECK(r.session.prefill(logits, {}) == Status::bad_argument);
+    const Span<const Token> null(nullptr, 3);
+    CHECK(r.session.prefill(logits, null) == Status::bad_argument);
+    CHECK(r.session.evaluate(null, sink) == Status::bad_argument);
     CHECK(r.session.evaluate(span.subspan(0, 1), {}) == Status::bad_argument);
     unchanged();
 

@@ -405,6 +405,7 @@ void attend_window(Vector& v) {
   const Attended a(v);
   BlockQueries queries = a.queries(a.m.size());
   queries.hidden = v.integer("hidden");
+  queries.keys_differ = true;
   a.show(v, queries, a.block(0, a.m.size()));
 }
 
@@ -415,6 +416,7 @@ void attend_biased(Vector& v) {
   std::reverse(bias.begin(), bias.end());  // that of key k lies k in front
   BlockQueries queries = a.queries(n);
   queries.bias = bias.data() + n - 1;
+  queries.keys_differ = true;
   a.show(v, queries, a.block(0, n));
 }
 

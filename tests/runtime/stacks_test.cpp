@@ -262,6 +262,8 @@ TEST_CASE("what a stack is not made for is refused, and changes nothing", "[stac
       ++encoding;
       CHECK(r.session.prefill(row, {c.input.tokens.data(), c.input.tokens.size()}) == Status::bad_argument);
       CHECK(r.session.encode({}, into(rows)) == Status::bad_argument);
+      CHECK(r.session.encode({{nullptr, 3}, {}, {}}, into(rows)) == Status::bad_argument);
+      CHECK(r.session.encode({{}, {}, {nullptr, std::size_t{3} * c.config.main().d_model}}, into(rows)) == Status::bad_argument);
       CHECK(r.session.encode(input, RowSink{}) == Status::bad_argument);
       const bool pooled = c.config.main().pooling != Pooling::every;
       CHECK(r.session.encode(row, input) == (pooled ? Status::ok : Status::bad_argument));

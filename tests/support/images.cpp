@@ -23,76 +23,87 @@ struct Kind {
   float magnitude(Random& random) const { return std::ldexp(1.0f, kind == wild ? random.between(-40, 40) : exponent); }
 };
 
-quant::QuantizedMatrix random_matrix(Random& random, const TensorSlot& slot, float gain, Kind kind) {
-  quant::QuantizedMatrix m;
-  m.rows = slot.rows;
-  m.cols = slot.cols;
-  m.group = slot.group;
-  for (std::size_t i = 0; i < std::size_t{m.rows} * m.cols; ++i)
-    m.weights.push_back(static_cast<std::int8_t>(random.between(-127, 127)));
-  const float usual = gain / (73.0f * std::sqrt(static_cast<float>(m.cols)) * (m.group ? 8.0f : 1.0f));
-  for (std::uint32_t r = 0; r < m.rows; ++r)
-    m.scales.push_back(kind.kind ? kind.magnitude(random) : usual * (1.0f + 0.5f * random.uniform()));
-  for (std::size_t i = 0; i < std::size_t{m.rows} * group_count(m.cols, m.group); ++i)
-    m.multipliers.push_back(static_cast<std::uint8_t>(random.between(1, 15)));
-  if (slot.bias)
+// Numbers for golden::fill.
+class Draw {
+ public:
+  Draw(const ModelConfig& config, std::uint64_t seed, Kind kind) : config_(config), random_(seed), kind_(kind) {}
+
+  quant::QuantizedMatrix matrix(const golden::NumberedTensor& e, const TensorSlot& slot) {
+    const bool sharp = is_per_layer(e.role) && (index_of(e.role) == index_of(Role::w_query) ||
+                                                 index_of(e.role) == index_of(Role::w_key));
+    quant::QuantizedMatrix m;
+    m.rows = slot.rows;
+    m.cols = slot.cols;
+    m.group = slot.group;
+    for (std::size_t i = 0; i < std::size_t{m.rows} * m.cols; ++i)
+      m.weights.push_back(static_cast<std::int8_t>(random_.between(-127, 127)));
+    const float gain = sharp ? 2.0f : 1.0f;
+    const float usual = gain / (73.0f * std::sqrt(static_cast<float>(m.cols)) * (m.group ? 8.0f : 1.0f));
     for (std::uint32_t r = 0; r < m.rows; ++r)
-      m.bias.push_back(kind.kind ? (random.below(2) ? -1.0f : 1.0f) * kind.magnitude(random)
-                                 : 0.25f * random.uniform());
-  return m;
-}
+      m.scales.push_back(kind_.kind ? kind_.magnitude(random_) : usual * (1.0f + 0.5f * random_.uniform()));
+    for (std::size_t i = 0; i < std::size_t{m.rows} * group_count(m.cols, m.group); ++i)
+      m.multipliers.push_back(static_cast<std::uint8_t>(random_.between(1, 15)));
+    if (slot.bias)
+      for (std::uint32_t r = 0; r < m.rows; ++r) m.bias.push_back(kind_.kind ? signed_magnitude() : 0.25f * random_.uniform());
+    return m;
+  }
+  std::vector<float> floats(const golden::NumberedTensor& e, const TensorSlot& slot) {
+    std::vector<float> x;
+    for (std::uint32_t i = 0; i < slot.cols; ++i)
+      x.push_back(kind_.kind             ? signed_magnitude()
+                  : is_norm_bias(e.role) ? 0.25f * random_.uniform()
+                                         : 1.0f + 0.5f * random_.uniform());
+    return x;
+  }
+  std::vector<std::uint32_t> phases(const golden::NumberedTensor&, const TensorSlot& slot) {
+    std::vector<std::uint32_t> phases;
+    for (std::uint32_t i = 0; i < slot.cols; ++i)
+      phases.push_back(is_wild() ? static_cast<std::uint32_t>(random_.next()) : i < 32 ? 683565276u >> i : 0);
+    return phases;
+  }
+  // Slopes to 4 powers of two per position; biases to 16.
+  std::vector<std::int32_t> score_bias(const golden::NumberedTensor& e, const TensorSlot& slot) {
+    const bool slopes = config_.stacks[e.stack].position == Position::alibi;
+    std::vector<std::int32_t> bias;
+    for (std::uint32_t i = 0; i < slot.rows * slot.cols; ++i)
+      bias.push_back(is_wild() ? random_.between(slopes ? 0 : -kMaxScoreBias, kMaxScoreBias)
+                     : slopes  ? random_.between(0, 1 << 24)
+                               : random_.between(-(1 << 14), 1 << 14));
+    return bias;
+  }
+  golden::KeyOffsets key_offsets(const golden::NumberedTensor&, const TensorSlot& slot) {
+    golden::KeyOffsets offsets;
+    for (std::uint32_t i = 0; i < slot.rows * slot.cols; ++i)
+      offsets.values.push_back(static_cast<std::int16_t>(random_.between(-32767, 32767)));
+    for (std::uint32_t i = 0; i < slot.rows; ++i)
+      offsets.exponents.push_back(static_cast<std::int8_t>(is_wild()    ? random_.between(-39, 41)
+                                                           : kind_.kind ? (kind_.exponent < 0 ? -39 : 41)
+                                                                        : random_.between(-3, 1)));
+    return offsets;
+  }
+  float magnitude() { return kind_.magnitude(random_); }
+
+ private:
+  bool is_wild() const { return kind_.kind == Kind::wild; }
+  float signed_magnitude() { return (random_.below(2) ? -1.0f : 1.0f) * kind_.magnitude(random_); }
+
+  const ModelConfig& config_;
+  Random random_;
+  Kind kind_;
+};
 
 quant::ImageBytes make_image(ModelConfig config, Layout layout, std::uint64_t seed, Span<const std::uint8_t> tokenizer,
                              Kind kind) {
-  Random random(seed);
-  const bool wild = kind.kind == Kind::wild;
+  Draw draw(config, seed, kind);
   if (kind.kind) {
     for (StackConfig& c : config.stacks) {
-      c.norm_epsilon = kind.magnitude(random);
-      c.attention_scale = kind.magnitude(random);
-      if (c.cross_attention) c.cross_scale = kind.magnitude(random);
+      c.norm_epsilon = draw.magnitude();
+      c.attention_scale = draw.magnitude();
+      if (c.cross_attention) c.cross_scale = draw.magnitude();
     }
   }
   quant::TensorSection tensors(config, layout);
-  for (const golden::NumberedTensor& e : golden::numbered_tensors(config)) {
-    const TensorSlot slot = tensors.slot(e.role, e.layer, e.stack);
-    if (slot.type == ElementType::s8) {
-      const bool sharp = is_per_layer(e.role) && (index_of(e.role) == index_of(Role::w_query) ||
-                                                   index_of(e.role) == index_of(Role::w_key));
-      tensors.put(e.role, e.layer, random_matrix(random, slot, sharp ? 2.0f : 1.0f, kind), e.stack);
-    } else if (slot.type == ElementType::f32) {
-      std::vector<float> gain;
-      for (std::uint32_t i = 0; i < slot.cols; ++i)
-        gain.push_back(kind.kind                             ? (random.below(2) ? -1.0f : 1.0f) * kind.magnitude(random)
-                       : is_norm_bias(e.role)                  ? 0.25f * random.uniform()
-                                                             : 1.0f + 0.5f * random.uniform());
-      tensors.put_floats(e.role, e.layer, gain.data(), e.stack);
-    } else if (slot.type == ElementType::u32) {
-      std::vector<std::uint32_t> phases;
-      for (std::uint32_t i = 0; i < slot.cols; ++i)
-        phases.push_back(wild ? static_cast<std::uint32_t>(random.next()) : i < 32 ? 683565276u >> i : 0);
-      tensors.put_phases(phases, e.role, e.stack);
-    } else if (slot.type == ElementType::s32) {
-      // Slopes to 4 powers of two per position; biases to 16.
-      const bool slopes = config.stacks[e.stack].position == Position::alibi;
-      std::vector<std::int32_t> bias;
-      for (std::uint32_t i = 0; i < slot.rows * slot.cols; ++i)
-        bias.push_back(wild     ? random.between(slopes ? 0 : -kMaxScoreBias, kMaxScoreBias)
-                       : slopes ? random.between(0, 1 << 24)
-                                : random.between(-(1 << 14), 1 << 14));
-      tensors.put_score_bias(bias, e.stack);
-    } else {
-      std::vector<std::int16_t> values;
-      std::vector<std::int8_t> exponents;
-      for (std::uint32_t i = 0; i < slot.rows * slot.cols; ++i)
-        values.push_back(static_cast<std::int16_t>(random.between(-32767, 32767)));
-      for (std::uint32_t i = 0; i < slot.rows; ++i)
-        exponents.push_back(static_cast<std::int8_t>(wild        ? random.between(-39, 41)
-                                                     : kind.kind ? (kind.exponent < 0 ? -39 : 41)
-                                                                 : random.between(-3, 1)));
-      tensors.put_key_offset(e.layer, values, exponents, e.role, e.stack);
-    }
-  }
+  golden::fill(tensors, config, draw);
   const quant::Metadata metadata = {{"name", kind.kind ? "strange" : "random"}};
   const std::string text = quant::metadata_text(metadata);
   quant::ImageBytes image;

@@ -274,20 +274,6 @@ void attend_finish(float* dst, const float* numerators, float denominator, std::
   thumb1::multiply_sums(dst, numerators, 1.0f / denominator, value_dim);
 }
 
-void store_key(const KvBlock& dst, std::uint32_t slot, const float* src, const Rotation& rotation,
-               const KeyOffset& offset) {
-  std::int8_t* row = dst.keys + std::size_t{slot} * round_up(dst.head_dim, 4);
-  Rows::store_key(dst, slot, src, rotation, offset,
-                  [=](std::uint32_t d, std::int32_t q) { row[d] = static_cast<std::int8_t>(q); });
-}
-
-void store_value(const KvBlock& dst, std::uint32_t slot, const float* src) {
-  std::int8_t* column = dst.values + slot;
-  const std::uint32_t stride = dst.capacity;
-  Rows::store_value(dst, slot, src,
-                    [=](std::uint32_t d, std::int32_t q) { column[d * stride] = static_cast<std::int8_t>(q); });
-}
-
 }  // namespace
 
 extern const Kernels kernels_cortex_m0;
@@ -301,8 +287,8 @@ const Kernels kernels_cortex_m0 = {
     gate_s8r_f32,
     matmul_f32_s8r_s8c,
     query_s8r_f32,
-    store_key,
-    store_value,
+    Rows::store_key_row,
+    Rows::store_value_column,
     cortex_m::attend_block<Core>,
     attend_finish,
     portable::argmax,

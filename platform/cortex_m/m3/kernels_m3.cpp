@@ -359,20 +359,6 @@ __attribute__((optimize("O2"))) void attend_finish(float* dst, const float* nume
   cortex_m::multiply_sums(dst, numerators, cortex_m::inverse_of(denominator), value_dim);
 }
 
-void store_key(const KvBlock& dst, std::uint32_t slot, const float* src, const Rotation& rotation,
-               const KeyOffset& offset) {
-  std::int8_t* row = dst.keys + std::size_t{slot} * round_up(dst.head_dim, 4);
-  Rows::store_key(dst, slot, src, rotation, offset,
-                  [=](std::uint32_t d, std::int32_t q) { row[d] = static_cast<std::int8_t>(q); });
-}
-
-void store_value(const KvBlock& dst, std::uint32_t slot, const float* src) {
-  std::int8_t* column = dst.values + slot;
-  const std::uint32_t stride = dst.capacity;
-  Rows::store_value(dst, slot, src,
-                    [=](std::uint32_t d, std::int32_t q) { column[d * stride] = static_cast<std::int8_t>(q); });
-}
-
 }  // namespace
 
 extern const Kernels kernels_cortex_m3;
@@ -386,8 +372,8 @@ const Kernels kernels_cortex_m3 = {
     Rows::gate_s8r_f32,
     matmul_f32_s8r_s8c,
     Rows::query_s8r_f32,
-    store_key,
-    store_value,
+    Rows::store_key_row,
+    Rows::store_value_column,
     cortex_m::attend_block<Core>,
     attend_finish,
     portable::argmax,

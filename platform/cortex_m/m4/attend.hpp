@@ -126,7 +126,7 @@ __attribute__((noinline)) inline portable::ScoreScale scale_of_seen(const Attend
   static_assert(kQuadWords == 5);
   const std::uint32_t i = index - call.q.first, run = i / call.q.per_position;
   return portable::scale_of_seen(
-      max, portable::sight_of(call.q, run, i - run * call.q.per_position, visible),
+      max, portable::sight_of_differing(call.q, run, i - run * call.q.per_position, visible),
       [=](std::uint32_t k) __attribute__((always_inline)) -> std::int32_t& { return scores[k + k / 4]; },
       [=](std::int32_t largest) { return score_scale(largest, factor); }, [=] { return factor; });
 }

@@ -189,7 +189,7 @@ __attribute__((noinline)) inline void set_distances(FourQueries& four, const Blo
                                                     std::uint32_t n) {
   for (std::uint32_t i = 0; i < n; ++i) {
     const std::uint32_t at = index + i - q.first, run = at / q.per_position;
-    const portable::Sight sight = portable::sight_of(q, run, at - run * q.per_position, four.visible[i]);
+    const portable::Sight sight = portable::sight_of_differing(q, run, at - run * q.per_position, four.visible[i]);
     if (sight.is_plain()) continue;
     std::int32_t* const scores = four.keys[i].scores;
     const float factor = q.queries.scales[index + i] * q.factor * pow2(four.key_exponent[i]);
