@@ -10,7 +10,8 @@
 namespace heed::quant {
 namespace {
 
-constexpr std::uint32_t kPooledPositions = 128, kMostSequences = 256;
+// A sequence that is pooled has one output, and takes so many times the positions that others may.
+constexpr std::uint32_t kPooledPositions = 128, kPooledWeight = 4, kMostSequences = 256;
 constexpr std::uint64_t kCacheFloats = 1u << 26;
 
 bool ends(const FloatModel& model, std::uint32_t token) {
@@ -53,7 +54,8 @@ class Maker {
       else
         write(p, static_cast<std::uint32_t>(probes.size()), options_.positions - done);
       if (p.n == 0) continue;
-      done += pools ? std::max(1u, options_.positions / kMostSequences) : p.n;
+      done += pools ? std::max(1u, positions_of(c_, p.sequence) / kPooledWeight) : p.n;
+      if (two_) done += reference_.main_stack().source_positions();
       probes.push_back(std::move(p));
     }
     return probes;

@@ -20,7 +20,7 @@ struct Probe {
 
 struct ProbeOptions {
   std::uint64_t seed = 1;
-  std::uint32_t positions = 0;  // about so many in all, of the main stack; of sequences that pool, at least so many of these
+  std::uint32_t positions = 0;  // about so many in all, those of sources included; of sequences that pool, four times as many
   // Sequences of the first stack, of which every second one is taken from `first_input` on; none = made up.
   const std::vector<FloatSequence>* inputs = nullptr;
   std::uint32_t first_input = 0;

@@ -12,7 +12,8 @@ namespace heed::quant {
 namespace {
 
 constexpr std::uint64_t kChoosingSeed = 2, kReportSeed = 3;
-constexpr std::uint32_t kReportPositions = 4096, kLeastChoosingPositions = 1024;
+// Of predictions of a next token. Whole vectors say as much in a fourth of the positions.
+constexpr std::uint32_t kReportPositions = 4096, kLeastChoosingPositions = 1024, kFewerForEncoders = 4;
 // Another key offset, or groups below kRowErrorLimit, must bring the distance below this part of what it was.
 constexpr double kMustGain = 0.85;
 
@@ -28,8 +29,13 @@ std::uint32_t affordable(const ModelConfig& config, std::uint64_t most) {
   return static_cast<std::uint32_t>(std::min(std::max(n, kFewest), most));
 }
 
+std::uint32_t report_positions(const ModelConfig& config) {
+  const bool text = config.main().use == Use::generate;
+  return affordable(config, text ? kReportPositions : kReportPositions / kFewerForEncoders);
+}
 // Texts that decide are as long as the context at least once.
 std::uint32_t choosing_positions(const ModelConfig& config) {
+  if (config.main().use != Use::generate) return affordable(config, kLeastChoosingPositions / kFewerForEncoders);
   return affordable(config, std::max(std::min(config.main().max_seq, kLongestProbe), kLeastChoosingPositions));
 }
 
@@ -45,7 +51,7 @@ Costs costs_of(const FloatModel& model, const QuantizeOptions& options) {
   c.trial = kMeasureCost;
   c.trials = 1.0;
   if (!options.run_whole) return c;
-  const double choosing = choosing_positions(model.config), report = affordable(model.config, kReportPositions);
+  const double choosing = choosing_positions(model.config), report = report_positions(model.config);
   c.choosing_texts = kPositionCost * choosing;
   c.trial = kMeasureCost + kTensorCost + kInt8PositionCost * choosing;
   c.trials = 6.0 + static_cast<double>(passes_for(model.config).size());
@@ -87,7 +93,7 @@ class Planner {
         report_.head_errors[stack][i] = head_error(final.model.config.stacks[stack], final.seen.stacks[stack],
                                                    static_cast<HeadRole>(i), options_.key_offset);
     if (options_.run_whole) {
-      const std::vector<Probe> probes = make_probes(original_.model, probe_options(kReportSeed, 1, kReportPositions));
+      const std::vector<Probe> probes = make_probes(original_.model, probe_options(kReportSeed, 1, report_positions(original_.model.config)));
       if (Error error = run(report_.fidelity, final.model, plan, probes)) return error;
     }
     if (!passes_.empty()) model.take_tensors(std::move(final.model));
@@ -119,10 +125,10 @@ class Planner {
     return run(fidelity, m.model, plan, probes_);
   }
 
-  ProbeOptions probe_options(std::uint64_t seed, std::uint32_t first, std::uint32_t most) const {
+  ProbeOptions probe_options(std::uint64_t seed, std::uint32_t first, std::uint32_t positions) const {
     ProbeOptions o;
     o.seed = seed;
-    o.positions = affordable(original_.model.config, most);
+    o.positions = positions;
     o.inputs = &options_.inputs;
     o.first_input = options_.inputs.size() > 1 ? first : 0;
     return o;

@@ -177,6 +177,7 @@ TEST_CASE("an image has the same bytes for any number of threads, in memory or s
     ConvertOptions options;
     options.layout = static_cast<Layout>(i / 2);
     options.quantize.measure = i % 2 == 0;
+    options.quantize.run_whole = false;  // below, where it takes less
     if (i % 2) options.quantize.group = 32;
     std::vector<std::uint8_t> first;
     for (const Parallel& parallel : {Parallel{}, two.parallel(), three.parallel()}) {
@@ -193,6 +194,46 @@ TEST_CASE("an image has the same bytes for any number of threads, in memory or s
     ConvertReport report;
     REQUIRE_FALSE(convert(image, report, source, "", options, kernels_portable));
     CHECK(std::vector<std::uint8_t>(image.begin(), image.end()) == first);
+  }
+}
+
+TEST_CASE("running the whole model decides the same for any number of threads, and says so before the image is written") {
+  const Folder folder;
+  const std::string source = folder.file("model.bin");
+  FloatModel model = golden::numbered_model(test::small_config(false), 5);
+  for (const Role role : {Role::w_up, Role::w_down}) {  // for the passes
+    std::vector<double> factors(model.config.main().d_ff, 1.0);
+    factors[3] = role == Role::w_up ? 200.0 : 1.0 / 200.0;
+    for (std::uint32_t layer = 0; layer < model.config.main().n_layers; ++layer)
+      role == Role::w_up ? model.scale_rows(role, layer, 0, factors) : model.scale_columns(role, layer, 0, factors);
+  }
+  save(source, test::checkpoint_bytes(model, 0));
+  ThreadPool three;
+  REQUIRE(three.start(3));
+  std::vector<std::uint8_t> first;
+  for (const Parallel& parallel : {Parallel{}, three.parallel()}) {
+    ConvertOptions options;
+    options.parallel = parallel;
+    options.parallel.threshold = 0;
+    double last = 0.0;
+    bool rises = true;
+    options.quantize.progress = [&](double share) {
+      rises = rises && share >= last && share <= 1.0;
+      last = share;
+    };
+    ConvertReport report;
+    REQUIRE_FALSE(convert_file(folder.file("out.heed"), report, source, "", options, kernels_portable));
+    const std::vector<std::uint8_t> bytes = bytes_of(folder.file("out.heed"));
+    if (first.empty()) first = bytes;
+    CHECK(bytes == first);
+    CHECK(rises);
+    CHECK(last > 0.99);
+    CHECK_FALSE(report.quantize.passes.empty());
+    CHECK(report.quantize.fidelity.kl < 0.5 * report.quantize.decided_before.kl);
+    bool is_said = false;
+    for (const auto& [key, value] : report.metadata)
+      is_said = is_said || (key == "rewritten" && value.find("scale_up") != std::string::npos);
+    CHECK(is_said);
   }
 }
 

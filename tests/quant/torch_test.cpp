@@ -78,6 +78,7 @@ void check_model(const std::string& name, const std::string& variant) {
   for (const Kernels* kernels : test::runnable_kernels()) {
     CAPTURE(kernels->traits.name);
     options.layout = kernels->traits.preferred;
+    options.quantize.run_whole = kernels == test::runnable_kernels().front();
     ImageBytes image;
     ConvertReport report;
     const Error error = convert(image, report, weights, "", options, *kernels);
