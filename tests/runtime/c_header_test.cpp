@@ -358,7 +358,17 @@ TEST_CASE("every status can be met through C, and has a text", "[c]") {
   meet(HEED_TEXT_NOT_EXPRESSIBLE, encode("bax", 10));
   CHECK(n == 2);
   meet(HEED_BAD_ARGUMENT, encode("banana", 10, 8));
-  meet(HEED_BAD_ARGUMENT, heed_tokenizer_encode(&tokenizer, &n, tokens, 10, "a", 1, 4, scratch, sizeof scratch));
+  meet(HEED_BAD_ARGUMENT, heed_tokenizer_encode(&tokenizer, &n, tokens, 10, "a", 1, 8, scratch, sizeof scratch));
+  CHECK(heed_tokenizer_encode(&tokenizer, &n, tokens, 10, "a", 1, HEED_MATCH_SPECIAL, scratch, sizeof scratch) == HEED_OK);
+  CHECK(heed_tokenizer_unk(&tokenizer) == HEED_NO_TOKEN);
+  CHECK(heed_tokenizer_growth(&tokenizer) == 1);
+  CHECK(heed_tokenizer_growth(nullptr) == 0);
+  CHECK(heed_tokenizer_has_second_type(&tokenizer) == 0);
+  std::uint32_t n_first = 0;
+  CHECK(heed_tokenizer_encode_pair(&tokenizer, &n, &n_first, tokens, 10, "a", 1, "b", 1, scratch, sizeof scratch) ==
+        (kBuiltFeatures.added_tokens ? HEED_OK : HEED_FEATURE_NOT_BUILT));
+  CHECK((n > n_first && n_first > 1 && tokens[0] == heed_tokenizer_bos(&tokenizer)));
+  meet(HEED_BAD_ARGUMENT, heed_tokenizer_encode_pair(&tokenizer, &n, nullptr, tokens, 10, "a", 1, "b", 1, scratch, sizeof scratch));
   const char* piece = nullptr;
   meet(HEED_BAD_TOKEN, heed_tokenizer_decode(&tokenizer, &piece, &n, HEED_NO_TOKEN, -1));
   heed_decoder decoder;
