@@ -4,7 +4,8 @@
 
 #include <algorithm>
 
-#include "quant/double_math.hpp"
+#include "quant/generator.hpp"
+#include "quant/probes.hpp"
 #include "runtime/numerics.hpp"
 
 namespace heed::quant {
@@ -14,61 +15,25 @@ constexpr std::uint64_t kSeed = 1;
 constexpr std::uint64_t kLargeModel = 50'000'000;
 constexpr std::uint32_t kFewestTexts = 4, kPooledPositions = 128;
 
-// SplitMix64 (Steele, Lea and Flood, 2014).
-class Generator {
- public:
-  double uniform() {  // in [0, 1)
-    state_ += 0x9E3779B97F4A7C15u;
-    std::uint64_t z = state_;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    z ^= z >> 31;
-    return static_cast<double>(z >> 11) * 0x1p-53;
-  }
-  // Box and Muller, 1958.
-  float normal() {
-    const double radius = __builtin_sqrt(-2.0 * log_double(1.0 - uniform()));
-    return static_cast<float>(radius * sin_cos_double(static_cast<std::uint32_t>(uniform() * 4294967296.0)).cosine);
-  }
-
- private:
-  std::uint64_t state_ = kSeed;
-};
-
-std::uint32_t pick(const std::vector<double>& p, double u) {
-  double sum = 0.0;
-  for (std::size_t i = 0; i < p.size(); ++i) {
-    sum += p[i];
-    if (u < sum) return static_cast<std::uint32_t>(i);
-  }
-  return static_cast<std::uint32_t>(p.size() - 1);
-}
-
-// Every so many of a site's vectors, one list per layer.
+// Every so many of the vectors of a site, or of heads, one list per layer.
 class Sampler {
  public:
   Sampler(const ModelConfig& config, std::uint32_t kept) : config_(config), kept_(kept) {
     for (std::uint32_t stack = 0; stack < config.n_stacks; ++stack)
-      for (auto& site : lists_[stack]) site.resize(config.stacks[stack].n_layers);
+      for (auto& lists : lists_[stack]) lists.resize(config.stacks[stack].n_layers);
   }
-  // Vectors that will come of a site, in each layer.
-  void expect(std::uint32_t stack, Site site, std::uint32_t n) {
-    every_[stack][static_cast<int>(site)] = round_up(std::max(n, 1u), kept_) / kept_;
-  }
-  void see(Site site, const Place& at, Span<const float> x) {
-    const int s = static_cast<int>(site);
-    List& list = lists_[at.stack][s][at.layer];
-    const std::uint32_t every = every_[at.stack][s];
-    if (list.seen++ % every != every - 1) return;
-    list.x.insert(list.x.end(), x.begin(), x.end());
-    ++list.n;
-  }
+  // Vectors that will come of a site, or of heads, in each layer.
+  void expect(std::uint32_t stack, Site site, std::uint32_t n) { expect(stack, index(site), n); }
+  void expect(std::uint32_t stack, HeadRole heads, std::uint32_t n) { expect(stack, index(heads), n); }
+  void see(Site site, const Place& at, Span<const float> x) { see(index(site), at, x); }
+  void see(HeadRole heads, const Place& at, Span<const float> x) { see(index(heads), at, x); }
   void give(Calibration& result) const {
     for (std::uint32_t stack = 0; stack < config_.n_stacks; ++stack) {
-      for (int site = 0; site < kSiteCount; ++site) {
-        SiteSamples& samples = result.stacks[stack].sites[site];
-        samples.n = lists_[stack][site][0].n;
-        for (const List& list : lists_[stack][site]) samples.x.insert(samples.x.end(), list.x.begin(), list.x.end());
+      StackCalibration& c = result.stacks[stack];
+      for (int i = 0; i < kKinds; ++i) {
+        SiteSamples& samples = i < kSiteCount ? c.sites[i] : c.heads_seen[i - kSiteCount];
+        samples.n = lists_[stack][i][0].n;
+        for (const List& list : lists_[stack][i]) samples.x.insert(samples.x.end(), list.x.begin(), list.x.end());
       }
     }
   }
@@ -78,30 +43,25 @@ class Sampler {
     std::uint32_t seen = 0, n = 0;
     std::vector<float> x;
   };
+  static constexpr int kKinds = kSiteCount + kHeadsCount;
+  static int index(Site site) { return static_cast<int>(site); }
+  static int index(HeadRole heads) { return kSiteCount + static_cast<int>(heads); }
+  void expect(std::uint32_t stack, int kind, std::uint32_t n) {
+    every_[stack][kind] = round_up(std::max(n, 1u), kept_) / kept_;
+  }
+  void see(int kind, const Place& at, Span<const float> x) {
+    List& list = lists_[at.stack][kind][at.layer];
+    const std::uint32_t every = every_[at.stack][kind];
+    if (list.seen++ % every != every - 1) return;
+    list.x.insert(list.x.end(), x.begin(), x.end());
+    ++list.n;
+  }
+
   const ModelConfig& config_;
   const std::uint32_t kept_;
-  std::uint32_t every_[kMaxStacks][kSiteCount] = {};
-  std::vector<List> lists_[kMaxStacks][kSiteCount];
+  std::uint32_t every_[kMaxStacks][kKinds] = {};
+  std::vector<List> lists_[kMaxStacks][kKinds];
 };
-
-// Positions of a stack's input that give `positions` of the stack.
-std::uint32_t inputs_for(const StackConfig& c, std::uint32_t positions) {
-  std::uint32_t n = positions > c.n_class_vectors ? positions - c.n_class_vectors : 1;
-  if (c.input == Input::convolved) n *= c.strides[0] * (c.second_convolution ? c.strides[1] : 1u);
-  return n;
-}
-
-FloatSequence random_sequence(const StackConfig& c, std::uint32_t n, Generator& generator) {
-  FloatSequence s;
-  if (c.input == Input::tokens) {
-    for (std::uint32_t i = 0; i < n; ++i)
-      s.tokens.push_back(static_cast<std::uint32_t>(generator.uniform() * c.vocab_size));
-  } else {
-    const std::size_t width = c.input_width();
-    for (std::size_t i = 0; i < n * width; ++i) s.vectors.push_back(generator.normal());
-  }
-  return s;
-}
 
 bool is_pooled(const StackConfig& c, Site site) {
   return c.pooling != Pooling::every && (site == Site::unembed_in || site == Site::dense_in);
@@ -120,7 +80,7 @@ void add_keys(std::vector<double>& sums, const StackConfig& c, std::uint32_t pos
 
 }  // namespace
 
-Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>& inputs) {
+Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>& inputs, const ShowProgress& progress) {
   const ModelConfig& config = model.config;
   const StackConfig &c = config.main(), &source = config.source();
   const bool large = parameter_count(config) > kLargeModel, two = config.n_stacks == 2;
@@ -131,18 +91,20 @@ Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>&
   // Sequences that the first stack can read, whatever their length.
   std::vector<FloatSequence> given;
   std::uint32_t longest = 0;
-  if (two || !generate) {
-    for (const FloatSequence& s : inputs) {
-      const std::uint32_t n = positions_of(source, s);
-      if (n == 0 || n > source.max_seq) continue;
-      given.push_back(s);
-      longest = std::max(longest, n);
-    }
+  for (const FloatSequence& s : inputs) {
+    const std::uint32_t n = positions_of(source, s);
+    if (n == 0 || n > source.max_seq) continue;
+    given.push_back(s);
+    longest = std::max(longest, n);
   }
   result.given = !given.empty();
 
   std::uint32_t positions = std::min(c.max_seq, wanted), texts = 0;
-  if (generate && !two) {
+  const bool reads_texts = generate && !two && !given.empty();
+  if (reads_texts) {
+    positions = longest;
+    for (std::size_t n = 0; texts < given.size() && n < wanted; ++texts) n += given[texts].tokens.size();
+  } else if (generate && !two) {
     texts = begins ? 1 : (wanted + positions - 1) / positions;
     if (!begins && texts < kFewestTexts) texts = kFewestTexts;
   } else {
@@ -164,12 +126,28 @@ Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>&
                    is_pooled(c, site) ? texts : texts * (of_source ? source_positions : positions));
     if (two) sampler.expect(0, site, texts * source_positions);
   }
-  reference.watchers.site = [&](Site site, const Place& at, Span<const float> x) { sampler.see(site, at, x); };
+  for (int i = 0; i < kHeadsCount; ++i) {
+    const auto heads = static_cast<HeadRole>(i);
+    const bool of_source = heads == HeadRole::cross_key || heads == HeadRole::cross_value;
+    sampler.expect(config.n_stacks - 1, heads, texts * (of_source ? source_positions : positions));
+    if (two) sampler.expect(0, heads, texts * source_positions);
+  }
+  reference.watchers.site = [&](Site site, const Place& at, Span<const float> x) {
+    sampler.see(site, at, x);
+    if (site == Site::down_in) result.stacks[at.stack].inner.see(at.layer, x);
+  };
+  reference.watchers.heads = [&](HeadRole heads, const Place& at, Span<const float> x) {
+    sampler.see(heads, at, x);
+    result.stacks[at.stack].heads[static_cast<int>(heads)].see(at.layer, x);
+  };
 
-  Generator generator;
+  Generator generator(kSeed);
   std::vector<double> p, log_p;
   StackCalibration& main = result.stacks[config.n_stacks - 1];
   for (std::uint32_t text = 0; text < texts; ++text) {
+    const auto show = [&](double share) {
+      if (progress) progress((text + share) / texts);
+    };
     if (two) {
       const bool fits = reference.set_source(
           given.empty() ? random_sequence(source, inputs_for(source, source_positions), generator) : given[text]);
@@ -179,14 +157,22 @@ Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>&
                reference.main_stack());
     }
     std::uint32_t n = positions;
-    if (generate) {
+    if (reads_texts) {
+      reference.restart();
+      n = static_cast<std::uint32_t>(given[text].tokens.size());
+      for (const std::uint32_t token : given[text].tokens) {
+        result.tokens.push_back(token);
+        reference.step(token);
+      }
+    } else if (generate) {
       reference.restart();
       auto token = begins ? model.bos : static_cast<std::uint32_t>(std::uint64_t{text} * c.vocab_size / texts);
       for (std::uint32_t i = 0; i < positions; ++i) {
         result.tokens.push_back(token);
         softmax(p, log_p, reference.step(token));
         const std::vector<std::uint32_t>& first = model.generation.first;
-        token = i + 1 < first.size() ? first[i + 1] : pick(p, generator.uniform());
+        token = i + 1 < first.size() ? first[i + 1] : generator.pick(p);
+        show(static_cast<double>(i + 1) / positions);
       }
     } else {
       const FloatSequence made_up = random_sequence(c, inputs_for(c, positions), generator);
@@ -195,6 +181,7 @@ Calibration calibrate(const FloatModel& model, const std::vector<FloatSequence>&
       reference.encode(sequence);
     }
     result.positions += n;
+    show(1.0);
     add_keys(main.key_means, c, n, &FloatStack::key, reference.main_stack());
     if (two)
       add_keys(result.stacks[0].key_means, source, reference.main_stack().source_positions(), &FloatStack::key,

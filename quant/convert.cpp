@@ -2,14 +2,16 @@
 // convert.cpp: picks the reader, runs the quantiser, signs the image, and checks it as any user of it will.
 #include "quant/convert.hpp"
 
-#include <charconv>
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 
 #include "quant/calibration_inputs.hpp"
+#include "quant/image_metadata.hpp"
 #include "quant/image_v1.hpp"
 #include "quant/readers/characters.hpp"
 #include "quant/readers/description.hpp"
+#include "quant/readers/gguf_models.hpp"
 #include "quant/readers/huggingface.hpp"
 #include "quant/readers/llama2c.hpp"
 #include "quant/recognise.hpp"
@@ -21,31 +23,12 @@ namespace heed::quant {
 namespace {
 
 constexpr char kReadable[] =
-    "llama2.c checkpoints of versions 0 and 1, Hugging Face folders of the GPT-2 family, safetensors with a description";
+    "llama2.c checkpoints of versions 0 and 1, GGUF files, Hugging Face folders, safetensors with a description";
 
 Error open_verified(Model& model, Span<const std::uint8_t> image, const Kernels& kernels) {
   Status status = open(model, image, kernels);
   if (status == Status::ok) status = verify(model, kernels);
   return status == Status::ok ? Error() : Error(to_string(status));
-}
-
-std::string hex(std::uint32_t value) {
-  std::string text(8, '0');
-  for (int i = 0; i < 8; ++i) text[static_cast<std::size_t>(i)] = "0123456789abcdef"[(value >> (28 - 4 * i)) & 15u];
-  return text;
-}
-
-// Unlike printf, the same under every locale.
-std::string number(double value) {
-  char text[32];
-  const auto end = std::to_chars(text, text + sizeof text, value, std::chars_format::scientific, 2).ptr;
-  return std::string(text, end);
-}
-
-std::string plain_number(double value) {
-  char text[32];
-  const auto end = std::to_chars(text, text + sizeof text, value, std::chars_format::fixed).ptr;
-  return std::string(text, end);
 }
 
 // `what`: "context" or "source context", for messages.
@@ -69,7 +52,23 @@ Error set_contexts(ModelConfig& config, const ConvertOptions& options) {
   return set_context(config.main(), options.context, "context");
 }
 
-// Section 8 of an image (SPEC.md 1.6); empty where BOS and EOS say it all.
+// What a text begins with, of so many tokens, and the context that keeps it.
+Error check_first(std::size_t n, const StackConfig& main) {
+  if (n <= main.max_seq) return {};
+  return Error("a text begins with " + std::to_string(n) + " tokens (generation.first), and the context has " +
+               std::to_string(main.max_seq));
+}
+
+// Refuses lists that leave nothing to write. All their tokens are ones of the vocabulary.
+Error check_generation(const Generation& generation, const StackConfig& main) {
+  if (Error error = check_first(generation.first.size(), main)) return error;
+  std::vector<bool> suppressed(main.vocab_size);
+  for (const std::uint32_t token : generation.suppressed) suppressed[token] = true;
+  if (generation.suppressed.empty() || std::find(suppressed.begin(), suppressed.end(), false) != suppressed.end()) return {};
+  return Error("generation.suppressed has every token, which leaves none to write");
+}
+
+// Section 8 of an image (SPEC.md 1.7); empty where BOS and EOS say it all.
 std::vector<std::uint8_t> generation_section(const Generation& generation) {
   std::vector<std::uint8_t> bytes;
   if (generation.empty()) return bytes;
@@ -90,74 +89,6 @@ std::string lines(const std::vector<std::string>& texts) {
   return all;
 }
 
-void describe_stack(Metadata& m, const std::string& prefix, const StackConfig& c, const SiteReport* sites,
-                    const std::string& calibrated_on) {
-  std::string groups;
-  for (int i = 0; i < kSiteCount; ++i) {
-    if (!sites[i].used) continue;
-    groups += (groups.empty() ? "" : " ") + std::string(name_of(static_cast<Site>(i))) + ":" +
-              (sites[i].group ? std::to_string(sites[i].group) : "row");
-  }
-  m.emplace_back(prefix + "quantisation", "int8 " + groups);
-  std::string folded;
-  if (c.flags & kAttentionGainFolded) folded += " attention_gain";
-  if (c.flags & kCrossGainFolded) folded += " cross_gain";
-  if (c.flags & kFfnGainFolded) folded += " ffn_gain";
-  if (c.flags & kFinalGainFolded) folded += " final_gain";
-  m.emplace_back(prefix + "folded", folded.empty() ? "none" : folded.substr(1));
-  m.emplace_back(prefix + "key_offset", c.flags & (kKeyOffset | kCrossKeyOffset) ? "mean of " + calibrated_on : "none");
-}
-
-Metadata describe_model(const FloatModel& model, const QuantizeReport& report, const QuantizedModel& quantized,
-                        const std::string& source, const ConvertOptions& options, const Kernels& kernels) {
-  Metadata m;
-  m.emplace_back("name", !options.name.empty() ? options.name : !model.name.empty() ? model.name : file_stem(source));
-  const std::string& licence = options.licence.empty() ? model.licence : options.licence;
-  if (!licence.empty()) m.emplace_back("licence", licence);
-  m.emplace_back("source", model.format);
-  m.emplace_back("source_file", file_name(source));
-  m.emplace_back("source_crc32c", hex(kernels.crc32c(0, model.file.bytes().data(), model.file.bytes().size())));
-  m.emplace_back("parameters", std::to_string(parameter_count(model.config)));
-  if (model.bos != kNoSourceToken) m.emplace_back("bos", std::to_string(model.bos));
-  if (model.eos != kNoSourceToken) m.emplace_back("eos", std::to_string(model.eos));
-  if (model.rope_theta != kUsualTheta) m.emplace_back("rope_theta", plain_number(model.rope_theta));
-  const bool two = model.config.n_stacks == 2, generates = model.config.main().use == Use::generate;
-  const std::string inputs = report.calibration_given ? "given inputs" : "random inputs";
-  for (std::uint32_t stack = 0; stack < model.config.n_stacks; ++stack) {
-    const bool is_main = stack + 1 == model.config.n_stacks;
-    const std::uint32_t n = is_main ? report.calibration_positions : report.calibration_source_positions;
-    const std::string positions = std::to_string(n) + " positions ";
-    describe_stack(m, two && !is_main ? "source_" : "", quantized.config.stacks[stack], report.sites[stack],
-                   !is_main            ? positions + "of " + inputs
-                   : generates && !two ? positions + "that the float model wrote"
-                   : generates         ? positions + "that the float model wrote to " + inputs
-                                       : positions + "of " + inputs);
-  }
-  m.emplace_back("weight_error", number(report.matrix_error));
-  for (std::uint32_t stack = 0; stack < model.config.n_stacks; ++stack) {
-    const std::string prefix = two && stack == 0 ? "source_output_error_" : "output_error_";
-    for (int i = 0; i < kSiteCount; ++i)
-      if (report.sites[stack][i].used)
-        m.emplace_back(prefix + name_of(static_cast<Site>(i)), number(report.sites[stack][i].error));
-  }
-  return m;
-}
-
-Metadata parse_metadata(Span<const std::uint8_t> section) {
-  Metadata m;
-  std::string line;
-  for (std::size_t i = 0; i <= section.size(); ++i) {
-    if (i < section.size() && section[i] != '\n') {
-      line += static_cast<char>(section[i]);
-      continue;
-    }
-    const std::size_t equals = line.find('=');
-    if (equals != std::string::npos) m.emplace_back(line.substr(0, equals), line.substr(equals + 1));
-    line.clear();
-  }
-  return m;
-}
-
 // A shorter context needs fewer position embeddings.
 QuantizedMatrix first_rows(QuantizedMatrix m, std::uint32_t rows) {
   m.rows = rows;
@@ -168,27 +99,47 @@ QuantizedMatrix first_rows(QuantizedMatrix m, std::uint32_t rows) {
   return m;
 }
 
-Error relayout_with(ImageBytes& image, const Model& model, const ModelConfig& config, Layout layout,
-                    const Kernels& kernels) {
-  TensorSection tensors(config, layout);
-  for (const TensorEntry& e : tensors.directory()) {
-    if (e.type == ElementType::s8)
-      tensors.put(e.role, e.layer, first_rows(unpack(model.tensor(e.role, e.layer, e.stack)), e.rows), e.stack);
-    else
-      tensors.put_bytes(e.role, e.layer, model.floats(e.role, e.layer, e.stack), e.stack);
-  }
+// The bytes of a tensor of an image in another layout.
+std::vector<std::uint8_t> relaid(const Model& model, const TensorEntry& e, Layout layout) {
+  std::vector<std::uint8_t> bytes(std::size_t{e.bytes64} * 64);
+  if (e.type == ElementType::s8)
+    pack(bytes.data(), first_rows(unpack(model.tensor(e.role, e.layer, e.stack)), e.rows), layout);
+  else
+    std::memcpy(bytes.data(), model.floats(e.role, e.layer, e.stack), bytes.size());
+  return bytes;
+}
+
+Error write_relaid(const WriteAt& write, std::uint64_t& image_bytes, const Model& model, const ModelConfig& config,
+                   Layout layout, const Kernels& kernels) {
   std::vector<OptionalSection> sections;
   for (const SectionKind kind : {SectionKind::tokenizer, SectionKind::metadata, SectionKind::source_tokenizer,
                                  SectionKind::classes, SectionKind::generation})
     sections.push_back({kind, model.section(kind)});
-  write_image(image, config, tensors, sections, kernels);
+  const TensorDirectory directory(config, layout);
+  ImageStream image(write, directory, sections, kernels);
+  image_bytes = image.bytes();
+  for (const TensorEntry& e : directory.entries())
+    if (Error error = image.append(relaid(model, e, layout))) return error;
+  return image.finish(sections);
+}
+
+// Writes to memory what `make` writes, and checks it as any user of it will.
+Error make_in_memory(ImageBytes& image, const Kernels& kernels, const std::function<Error(const WriteAt&)>& make) {
+  image.clear();
+  const WriteAt write = [&](std::uint64_t offset, Span<const std::uint8_t> bytes) {
+    const auto at = static_cast<std::size_t>(offset);
+    if (image.size() < at + bytes.size()) image.resize(at + bytes.size());
+    std::copy(bytes.begin(), bytes.end(), image.begin() + static_cast<std::ptrdiff_t>(at));
+    return Error();
+  };
+  if (Error error = make(write)) return error;
   Model check;
   return open_verified(check, {image.data(), image.size()}, kernels).about("the written image is refused");
 }
 
-Error convert_image(ImageBytes& image, ConvertReport& report, const SourceFile& file, const ConvertOptions& options,
+Error convert_image(const WriteAt& write, ConvertReport& report, const SourceFile& file, const ConvertOptions& options,
                     const Kernels& kernels) {
-  if (options.quantize.group || !options.quantize.key_offset || !options.name.empty() || !options.licence.empty() ||
+  if (options.quantize.group || !options.quantize.key_offset || !options.quantize.measure || !options.name.empty() || !options.licence.empty() ||
       options.read.rope_theta != 0.0 || !options.read.description.empty() || !options.calibration.empty() ||
       options.value_map != ValueMapChoice::cheaper)
     return Error(
@@ -203,18 +154,25 @@ Error convert_image(ImageBytes& image, ConvertReport& report, const SourceFile& 
   if (Error error = open_verified(model, bytes, kernels)) return error;
   ModelConfig config = model.config();
   if (Error error = set_contexts(config, options)) return error;
+  const auto generation = model.section(SectionKind::generation);
+  std::uint32_t n_first = 0;  // the section's first number
+  if (generation.size() >= sizeof n_first) std::memcpy(&n_first, generation.data(), sizeof n_first);
+  if (Error error = check_first(n_first, config.main())) return error;
   report.format = "heed";
   report.parameters = parameter_count(config);
   report.config = config;
   report.metadata = parse_metadata(model.metadata());
   report.layout = options.layout.value_or(model.layout());
-  return relayout_with(image, model, config, report.layout, kernels);
+  return write_relaid(write, report.image_bytes, model, config, report.layout, kernels);
 }
 
 }  // namespace
 
 Error relayout(ImageBytes& image, const Model& model, Layout layout, const Kernels& kernels) {
-  return relayout_with(image, model, model.config(), layout, kernels);
+  return make_in_memory(image, kernels, [&](const WriteAt& write) {
+    std::uint64_t bytes = 0;
+    return write_relaid(write, bytes, model, model.config(), layout, kernels);
+  });
 }
 
 namespace {
@@ -227,6 +185,11 @@ bool is_folder(const std::string& path) {
 }  // namespace
 
 namespace {
+
+// Of what the command line says and what a description says.
+std::string chosen(const std::string& given, const std::string& described) {
+  return given == "none" ? "" : given.empty() ? described : given;
+}
 
 // A path in a description counts from its folder; the forms of a character vocabulary are kept.
 std::string beside(const std::string& description, const std::string& tokenizer) {
@@ -241,8 +204,9 @@ std::string beside(const std::string& description, const std::string& tokenizer)
 Error read_described(FloatModel& model, const std::string& path, const std::string& description) {
   SourceFile json;
   if (Error error = json.open(description)) return error;
-  if (Error error = model.file.open(path)) return error;
-  if (Error error = read_description(model, json.bytes(), model.file.bytes(), description, path)) return error;
+  Span<const std::uint8_t> tensors;
+  if (Error error = model.open(tensors, path)) return error;
+  if (Error error = read_description(model, json.bytes(), tensors, description, path)) return error;
   model.tokenizer = beside(description, model.tokenizer);
   model.source_tokenizer = beside(description, model.source_tokenizer);
   return {};
@@ -258,12 +222,17 @@ Error read_model(FloatModel& model, const std::string& path, const ReadOptions& 
   if (is_folder(path)) {
     if (Error error = read_huggingface(model, path)) return error;
   } else {
-    if (Error error = model.file.open(path)) return error;
-    if (is_image(model.file.bytes()))
+    Span<const std::uint8_t> bytes;
+    if (Error error = model.open(bytes, path)) return error;
+    if (is_image(bytes))
       return Error(path + ": a heed image has no floats; give the model it was made from");
-    if (Error error = misplaced(model.file.bytes(), Wanted::model)) return error.about(path);
-    if (!is_llama2c(model.file.bytes())) return Error(path + ": not a model that heed can read (" + kReadable + ")");
-    if (Error error = read_llama2c(model, options)) return error.about(path);
+    if (Error error = misplaced(bytes, Wanted::model)) return error.about(path);
+    if (is_gguf(bytes)) {
+      if (Error error = read_gguf(model, path, options)) return error;
+    } else {
+      if (!is_llama2c(bytes)) return Error(path + ": not a model that heed can read (" + kReadable + ")");
+      if (Error error = read_llama2c(model, options)) return error.about(path);
+    }
   }
   if (options.rope_theta != 0.0 && model.config.main().position != Position::rotary)
     return Error(path + ": the model has no rotary positions, so no theta");
@@ -290,7 +259,11 @@ Error check_output(const std::string& output, const std::string& source, const s
     SourceFile file;
     return !file.open(path) && is_image(file.bytes());
   };
-  if (!is_folder(source)) return holds_image(source) && options.context == 0 && options.source_context == 0 ? Error() : refuse(source);
+  if (!is_folder(source)) {
+    for (const std::string& part : other_parts(source))
+      if (Error error = refuse(part)) return error;
+    return holds_image(source) && options.context == 0 && options.source_context == 0 ? Error() : refuse(source);
+  }
   if (holds_image(output)) return {};
   std::error_code code;
   for (fs::directory_iterator entry(source, code), end; !code && entry != end; entry.increment(code))
@@ -322,68 +295,128 @@ Error choose_value_map(FloatModel& model, std::uint32_t stack, ValueMapChoice ch
   return {};
 }
 
-}  // namespace
+Error read_calibration(std::vector<FloatSequence>& sequences, const FloatModel& model, const Tokenizers& tokenizers,
+                       const std::string& path) {
+  SourceFile file;
+  if (Error error = file.open(path)) return error;
+  if (are_inputs(file.bytes())) return read_inputs(sequences, model.config.source(), path);
+  if (Error error = misplaced(file.bytes(), Wanted::text)) return error.about(path);
+  const bool own = model.config.n_stacks == 2 && !tokenizers.source.empty();
+  return read_texts(sequences, model, own ? tokenizers.source : tokenizers.main, path);
+}
 
-Error convert(ImageBytes& image, ConvertReport& report, const std::string& source, const std::string& tokenizer,
-              const ConvertOptions& options, const Kernels& kernels) {
+// The model as it is quantised: read, its value maps chosen, its context cut; and its tokenizers.
+Error prepare(FloatModel& model, Tokenizers& tokenizers, ConvertReport& report, const std::string& source,
+              const std::string& tokenizer, const ConvertOptions& options, ModelConfig& limited) {
+  model.parallel = options.parallel;
+  if (Error error = read_model(model, source, options.read)) return error;
+  report.source_bytes = model.file_bytes();
+  report.parameters = parameter_count(model.config);
+  for (std::uint32_t stack = 0; stack < model.config.n_stacks; ++stack)
+    if (Error error = choose_value_map(model, stack, options.value_map, report.value_maps)) return error.about(source);
+  if (Error error = build_tokenizers(tokenizers, model, tokenizer.empty() ? model.tokenizer : tokenizer,
+                                     options.source_tokenizer.empty() ? model.source_tokenizer
+                                                                      : options.source_tokenizer))
+    return error;
+  limited = model.config;
+  if (Error error = set_contexts(limited, options)) return error.about(source);
+  if (Error error = check_generation(model.generation, limited.main())) return error.about(source);
+  // Elsewhere calibration may use more positions than the image will have.
+  for (std::uint32_t stack = 0; stack < limited.n_stacks; ++stack)
+    if (limited.stacks[stack].position_table) model.config.stacks[stack].max_seq = limited.stacks[stack].max_seq;
+  return {};
+}
+
+Error convert_floats(const WriteAt& write, ConvertReport& report, const std::string& source, const std::string& tokenizer,
+                     const ConvertOptions& options, const Kernels& kernels) {
+  FloatModel model;
+  Tokenizers tokenizers;
+  ModelConfig limited;
+  if (Error error = prepare(model, tokenizers, report, source, tokenizer, options, limited)) return error;
+  QuantizeOptions quantize = options.quantize;
+  if (!options.calibration.empty())
+    if (Error error = read_calibration(quantize.inputs, model, tokenizers, options.calibration)) return error;
+  QuantizePlan plan;
+  const double planning = planning_share(model, quantize);
+  const ShowProgress whole = quantize.progress;
+  quantize.progress = part_of_progress(whole, 0.0, planning);
+  if (Error error = plan_quantization(plan, report.quantize, model, quantize, kernels)) return error.about(source);
+  for (std::uint32_t stack = 0; stack < limited.n_stacks; ++stack)
+    plan.config.stacks[stack].max_seq = limited.stacks[stack].max_seq;
+  report.format = model.format;
+  report.config = plan.config;
+  report.requantised = true;
+  report.rope_theta = model.rope_theta;
+  report.metadata =
+      describe_model(model, report.quantize, plan.config, {source, options.name, options.licence}, kernels);
+  std::string metadata = metadata_text(report.metadata);
+  const std::string classes = lines(model.classes);
+  const std::vector<std::uint8_t> generation = generation_section(model.generation);
+  const auto sections = [&]() -> std::vector<OptionalSection> {
+    const auto bytes = [](const auto& x) {
+      return Span<const std::uint8_t>{reinterpret_cast<const std::uint8_t*>(x.data()), x.size()};
+    };
+    return {{SectionKind::tokenizer, bytes(tokenizers.main)},
+            {SectionKind::metadata, bytes(metadata)},
+            {SectionKind::source_tokenizer, bytes(tokenizers.source)},
+            {SectionKind::classes, bytes(classes)},
+            {SectionKind::generation, bytes(generation)}};
+  };
+  const TensorDirectory directory(plan.config, report.layout);
+  ImageStream image(write, directory, sections(), kernels);
+  report.image_bytes = image.bytes();
+  const Append append = [&](Span<const std::uint8_t> bytes) { return image.append(bytes); };
+  if (Error error = quantize_tensors(append, report.quantize.tensors, report.quantize.matrix_error, model, plan,
+                                     report.layout, part_of_progress(whole, planning, 1.0)))
+    return error.about(source);
+  set_weight_error(report.metadata, report.quantize.matrix_error);
+  metadata = metadata_text(report.metadata);
+  return image.finish(sections());
+}
+
+Error convert_to(const WriteAt& write, ConvertReport& report, const std::string& source, const std::string& tokenizer,
+                 const ConvertOptions& options, const Kernels& kernels) {
   report = ConvertReport{};
   report.layout = options.layout.value_or(Layout::packed);
   SourceFile file;
   if (!is_folder(source))
     if (Error error = file.open(source)) return error;
+  if (!is_image(file.bytes())) return convert_floats(write, report, source, tokenizer, options, kernels);
   report.source_bytes = file.bytes().size();
-  if (is_image(file.bytes())) {
-    if (!tokenizer.empty() || !options.source_tokenizer.empty())
-      return Error(source + ": an image keeps its tokenizer; convert the float model again");
-    Error error = convert_image(image, report, file, options, kernels).about(source);
-    report.image_bytes = image.size();
-    return error;
-  }
+  if (!tokenizer.empty() || !options.source_tokenizer.empty())
+    return Error(source + ": an image keeps its tokenizer; convert the float model again");
+  return convert_image(write, report, file, options, kernels).about(source);
+}
 
-  FloatModel model;
-  if (Error error = read_model(model, source, options.read)) return error;
-  report.source_bytes = model.file.bytes().size();
-  report.parameters = parameter_count(model.config);
-  for (std::uint32_t stack = 0; stack < model.config.n_stacks; ++stack)
-    if (Error error = choose_value_map(model, stack, options.value_map, report.value_maps)) return error.about(source);
-  Tokenizers tokenizers;
-  if (Error error = build_tokenizers(tokenizers, model, tokenizer.empty() ? model.tokenizer : tokenizer,
-                                     options.source_tokenizer.empty() ? model.source_tokenizer
-                                                                      : options.source_tokenizer))
-    return error;
-  ModelConfig limited = model.config;
-  if (Error error = set_contexts(limited, options)) return error.about(source);
-  // Elsewhere calibration may use more positions than the image will have.
-  for (std::uint32_t stack = 0; stack < limited.n_stacks; ++stack)
-    if (limited.stacks[stack].position_table) model.config.stacks[stack].max_seq = limited.stacks[stack].max_seq;
-  QuantizeOptions quantize = options.quantize;
-  if (!options.calibration.empty())
-    if (Error error = read_inputs(quantize.inputs, model.config.source(), options.calibration)) return error;
-  QuantizedModel quantized;
-  if (Error error = quantize_model(quantized, report.quantize, model, report.layout, quantize, kernels))
-    return error.about(source);
-  for (std::uint32_t stack = 0; stack < limited.n_stacks; ++stack)
-    quantized.config.stacks[stack].max_seq = limited.stacks[stack].max_seq;
-  report.format = model.format;
-  report.config = quantized.config;
-  report.requantised = true;
-  report.rope_theta = model.rope_theta;
-  report.metadata = describe_model(model, report.quantize, quantized, source, options, kernels);
-  const std::string metadata = metadata_text(report.metadata), classes = lines(model.classes);
-  const std::vector<std::uint8_t> generation = generation_section(model.generation);
-  const auto bytes = [](const auto& x) {
-    return Span<const std::uint8_t>{reinterpret_cast<const std::uint8_t*>(x.data()), x.size()};
+}  // namespace
+
+Error convert(ImageBytes& image, ConvertReport& report, const std::string& source, const std::string& tokenizer,
+              const ConvertOptions& options, const Kernels& kernels) {
+  return make_in_memory(image, kernels, [&](const WriteAt& write) {
+    return convert_to(write, report, source, tokenizer, options, kernels);
+  });
+}
+
+Error convert_file(const std::string& output, ConvertReport& report, const std::string& source,
+                   const std::string& tokenizer, const ConvertOptions& options, const Kernels& kernels) {
+  OutputFile file;
+  bool is_open = false;
+  Error write_error;
+  // The file is made when there is something to write, which may be an hour after the beginning.
+  const WriteAt write = [&](std::uint64_t offset, Span<const std::uint8_t> bytes) {
+    if (!is_open) write_error = file.open(output);
+    if (!write_error) write_error = file.write(offset, bytes);
+    is_open = true;
+    return write_error;
   };
-  write_image(image, quantized.config, *quantized.tensors,
-              {{SectionKind::tokenizer, bytes(tokenizers.main)},
-               {SectionKind::metadata, bytes(metadata)},
-               {SectionKind::source_tokenizer, bytes(tokenizers.source)},
-               {SectionKind::classes, bytes(classes)},
-               {SectionKind::generation, bytes(generation)}},
-              kernels);
-  report.image_bytes = image.size();
+  const Error error = convert_to(write, report, source, tokenizer, options, kernels);
+  if (write_error) return write_error;
+  if (error) return error;
+  SourceFile written;
+  if (Error unread = file.read_back(written)) return unread;
   Model check;
-  return open_verified(check, {image.data(), image.size()}, kernels).about("the written image is refused");
+  if (Error refused = open_verified(check, written.bytes(), kernels)) return refused.about("the written image is refused");
+  return file.finish();
 }
 
 }  // namespace heed::quant

@@ -19,13 +19,14 @@ struct ConvertOptions {
   std::uint32_t source_context = 0;  // the same of the first of two stacks
   std::string name;           // empty = the source file's name without its extension
   std::string licence;        // as an SPDX expression; empty = not said
-  std::string source_tokenizer;  // of the first of two stacks, as `tokenizer` of `convert`; empty = the description's
+  std::string source_tokenizer;  // of the first of two stacks, as `tokenizer` of `convert`
   std::string calibration;    // safetensors file with a tensor `inputs` for the first stack (SPEC.md 7.5); empty = none
   ValueMapChoice value_map = ValueMapChoice::cheaper;
+  Parallel parallel;          // threads to use; never changes a byte
 };
 
 struct ConvertReport {
-  std::string format;          // of the source: "llama2.c version 0", "heed", "Hugging Face GPT2LMHeadModel"
+  std::string format;          // of the source: "llama2.c version 0", "heed", "GGUF llama", "Hugging Face GPT2LMHeadModel"
   std::uint64_t source_bytes = 0, image_bytes = 0, parameters = 0;
   ModelConfig config;
   Layout layout = Layout::row;
@@ -36,21 +37,26 @@ struct ConvertReport {
   Metadata metadata;           // as written
 };
 
-// Reads a float model. Today's formats: llama2.c versions 0 and 1, Hugging Face folders of the GPT-2 family, and
-// safetensors with a description.
+// Reads a float model. Today's formats: llama2.c versions 0 and 1, GGUF in one file or several (the first is named),
+// Hugging Face folders (readers/family.hpp lists the families), and safetensors with a description.
 Error read_model(FloatModel& model, const std::string& path, const ReadOptions& options = {});
 
-// Refuses an output that would replace what `convert` reads: the source, its description, a tokenizer, the calibration, or
-// a file of a source folder that is no image; links of either kind included. An image may replace itself, unless its
+// Refuses an output that would replace what `convert` reads: the source, other parts of it, its description, a tokenizer,
+// the calibration, or a file of a source folder that is no image; links of either kind included. An image may replace itself, unless its
 // context becomes shorter.
 Error check_output(const std::string& output, const std::string& source, const std::string& tokenizer,
                    const ConvertOptions& options);
 
 // Converts `source` (what read_model takes, or an image for another layout) with the vocabulary in `tokenizer` (empty =
-// the description's; without one an image without tokenizer) to an image that `open` and `verify` accept. The same inputs give the same bytes on
+// the description's; without one, or "none", an image without tokenizer) to an image that `open` and `verify` accept. The same inputs give the same bytes on
 // every host. `kernels` is any table.
 Error convert(ImageBytes& image, ConvertReport& report, const std::string& source, const std::string& tokenizer,
               const ConvertOptions& options, const Kernels& kernels);
+
+// The same to a file, which is replaced when all of the image has been written and checked (OutputFile); the image never
+// stands in memory.
+Error convert_file(const std::string& output, ConvertReport& report, const std::string& source,
+                   const std::string& tokenizer, const ConvertOptions& options, const Kernels& kernels);
 
 // An image with the same numbers in another layout: everything but the weights' order and the checksums is kept.
 Error relayout(ImageBytes& image, const Model& model, Layout layout, const Kernels& kernels);

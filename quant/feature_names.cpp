@@ -10,7 +10,11 @@ struct NamedSet {
   Features set;
 };
 // To write a set from; the first of those that take as few words.
-const NamedSet kOffered[] = {{"kLlamaFeatures", kLlamaFeatures}, {"kGpt2Features", kGpt2Features}, {"kNoFeatures", kNoFeatures}};
+const NamedSet kOffered[] = {{"kLlamaFeatures", kLlamaFeatures},
+                             {"kGpt2Features", kGpt2Features},
+                             {"kNoFeatures", kNoFeatures},
+                             {"kDecoderFeatures", kDecoderFeatures},
+                             {"kAllFeatures", kAllFeatures}};
 const NamedSet kKnown[] = {{"kAllFeatures", kAllFeatures},
                            {"kNoFeatures", kNoFeatures},
                            {"kDecoderFeatures", kDecoderFeatures},
@@ -56,7 +60,9 @@ std::string fewest_words(const Features& wanted) {
 
 }  // namespace
 
-std::string define_for(const ModelConfig& config) { return fewest_words(program_features(config)); }
+std::string define_for(const ModelConfig& config, const Features& more) {
+  return fewest_words(program_features(config) + more);
+}
 
 bool parse_features(Features& set, const std::string& text) {
   std::size_t at = text.find_first_of("+-");
@@ -77,18 +83,15 @@ bool parse_features(Features& set, const std::string& text) {
   return known;
 }
 
-std::string not_built(const Needs& needs) {
+std::string not_built(const Needs& needs, const Features& built) {
   std::vector<std::string> never;
   if (needs.sinks) never.push_back("sinks");
   if (needs.four_bit_weights) never.push_back("weights of four bits");
   if (!never.empty()) return "the model needs " + joined(never) + ", which this version does not carry";
-  const Features missing = needs.features - kBuiltFeatures;
-  if (!is_empty(missing)) {  // what stays carried beside them: what the build's programs have
-    Features wanted = needs.features + Feature::speed;
-    wanted.sampling = wanted.sampling || kBuiltFeatures.sampling;
-    return "the model needs " + joined(names_of(missing)) + ", which this build leaves out (-DHEED_FEATURES=" +
-           fewest_words(wanted) + ")";
-  }
+  const Features missing = needs.features - built;
+  if (!is_empty(missing))
+    return "the model needs " + joined(names_of(missing)) +
+           ", which this build leaves out (-DHEED_FEATURES=" + fewest_words(built + needs.features) + ")";
   // A value of a field that the stack has no use for (SPEC.md, C20).
   return "the model's description contradicts itself in a part that this build leaves out";
 }

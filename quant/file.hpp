@@ -2,6 +2,7 @@
 // file.hpp: whole files as bytes on the host: mapped to read, replaced at once to write.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <new>
 #include <string>
 #include <vector>
@@ -58,11 +59,35 @@ class SourceFile {
 // compute.
 Error check_writable(const std::string& path);
 
+// A file that is written piece by piece, and stands in its place only when it is whole.
 // Replaces a regular file, or the one that a symbolic link leads to, or makes a new one; its permissions are kept. The
 // bytes go to a temporary file beside it, which is renamed, so that a failure leaves what was there and nothing else.
 // Refuses what is not a regular file, may not be written, or is a link to nothing. A signal that would end the program
 // waits until the temporary file is gone; a program that ignores SIGXFSZ gets a sentence in its place.
-// For a program of one thread: signals are held back in the calling one, and the file mode mask is read by setting it.
+// Signals are held back in the calling thread, from `open` to the end: a program's other threads must hold them back
+// themselves. The file mode mask is read by setting it.
+class OutputFile {
+ public:
+  OutputFile();
+  ~OutputFile();
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+
+  // At most once.
+  Error open(const std::string& path);
+  // At any place, which may lie behind the end so far. After an error nothing but the destructor makes sense.
+  Error write(std::uint64_t offset, Span<const std::uint8_t> bytes);
+  // What has been written so far, to be read again.
+  Error read_back(SourceFile& file) const;
+  // To the disk and into its place.
+  Error finish();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// The same at once.
 Error write_file(const std::string& path, Span<const std::uint8_t> bytes);
 
 // Whether both paths lead to one file, links of either kind included.

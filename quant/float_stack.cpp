@@ -28,7 +28,8 @@ const FloatStack::AttentionRoles FloatStack::kCross = {
     Stage::after_cross_attention};
 
 FloatStack::FloatStack(const FloatModel& model, std::uint32_t stack, std::uint32_t positions, const Watchers& watchers)
-    : model_(model), c_(model.config.stacks[stack]), stack_(stack), positions_(positions), watchers_(watchers) {
+    : model_(model), c_(model.config.stacks[stack]), stack_(stack), positions_(positions), watchers_(watchers),
+      matrices_(model, stack) {
   if (c_.position_table && positions_ > c_.max_seq) positions_ = c_.max_seq;
   make_room(own_, positions_);
 }
@@ -40,15 +41,11 @@ void FloatStack::make_room(Cache& cache, std::uint32_t positions) const {
   cache.values.assign(heads * c_.value_dim(), 0.0f);
 }
 
-FloatStack::Vector FloatStack::multiply(Role role, std::uint32_t layer, const Vector& x, std::size_t rows) const {
-  const float* w = floats(role, layer);
-  const float* bias = model_.bias(role, layer, stack_);
-  const auto cols = static_cast<std::uint32_t>(x.size());
-  Vector y(rows);
-  for (std::size_t r = 0; r < rows; ++r) {
-    y[r] = dot(w + r * cols, x.data(), cols);
-    if (bias) y[r] += bias[r];
-  }
+FloatStack::Vector FloatStack::multiply(Role role, std::uint32_t layer, const Vector& x) const {
+  const StoredTensor& w = *model_.tensor(role, layer, stack_);
+  const std::size_t n = x.size() / w.cols();
+  Vector y(n * w.rows());
+  matrices_.multiply(y.data(), role, layer, x.data(), n, 0, w.rows());
   return y;
 }
 
@@ -140,18 +137,21 @@ void FloatStack::set_source(const std::vector<float>& rows) {
       const float* s = &rows[std::size_t{i} * c_.d_source];
       const Vector input(s, s + c_.d_source);
       see(Site::source_in, {stack_, layer, i}, input);
-      Vector key = multiply(Role::cross_w_key, layer, input, c_.d_key());
+      Vector key = multiply(Role::cross_w_key, layer, input);
       norm_heads(key, Role::cross_key_gain, Role::cross_key_norm_bias, layer);
-      store(source_, layer, i, key, multiply(Role::cross_w_value_down, layer, input, c_.d_value()));
+      const Vector value = multiply(Role::cross_w_value_down, layer, input);
+      see(HeadRole::cross_key, {stack_, layer, i}, key);
+      see(HeadRole::cross_value, {stack_, layer, i}, value);
+      store(source_, layer, i, key, value);
     }
   }
 }
 
 // The query of one position; its key and value go to the cache.
 void FloatStack::self_keys(const Place& at, const Vector& input, Vector& query) {
-  query = multiply(Role::w_query, at.layer, input, c_.d_query());
-  Vector key = multiply(Role::w_key, at.layer, input, c_.d_key());
-  const Vector value = multiply(Role::w_value_down, at.layer, input, c_.d_value());
+  query = multiply(Role::w_query, at.layer, input);
+  Vector key = multiply(Role::w_key, at.layer, input);
+  const Vector value = multiply(Role::w_value_down, at.layer, input);
   show(Stage::query, at, query);
   show(Stage::key, at, key);
   show(Stage::value, at, value);
@@ -164,6 +164,9 @@ void FloatStack::self_keys(const Place& at, const Vector& input, Vector& query) 
     rotate(query, by);
     rotate(key, by);
   }
+  see(HeadRole::query, at, query);
+  see(HeadRole::key, at, key);
+  see(HeadRole::value, at, value);
   store(own_, at.layer, at.position, key, value);
 }
 
@@ -223,7 +226,7 @@ FloatStack::Vector FloatStack::attention_change(const AttentionRoles& roles, con
   show(roles.gathered, at, gathered);
   if (c_.value_map == ValueMap::factors) {
     see(roles.value_up_in, at, gathered);
-    return multiply(roles.w_value_up, at.layer, gathered, c_.d_model);
+    return multiply(roles.w_value_up, at.layer, gathered);
   }
   Vector sum(gathered.begin(), gathered.begin() + c_.d_model);
   for (std::size_t head = 1; head < c_.n_heads; ++head)
@@ -235,16 +238,16 @@ FloatStack::Vector FloatStack::attention_change(const AttentionRoles& roles, con
 FloatStack::Vector FloatStack::feed_forward_change(const Place& at, const Vector& input) const {
   Vector gate;
   if (c_.gated) {
-    gate = multiply(Role::w_gate, at.layer, input, c_.d_ff);
+    gate = multiply(Role::w_gate, at.layer, input);
     show(Stage::gate, at, gate);
   }
-  Vector up = multiply(Role::w_up, at.layer, input, c_.d_ff);
+  Vector up = multiply(Role::w_up, at.layer, input);
   show(Stage::up, at, up);
   for (std::size_t i = 0; i < up.size(); ++i)
     up[i] = c_.gated ? activate(c_.activation, gate[i]) * up[i] : activate(c_.activation, up[i]);
   show(Stage::activated, at, up);
   see(Site::down_in, at, up);
-  Vector change = multiply(Role::w_down, at.layer, up, c_.d_model);
+  Vector change = multiply(Role::w_down, at.layer, up);
   show(Stage::ffn_change, at, change);
   return change;
 }
@@ -286,9 +289,10 @@ void FloatStack::forward(std::vector<float>& x, std::uint32_t first) {
       if (c_.cross_attention) {
         const Vector input = enter(Site::cross_in, at, Vector(r, r + c_.d_model));
         show(Stage::cross_attention_norm, at, input);
-        Vector query = multiply(Role::cross_w_query, layer, input, c_.d_query());
+        Vector query = multiply(Role::cross_w_query, layer, input);
         show(Stage::cross_query, at, query);
         norm_heads(query, Role::cross_query_gain, Role::cross_query_norm_bias, layer);
+        see(HeadRole::cross_query, at, query);
         attention(kCross, attend(source_, at, query, 0, source_.n, true));
       }
       const bool in_turn = c_.sublayers == Sublayers::in_turn;

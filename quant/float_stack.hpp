@@ -4,7 +4,7 @@
 #include <functional>
 #include <vector>
 
-#include "quant/source.hpp"
+#include "quant/decoded_matrices.hpp"
 
 namespace heed::quant {
 
@@ -38,6 +38,10 @@ enum class Stage {
   logits                   // [n_outputs]
 };
 
+// What attention multiplies, behind norm and rotation: what the runtime keeps in int8.
+enum class HeadRole : std::uint8_t { query, key, value, cross_query, cross_key, cross_value };
+inline constexpr int kHeadsCount = 6;
+
 // Where a vector belongs.
 struct Place {
   std::uint32_t stack, layer, position;
@@ -59,6 +63,9 @@ struct Watchers {
   // The vector that feeds a site, before the gain and bias of the norm where `norm_before` says that there is one. At
   // source_in the position is that of the source.
   std::function<void(Site, const Place&, Span<const float>)> site;
+  // Queries [n_heads * head_dim], keys [n_kv_heads * head_dim] and values [n_kv_heads * value_dim] of a position, that of the
+  // source for cross_key and cross_value.
+  std::function<void(HeadRole, const Place&, Span<const float>)> heads;
   // Every stage; `head` is that of scores and weights, else 0.
   std::function<void(Stage, const Place&, std::uint32_t head, Span<const float>)> stage;
 };
@@ -122,8 +129,8 @@ class FloatStack {
   const float* floats(Role role, std::uint32_t layer) const { return model_.floats(role, layer, stack_); }
   using Vector = std::vector<float>;
 
-  // y = W x + bias of the matrix.
-  Vector multiply(Role role, std::uint32_t layer, const Vector& x, std::size_t rows) const;
+  // y = W x + bias of the matrix, for vectors x that lie behind each other.
+  Vector multiply(Role role, std::uint32_t layer, const Vector& x) const;
   void normalise(float* x, std::uint32_t n, Norm kind) const;
   void scale_and_shift(Vector& x, Role gain, Role bias, std::uint32_t layer) const;
   // The norm of x without a site of its own.
@@ -146,6 +153,9 @@ class FloatStack {
   void see(Site site, const Place& at, const Vector& x) const {
     if (watchers_.site) watchers_.site(site, at, {x.data(), x.size()});
   }
+  void see(HeadRole heads, const Place& at, const Vector& x) const {
+    if (watchers_.heads) watchers_.heads(heads, at, {x.data(), x.size()});
+  }
   void show(Stage stage, const Place& at, const float* x, std::size_t n, std::uint32_t head = 0) const {
     if (watchers_.stage) watchers_.stage(stage, at, head, {x, n});
   }
@@ -156,6 +166,7 @@ class FloatStack {
   const std::uint32_t stack_;
   std::uint32_t positions_;
   const Watchers& watchers_;
+  mutable DecodedMatrices matrices_;  // decodes when it must
   Cache own_, source_;
 };
 

@@ -39,7 +39,7 @@ FloatStack::Vector FloatStack::convolve(Role role, const Vector& frames, std::ui
       for (std::uint32_t k = 0; k < width; ++k) three[i * width + k] = frame[k];
     }
     see(site, {stack_, 0, static_cast<std::uint32_t>(middle / stride)}, three);
-    for (const float y : multiply(role, 0, three, c_.d_model)) result.push_back(activate(c_.activation, y));
+    for (const float y : multiply(role, 0, three)) result.push_back(activate(c_.activation, y));
   }
   return result;
 }
@@ -48,8 +48,8 @@ std::vector<float> FloatStack::embed(const FloatSequence& s, std::uint32_t first
   const std::size_t d = c_.d_model;
   Vector x;
   const auto append = [&](Role role, std::size_t row) {
-    const float* from = floats(role, 0) + row * d;
-    x.insert(x.end(), from, from + d);
+    x.resize(x.size() + d);
+    matrices_.look_up(&x[x.size() - d], role, static_cast<std::uint32_t>(row));
   };
   for (std::uint32_t i = 0; first == 0 && i < c_.n_class_vectors; ++i) append(Role::class_vectors, i);
   const std::size_t in_front = x.size() / d;
@@ -67,7 +67,7 @@ std::vector<float> FloatStack::embed(const FloatSequence& s, std::uint32_t first
       for (std::size_t i = 0; i < s.vectors.size(); i += c_.d_input) {
         const Vector frame(&s.vectors[i], &s.vectors[i] + c_.d_input);
         see(Site::input_in, {stack_, 0, static_cast<std::uint32_t>(i / c_.d_input)}, frame);
-        const Vector y = multiply(Role::input_projection, 0, frame, d);
+        const Vector y = multiply(Role::input_projection, 0, frame);
         x.insert(x.end(), y.begin(), y.end());
       }
       break;
@@ -82,14 +82,15 @@ std::vector<float> FloatStack::embed(const FloatSequence& s, std::uint32_t first
   for (std::size_t i = 0; i < x.size() / d; ++i) {
     const Place at{stack_, 0, first + static_cast<std::uint32_t>(i)};
     float* row = &x[i * d];
-    if (const float* types = floats(Role::token_type_embedding, 0); types && i >= in_front) {
-      const std::size_t type = s.token_types.empty() ? 0 : s.token_types[i - in_front];
-      for (std::size_t k = 0; k < d; ++k) row[k] += types[type * d + k];
+    Vector added(d);
+    if (c_.n_token_types && i >= in_front) {
+      matrices_.look_up(added.data(), Role::token_type_embedding, s.token_types.empty() ? 0 : s.token_types[i - in_front]);
+      for (std::size_t k = 0; k < d; ++k) row[k] += added[k];
     }
     if (c_.position_table) {
-      const float* table = floats(Role::position_embedding, 0) + at.position * d;
-      show(Stage::position_embedding, at, table, d);
-      for (std::size_t k = 0; k < d; ++k) row[k] += table[k];
+      matrices_.look_up(added.data(), Role::position_embedding, at.position);
+      show(Stage::position_embedding, at, added);
+      for (std::size_t k = 0; k < d; ++k) row[k] += added[k];
     }
     if (c_.input_norm) {
       Vector normed(row, row + d);

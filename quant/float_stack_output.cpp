@@ -14,7 +14,7 @@ FloatStack::Vector FloatStack::output_of(Vector x, std::uint32_t position, std::
   if (c_.dense) {
     y = enter(Site::dense_in, at, std::move(x));
     if (norm) show(Stage::final_norm, at, y);
-    y = multiply(Role::dense, 0, y, c_.d_dense);
+    y = multiply(Role::dense, 0, y);
     for (float& v : y) v = activate(c_.dense_activation, v);
     if (c_.dense_norm) apply_norm(y, Role::dense_gain, Role::dense_norm_bias, 0);
     if (logits) see(Site::unembed_in, at, y);
@@ -30,13 +30,8 @@ FloatStack::Vector FloatStack::output_of(Vector x, std::uint32_t position, std::
   }
   if (logits) {
     const Role role = c_.tied_unembedding ? Role::token_embedding : Role::unembedding;
-    const float *w = floats(role, 0), *bias = model_.bias(role, 0, stack_);
     Vector result(c_.n_outputs);
-    for (std::size_t r = 0; r < c_.n_outputs; ++r) {
-      const std::size_t row = std::size_t{head} * c_.n_outputs + r;
-      result[r] = dot(w + row * y.size(), y.data(), static_cast<std::uint32_t>(y.size()));
-      if (bias) result[r] += bias[row];
-    }
+    matrices_.multiply(result.data(), role, 0, y.data(), 1, head * c_.n_outputs, c_.n_outputs);
     show(Stage::logits, at, result);
     return result;
   }

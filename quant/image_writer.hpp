@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // image_writer.hpp: the bytes of an image (SPEC.md, part 1), in the one order that the format allows.
 #pragma once
+#include <algorithm>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,13 +14,36 @@
 
 namespace heed::quant {
 
-// The tensor section and its directory, sized by the configuration and filled tensor by tensor in any order.
+// Which tensors an image has, and where they lie in its tensor section.
+class TensorDirectory {
+ public:
+  // Precondition: check_config(config) == ok.
+  TensorDirectory(const ModelConfig& config, Layout layout);
+
+  Layout layout() const { return layout_; }
+  const ModelConfig& config() const { return config_; }
+  const std::vector<TensorEntry>& entries() const { return entries_; }
+  const TensorEntry& entry(Role role, std::uint32_t layer, std::uint32_t stack) const {
+    return entries_[tensors_of_[stack].index(role, layer)];
+  }
+  std::uint64_t section_bytes() const { return section_bytes_; }
+
+ private:
+  ModelConfig config_;
+  StackTensors tensors_of_[kMaxStacks];
+  Layout layout_;
+  std::vector<TensorEntry> entries_;
+  std::uint64_t section_bytes_ = 0;
+};
+
+// The tensor section in memory, sized by the configuration and filled tensor by tensor in any order.
 class TensorSection {
  public:
   // Precondition: check_config(config) == ok.
-  TensorSection(const ModelConfig& config, Layout layout);
+  TensorSection(const ModelConfig& config, Layout layout)
+      : directory_(config, layout), bytes_(static_cast<std::size_t>(directory_.section_bytes())) {}
 
-  Layout layout() const { return layout_; }
+  Layout layout() const { return directory_.layout(); }
   // Shapes must be those of tensor_slot().
   void put(Role role, std::uint32_t layer, const QuantizedMatrix& matrix, std::uint32_t stack = 0);
   void put_floats(Role role, std::uint32_t layer, const float* x, std::uint32_t stack = 0);
@@ -30,21 +55,24 @@ class TensorSection {
                       const std::vector<std::int8_t>& exponents, Role role = Role::key_offset, std::uint32_t stack = 0);
   // The bytes of a tensor, as another image of the same layout holds them.
   void put_bytes(Role role, std::uint32_t layer, const void* bytes, std::uint32_t stack = 0);
+  // Bytes of the section, whatever tensors they belong to. Precondition: it has as many from `offset` on.
+  void put_section_bytes(std::size_t offset, Span<const std::uint8_t> bytes) {
+    std::copy(bytes.begin(), bytes.end(), bytes_.begin() + static_cast<std::ptrdiff_t>(offset));
+  }
 
   TensorSlot slot(Role role, std::uint32_t layer, std::uint32_t stack = 0) const {
-    return tensor_slot(config_.stacks[stack], role, layer);
+    return tensor_slot(directory_.config().stacks[stack], role, layer);
   }
   std::uint64_t bytes_of(Role role, std::uint32_t layer, std::uint32_t stack = 0) const;
-  const std::vector<TensorEntry>& directory() const { return directory_; }
+  const std::vector<TensorEntry>& directory() const { return directory_.entries(); }
   const ImageBytes& bytes() const { return bytes_; }
 
  private:
-  std::uint8_t* data(Role role, std::uint32_t layer, std::uint32_t stack);
+  std::uint8_t* data(Role role, std::uint32_t layer, std::uint32_t stack) {
+    return bytes_.data() + std::size_t{directory_.entry(role, layer, stack).offset64} * 64;
+  }
 
-  ModelConfig config_;
-  StackTensors tensors_of_[kMaxStacks];
-  Layout layout_;
-  std::vector<TensorEntry> directory_;
+  TensorDirectory directory_;
   ImageBytes bytes_;
 };
 
@@ -72,6 +100,34 @@ void write_image(ImageBytes& image, const ModelConfig& config, const TensorSecti
 // With nothing but a tokenizer and metadata.
 void write_image(ImageBytes& image, const ModelConfig& config, const TensorSection& tensors,
                  Span<const std::uint8_t> tokenizer, Span<const std::uint8_t> metadata, const Kernels& kernels);
+
+// Takes the next bytes of something.
+using Append = std::function<Error(Span<const std::uint8_t>)>;
+// Takes bytes for a place of a file, which may lie behind its end so far.
+using WriteAt = std::function<Error(std::uint64_t offset, Span<const std::uint8_t> bytes)>;
+
+// An image that is written while its tensors come, without standing in memory; byte for byte that of write_image.
+class ImageStream {
+ public:
+  // `sections` are those of write_image; the sizes of all are final, what they hold is not. `kernels` and `tensors` must
+  // outlive this.
+  ImageStream(WriteAt write, const TensorDirectory& tensors, const std::vector<OptionalSection>& sections,
+              const Kernels& kernels);
+
+  // The next bytes of the tensor section.
+  Error append(Span<const std::uint8_t> bytes);
+  // Everything else, when all of that section has come. `sections`: the same kinds and sizes once more.
+  Error finish(const std::vector<OptionalSection>& sections);
+  std::uint64_t bytes() const { return end_; }
+
+ private:
+  WriteAt write_;
+  const TensorDirectory& tensors_;
+  const Kernels& kernels_;
+  std::vector<SectionEntry> table_;
+  std::uint64_t end_ = 0, appended_ = 0;
+  std::uint32_t crc_ = 0;  // of what has been appended
+};
 
 // Recomputes every CRC of an image whose header and section table lie within it; for tools and tests that edit one.
 void refresh_checksums(Span<std::uint8_t> image, const Kernels& kernels);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <map>
 #include <set>
 
@@ -38,12 +39,26 @@ bool is_word_of_cpp(const std::string& name) {
   return words.count(name) != 0;
 }
 
+bool begins(const std::string& name, const char* with) { return name.rfind(with, 0) == 0; }
+bool ends(const std::string& name, const std::string& with) {
+  return name.size() > with.size() && name.compare(name.size() - with.size(), with.size(), with) == 0;
+}
+
+// Types and macros of <stdint.h>, and what C99 (7.26.8) keeps for it; <stddef.h>'s types beside them. A header includes both.
+bool is_name_of_stdint(const std::string& name) {
+  for (const char* type : {"size_t", "ptrdiff_t", "wchar_t", "max_align_t", "sig_atomic_t", "wint_t"})
+    if (name == type) return true;
+  if (ends(name, "_t")) return begins(name, "int") || begins(name, "uint");
+  if (!ends(name, "_MAX") && !ends(name, "_MIN") && !ends(name, "_C") && !ends(name, "_WIDTH")) return false;
+  for (const char* macro : {"INT", "UINT", "PTRDIFF_", "SIZE_", "SIG_ATOMIC_", "WCHAR_", "WINT_"})
+    if (begins(name, macro)) return true;
+  return false;
+}
+
 // What stands in front of ".weight" or "_weight", or all of the name.
 std::string stem_of(const std::string& name) {
   for (const char* ending : {".weight", "_weight"}) {
-    const std::string suffix = ending;
-    if (name.size() > suffix.size() && name.compare(name.size() - suffix.size(), suffix.size(), suffix) == 0)
-      return name.substr(0, name.size() - suffix.size());
+    if (ends(name, ending)) return name.substr(0, name.size() - std::strlen(ending));
   }
   return name;
 }
@@ -99,14 +114,23 @@ Error sort_tensors(std::vector<Part>& matrices, std::vector<Part>& vectors, cons
   return matrices.empty() && vectors.empty() ? Error("it has no tensors") : Error();
 }
 
-// The names of a header and who has them. A matrix has up to four.
+// The names of a header and who has them. A matrix has up to five.
 class Names {
  public:
+  // `prefix`: of every name in C, none in C++.
+  explicit Names(std::string prefix) : prefix_(std::move(prefix)) {
+    taken_[prefix_ + "rotary_phases"] = "the rotary phases";
+  }
+
   Error take(const Part& part, std::initializer_list<const char*> endings) {
-    if (part.identifier.empty() || is_digit(part.identifier[0]) || is_word_of_cpp(part.identifier))
-      return about(*part.tensor, "would be called \"" + part.identifier + "\", which is no name in C++; rename it");
+    const std::string name = prefix_ + part.identifier;
+    if (part.identifier.empty() || is_digit(name[0]) || is_word_of_cpp(name))
+      return about(*part.tensor, "would be called \"" + name + "\", which is no name in " +
+                                     (prefix_.empty() ? "C++" : "C") + "; rename it");
     for (const char* ending : endings) {
-      const auto [at, is_new] = taken_.emplace(part.identifier + ending, part.tensor->name);
+      if (is_name_of_stdint(name + ending))
+        return about(*part.tensor, "would be called \"" + name + ending + "\", which is a name of <stdint.h>; rename it");
+      const auto [at, is_new] = taken_.emplace(name + ending, part.tensor->name);
       if (!is_new)
         return about(*part.tensor, "and " + printable(at->second) + " would both be called " + at->first + "; rename one");
     }
@@ -114,7 +138,8 @@ class Names {
   }
 
  private:
-  std::map<std::string, std::string> taken_{{"rotary_phases", "the rotary phases"}};
+  std::string prefix_;
+  std::map<std::string, std::string> taken_;
 };
 
 Error read(std::vector<float>& x, const SafeTensor& t) {
@@ -199,7 +224,7 @@ Dialect cpp_dialect(const LayerHeaderOptions& options) {
 Dialect c_dialect(const LayerHeaderOptions& options) {
   Dialect d;
   d.prefix = options.name + "_";
-  // Names that no tensor can have.
+  // No tensor's name begins so: who calls this lets no name begin with HEED.
   const std::string aligned = "HEED_ALIGNED_" + options.name, guard = "HEED_LAYER_" + options.name;
   d.s8 = "static const " + aligned + "(64) int8_t";
   d.f32 = "static const float";
@@ -293,13 +318,13 @@ Error make_layer_header(std::string& text, LayerReport& report, const SafeTensor
   report = {};
   std::vector<Part> matrices, vectors;
   if (Error error = sort_tensors(matrices, vectors, tensors)) return error;
-  Names names;
+  const Dialect d = dialect_of(options);
+  Names names(d.prefix);
   for (const Part& part : matrices)
     if (Error error = names.take(part, {"", "_weights", "_scales", "_bias", "_multipliers"})) return error;
   for (const Part& part : vectors)
     if (Error error = names.take(part, {""})) return error;
 
-  const Dialect d = dialect_of(options);
   text = options.licence.empty() ? "" : "// SPDX-License-Identifier: " + comment_text(options.licence) + "\n";
   text += "// Weights of " + comment_text(options.source) + ", written by `heed quantize-layer`. A " + std::string(options.language == HeaderLanguage::c ? "heed_tensor" : "Tensor") +
           " is a matrix [rows, cols] for\n" + d.begin;

@@ -21,7 +21,8 @@ struct LayerHeaderOptions {
   HeaderLanguage language = HeaderLanguage::cpp;
   Layout layout = Layout::packed;
   std::uint32_t group = 0;         // columns per group of every matrix: 0 (one scale per row), 32, 64, 128 or 256
-  std::string name;                // of the namespace, in C in front of every name; see is_identifier
+  std::string name;                // of the namespace, in C in front of every name, where it begins with neither heed_ nor
+                                   // HEED; see is_identifier
   std::string source;              // what the first comment says the weights are from
   std::string licence;             // SPDX expression for the first line; empty = no such line
   double rope_theta = 0.0;         // with rotary_dims: adds the phases of rotary positions
@@ -56,8 +57,8 @@ std::string identifier_of(const std::string& name);
 // Every matrix [rows, cols] becomes a Tensor, or in C a heed_tensor. Its bias is the vector [rows] whose name is the matrix's with ".bias" or
 // "_bias" behind it, or in the place of ".weight" or "_weight"; other vectors become arrays of floats. A name in the header
 // is identifier_of the tensor's, without ".weight" or "_weight" of a matrix; in C behind the options' name and an underscore.
-// Refuses other shapes and types, numbers that are not finite or that no image could hold, names that are none or that
-// two tensors share, and more than kMaxLayerWeights weights. The same file and options give the same text.
+// Refuses other shapes and types, numbers that are not finite or that no image could hold, names that are none, are of
+// <stdint.h> or are shared by two tensors, and more than kMaxLayerWeights weights. The same file and options give the same text.
 Error make_layer_header(std::string& text, LayerReport& report, const SafeTensors& tensors,
                         const LayerHeaderOptions& options);
 

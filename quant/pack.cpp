@@ -1,26 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0
-// pack.cpp: lossless, byte by byte; clarity before speed, since this runs once per model.
+// pack.cpp: lossless; columns that lie behind each other are copied at once.
 #include "quant/pack.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 namespace heed::quant {
 
+void pack_rows(std::uint8_t* dst, const std::int8_t* weights, Layout layout, std::uint32_t rows, std::uint32_t cols,
+               std::uint32_t first, std::uint32_t n) {
+  const bool block64 = layout == Layout::block64, pair = layout == Layout::pair;
+  // Columns that lie behind each other.
+  const std::uint32_t run = layout == Layout::row ? cols : block64 ? 64 : 4, base = block64 ? first : 0;
+  for (std::uint32_t r = 0; r < n; ++r) {
+    const std::int8_t* row = weights + std::size_t{r} * cols;
+    for (std::uint32_t c = 0; c < cols; c += run) {
+      std::uint8_t* to = dst + weight_index(layout, rows, cols, base + r, c);
+      std::memcpy(to, row + c, std::min(run, cols - c));
+      // The odd byte of a pair absorbs the borrow of a negative even one.
+      for (int odd = 1; pair && odd < 4; odd += 2) to[odd] = static_cast<std::uint8_t>(to[odd] - (to[odd - 1] >> 7));
+    }
+  }
+}
+
+std::vector<std::uint8_t> pack_rest(Layout layout, std::uint32_t cols, std::uint32_t group, const std::vector<float>& scales,
+                                    const std::vector<std::uint8_t>& multipliers, const std::vector<float>& bias) {
+  const auto n = static_cast<std::uint32_t>(scales.size());
+  const TensorBytes at = tensor_bytes(layout, n, cols, group, !bias.empty());
+  const std::uint32_t rows = padded_rows(layout, n), groups = group_count(cols, group);
+  std::vector<std::uint8_t> bytes(at.total - at.scales, 0);
+  for (std::uint32_t r = 0; r < rows; ++r) {
+    const float scale = r < n ? scales[r] : 1.0f;
+    std::memcpy(&bytes[4 * std::size_t{r}], &scale, sizeof scale);
+    if (!bias.empty() && r < n) std::memcpy(&bytes[at.bias - at.scales + 4 * std::size_t{r}], &bias[r], sizeof(float));
+    for (std::uint32_t g = 0; g < groups; ++g)
+      bytes[at.multipliers - at.scales + multiplier_index(layout, groups, r, g)] =
+          r < n ? multipliers[std::size_t{r} * groups + g] : std::uint8_t{1};
+  }
+  return bytes;
+}
+
 void pack(std::uint8_t* dst, const QuantizedMatrix& m, Layout layout) {
   const TensorBytes at = tensor_bytes(layout, m.rows, m.cols, m.group, !m.bias.empty());
-  std::memset(dst, 0, static_cast<std::size_t>(at.total));
-  for (std::uint32_t r = 0; r < m.rows; ++r)
-    for (std::uint32_t c = 0; c < m.cols; ++c)
-      set_weight(reinterpret_cast<std::int8_t*>(dst), layout, m.rows, m.cols, r, c, m.weights[std::size_t{r} * m.cols + c]);
-  const std::uint32_t rows = padded_rows(layout, m.rows), groups = group_count(m.cols, m.group);
-  for (std::uint32_t r = 0; r < rows; ++r) {
-    const float scale = r < m.rows ? m.scales[r] : 1.0f;
-    std::memcpy(dst + at.scales + 4 * std::size_t{r}, &scale, sizeof scale);
-    if (!m.bias.empty() && r < m.rows) std::memcpy(dst + at.bias + 4 * std::size_t{r}, &m.bias[r], sizeof(float));
-    for (std::uint32_t g = 0; g < groups; ++g)
-      dst[at.multipliers + multiplier_index(layout, groups, r, g)] =
-          r < m.rows ? m.multipliers[std::size_t{r} * groups + g] : std::uint8_t{1};
-  }
+  std::memset(dst, 0, at.scales);
+  pack_rows(dst, m.weights.data(), layout, m.rows, m.cols, 0, m.rows);
+  const std::vector<std::uint8_t> rest = pack_rest(layout, m.cols, m.group, m.scales, m.multipliers, m.bias);
+  std::memcpy(dst + at.scales, rest.data(), rest.size());
 }
 
 Tensor view(const std::uint8_t* packed, const QuantizedMatrix& shape, Layout layout) {

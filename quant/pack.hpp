@@ -23,6 +23,15 @@ struct QuantizedMatrix {
   }
 };
 
+// Writes the weights of `n` rows [n, cols] where `layout` has them: at `dst`, which begins with row `first` - with row 0 for
+// block64, whose rows lie apart. Precondition: `first` is a multiple of row_block(layout), and the bytes are zeros.
+void pack_rows(std::uint8_t* dst, const std::int8_t* weights, Layout layout, std::uint32_t rows, std::uint32_t cols,
+               std::uint32_t first, std::uint32_t n);
+// Scales [rows], multipliers [rows, groups] and, where there is one, the bias [rows]: the bytes of a matrix behind its
+// weights, from tensor_bytes(...).scales to total.
+std::vector<std::uint8_t> pack_rest(Layout layout, std::uint32_t cols, std::uint32_t group, const std::vector<float>& scales,
+                                    const std::vector<std::uint8_t>& multipliers, const std::vector<float>& bias);
+
 // Writes tensor_bytes(...).total bytes at `dst`, padding included. `dst` is 4-byte aligned.
 void pack(std::uint8_t* dst, const QuantizedMatrix& matrix, Layout layout);
 

@@ -73,8 +73,12 @@ std::vector<double> rotary_frequencies(std::uint32_t dims, const Rope& rope) {
 }
 
 std::vector<std::uint32_t> rotary_phases(std::uint32_t dims, const Rope& rope) {
+  return rotary_phases(rotary_frequencies(dims, rope));
+}
+
+std::vector<std::uint32_t> rotary_phases(const std::vector<double>& frequencies) {
   std::vector<std::uint32_t> phases;
-  for (const double f : rotary_frequencies(dims, rope))
+  for (const double f : frequencies)
     phases.push_back(static_cast<std::uint32_t>(round_even(f * (4294967296.0 / kTwoPi))));
   return phases;
 }

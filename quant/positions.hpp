@@ -29,6 +29,8 @@ std::vector<double> rotary_frequencies(std::uint32_t dims, const Rope& rope);
 // round(frequency / (2 pi) * 2^32): turn per position, 2^32 = one turn.
 std::vector<std::uint32_t> rotary_phases(std::uint32_t dims, const Rope& rope);
 std::vector<std::uint32_t> rotary_phases(std::uint32_t dims, double theta);
+// The same of frequencies, each from 0 to below 2 pi.
+std::vector<std::uint32_t> rotary_phases(const std::vector<double>& frequencies);
 
 enum class SinusoidOrder : std::uint8_t { interleaved, sines_first };
 struct Sinusoids {

@@ -85,6 +85,7 @@ bool is_json(const Beginning& b) {
 bool is_tokenizer_json(const Beginning& b) {
   return is_json(b) && (b.contains("\"added_tokens\"") || b.contains("\"vocab\""));
 }
+bool is_description(const Beginning& b) { return is_json(b) && b.contains("\"heed\"") && b.contains("\"stacks\""); }
 bool is_model_config(const Beginning& b) {
   return is_json(b) && (b.contains("\"architectures\"") || b.contains("\"model_type\""));
 }
@@ -110,8 +111,7 @@ bool is_text(const Beginning& b) {
 
 constexpr char kUnpack[] = "unpack it and give what is in it";
 constexpr char kFloatModel[] =
-    "heed does not read this kind; give the float model: a llama2.c checkpoint or a Hugging Face folder of the GPT-2 "
-    "family";
+    "heed does not read this kind; give the float model: a GGUF file, a llama2.c checkpoint or a Hugging Face folder";
 constexpr char kVocabularies[] =
     "heed reads tokenizer.json, tokenizer.model, vocab.txt, vocab.json with merges.txt, GGUF, llama2.c's tokenizer.bin and "
     "lists of characters (heed quantize --help)";
@@ -128,13 +128,14 @@ struct Kind {
   const char* as_model;       // the way out where a model is wanted; null: it is one, and heed quantize reads it
   const char* as_vocabulary;  // the same of a vocabulary
   bool is_text = false;       // may be measured as one
+  const char* as_image = nullptr;  // the way out where an image is wanted; null: as_model's
 };
 
 // The first that matches counts.
 constexpr Kind kKinds[] = {
     {is_heed, "a heed image", nullptr, "give the vocabulary with the float model; an image keeps its own"},
     {is_lfs_pointer, "a Git LFS pointer", kFetch, kFetch},
-    {is_gguf, "a GGUF file", kFloatModel, nullptr},
+    {is_gguf, "a GGUF file", nullptr, nullptr},
     {is_old_ggml, "an old llama.cpp (GGML) file", kFloatModel, kVocabularies},
     {is_pytorch, "a PyTorch file", kNoCode, kNoVocabularyHere},
     {is_zip, "a zip archive", kUnpack, kUnpack},
@@ -146,11 +147,14 @@ constexpr Kind kKinds[] = {
     {is_tar, "a tar archive", kUnpack, kUnpack},
     {is_tflite, "a TensorFlow Lite model", kFloatModel, kNoVocabularyHere},
     {is_hdf5, "an HDF5 file (Keras)", kFloatModel, kNoVocabularyHere},
-    {is_numpy, "a NumPy array", kFloatModel, kNoVocabularyHere},
+    {is_numpy, "a NumPy array", kFloatModel, kNoVocabularyHere, false,
+     "as --vectors it may be read by one; `heed quantize` makes an image of a model"},
     {is_safetensors, "a safetensors file",
      "give the folder that holds it with its config.json, or say what its tensors are: --description MODEL.json (SPEC.md, "
      "part 7)",
-     kNoVocabularyHere},
+     kNoVocabularyHere, false,
+     "`heed quantize` makes an image of it, with --description MODEL.json (SPEC.md, part 7) or of the folder that holds it "
+     "with its config.json"},
     {is_checkpoint, "a llama2.c checkpoint", nullptr, kNoVocabularyHere},
     {is_llama2c_vocabulary, "llama2.c's tokenizer file", "give the checkpoint, and this file as its --tokenizer",
      nullptr},
@@ -162,6 +166,9 @@ constexpr Kind kKinds[] = {
     {is_tokenizer_json, "a Hugging Face tokenizer (tokenizer.json)", "it holds no weights; give the model",
      nullptr, true},
     {is_model_config, "a model's config.json", "give the folder that holds it", kVocabularies, true},
+    {is_description, "a description of a model",
+     "give the safetensors file with its tensors, and this file as its --description", kVocabularies, true,
+     "`heed quantize` makes an image of it and the safetensors file with its tensors"},
     {is_json, "a JSON file", kFloatModel, kVocabularies, true},
     {is_word_list, "BERT's list of words (vocab.txt)", "it holds no weights; give the model", nullptr, true},
     {is_text, "a text", kFloatModel, "a list of characters, one per line, is given as chars-file:PATH", true},
@@ -192,7 +199,9 @@ Error misplaced(Span<const std::uint8_t> bytes, Wanted wanted) {
     switch (wanted) {
       case Wanted::image:
         if (kind.matches == is_heed) return {};
-        return Error(what + (kind.as_model ? kind.as_model : "`heed quantize` makes one of it"));
+        return Error(what + (kind.as_image   ? kind.as_image
+                             : kind.as_model ? kind.as_model
+                                             : "`heed quantize` makes one of it"));
       case Wanted::model: return kind.as_model ? Error(what + kind.as_model) : Error();
       case Wanted::vocabulary: return kind.as_vocabulary ? Error(what + kind.as_vocabulary) : Error();
       case Wanted::text: return kind.is_text ? Error() : Error(what);

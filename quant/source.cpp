@@ -2,30 +2,125 @@
 // source.cpp: the float model's book-keeping.
 #include "quant/source.hpp"
 
+#include <algorithm>
+
 #include "quant/feature_names.hpp"
+#include "quant/row_blocks.hpp"
 #include "runtime/numerics.hpp"
 
 namespace heed::quant {
 
-const float*& FloatModel::slot(Table& table, Role role, std::uint32_t layer) {
+FloatModel FloatModel::borrowed() const {
+  FloatModel m;
+  m.config = config;
+  for (std::uint32_t stack = 0; stack < kMaxStacks; ++stack) {
+    m.rotary_phases[stack] = rotary_phases[stack];
+    m.local_rotary_phases[stack] = local_rotary_phases[stack];
+    for (const auto& entry : entries_[stack]) m.entries_[stack].push_back(entry ? std::make_unique<Entry>(*entry) : nullptr);
+  }
+  m.rope_theta = rope_theta;
+  m.format = format;
+  m.bos = bos;
+  m.eos = eos;
+  m.generation = generation;
+  m.classes = classes;
+  m.name = name;
+  m.licence = licence;
+  m.tokenizer = tokenizer;
+  m.source_tokenizer = source_tokenizer;
+  m.parallel = parallel;
+  return m;
+}
+
+void FloatModel::take_tensors(FloatModel&& changed) {
+  config = changed.config;
+  for (std::uint32_t stack = 0; stack < kMaxStacks; ++stack) entries_[stack] = std::move(changed.entries_[stack]);
+}
+
+Error FloatModel::open(Span<const std::uint8_t>& bytes, const std::string& path) {
+  SourceFile file;
+  if (Error error = file.open(path)) return error;
+  bytes = file.bytes();
+  files.push_back(std::move(file));
+  return {};
+}
+
+std::uint64_t FloatModel::file_bytes() const {
+  std::uint64_t sum = 0;
+  for (const SourceFile& file : files) sum += file.bytes().size();
+  return sum;
+}
+
+FloatModel::Entry& FloatModel::entry(Role role, std::uint32_t layer, std::uint32_t stack) {
+  auto& table = entries_[stack];
   const std::size_t i = std::size_t{layer} * kRoles + static_cast<std::size_t>(role);
-  if (i >= table.size()) table.resize((std::size_t{layer} + 1) * kRoles, nullptr);
-  return table[i];
+  if (i >= table.size()) table.resize((std::size_t{layer} + 1) * kRoles);
+  if (!table[i]) table[i] = std::make_unique<Entry>();
+  return *table[i];
+}
+
+const FloatModel::Entry* FloatModel::find(Role role, std::uint32_t layer, std::uint32_t stack) const {
+  const auto& table = entries_[stack];
+  const std::size_t i = std::size_t{layer} * kRoles + static_cast<std::size_t>(role);
+  return i < table.size() ? table[i].get() : nullptr;
+}
+
+void FloatModel::set(Role role, std::uint32_t layer, StoredTensor tensor, std::uint32_t stack) {
+  if (!is_matrix(role) && !tensor.is_empty() && !tensor.in_place())
+    tensor = StoredTensor::of(tensor.read(), tensor.rows(), tensor.cols());
+  entry(role, layer, stack).tensor = std::move(tensor);
 }
 
 void FloatModel::own(Role role, std::uint32_t layer, std::vector<float> data, std::uint32_t stack) {
-  owned_.push_back(std::move(data));
-  map(role, layer, owned_.back().data(), stack);
+  const TensorSlot slot = tensor_slot(config.stacks[stack], role, layer);
+  const bool fits = data.size() == std::size_t{slot.rows} * slot.cols;
+  set(role, layer, fits ? StoredTensor::of(std::move(data), slot.rows, slot.cols) : StoredTensor::vector(std::move(data)),
+      stack);
 }
 
-void FloatModel::own_bias(Role role, std::uint32_t layer, std::vector<float> data, std::uint32_t stack) {
-  owned_.push_back(std::move(data));
-  map_bias(role, layer, owned_.back().data(), stack);
+void FloatModel::set_bias(Role role, std::uint32_t layer, std::vector<float> bias, std::uint32_t stack) {
+  entry(role, layer, stack).bias = std::move(bias);
 }
 
-void FloatModel::drop(Role role, std::uint32_t layer, std::uint32_t stack) {
-  map(role, layer, nullptr, stack);
-  map_bias(role, layer, nullptr, stack);
+void FloatModel::drop(Role role, std::uint32_t layer, std::uint32_t stack) { entry(role, layer, stack) = Entry{}; }
+
+void FloatModel::scale_rows(Role role, std::uint32_t layer, std::uint32_t stack, Span<const double> factors) {
+  if (!tensor(role, layer, stack)) return;
+  Entry& e = entry(role, layer, stack);
+  // A vector is a matrix of one row.
+  set(role, layer, is_matrix(role) ? e.tensor.rows_times(factors) : e.tensor.columns_times(factors), stack);
+  for (std::size_t i = 0; i < e.bias.size(); ++i) e.bias[i] = static_cast<float>(e.bias[i] * factors[i]);
+}
+
+void FloatModel::scale_columns(Role role, std::uint32_t layer, std::uint32_t stack, Span<const double> factors) {
+  if (!tensor(role, layer, stack)) return;
+  Entry& e = entry(role, layer, stack);
+  e.tensor = e.tensor.columns_times(factors);
+}
+
+const StoredTensor* FloatModel::tensor(Role role, std::uint32_t layer, std::uint32_t stack) const {
+  const Entry* e = find(role, layer, stack);
+  return e && !e->tensor.is_empty() ? &e->tensor : nullptr;
+}
+
+const float* FloatModel::floats(Role role, std::uint32_t layer, std::uint32_t stack) const {
+  const StoredTensor* t = tensor(role, layer, stack);
+  return t ? t->in_place() : nullptr;
+}
+
+std::vector<float> FloatModel::read(Role role, std::uint32_t layer, std::uint32_t stack) const {
+  const StoredTensor* t = tensor(role, layer, stack);
+  return t ? t->read() : std::vector<float>{};
+}
+
+Span<const float> FloatModel::bias(Role role, std::uint32_t layer, std::uint32_t stack) const {
+  const Entry* e = find(role, layer, stack);
+  return e && !e->bias.empty() ? Span<const float>(e->bias) : Span<const float>();
+}
+
+bool is_matrix(Role role) {
+  static const StackConfig any;
+  return tensor_slot(any, role, 0).type == ElementType::s8;
 }
 
 const char* name_of(Role role) {
@@ -155,12 +250,46 @@ NormRoles norm_before(const StackConfig& c, Site site) {
 
 namespace {
 
-Error check_floats(const float* x, std::size_t n, const std::string& name) {
-  if (!x) return Error(name + " is missing");
-  for (std::size_t i = 0; i < n; ++i)
-    if (magnitude_bits(x[i]) != (bits_of(x[i]) & 0x7FFFFFFFu) || magnitude_bits(x[i]) > bits_of(kLargest))
-      return Error(name + ": number " + std::to_string(i) + " is not finite or above 2^40");
-  return {};
+// The place of the first number that is not finite or is above 2^40, or n.
+std::size_t first_bad(const float* x, std::size_t n) {
+  std::uint32_t most = 0;
+  for (std::size_t i = 0; i < n; ++i) most = std::max(most, bits_of(x[i]) & 0x7FFFFFFFu);
+  if (most <= bits_of(kLargest)) return n;  // as nearly always, and found quickly
+  std::size_t i = 0;
+  while ((bits_of(x[i]) & 0x7FFFFFFFu) <= bits_of(kLargest)) ++i;
+  return i;
+}
+
+Error bad_number(const std::string& name, std::size_t i) {
+  return Error(name + ": number " + std::to_string(i) + " is not finite or above 2^40");
+}
+
+Error check_numbers(const StoredTensor& t, const std::string& name, const Parallel& parallel) {
+  const RowBlocks blocks(t);
+  std::vector<std::size_t> bad(blocks.count(), SIZE_MAX);
+  for_each_part(parallel, blocks.count(), [&](std::uint32_t i) {
+    const RowBlocks::Block block = blocks.read(i);
+    const std::size_t n = std::size_t{block.rows} * t.cols(), at = first_bad(block.x, n);
+    if (at < n) bad[i] = std::size_t{block.first} * t.cols() + at;
+  });
+  const std::size_t first = *std::min_element(bad.begin(), bad.end());
+  return first == SIZE_MAX ? Error() : bad_number(name, first);
+}
+
+Error check_tensor(const FloatModel& model, const TensorSlot& slot, std::uint32_t stack) {
+  const std::string name = describe(model.config, slot.role, slot.layer, stack);
+  const StoredTensor* t = model.tensor(slot.role, slot.layer, stack);
+  if (!t) return Error(name + " is missing");
+  if (t->rows() != slot.rows || t->cols() != slot.cols)
+    return Error(name + " has the shape [" + std::to_string(t->rows()) + ", " + std::to_string(t->cols()) + "], not [" +
+                 std::to_string(slot.rows) + ", " + std::to_string(slot.cols) + "]");
+  if (Error error = check_numbers(*t, name, model.parallel)) return error;
+  if (!slot.bias) return {};
+  const Span<const float> bias = model.bias(slot.role, slot.layer, stack);
+  if (bias.size() != slot.rows)
+    return Error("the bias of " + name + (bias.empty() ? " is missing" : " has " + std::to_string(bias.size()) + " numbers"));
+  const std::size_t at = first_bad(bias.data(), slot.rows);
+  return at == slot.rows ? Error() : bad_number("the bias of " + name, at);
 }
 
 bool is_phases(Role role) { return role == Role::rotary_phases || role == Role::local_rotary_phases; }
@@ -179,13 +308,17 @@ std::uint64_t parameter_count(const ModelConfig& config) {
   return n;
 }
 
-Error check(const FloatModel& model) {
+Error check_configuration(const FloatModel& model) {
   switch (check_config(model.config)) {
-    case Status::ok: break;
+    case Status::ok: return {};
     case Status::feature_not_built: return Error(not_built(needs_of(model.config)));
     default: return Error("the model's sizes contradict each other or exceed the format's limits");
   }
-  Error error;
+}
+
+Error check(const FloatModel& model) {
+  Error error = check_configuration(model);
+  if (error) return error;
   for (std::uint32_t stack = 0; stack < model.config.n_stacks; ++stack) {
     const StackConfig& c = model.config.stacks[stack];
     if (c.position == Position::rotary && model.rotary_phases[stack].size() != c.rotary_dims / 2)
@@ -194,9 +327,7 @@ Error check(const FloatModel& model) {
       return Error("the rotary phases of windowed layers are missing");
     for_each_slot(c, [&](const TensorSlot& s) {
       if (error || is_phases(s.role)) return;
-      const std::string name = describe(model.config, s.role, s.layer, stack);
-      error = check_floats(model.floats(s.role, s.layer, stack), std::size_t{s.rows} * s.cols, name);
-      if (!error && s.bias) error = check_floats(model.bias(s.role, s.layer, stack), s.rows, "the bias of " + name);
+      error = check_tensor(model, s, stack);
     });
     if (error) return error;
   }

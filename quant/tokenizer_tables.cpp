@@ -115,6 +115,9 @@ std::string build_tokenizer_section(std::vector<std::uint8_t>& section, const Vo
   switch (v.kind) {
     case TokenizerKind::merges: ranks = rank_scores(v, sorted); break;
     case TokenizerKind::unigram:
+      for (std::uint32_t i : sorted)
+        if (!(v.pieces[i].score >= -kLargestScore && v.pieces[i].score <= kLargestScore))
+          return "token " + std::to_string(i) + " has a score that is not from -10^6 to 10^6";
       ranks = bits_of_scores(v, sorted);
       wide_ranks = true;
       break;

@@ -15,10 +15,9 @@ struct AttentionTensors {
 void make_undivided(FloatModel& model, std::uint32_t stack, std::uint32_t layer, const AttentionTensors& a) {
   const StackConfig& c = model.config.stacks[stack];
   const std::size_t d = c.d_model, heads = c.n_heads, dims = c.head_dim, cols = a.cols;
-  const float* down = model.floats(a.value_down, layer, stack);
-  const float* up = model.floats(a.value_up, layer, stack);
-  const float* down_bias = model.bias(a.value_down, layer, stack);
-  const float* up_bias = model.bias(a.value_up, layer, stack);
+  const std::vector<float> down = model.read(a.value_down, layer, stack), up = model.read(a.value_up, layer, stack);
+  const float* down_bias = model.bias(a.value_down, layer, stack).data();
+  const float* up_bias = model.bias(a.value_up, layer, stack).data();
   std::vector<float> product(heads * d * cols), bias(heads * d);
   std::vector<double> row(cols);
   for (std::size_t head = 0; head < heads; ++head) {
@@ -27,7 +26,7 @@ void make_undivided(FloatModel& model, std::uint32_t stack, std::uint32_t layer,
       double shift = up_bias ? double{up_bias[r]} / static_cast<double>(heads) : 0.0;
       for (std::size_t k = 0; k < dims; ++k) {
         const double factor = up[r * heads * dims + head * dims + k];
-        const float* from = down + (head * dims + k) * cols;
+        const float* from = &down[(head * dims + k) * cols];
         for (std::size_t col = 0; col < cols; ++col) row[col] += factor * from[col];
         if (down_bias) shift += factor * down_bias[head * dims + k];
       }
@@ -39,8 +38,8 @@ void make_undivided(FloatModel& model, std::uint32_t stack, std::uint32_t layer,
   const bool has_bias = down_bias || up_bias;
   model.drop(a.value_up, layer, stack);
   model.drop(a.value_down, layer, stack);
-  model.own(a.value_down, layer, std::move(product), stack);
-  if (has_bias) model.own_bias(a.value_down, layer, std::move(bias), stack);
+  model.set(a.value_down, layer, StoredTensor::of(std::move(product), static_cast<std::uint32_t>(heads * d), a.cols), stack);
+  if (has_bias) model.set_bias(a.value_down, layer, std::move(bias), stack);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <system_error>
 
 #include "quant/file.hpp"
@@ -111,51 +112,106 @@ int create_part(std::string& part, const std::string& target, bool exists) {
   return -1;
 }
 
-// 0, or the errno of what failed; EINTR when a signal is waiting.
-int write_all(int descriptor, Span<const std::uint8_t> bytes, const SignalPause& pause) {
-  constexpr std::size_t kSlice = 1u << 20;
-  for (std::size_t at = 0; at < bytes.size();) {
-    if (pause.is_over()) return EINTR;
-    const ssize_t n = ::write(descriptor, bytes.data() + at, std::min(kSlice, bytes.size() - at));
-    if (n < 0 && errno != EINTR) return errno;
-    if (n > 0) at += static_cast<std::size_t>(n);
+}  // namespace
+
+struct OutputFile::State {
+  std::string path, target, part;
+  const SignalPause pause;
+  int descriptor = -1;
+
+  ~State() {
+    if (descriptor < 0) return;
+    ::close(descriptor);
+    ::unlink(part.c_str());
   }
-  if (pause.is_over()) return EINTR;
-  return ::fsync(descriptor) == 0 ? 0 : errno;
+  Error failed(int why) const { return cannot_write(path, why == EINTR ? "a signal came" : std::strerror(why)); }
+};
+
+Error OutputFile::open(const std::string& path) {
+  std::string target;
+  bool exists = false;
+  if (Error error = find_target(target, exists, path)) return error;
+  state_ = std::make_unique<State>();
+  state_->path = path;
+  state_->target = target;
+  state_->descriptor = create_part(state_->part, target, exists);
+  return state_->descriptor < 0 ? state_->failed(errno) : Error();
 }
 
-Error write_part(const std::string& path, const std::string& target, bool exists, Span<const std::uint8_t> bytes) {
-  const SignalPause pause;
-  std::string part;
-  const int descriptor = create_part(part, target, exists);
-  if (descriptor < 0) return cannot_write(path, std::strerror(errno));
-  int why = write_all(descriptor, bytes, pause);
-  if (::close(descriptor) != 0 && why == 0) why = errno;
-  if (why == 0 && std::rename(part.c_str(), target.c_str()) != 0) why = errno;
+Error OutputFile::write(std::uint64_t offset, Span<const std::uint8_t> bytes) {
+  constexpr std::size_t kSlice = 1u << 20;
+  for (std::size_t at = 0; at < bytes.size();) {
+    if (state_->pause.is_over()) return state_->failed(EINTR);
+    const ssize_t n = ::pwrite(state_->descriptor, bytes.data() + at, std::min(kSlice, bytes.size() - at),
+                               static_cast<off_t>(offset + at));
+    if (n < 0 && errno != EINTR) return state_->failed(errno);
+    if (n > 0) at += static_cast<std::size_t>(n);
+  }
+  return {};
+}
+
+Error OutputFile::finish() {
+  int why = state_->pause.is_over() ? EINTR : ::fsync(state_->descriptor) == 0 ? 0 : errno;
+  if (::close(state_->descriptor) != 0 && why == 0) why = errno;
+  state_->descriptor = -1;
+  if (why == 0 && state_->pause.is_over()) why = EINTR;
+  if (why == 0 && std::rename(state_->part.c_str(), state_->target.c_str()) != 0) why = errno;
   if (why == 0) return {};
-  ::unlink(part.c_str());
-  return cannot_write(path, why == EINTR ? "a signal came" : std::strerror(why));
+  ::unlink(state_->part.c_str());
+  return state_->failed(why);
 }
 
 #else
 
-Error write_part(const std::string& path, const std::string& target, bool, Span<const std::uint8_t> bytes) {
-  const std::string part = target + ".part";
-  std::FILE* file = std::fopen(part.c_str(), "wbx");
-  if (!file) return cannot_write(path, std::strerror(errno));
-  bool good = std::fwrite(bytes.data(), 1, bytes.size(), file) == bytes.size();
-  good = std::fclose(file) == 0 && good;
+}  // namespace
+
+struct OutputFile::State {
+  std::string path, target, part;
+  std::fstream file;
+
+  ~State() {
+    std::error_code code;
+    if (!part.empty()) std::filesystem::remove(part, code);
+  }
+};
+
+Error OutputFile::open(const std::string& path) {
+  bool exists = false;
+  state_ = std::make_unique<State>();
+  state_->path = path;
+  if (Error error = find_target(state_->target, exists, path)) return error;
+  const std::string part = state_->target + ".part";
+  std::FILE* made = std::fopen(part.c_str(), "wbx");
+  if (!made) return cannot_write(path, std::strerror(errno));
+  std::fclose(made);
+  state_->part = part;
+  state_->file.open(part, std::ios::in | std::ios::out | std::ios::binary);
+  return state_->file ? Error() : cannot_write(path, "its temporary file cannot be opened");
+}
+
+Error OutputFile::write(std::uint64_t offset, Span<const std::uint8_t> bytes) {
+  state_->file.seekp(static_cast<std::streamoff>(offset));
+  state_->file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  state_->file.flush();
+  return state_->file ? Error() : cannot_write(state_->path, "the disk may be full");
+}
+
+Error OutputFile::finish() {
+  state_->file.close();
+  if (!state_->file) return cannot_write(state_->path, "the disk may be full");
   std::error_code code;
-  if (good) std::filesystem::rename(part, target, code);
-  if (good && !code) return {};
-  const std::string why = good ? code.message() : "the disk may be full";
-  std::filesystem::remove(part, code);
-  return cannot_write(path, why);
+  std::filesystem::rename(state_->part, state_->target, code);
+  if (code) return cannot_write(state_->path, code.message());
+  state_->part.clear();
+  return {};
 }
 
 #endif
 
-}  // namespace
+OutputFile::OutputFile() = default;
+OutputFile::~OutputFile() = default;
+
+Error OutputFile::read_back(SourceFile& file) const { return file.open(state_->part); }
 
 Error check_writable(const std::string& path) {
   std::string target;
@@ -164,10 +220,10 @@ Error check_writable(const std::string& path) {
 }
 
 Error write_file(const std::string& path, Span<const std::uint8_t> bytes) {
-  std::string target;
-  bool exists = false;
-  if (Error error = find_target(target, exists, path)) return error;
-  return write_part(path, target, exists, bytes);
+  OutputFile file;
+  if (Error error = file.open(path)) return error;
+  if (Error error = file.write(0, bytes)) return error;
+  return file.finish();
 }
 
 }  // namespace heed::quant

@@ -174,9 +174,9 @@ HEED_CHECKED heed_status heed_model_open(heed_model* model, const void* image, s
 // What this library carries.
 uint64_t heed_built_features(void);
 
-// What an image and its tokenizers need, of both of two stacks; without the bits of heed_built_features it is what is missing after
-// HEED_FEATURE_NOT_BUILT of heed_model_open or heed_tokenizer_open. Also 0 when heed_model_open refuses the image for any
-// other reason. `image` as there.
+// What an image needs, of both of two stacks and of its tokenizers; without the bits of heed_built_features it is what is
+// missing after HEED_FEATURE_NOT_BUILT of heed_model_open or heed_tokenizer_open. Also 0 when heed_model_open refuses the
+// image for any other reason. `image` as there.
 uint64_t heed_needed_features(const void* image, size_t image_bytes, const heed_kernels* kernels);
 
 // Reads the whole image: checksums, and weights within -127..127. An image that is opened and not verified may give

@@ -158,8 +158,9 @@ std::uint64_t heed_needed_features(const void* image, std::size_t image_bytes, c
   const Status status = open(model, {static_cast<const std::uint8_t*>(image), image_bytes}, of(kernels));
   if (status != Status::ok && status != Status::feature_not_built) return 0;
   const Needs needs = needs_of(model);
-  const Features all = needs.features + required_features(model.tokenizer()) + required_features(model.source_tokenizer());
-  return feature_bits(all) | (needs.is_carried() ? 0 : HEED_FEATURE_NONE_HAS);
+  const Features features =
+      needs.features + required_features(model.tokenizer()) + required_features(model.source_tokenizer());
+  return feature_bits(features) | (needs.is_carried() ? 0 : HEED_FEATURE_NONE_HAS);
 }
 
 heed_status heed_model_verify(const heed_model* model, const heed_kernels* kernels) {

@@ -36,8 +36,8 @@ T* at(std::byte* arena, const Slice& slice) {
 }
 
 // Rows of a caller, quantised.
-inline Activations quantize_rows(void* memory, const Kernels& k, const Parallel& parallel, const float* rows, std::uint32_t d,
-                                 std::uint32_t group, std::uint32_t n) {
+inline Activations quantize_rows(void* memory, const Kernels& k, const Parallel& parallel, const float* rows,
+                                 std::uint32_t d, std::uint32_t group, std::uint32_t n) {
   const Activations a = make_activations(memory, k.traits, d, group, n);
   for_each_range(parallel, n, std::uint64_t{n} * d * kElementWork, [&](std::uint32_t t, std::uint32_t end) {
     for (; t < end; ++t) k.quantize_s8r_f32(a, t, rows + std::size_t{t} * d);

@@ -224,7 +224,7 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
   model.tensors_ = tensors.data();
   if (directory.size() % sizeof(TensorEntry)) return Status::bad_tensor;
   // What an entry's 32 bits can say.
-  if (std::uint64_t{tensors.size()} / 64 > 0xFFFFFFFFu) return Status::bad_tensor;
+  if (std::uint64_t{tensors.size()} >> 38 != 0) return Status::bad_tensor;
   std::size_t at = 0;
   std::uint32_t index = 0;
   bool first_matrix = true;
@@ -248,14 +248,16 @@ Status open(Model& model, Span<const std::uint8_t> image, const Kernels& kernels
           if (first_matrix) model.layout_ = e.layout;  // that of all
           first_matrix = false;
           layout = model.layout_;
+          if (e.type == ElementType::s4) return Status::feature_not_built;
+          if (static_cast<int>(layout) >= kLayoutCount) return Status::bad_tensor;
+          // Before its length, which a build for one layout computes for that one only.
+          if (layout != known_layout(layout)) return Status::layout_unsupported;
         }
         const std::uint64_t bytes = slot_bytes(slot, layout);
-        if (slot.type == ElementType::s8 && e.type == ElementType::s4) return Status::feature_not_built;
         const TensorEntry expected{slot.role, slot.type, layout, static_cast<std::uint8_t>(stack), slot.layer,
                              static_cast<std::uint16_t>(slot.group), slot.rows, slot.cols,
                              static_cast<std::uint32_t>(at / 64), static_cast<std::uint32_t>(bytes / 64), {}};
-        if (std::memcmp(&e, &expected, sizeof e) != 0 || static_cast<int>(layout) >= kLayoutCount) return Status::bad_tensor;
-        if (slot.type == ElementType::s8 && layout != known_layout(layout)) return Status::layout_unsupported;
+        if (std::memcmp(&e, &expected, sizeof e) != 0) return Status::bad_tensor;
         if (bytes > tensors.size() - at) return Status::bad_tensor;
         if (const Status s = check_values(sc, slot, layout, tensors.data() + at); s != Status::ok) return s;
         at += static_cast<std::size_t>(bytes);

@@ -53,6 +53,7 @@ inline constexpr std::uint32_t kAddedSingleWord = 1u << 27;
 
 inline constexpr std::uint32_t kTokenizerHeaderBytes = 64;
 inline constexpr std::uint32_t kTokenizerRulesBytes = 64;
+inline constexpr float kLargestScore = 1e6f;  // unigram: of a piece, and its negative the least one
 inline constexpr std::uint32_t kMaxWordCharacters = 100;  // word_pieces: a longer word is unknown
 inline constexpr std::uint32_t kMaxPieceBytes = 255;
 inline constexpr std::uint32_t kMaxVocabSize = (1u << 24) - 1;

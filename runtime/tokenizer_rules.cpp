@@ -15,7 +15,6 @@ namespace {
 
 constexpr std::uint32_t kAnyLeft = 0, kSeveralLeft = 255;  // of the table of left parts
 constexpr std::uint32_t kMostBefore = 2, kMostAround = 4;  // max_tokens counts on them
-constexpr float kLargestScore = 1e6f;
 
 // Which flags of the block a kind may have.
 constexpr std::uint32_t known_rules(TokenizerKind kind) {

@@ -58,7 +58,7 @@ int main() {
   require(heed::open(model, {heed_model_image, static_cast<std::size_t>(heed_model_image_end - heed_model_image)}, kernels),
           "open");
   const heed::StackConfig& stack = model.config().main();
-  const std::uint32_t width = stack.input == heed::Input::vectors ? stack.d_model : stack.d_input;
+  const std::uint32_t width = stack.input_width();
   const bool pooled = stack.pooling != heed::Pooling::every;
   if (stack.input == heed::Input::tokens || width > kMaxWidth || !pooled) require(heed::Status::bad_config, "model");
   require(heed::make_plan(plan, model.config(), kernels.traits), "plan");

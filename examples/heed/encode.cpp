@@ -23,6 +23,7 @@ namespace {
 struct Options {
   std::string model, output;
   SequenceOptions input, source;
+  bool has_output = false;  // also of an empty name
   std::uint32_t top = 0;  // 0 = 5 where one class is printed alone, else 1
   SessionOptions session;
   bool json = false;
@@ -194,7 +195,7 @@ void take_source(HostSession& host, const LoadedModel& loaded, const SequenceOpt
 }
 
 void encode(const Options& options) {
-  if (!options.output.empty())
+  if (options.has_output)
     if (const quant::Error e = quant::check_writable(options.output)) refuse("", e.sentence());
   for (const std::string& input : {options.model, options.input.vectors, options.input.prompt.file, options.source.vectors,
                                    options.source.prompt.file})
@@ -206,9 +207,11 @@ void encode(const Options& options) {
   auto host = std::make_unique<HostSession>(loaded, options.session);
   const auto reads_input = [](const PromptOptions& text) { return text.has_text ? text.text == "-" : text.file == "-"; };
   const bool no_text = !options.input.prompt.has_text && !options.input.prompt.has_file && options.input.vectors.empty();
-  if (reads_input(options.source.prompt) && (no_text || reads_input(options.input.prompt)))
+  const ModelConfig& config = loaded.model.config();
+  const bool reads_text_and_source = config.n_stacks == 2 && config.main().input == Input::tokens;
+  if (reads_text_and_source && reads_input(options.source.prompt) && (no_text || reads_input(options.input.prompt)))
     refuse("", "standard input cannot be the text and its source in one");
-  const Sequences sequences(loaded, loaded.model.config().n_stacks - 1, host->session.max_seq(), options.input);
+  const Sequences sequences(loaded, config.n_stacks - 1, host->session.max_seq(), options.input);
   take_source(*host, loaded, options.source);
   Rows rows(*host, loaded, options, sequences.are_many());
   const Interrupt interrupt;
@@ -264,8 +267,8 @@ void add_encode(CLI::App& app) {
   auto options = std::make_shared<Options>();
   command->add_option("MODEL", options->model, "An image (.heed) of an encoder")->required();
   add_sequence_options(*command, options->input, "The text to encode");
-  command->add_option("-o,--output", options->output, "Write all rows to this file, as raw little-endian float32")
-      ->type_name("FILE");
+  auto* output = command->add_option("-o,--output", options->output, "Write all rows to this file, as raw little-endian float32");
+  output->type_name("FILE");
   command
       ->add_option("--top", options->top, "Classes to name, the likeliest first (default: 5 of a single one, else 1)")
       ->type_name("N")
@@ -301,7 +304,10 @@ void add_encode(CLI::App& app) {
       "  heed encode embed.heed -f sentences.txt --lines -o embeddings.f32\n"
       "  heed encode keywords.heed --vectors features.npy --rows 98 --json\n") +
       output_rule(true));
-  command->callback([options] { encode(*options); });
+  command->callback([options, output] {
+    options->has_output = output->count() != 0;
+    encode(*options);
+  });
 }
 
 }  // namespace heed::tool

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// eval.cpp: `heed eval`, how well a model predicts a text, and how far it is from its float source.
+// eval.cpp: `heed eval`, how well a model predicts a text, and how far it is from its checkpoint.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -185,14 +185,14 @@ void add_eval(CLI::App& app) {
   auto options = std::make_shared<Options>();
   command->add_option("MODEL", options->model, "An image (.heed) with a tokenizer")->required();
   command->add_option("FILE", options->text, "A text; each chunk of it is predicted on its own")->required();
-  auto* pairs =
-      command->add_flag("--pairs", options->pairs,
-                        "For a model of two stacks: each line of FILE is a source, a tab and a text, which is "
-                        "predicted behind its source, and then written by the model itself. Empty lines are passed over; pairs that "
-                        "`heed translate` would refuse are left out and counted");
+  auto* pairs = command->add_flag(
+      "--pairs", options->pairs,
+      "For a model of two stacks: each line of FILE is a source, a tab and a text, which is "
+      "predicted behind its source, and then written by the model itself. Empty lines are passed over; pairs whose "
+      "source or text the vocabularies cannot express or the contexts cannot hold are left out and counted");
   command->add_option("--max-pairs", options->max_pairs, "Pairs to take (default: all)")
       ->type_name("N")
-      ->transform(whole_number())
+      ->transform(whole_number(1))
       ->needs(pairs);
   command->add_option("--chunk-bytes", options->chunk_bytes, "Bytes per chunk, at most 1 MiB; pairs have no chunks")
       ->type_name("N")
@@ -201,13 +201,14 @@ void add_eval(CLI::App& app) {
       ->excludes(pairs);
   command->add_option("--max-chunks", options->max_chunks, "Chunks to take (default: all)")
       ->type_name("N")
-      ->transform(whole_number())
+      ->transform(whole_number(1))
       ->excludes(pairs);
-  CLI::Option* const reference = command
-                                     ->add_option("--reference", options->reference,
-                                                  "The float source: adds its loss, the KL divergence from it "
-                                                  "and how often both put the same token first")
-                                     ->type_name("CHECKPOINT");
+  CLI::Option* const reference =
+      command
+          ->add_option("--reference", options->reference,
+                       "The checkpoint that the image was made of: adds its loss, the KL divergence from it "
+                       "and how often both put the same token first")
+          ->type_name("CHECKPOINT");
   add_rope_theta_option(*command, options->read.rope_theta)->needs(reference);
   command
       ->add_option("--description", options->read.description,

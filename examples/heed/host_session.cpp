@@ -71,12 +71,17 @@ std::uint32_t default_threads(const ModelConfig& config) {
   return std::min(available_cpus(), ThreadPool::kMaxThreads);
 }
 
+// What makes of an image one that a table takes.
+std::string relayout_command(const LoadedModel& loaded, const std::string& target) {
+  return "`heed quantize " + shell_word(one_line(loaded.path)) + " --target " + target + " -o NEW.heed`";
+}
+
 // Why a slower table than the best one runs, and what would change it; empty where the best one runs.
 std::string why_slower(const LoadedModel& loaded) {
-  const std::string best = best_kernels().traits.name, path = one_line(loaded.path);
+  const std::string best = best_kernels().traits.name;
   if (eats(best_kernels().traits, loaded.model.layout())) return {};
-  return best + " does not take layout " + quant::name_of(loaded.model.layout()) + "; `heed quantize " + path +
-         " --target " + best + "` converts it without loss";
+  return best + " does not take layout " + quant::name_of(loaded.model.layout()) + "; " +
+         relayout_command(loaded, best) + " converts it without loss";
 }
 
 }  // namespace
@@ -115,7 +120,7 @@ Tokenizer open_tokenizer(const LoadedModel& loaded, Span<const std::uint8_t> sec
                          const char* option) {
   if (section.empty())
     refuse(loaded.path,
-           "the image has no tokenizer for this text; convert its source again, with " + std::string(option));
+           "the image has no tokenizer for this text; convert its checkpoint again, with " + std::string(option));
   Tokenizer tokenizer;
   require(open(tokenizer, section, vocab_size), loaded.path);
   return tokenizer;
@@ -239,8 +244,8 @@ const Kernels& choose_kernels(const LoadedModel& loaded, const std::string& isa)
     const Kernels& named = named_kernels(isa);
     if (!eats(named.traits, layout))
       refuse(loaded.path, "its weights are in layout " + std::string(quant::name_of(layout)) + ", --isa " + isa +
-                              " takes " + layouts_of(named.traits) + "; `heed quantize " + loaded.path + " --target " +
-                              isa + "` converts it without loss");
+                              " takes " + layouts_of(named.traits) + "; " + relayout_command(loaded, isa) +
+                              " converts it without loss");
     return named;
   }
   const Span<const Kernels* const> all = all_kernels();

@@ -80,13 +80,15 @@ class HostSession {
   const Kernels kernels;
   Plan plan;
   ThreadPool pool;
-  std::string slower;  // why a slower table than the best one runs, and what would change it; empty where the best one does
+  std::string
+      slower;  // why a slower table than the best one runs, and what would change it; empty where the best one does
 
  private:
   std::unique_ptr<std::byte, FreeDeleter> arena_;
 };
 
-// Says so, in commands that do not print describe_session (generate.hpp); once everything that may be refused was taken.
+// Says so, in commands that do not print describe_session (generate.hpp); once everything that may be refused was
+// taken.
 void note_slower(const HostSession& host);
 
 }  // namespace heed::tool

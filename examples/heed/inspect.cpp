@@ -73,6 +73,15 @@ std::vector<std::string> lines_of(Span<const std::uint8_t> section) {
   return lines;
 }
 
+// SPEC.md 1.6: of each output its name, or nothing; empty where the image has no names. The same as Model::class_name of
+// all, which looks for each from the beginning.
+std::vector<std::string> class_names(const Model& model) {
+  if (model.classes().empty()) return {};
+  std::vector<std::string> names = lines_of(model.classes());
+  names.resize(model.config().main().n_outputs);
+  return names;
+}
+
 struct Line {
   std::string key, value;
 };
@@ -233,7 +242,7 @@ void print_as_json(const LoadedModel& loaded) {
   for (std::uint32_t i = 0; i < model.config().n_stacks; ++i) json["stacks"].push_back(stack_json(model.config().stacks[i]));
   const Features needed = features_of(model);
   json["features"] = quant::names_of(needed);
-  json["heed_features"] = quant::define_for(model.config());
+  json["heed_features"] = quant::define_for(model.config(), needed);
   for (const SectionEntry& s : sections_of(model))
     json["sections"].push_back({{"kind", name_of(static_cast<SectionKind>(s.kind))},
                                 {"offset", s.offset},
@@ -250,7 +259,8 @@ void print_as_json(const LoadedModel& loaded) {
                                {"offset", std::uint64_t{e.offset64} * 64},
                                {"bytes", bytes}});
   });
-  if (!model.classes().empty()) json["classes"] = lines_of(model.classes());
+  if (!model.classes().empty()) json["classes"] = Json::array();
+  for (const std::string& name : class_names(model)) json["classes"].push_back(name.empty() ? Json(nullptr) : Json(name));
   for (const TokenList& list : generation_lists(model)) json["generation"][list.name] = list.tokens;
   json["metadata"] = Json::object();
   for (const Line& line : metadata_of(model)) json["metadata"][line.key] = line.value;
@@ -260,9 +270,10 @@ void print_as_json(const LoadedModel& loaded) {
 
 // Class names, and tokens with their pieces.
 void print_texts(const Model& model, const std::optional<Tokenizer>& tokenizer) {
-  if (!model.classes().empty()) std::puts("\nclasses");
-  std::uint32_t output = 0;
-  for (const std::string& name : lines_of(model.classes())) std::printf("  %-10u %s\n", output++, name.c_str());
+  const std::vector<std::string> names = class_names(model);
+  if (!names.empty()) std::puts("\nclasses");
+  for (std::size_t output = 0; output < names.size(); ++output)
+    if (!names[output].empty()) std::printf("  %-10zu %s\n", output, names[output].c_str());
   const std::vector<TokenList> lists = generation_lists(model);
   if (!lists.empty()) std::puts("\ngeneration");
   for (const TokenList& list : lists) {
@@ -289,7 +300,7 @@ void print_as_text(const LoadedModel& loaded, const std::optional<Tokenizer>& to
   const Features needed = features_of(model);
   std::puts("\nfeatures that a firmware needs for it");
   std::printf("  %s\n", is_empty(needed) ? "none" : quant::joined(quant::names_of(needed)).c_str());
-  std::printf("  a firmware with them: -DHEED_FEATURES=%s\n", quant::define_for(c).c_str());
+  std::printf("  a firmware with them: -DHEED_FEATURES=%s\n", quant::define_for(c, needed).c_str());
 
   std::puts("\nsections                 offset        bytes  crc-32c");
   for (const SectionEntry& s : sections_of(model))

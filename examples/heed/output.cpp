@@ -2,7 +2,9 @@
 // output.cpp: numbers as text.
 #include "examples/heed/output.hpp"
 
+#include <algorithm>
 #include <cstdio>
+#include <cstring>
 
 namespace heed::tool {
 
@@ -32,6 +34,16 @@ std::string engineering(double x) {
   char s[32];
   std::snprintf(s, sizeof s, "%.*f%s", x < 10.0 ? 2 : x < 100.0 ? 1 : 0, x, kUnits[unit]);
   return s;
+}
+
+std::string shell_word(const std::string& text) {
+  const auto is_plain = [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || std::strchr("%+,-./:=@_", c);
+  };
+  if (!text.empty() && std::all_of(text.begin(), text.end(), is_plain)) return text;
+  std::string word = "'";
+  for (const char c : text) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return word + "'";
 }
 
 }  // namespace heed::tool

@@ -25,6 +25,9 @@ std::string engineering(double x);
 // null when there is no such number.
 inline Json number_or_null(double x) { return x > 0.0 ? Json(x) : Json(nullptr); }
 
+// One word of a shell's command, as a path that is printed in one; quoted where it has to be.
+std::string shell_word(const std::string& text);
+
 inline double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }

@@ -95,7 +95,7 @@ Costs measure(const Options& options) {
     (void)quant::parse_features(built, options.features);  // checked as it was read
     if (const Features missing = costs.needed - built; !is_empty(missing))
       refuse(costs.subject, "the model needs " + quant::joined(quant::names_of(missing)) + ", which --features " +
-                                options.features + " leaves out; -DHEED_FEATURES=" + quant::define_for(costs.config) +
+                                options.features + " leaves out; -DHEED_FEATURES=" + quant::define_for(costs.config, costs.needed) +
                                 " has what it needs");
   }
   costs.timed = step_formula(costs.step, options.target, options.features.empty() ? nullptr : &built, c, costs.layout);
@@ -186,7 +186,7 @@ void print_as_json(const Costs& costs, const Options& options) {
   put({"slack", map.slack});
   for (const NamedSlice& s : map.regions) json["regions"].push_back({{"name", s.name}, {"bytes", s.slice.bytes}});
   json["features"] = quant::names_of(costs.needed);
-  json["heed_features"] = quant::define_for(costs.config);
+  json["heed_features"] = quant::define_for(costs.config, costs.needed);
   if (costs.timed) {
     const StepFormula& step = costs.step;
     json["instructions"] = {{"core", options.target},
@@ -258,9 +258,11 @@ void print_caches(const Costs& costs) {
   };
   const Plan& p = costs.plan;
   const bool encodes = costs.config.main().use == Use::encode;
-  line("kv_cache", p.cache.bytes, std::string(encodes ? "one layer at a time, up to " : "up to ") + counted(p.max_seq, "position"));
+  line("kv_cache", p.cache.bytes,
+       std::string(encodes ? "one layer at a time, up to " : "up to ") + counted(p.max_seq, "position"));
   if (costs.config.n_stacks == 2)
-    line("cross_cache", p.cross_cache.bytes, "the source in all layers, up to " + counted(p.source.max_seq, "position"));
+    line("cross_cache", p.cross_cache.bytes,
+         "the source in all layers, up to " + counted(p.source.max_seq, "position"));
 }
 
 // How far back a windowed layer's keys and values reach.
@@ -326,11 +328,11 @@ void print_as_text(const Costs& costs, const Options& options) {
     std::printf("  RAM: sampler     %22s bytes, with a temperature only\n",
                 grouped(Sampler::scratch_bytes(costs.config.main().n_outputs)).c_str());
   if (costs.relayout)
-    std::printf("  after `heed quantize %s --target %s`: the image is in another layout now\n", costs.subject.c_str(),
-                costs.traits->name);
+    std::printf("  after `heed quantize %s --target %s -o NEW.heed`: the image is in another layout now\n",
+                shell_word(one_line(costs.subject)).c_str(), costs.traits->name);
   std::printf("  features: needs %s; a firmware with them: -DHEED_FEATURES=%s\n",
               is_empty(costs.needed) ? "none" : quant::joined(quant::names_of(costs.needed)).c_str(),
-              quant::define_for(costs.config).c_str());
+              quant::define_for(costs.config, costs.needed).c_str());
   std::printf("\n%s", draw(map).c_str());
 }
 
@@ -362,7 +364,9 @@ void add_plan(CLI::App& app) {
   command->add_option("--source-context", options->source_context, "The same of the source (default: the model's)")
       ->type_name("N")
       ->transform(whole_number(1, 1u << 20));
-  command->add_option("--chunk", options->chunk, "Positions taken together; never changes the result (default: the target's)")
+  command
+      ->add_option("--chunk", options->chunk,
+                   "Positions taken together; never changes the result (default: the target's)")
       ->type_name("N")
       ->transform(whole_number(1, 4096u));
   command

@@ -15,6 +15,14 @@ constexpr int kWidth = 40;
 constexpr auto kPatience = std::chrono::seconds(2);
 constexpr auto kInterval = std::chrono::milliseconds(100);
 
+// What is left at the rate so far; nothing while that says little.
+std::string time_left(double seconds, double share) {
+  if (share < 0.02) return "";
+  const double left = seconds * (1.0 - share) / share;
+  if (left < 100.0) return ", " + std::to_string(static_cast<int>(left + 0.5)) + " s left";
+  return ", " + std::to_string(static_cast<int>(left / 60.0 + 0.5)) + " min left";
+}
+
 bool on_terminal() { return isatty(STDERR_FILENO) == 1; }
 
 }  // namespace
@@ -23,7 +31,8 @@ Progress::Progress(std::string label, std::uint64_t total)
     : label_(std::move(label)),
       total_(total),
       terminal_(on_terminal()),
-      next_(std::chrono::steady_clock::now() + kPatience) {}
+      start_(std::chrono::steady_clock::now()),
+      next_(start_ + kPatience) {}
 
 Progress::~Progress() {
   if (drawn_) std::fputs("\r\033[K", stderr);
@@ -39,7 +48,8 @@ void Progress::show(std::uint64_t done) {
   const int filled = static_cast<int>(share * kWidth);
   const std::string bar =
       std::string(static_cast<std::size_t>(filled), '#') + std::string(static_cast<std::size_t>(kWidth - filled), '.');
-  std::fprintf(stderr, "\r%s [%s] %3d %%", label_.c_str(), bar.c_str(), static_cast<int>(share * 100));
+  std::fprintf(stderr, "\r%s [%s] %3d %%%s\033[K", label_.c_str(), bar.c_str(), static_cast<int>(share * 100),
+               time_left(std::chrono::duration<double>(now - start_).count(), share).c_str());
   std::fflush(stderr);
 }
 

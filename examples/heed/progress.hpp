@@ -10,7 +10,8 @@
 
 namespace heed::tool {
 
-// Draws on standard error, and only if that is a terminal. Gone when it is destroyed.
+// Draws on standard error, and only if that is a terminal, with the time that is left at the rate so far. Gone when it is
+// destroyed.
 class Progress {
  public:
   Progress(std::string label, std::uint64_t total);
@@ -24,7 +25,7 @@ class Progress {
   std::string label_;
   std::uint64_t total_;
   bool terminal_, drawn_ = false;
-  std::chrono::steady_clock::time_point next_;
+  std::chrono::steady_clock::time_point start_, next_;
 };
 
 // The same for work that does not say how far it is: shows the seconds.

@@ -7,11 +7,14 @@
 #include <memory>
 
 #include "examples/heed/commands.hpp"
+#include "examples/heed/fidelity.hpp"
 #include "examples/heed/numbers.hpp"
 #include "examples/heed/output.hpp"
 #include "examples/heed/progress.hpp"
 #include "examples/heed/refusal.hpp"
 #include "examples/heed/targets.hpp"
+#include "platform/linux/cpu_count.hpp"
+#include "platform/linux/thread_pool.hpp"
 #include "platform/select.hpp"
 #include "platform/tables.hpp"
 #include "quant/convert.hpp"
@@ -27,8 +30,8 @@ struct Options {
   std::string source, output, description, tokenizer, source_tokenizer, calibration, group = "auto", value_map = "auto",
       layout, target, name, licence;
   std::uint32_t context = 0, source_context = 0;
-  double rope_theta = 0.0;
-  bool json = false;
+  double rope_theta = 0.0, group_limit = 100.0 * quant::kRowErrorLimit;
+  bool json = false, no_measure = false;
 };
 
 bool is_image(const std::string& path) {
@@ -53,7 +56,7 @@ std::string tokenizer_beside(const std::string& source) {
 }
 
 std::string choose_tokenizer(const Options& options) {
-  if (options.tokenizer == "none" || (options.tokenizer.empty() && is_image(options.source))) return "";
+  if (is_image(options.source)) return options.tokenizer == "none" ? "" : options.tokenizer;
   if (!options.tokenizer.empty()) return options.tokenizer;
   if (!options.description.empty()) return "";  // the description's own
   return tokenizer_beside(options.source);
@@ -100,16 +103,19 @@ Json to_json(const quant::ConvertReport& report, const Options& options) {
   json["requantised"] = report.requantised;
   if (!report.requantised) return json;
   json["value_maps"] = report.value_maps;
+  json["measured"] = report.quantize.measured;
+  put_fidelity(json, report.quantize, report.config);
   json["matrix_error"] = report.quantize.matrix_error;
   for (std::uint32_t stack = 0; stack < report.config.n_stacks; ++stack) {
     for (int i = 0; i < kSiteCount; ++i) {
       const quant::SiteReport& site = report.quantize.sites[stack][i];
-      if (site.used)
-        json["sites"].push_back({{"stack", stack},
-                                 {"site", quant::name_of(static_cast<Site>(i))},
-                                 {"group", group_name(site.group)},
-                                 {"output_error", site.error},
-                                 {"output_error_with_rows", site.row_error}});
+      if (!site.used) continue;
+      Json entry = {{"stack", stack}, {"site", quant::name_of(static_cast<Site>(i))}, {"group", group_name(site.group)}};
+      if (report.quantize.measured) {
+        entry["output_error"] = site.error;
+        entry["output_error_with_rows"] = site.row_error;
+      }
+      json["sites"].push_back(std::move(entry));
     }
   }
   for (const quant::TensorReport& t : report.quantize.tensors)
@@ -146,14 +152,17 @@ void print(const quant::ConvertReport& report, const Options& options) {
   for (std::uint32_t stack = 0; stack < report.config.n_stacks; ++stack)
     std::printf("value maps   %s%s\n", !two ? "" : stack == 0 ? "source: " : "main: ", report.value_maps[stack].c_str());
   std::printf("weight error %.3f %% of their rms\n", 100.0 * report.quantize.matrix_error);
-  const bool wrote = report.config.main().use == Use::generate;
+  if (!report.quantize.measured) return;
+  const bool given = report.quantize.calibration_given;
+  const bool wrote = report.config.main().use == Use::generate && (two || !given);
   std::printf("output error of what is multiplied, int8 on both sides, over %u positions%s%s:\n",
               report.quantize.calibration_positions, wrote ? " that the model wrote" : "",
-              report.quantize.calibration_given ? " for given inputs" : wrote && !two ? "" : " for random inputs");
+              given ? " for given inputs" : wrote && !two ? "" : " for random inputs");
   for (std::uint32_t stack = 0; stack < report.config.n_stacks; ++stack) {
     if (two) std::puts(stack == 0 ? "source" : "main");
     print_sites(report.quantize.sites[stack]);
   }
+  print_fidelity(report.quantize, report.config);
 }
 
 void quantize(const Options& options) {
@@ -161,29 +170,35 @@ void quantize(const Options& options) {
   quant::ConvertOptions convert;
   convert.layout = choose_layout(options);
   convert.quantize.group = choose_group(options.group);
+  convert.quantize.row_error_limit = options.group_limit / 100.0;
+  convert.quantize.measure = !options.no_measure;
   convert.context = options.context;
   convert.source_context = options.source_context;
   convert.name = options.name;
   convert.licence = options.licence;
   convert.read.rope_theta = options.rope_theta;
   convert.read.description = options.description;
-  convert.source_tokenizer = options.source_tokenizer;
+  if (options.source_tokenizer != "none" || !is_image(options.source)) convert.source_tokenizer = options.source_tokenizer;
   convert.calibration = options.calibration;
   convert.value_map = choose_value_map(options.value_map);
   const std::string tokenizer = choose_tokenizer(options);
   if (const quant::Error error = quant::check_output(options.output, options.source, tokenizer, convert))
     refuse("", error.sentence());
-  quant::ImageBytes image;
+  ThreadPool pool;
+  pool.start(std::min(available_cpus(), ThreadPool::kMaxThreads));
+  convert.parallel = pool.parallel();
   quant::ConvertReport report;
   {
-    const Stopwatch stopwatch("quantize");
-    if (const quant::Error error = quant::convert(image, report, options.source, tokenizer, convert, best_kernels()))
-      refuse("", error.sentence());
-    if (const quant::Error error = quant::write_file(options.output, {image.data(), image.size()}))
+    constexpr double kSteps = 1000.0;
+    Progress progress("quantize", static_cast<std::uint64_t>(kSteps));
+    convert.quantize.progress = [&](double share) { progress.show(static_cast<std::uint64_t>(share * kSteps)); };
+    if (const quant::Error error =
+            quant::convert_file(options.output, report, options.source, tokenizer, convert, best_kernels()))
       refuse("", error.sentence());
   }
   note_tokenizer(options, tokenizer, report.requantised);
   print(report, options);
+  warn_if_far(report.quantize.fidelity);
 }
 
 }  // namespace
@@ -196,9 +211,9 @@ void add_quantize(CLI::App& app) {
   for (int i = 0; i < kLayoutCount; ++i) layouts.push_back(quant::name_of(static_cast<Layout>(i)));
   command
       ->add_option("CHECKPOINT", options->source,
-                   "A llama2.c checkpoint (.bin, version 0 or 1, float32), a Hugging Face folder of the GPT-2 family "
-                   "(config.json and model.safetensors in F32), a safetensors file in F32 with --description, or an image "
-                   "(.heed) for another layout")
+                   "A GGUF file (of a split one the first part), a llama2.c checkpoint (.bin, version 0 or 1, float32), a Hugging Face "
+                   "folder (config.json and model.safetensors in F32, F16 or BF16), a safetensors file in them with --description, "
+                   "or an image (.heed) for another layout")
       ->required();
   command->add_option("-o,--output", options->output, "The image to write")->type_name("MODEL.heed")->required();
   command
@@ -214,19 +229,32 @@ void add_quantize(CLI::App& app) {
       ->type_name("F");
   command
       ->add_option("--source-tokenizer", options->source_tokenizer,
-                   "The same of the source of an encoder-decoder, where its tokens are others")
+                   "The same of the source of an encoder-decoder, where its tokens are others (default: the description's)")
       ->type_name("F");
-  command
+  auto* calibration =
+      command
       ->add_option("--calibration", options->calibration,
-                   "A safetensors file with inputs of the first stack to measure on (SPEC.md 7.5; default: random ones)")
+                   "What to measure on: a text, which a model of tokens reads, or a safetensors file with inputs of the first "
+                   "stack (SPEC.md 7.5; default: texts that the model writes, random inputs). One half decides, the other is reported")
       ->type_name("F");
   command
       ->add_option("--value-map", options->value_map, "Form of the value maps; auto takes the cheaper one")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "factors", "undivided"}));
+  auto* no_measure = command->add_flag(
+      "--no-measure", options->no_measure,
+      "Quantise without running the model: fast and in little memory, with one scale per row or --group's, every gain folded that "
+      "may be, and no key offsets");
+  no_measure->excludes(calibration);
   command->add_option("--group", options->group, "Columns that share a multiplier; auto measures what each site needs")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "row", "32", "64", "128", "256"}));
+  command
+      ->add_option("--group-limit", options->group_limit,
+                   "Per cent that a site may be off with one scale per row before auto looks at groups")
+      ->type_name("P")
+      ->capture_default_str()
+      ->check(number(0.0, 100.0, "0 to 100"));
   auto* layout =
       command->add_option("--layout", options->layout, "Order of the weights (default: an image's own, else packed)")
           ->check(CLI::IsMember(layouts));
@@ -247,6 +275,7 @@ void add_quantize(CLI::App& app) {
   command->add_flag("--json", options->json, "Print sizes and errors as JSON");
   command->footer(
       "Example:\n  heed quantize stories260K.bin -o stories.heed --tokenizer tok512.bin\n"
+      "  heed quantize tinyllama-q8_0.gguf -o tinyllama.heed\n"
       "  heed quantize letters.bin -o letters.heed --tokenizer chars:ABC\n"
       "  heed quantize weights.safetensors --description model.json -o encoder.heed\n"
       "  heed quantize gpt2-folder -o gpt2.heed --tokenizer none\n"

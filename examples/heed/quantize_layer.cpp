@@ -113,7 +113,7 @@ void add_quantize_layer(CLI::App& app) {
   for (int i = 0; i < kLayoutCount; ++i) layouts.push_back(quant::name_of(static_cast<Layout>(i)));
   command
       ->add_option("WEIGHTS", options->source,
-                   "A safetensors file in F32: a matrix becomes a heed::Tensor, with X.bias beside X.weight as its bias; other "
+                   "A safetensors file in F32, F16 or BF16: a matrix becomes a heed::Tensor, with X.bias beside X.weight as its bias; other "
                    "vectors become floats")
       ->required();
   command->add_option("-o,--output", options->output, "The header to write")->type_name("LAYER.h")->required();

@@ -15,8 +15,8 @@ std::size_t argmax(const std::vector<double>& p) {
   return static_cast<std::size_t>(std::max_element(p.begin(), p.end()) - p.begin());
 }
 
-// In what a stack differs from the image's that was made of it, by the names of SPEC.md 1.3; empty where in nothing that
-// scoring relies on.
+// In what a stack differs from the image's that was made of it, by the names of SPEC.md 1.3; empty where in nothing
+// that scoring relies on.
 std::string difference(const StackConfig& source, const StackConfig& image) {
   struct Field {
     const char* name;
@@ -75,7 +75,8 @@ Reference::Reference(const std::string& path, const Model& model, const quant::R
                      std::to_string(of_image.n_stacks));
   for (std::uint32_t i = 0; i < of_image.n_stacks; ++i) {
     const StackConfig &a = of_source.stacks[i], &b = of_image.stacks[i];
-    const std::string differs = difference(a, b), of = of_image.n_stacks == 2 ? "stacks[" + std::to_string(i) + "]." : "";
+    const std::string differs = difference(a, b),
+                      of = of_image.n_stacks == 2 ? "stacks[" + std::to_string(i) + "]." : "";
     if (!differs.empty()) refuse(path, "not the checkpoint of this image: " + of + differs);
     const std::vector<std::uint32_t>& phases = source_.rotary_phases[i];
     if (b.position == Position::rotary &&

@@ -25,24 +25,31 @@ OptionNames names_of(const SequenceOptions& options) {
 }  // namespace
 
 std::string output_rule(bool writes_a_file) {
-  return std::string("All input is checked before the first output. Where a command fails later (an output that is no number, a "
-                     "full disk), what was printed stands and the status is 1; --json prints nothing then") +
+  return std::string(
+             "All input is checked before the first output. Where a command fails later (an output that is no number, "
+             "a "
+             "full disk), what was printed stands and the status is 1; --json prints nothing then") +
          (writes_a_file ? ", and FILE of -o stays as it was." : ".");
 }
 
 void add_sequence_options(CLI::App& command, SequenceOptions& options, const std::string& what) {
   const OptionNames names = names_of(options);
-  add_prompt_options(command, options.prompt, what, "so is the text. An empty text is BOS and EOS; of a vocabulary with neither it is refused",
+  add_prompt_options(command, options.prompt, what,
+                     "so is the text. An empty text is BOS and EOS; of a vocabulary with neither it is refused",
                      names.text, names.file);
-  command.add_flag("--lines", options.lines,
-                   options.is_source ? "Take each line of the source on its own; an empty line is answered by one"
-                                     : "Take each line of the text on its own; an empty line is an empty text");
+  auto* lines =
+      command.add_flag("--lines", options.lines,
+                       options.is_source ? "Take each line of the source on its own; an empty line is answered by one"
+                                         : "Take each line of the text on its own; an empty line is an empty text");
   auto* vectors =
       command
           .add_option(names.vectors, options.vectors,
                       "For a model that reads feature vectors: a file of rows, raw little-endian float32, or "
                       ".npy of float32 or float64, [rows, width] or [sequences, rows, width]")
-          ->type_name("FILE");
+          ->type_name("FILE")
+          ->excludes(command.get_option("-p"))
+          ->excludes(command.get_option("-f"))
+          ->excludes(lines);
   command.add_option("--rows", options.rows, "Take each N rows of this file on their own")
       ->type_name("N")
       ->transform(whole_number(1, 1u << 20))
@@ -51,12 +58,16 @@ void add_sequence_options(CLI::App& command, SequenceOptions& options, const std
 
 Sequences::Sequences(const LoadedModel& loaded, std::uint32_t stack, std::uint32_t room, const SequenceOptions& options,
                      bool keep_empty_lines)
-    : loaded_(loaded), config_(loaded.model.config().stacks[stack]), room_(room), name_(options.is_source ? "source" : "text") {
+    : loaded_(loaded),
+      config_(loaded.model.config().stacks[stack]),
+      room_(room),
+      name_(options.is_source ? "source" : "text") {
   const bool texts = options.prompt.has_text || options.prompt.has_file || options.lines;
   if (config_.input != Input::tokens) {
     const std::uint32_t width = config_.input_width();
     if (texts || options.vectors.empty())
-      refuse(loaded.path, "the model reads vectors of " + counted(width, "number") + "; " + names_of(options).vectors + " FILE gives them");
+      refuse(loaded.path, "the model reads vectors of " + counted(width, "number") + "; " + names_of(options).vectors +
+                              " FILE gives them");
     file_ = std::make_unique<VectorFile>(options.vectors, width);
     if (options.rows && file_->rows_per_sequence())
       refuse(options.vectors, "it is an array of sequences already, so there is nothing for --rows to cut");
@@ -67,7 +78,9 @@ Sequences::Sequences(const LoadedModel& loaded, std::uint32_t stack, std::uint32
     for (std::uint64_t i = 0; i < count_; ++i) (void)(*this)[i];
     return;
   }
-  if (!options.vectors.empty()) refuse(loaded.path, std::string("the model reads tokens, not vectors; ") + names_of(options).either + " gives it a text");
+  if (!options.vectors.empty())
+    refuse(loaded.path,
+           std::string("the model reads tokens, not vectors; ") + names_of(options).either + " gives it a text");
   const bool main = stack + 1 == loaded.model.config().n_stacks;
   tokenizer_ = main ? tokenizer_of(loaded) : source_tokenizer_of(loaded);
   read_texts(options, keep_empty_lines);

@@ -36,14 +36,14 @@ struct InputSequence {
   Sequence view() const { return {tokens, {}, vectors}; }
 };
 
-// The sequences of one stack of a model: texts from the beginning, vectors one sequence at a time. All are checked at once,
-// so that no output stands in front of a refusal.
+// The sequences of one stack of a model: texts from the beginning, vectors one sequence at a time. All are checked at
+// once, so that no output stands in front of a refusal.
 class Sequences {
  public:
   // `loaded` must outlive it; `room`: positions that the session keeps of this stack. Refuses options of the other kind
-  // of input than the stack's, a text that the vocabulary cannot express, a number that is not finite, and a sequence that
-  // is too long or has no position. An empty text is BOS and EOS where the vocabulary has them, unless the caller has an
-  // answer of its own for empty lines: then they have no position.
+  // of input than the stack's, a text that the vocabulary cannot express, a number that is not finite, and a sequence
+  // that is too long or has no position. An empty text is BOS and EOS where the vocabulary has them, unless the caller
+  // has an answer of its own for empty lines: then they have no position.
   Sequences(const LoadedModel& loaded, std::uint32_t stack, std::uint32_t room, const SequenceOptions& options,
             bool keep_empty_lines = false);
 
@@ -65,7 +65,7 @@ class Sequences {
   std::optional<Tokenizer> tokenizer_;
   std::vector<InputSequence> texts_;
   std::unique_ptr<VectorFile> file_;
-  std::string name_;  // of a sequence that is the only one
+  std::string name_;                    // of a sequence that is the only one
   std::uint64_t count_ = 0, rows_ = 0;  // sequences; rows of each, the last one's may be fewer
   bool are_many_ = false;
 };

@@ -64,7 +64,7 @@ void translate(const Options& options) {
   if (prompt.empty())
     refuse(options.model, "neither the image nor its vocabulary says what a text begins with; --begin does");
   if (prompt.size() > host->session.max_seq())
-    refuse("--begin",
+    refuse(options.begin.empty() ? "what a text begins with" : "--begin",
            "it takes " + counted(prompt.size(), "position") + ", the context has " + grouped(host->session.max_seq()));
 
   SourceTotals source_totals;
@@ -132,13 +132,13 @@ void add_translate(CLI::App& app) {
   add_isa_option(*command, options->session.isa);
   add_size_options(*command, options->session, "Positions of a text to keep");
   command->add_flag("--json", options->json, "Print texts, tokens, digest and speed as JSON");
-  command->footer(
-      std::string("Example:\n"
-      "  heed translate latin.heed -p \"آتزمون\"\n"
-      "  heed translate latin.heed -f words.txt --lines > latin.txt\n"
-      "  heed translate speech.heed --source-vectors spectrum.npy -n 100 --json\n"
-      "With --lines the n-th line of the output is the text of the n-th source, and a text ends where its line does.\n") +
-      output_rule(false));
+  command->footer(std::string("Example:\n"
+                              "  heed translate latin.heed -p \"آتزمون\"\n"
+                              "  heed translate latin.heed -f words.txt --lines > latin.txt\n"
+                              "  heed translate speech.heed --source-vectors spectrum.npy -n 100 --json\n"
+                              "With --lines the n-th line of the output is the text of the n-th source, and a text "
+                              "ends where its line does.\n") +
+                  output_rule(false));
   command->callback([options] {
     settle_seed(options->generate);
     translate(*options);

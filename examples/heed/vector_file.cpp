@@ -146,7 +146,8 @@ void VectorFile::read_header() {
                               static_cast<std::size_t>(length)};
   if (!HeaderReader(text).read(header)) refuse_header();
   if (header.type != "<f4" && header.type != "<f8")
-    refuse(path_, "its numbers are of type " + quant::printable(header.type) + "; little-endian float32 (<f4) or float64 (<f8) is read");
+    refuse(path_, "its numbers are of type " + quant::printable(header.type) +
+                      "; little-endian float32 (<f4) or float64 (<f8) is read");
   const std::vector<std::uint64_t>& shape = header.shape;
   if (header.fortran_order && shape.size() > 1)
     refuse(path_, "its numbers are in Fortran order; numpy.ascontiguousarray puts them in C order");

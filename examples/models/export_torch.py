@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes modules of PyTorch as what heed reads: weights.safetensors, and model.json, the description (SPEC.md, part 7).
 
-    export_torch.py MODULE.pt OUT [--max-seq N] [--causal] [--pooling first|mean|last] [--unit-length]
+    export_torch.py MODULE.pt OUT [--max-seq N] [--causal] [--pooling first|mean|last] [--unit-length] [--embedding-scale X]
     heed quantize OUT/weights.safetensors --description OUT/model.json -o MODEL.heed
 
 MODULE.pt is what torch.save wrote of one of
@@ -37,6 +37,7 @@ import argparse
 import json
 import math
 import os
+import pickle
 import struct
 
 import torch
@@ -49,10 +50,15 @@ def export_encoder(module, max_seq, causal=False, embedding=None, embedding_scal
 
     Embeddings are multiplied by embedding_scale before positions are added; vectors are divided by their length with unit_length.
     """
+    if embedding is not None and projection is not None:
+        raise ValueError("an embedding and a projection: a stack reads tokens or vectors")
+    if embedding is None and embedding_scale != 1.0:
+        raise ValueError("an embedding_scale without an embedding")
     stack = Stack(0)
     if embedding is not None:
         stack.embedding(embedding, embedding_scale)
     elif projection is not None:
+        expect("projection", projection, nn.Linear)
         stack.fields.update(input="projected", d_input=projection.in_features)
         stack.linear("input_projection", "input", projection.weight, projection.bias)
     else:
@@ -72,6 +78,7 @@ def export_encoder(module, max_seq, causal=False, embedding=None, embedding_scal
 
 def export_transformer(module, source_embedding, target_embedding, unembedding, max_seq):
     """The same of an nn.Transformer between embeddings and an output layer, all of d_model's width."""
+    expect("the transformer", module, nn.Transformer)
     first, second = Stack(0), Stack(1)
     for stack, half, embedding in (first, module.encoder, source_embedding), (second, module.decoder, target_embedding):
         stack.embedding(embedding, math.sqrt(module.d_model))
@@ -87,8 +94,13 @@ def export_transformer(module, source_embedding, target_embedding, unembedding, 
 def export_gpt(module, max_seq=None):
     """The same of a decoder as nanoGPT has it; without max_seq, as many positions as it has embeddings of."""
     stack, parts = Stack(0), module.transformer
+    for name in "wte", "wpe", "h", "ln_f":
+        if not hasattr(parts, name):
+            raise ValueError(f"transformer has no {name}, as nanoGPT's has")
     stack.embedding(parts.wte)
     stack.positions(parts.wpe)
+    if max_seq and max_seq > parts.wpe.num_embeddings:
+        raise ValueError(f"{max_seq} positions, of which wpe has {parts.wpe.num_embeddings}")
     for number, block in enumerate(parts.h):
         at = f"layers.{number}."
         if not isinstance(block.attn.c_attn, nn.Linear):
@@ -142,6 +154,12 @@ def save(folder, tensors, description=None):
         file.write(struct.pack("<Q", len(text)) + text + b"".join(parts))
 
 
+def expect(name, module, *kinds):
+    if not isinstance(module, kinds):
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        raise ValueError(f"{name} is a {type(module).__name__} where a {wanted} is expected")
+
+
 # -- One stack: its parts, one method each ----------------------------------------------------------------------------
 
 class Stack:
@@ -153,6 +171,7 @@ class Stack:
         self.biases, self.missing = [], {}  # kinds that there are; by kind, names and lengths of those that a module has not
 
     def embedding(self, module, scale=1.0):
+        expect("the embedding", module, nn.Embedding)
         if module.max_norm is not None:
             raise ValueError("heed has no counterpart of an nn.Embedding's max_norm")
         self.tensors[self.prefix + "token_embedding"] = module.weight
@@ -161,17 +180,24 @@ class Stack:
     def positions(self, table):
         if table is None:
             return
+        if isinstance(table, str) and table != "sinusoidal":
+            raise ValueError(f'positions are "{table}"; by name there are "sinusoidal" ones')
         if isinstance(table, str):
             self.fields.update(position_table=table, sinusoids={"order": "interleaved", "first_position": 0, "last_exponent": "half"})
             return
         weight = table.weight if isinstance(table, nn.Embedding) else table
+        expect("positions", weight, torch.Tensor, nn.Embedding)
+        if weight.dim() < 2:
+            raise ValueError(f"positions have the shape {list(weight.shape)}; a row for each is expected")
         self.tensors[self.prefix + "position_embedding"] = weight.reshape(-1, weight.shape[-1])
         self.fields["position_table"] = "learned"
 
     def layers(self, module):
         """Those of an nn.TransformerEncoder or nn.TransformerDecoder, and its last norm."""
+        expect("the encoder or decoder", module, nn.TransformerEncoder, nn.TransformerDecoder)
         for number, layer in enumerate(module.layers):
             at = f"layers.{number}."
+            expect(f"layer {number}", layer, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
             placement = "before" if layer.norm_first else "after"
             gain, bias = ("_gain", "_norm_bias") if layer.norm_first else ("_after_gain", "_after_bias")
             self.agree(d_model=layer.self_attn.embed_dim, d_ff=layer.linear1.out_features, n_heads=layer.self_attn.num_heads,
@@ -211,6 +237,9 @@ class Stack:
             return
         parts = [part for part in (module if isinstance(module, nn.Sequential) else [module])
                  if not isinstance(part, (nn.Dropout, nn.Identity))]
+        if not parts:
+            raise ValueError("dense is empty")
+        expect("the first part of dense", parts[0], nn.Linear)
         self.fields.update(dense=True, d_dense=parts[0].out_features)
         self.linear("dense", "dense", parts[0].weight, parts[0].bias)
         rest = parts[1:]
@@ -226,6 +255,7 @@ class Stack:
         if head is None:
             self.fields["output"] = "vectors"
             return
+        expect("head", head, nn.Linear)
         self.fields.update(output="logits", n_outputs=head.out_features)
         if embedding is not None and head.weight is embedding.weight:
             self.fields["tied_unembedding"] = True
@@ -236,6 +266,8 @@ class Stack:
     def norm(self, gain, bias, module):
         if not (isinstance(module, nn.LayerNorm) or type(module).__name__ == "LayerNorm"):  # nanoGPT has one of its own
             raise ValueError(f"a {type(module).__name__} where an nn.LayerNorm is expected")
+        if module.weight is None:
+            raise ValueError("an nn.LayerNorm without gains (elementwise_affine=False); heed's norms have them")
         self.agree(norm="layer", norm_epsilon=getattr(module, "eps", 1e-5))
         self.tensors[self.prefix + gain] = module.weight
         self.bias("norm", bias, module.bias, len(module.weight))
@@ -282,39 +314,76 @@ def activation(function):
     return name
 
 
-def export(module, args):
-    """(description, tensors) of what a file holds; the description is None for a layer alone."""
+DEFAULT_MAX_SEQ = 512
+
+
+def check_options(kind, options, *known):
+    for name in options:
+        if name not in known:
+            raise ValueError(f"--{name.replace('_', '-')} has no meaning for {kind}")
+
+
+def check_parts(kind, parts, needed, more=()):
+    for name in parts:
+        if name not in (*needed, *more):
+            raise ValueError(f'no part beside {kind} is called "{name}"; there are {", ".join((*needed, *more))}')
+    for name in needed:
+        if name not in parts:
+            raise ValueError(f'beside {kind} stands no "{name}"')
+
+
+def export(module, options):
+    """(description, tensors) of what a file holds; the description is None for a layer alone.
+
+    The options are those of the command line that were given; one that has no meaning for the module is refused.
+    """
     if isinstance(module, nn.MultiheadAttention):
+        check_options("an nn.MultiheadAttention", options)
         return None, export_attention(module)
     if isinstance(module, nn.TransformerEncoder):
         module = {"encoder": module}
     if isinstance(module, dict) and "encoder" in module:
         parts = {name: part for name, part in module.items() if name != "encoder"}
-        return export_encoder(module["encoder"], args.max_seq, causal=args.causal, embedding_scale=args.embedding_scale,
-                              pooling=args.pooling, unit_length=args.unit_length, **parts)
+        check_parts("the encoder", parts, (), ("embedding", "projection", "positions", "dense", "head"))
+        return export_encoder(module["encoder"], **{"max_seq": DEFAULT_MAX_SEQ, **options}, **parts)
     if isinstance(module, dict) and "transformer" in module:
-        return export_transformer(max_seq=args.max_seq, **{"module" if name == "transformer" else name: part
-                                                           for name, part in module.items()})
+        parts = {name: part for name, part in module.items() if name != "transformer"}
+        check_options("an nn.Transformer", options, "max_seq")
+        check_parts("the transformer", parts, ("source_embedding", "target_embedding", "unembedding"))
+        return export_transformer(module["transformer"], **{"max_seq": DEFAULT_MAX_SEQ, **options}, **parts)
     if hasattr(module, "transformer") and hasattr(module, "lm_head"):
-        return export_gpt(module)
-    raise ValueError(f"{args.module} holds a {type(module).__name__}, which is none of the modules that --help lists")
+        check_options("a decoder as nanoGPT has it", options, "max_seq")
+        return export_gpt(module, **options)
+    raise ValueError(f"it holds a {type(module).__name__}, which is none of the modules that --help lists")
+
+
+def load(path):
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ValueError(error) from error
+    except (AttributeError, ImportError) as error:
+        raise ValueError(f"{error}; a class of your own must be where Python can import it") from error
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    # An option that is not given is absent, so that one without a meaning can be refused.
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     argument_default=argparse.SUPPRESS)
     parser.add_argument("module", help="what torch.save wrote")
     parser.add_argument("out", help="folder for weights.safetensors and model.json")
-    parser.add_argument("--max-seq", type=int, default=512, help="the longest sequence (default 512; of nanoGPT, all that it has)")
+    parser.add_argument("--max-seq", type=int, help=f"the longest sequence (default {DEFAULT_MAX_SEQ}; of nanoGPT, all that it has)")
     parser.add_argument("--causal", action="store_true", help="the encoder is called with a causal mask")
-    parser.add_argument("--pooling", choices=("every", "first", "mean", "last"), default="every", help="which positions come out")
+    parser.add_argument("--pooling", choices=("every", "first", "mean", "last"), help="which positions come out (default every)")
     parser.add_argument("--unit-length", action="store_true", help="vectors are divided by their length")
-    parser.add_argument("--embedding-scale", type=float, default=1.0, help="token embeddings are multiplied by it")
-    args = parser.parse_args(arguments)
+    parser.add_argument("--embedding-scale", type=float, help="token embeddings are multiplied by it (default 1)")
+    options = vars(parser.parse_args(arguments))
+    path, out = options.pop("module"), options.pop("out")
     try:
-        description, tensors = export(torch.load(args.module, map_location="cpu", weights_only=False), args)
-    except (ValueError, TypeError) as error:
-        parser.error(str(error))
-    save(args.out, tensors, description)
+        description, tensors = export(load(path), options)
+    except ValueError as error:
+        parser.error(f"{path}: {error}")
+    save(out, tensors, description)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 #include "platform/linux/thread_pool.hpp"
 
 #include <sched.h>
+#include <signal.h>
 
 #include "runtime/numerics.hpp"
 
@@ -38,6 +39,18 @@ ThreadPool::~ThreadPool() {
 bool ThreadPool::start(std::uint32_t threads) {
   if (workers_ != 0 || !float_mode_is_default()) return false;
   if (threads > kMaxThreads) threads = kMaxThreads;
+  // Signals are for the program's own threads, which may hold them back; but a fault is the thread's that made it.
+  sigset_t none, before;
+  sigfillset(&none);
+  constexpr int kFaults[] = {SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP};
+  for (const int fault : kFaults) sigdelset(&none, fault);
+  pthread_sigmask(SIG_BLOCK, &none, &before);
+  const bool all = start_workers(threads);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return all;
+}
+
+bool ThreadPool::start_workers(std::uint32_t threads) {
   while (workers_ + 1 < threads) {
     Worker& worker = worker_list_[workers_];
     worker.pool = this;

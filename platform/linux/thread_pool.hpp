@@ -24,7 +24,7 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  // Starts threads - 1 workers; the calling thread is the last. False when the system refuses one: those that did
+  // Starts threads - 1 workers, which leave signals to others; the calling thread is the last. False when the system refuses one: those that did
   // start are used. False also while floats do not round to nearest even, which every worker would inherit for good.
   bool start(std::uint32_t threads);
   std::uint32_t threads() const { return workers_ + 1; }
@@ -43,6 +43,7 @@ class ThreadPool {
     std::atomic<std::uint64_t> left{0};
   };
 
+  bool start_workers(std::uint32_t threads);
   static void* worker_main(void* self);
   static void run(void* self, std::uint32_t count, void (*task)(void*, std::uint32_t), void* argument);
   void run_at_most(std::uint32_t first, std::uint32_t count, void (*task)(void*, std::uint32_t), void* argument);

@@ -11,6 +11,10 @@
 
 namespace heed::quant {
 
+// Multiplies what makes the dimensions of queries and keys that rotate: rows of their matrices, or the gains and biases of
+// their norm, which forgets what the matrices do. Nothing happens for tensors of another role.
+void scale_heads(FloatModel& model, std::uint32_t stack, const TensorSlot& slot, double factor);
+
 class TensorReader {
  public:
   // `names`: from a name of SPEC.md to the one in the file, or null. All must outlive this. The first error is kept.
@@ -27,13 +31,14 @@ class TensorReader {
  private:
   using Shape = std::vector<std::uint64_t>;
 
-  // All but phases, whose place stays empty.
-  std::vector<float> floats(const StackConfig& c, const TensorSlot& slot, const StackExtras& extras);
-  std::vector<float> score_bias(const StackConfig& c, const StackExtras& extras);
-  std::vector<float> convolution(const char* name, std::uint64_t rows, std::uint64_t width);
-  std::vector<float> position_table(const StackConfig& c, std::uint32_t offset);
+  // All but phases, whose place stays empty; empty after an error, too.
+  StoredTensor tensor(const StackConfig& c, const TensorSlot& slot, const StackExtras& extras);
+  StoredTensor score_bias(const StackConfig& c, const StackExtras& extras);
+  StoredTensor convolution(const char* name, std::uint32_t rows, std::uint32_t width);
+  StoredTensor position_table(const StackConfig& c, std::uint32_t offset);
   const SafeTensor* find(const std::string& name_in_stack);
-  std::vector<float> take(const std::string& name_in_stack, const Shape& shape);
+  StoredTensor take(const std::string& name_in_stack, const Shape& shape);
+  StoredTensor open(const SafeTensor& tensor);
 
   FloatModel& model_;
   const SafeTensors& tensors_;

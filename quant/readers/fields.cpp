@@ -101,9 +101,10 @@ const Json* Fields::object(const char* name) {
   return nullptr;
 }
 
-void Fields::finish() {
+void Fields::finish(const char* why, bool (*has_no_effect)(const std::string& name)) {
   for (auto member = object_.begin(); !error_ && member != object_.end(); ++member)
-    if (!known_.count(member.key())) error_ = Error(path_ + printable(member.key()) + " is no name of a description");
+    if (!known_.count(member.key()) && !(has_no_effect && has_no_effect(member.key())))
+      error_ = Error(path_ + printable(member.key()) + why);
 }
 
 }  // namespace heed::quant

@@ -20,6 +20,8 @@ class Fields {
     known_.insert(name);
     return object_.contains(name) && !object_[name].is_null();
   }
+  // Whether it is there, null or not.
+  bool is_named(const char* name) { return known_.insert(name), object_.contains(name); }
   // Precondition of these two: has(name).
   const Json& value(const char* name) const { return object_[name]; }
   std::string path(const char* name) const { return path_ + name; }
@@ -54,8 +56,15 @@ class Fields {
     return fallback;
   }
 
-  // Refuses a name that nobody asked for.
-  void finish();
+  // Names that change nothing, whatever their value.
+  void ignore(std::initializer_list<const char*> names) { known_.insert(names.begin(), names.end()); }
+  // Refuses any other value than this one; absent is as good.
+  void expect(const char* name, const Json& value) {
+    if (has(name) && object_[name] != value) refuse(name, "is not supported");
+  }
+
+  // Refuses a name that nobody asked for, unless `has_no_effect` knows better.
+  void finish(const char* why = " is no name of a description", bool (*has_no_effect)(const std::string& name) = nullptr);
 
  private:
   const Json& object_;

@@ -2,6 +2,8 @@
 // gguf_metadata.cpp: header, keys and values; nothing of the tensors.
 #include "quant/readers/gguf_metadata.hpp"
 
+#include <cstring>
+
 #include "quant/readers/json.hpp"
 
 namespace heed::quant {
@@ -9,6 +11,7 @@ namespace {
 
 constexpr std::uint32_t kTypes = 13;
 constexpr std::uint64_t kMaxKeyBytes = 65535;  // what the format allows
+constexpr std::uint64_t kMaxKeys = 4096;       // models have about forty
 
 // 0 for texts and lists.
 std::uint64_t bytes_of(GgufType type) {
@@ -30,10 +33,28 @@ std::uint64_t bytes_of(GgufType type) {
   return 0;
 }
 
+bool is_signed(GgufType type) {
+  return type == GgufType::i8 || type == GgufType::i16 || type == GgufType::i32 || type == GgufType::i64;
+}
+
 std::uint64_t little_endian(const std::uint8_t* bytes, unsigned size) {
   std::uint64_t x = 0;
   for (unsigned i = size; i-- > 0;) x = x << 8 | bytes[i];
   return x;
+}
+
+// Of a value that is f32 or f64.
+double real(const GgufValue& value) {
+  const std::uint64_t bits = little_endian(value.bytes.data(), value.type == GgufType::f32 ? 4 : 8);
+  if (value.type == GgufType::f64) {
+    double x;
+    std::memcpy(&x, &bits, sizeof x);
+    return x;
+  }
+  const auto half = static_cast<std::uint32_t>(bits);
+  float x;
+  std::memcpy(&x, &half, sizeof x);
+  return static_cast<double>(x);
 }
 
 // What is left of a file; each `take` fails and takes nothing where that is too little.
@@ -102,6 +123,7 @@ Error GgufMetadata::open(Span<const std::uint8_t> file) {
   if (version != 0 && (version & 0xFFFFu) == 0) return Error("it is a big-endian GGUF file, which is not supported");
   if (version != 2 && version != 3) return Error("GGUF version " + std::to_string(version) + " is not supported");
   if (!rest.take(tensor_count_, 8) || !rest.take(n_values, 8)) return Error("the file ends inside its header");
+  if (n_values > kMaxKeys) return Error("it has " + std::to_string(n_values) + " keys, more than 4,096");
   for (std::uint64_t i = 0; i < n_values; ++i) {
     std::uint64_t size = 0;
     if (!rest.take(size, 8) || size > rest.left()) return Error("the file ends inside key " + std::to_string(i));
@@ -148,11 +170,39 @@ Error GgufMetadata::number_or(std::uint32_t& x, const std::string& key, std::uin
   const std::uint64_t size = bytes_of(value->type);
   if (value->is_list || size == 0 || is_float || value->type == GgufType::boolean) return is_no(key, "whole number");
   const std::uint64_t wide = little_endian(value->bytes.data(), static_cast<unsigned>(size));
-  const bool is_signed = value->type == GgufType::i8 || value->type == GgufType::i16 || value->type == GgufType::i32 ||
-                         value->type == GgufType::i64;
-  if (wide > 0xFFFFFFFFu || (is_signed && wide >> (8 * size - 1))) return is_no(key, "number from 0 to 2^32 - 1");
+  if (wide > 0xFFFFFFFFu || (is_signed(value->type) && wide >> (8 * size - 1))) return is_no(key, "number from 0 to 2^32 - 1");
   x = static_cast<std::uint32_t>(wide);
   return {};
+}
+
+Error GgufMetadata::real_or(double& x, const std::string& key, double fallback) const {
+  const GgufValue* value = find(key);
+  x = fallback;
+  if (!value) return {};
+  if (value->is_list || (value->type != GgufType::f32 && value->type != GgufType::f64)) return is_no(key, "real number");
+  x = real(*value);
+  return {};
+}
+
+std::string printable(const GgufValue& value) {
+  if (value.is_list) return "[" + std::to_string(value.count) + " elements]";
+  switch (value.type) {
+    case GgufType::text: {
+      constexpr std::size_t kMost = 64;
+      const std::size_t n = value.bytes.size() - 8;
+      const std::string text(reinterpret_cast<const char*>(value.bytes.data()) + 8, n < kMost ? n : kMost);
+      return "\"" + printable(text) + (n < kMost ? "\"" : "...\"");
+    }
+    case GgufType::f32:
+    case GgufType::f64: return Json(real(value)).dump();  // "null" where it is no number
+    case GgufType::boolean: return value.bytes[0] ? "true" : "false";
+    default: break;
+  }
+  const auto size = static_cast<unsigned>(bytes_of(value.type));
+  std::uint64_t x = little_endian(value.bytes.data(), size);
+  if (!is_signed(value.type) || !(x >> (8 * size - 1))) return std::to_string(x);
+  if (size < 8) x |= ~std::uint64_t{0} << 8 * size;
+  return "-" + std::to_string(0 - x);
 }
 
 bool GgufTexts::next(Span<const std::uint8_t>& text) {

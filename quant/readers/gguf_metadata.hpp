@@ -25,7 +25,8 @@ struct GgufValue {
 class GgufMetadata {
  public:
   // The bytes are not trusted: every length is checked against what is left of the file, and lists of lists, keys given
-  // twice and unknown types are refused. What it allocates is at most a small multiple of the bytes that it reads.
+  // twice, more than 4,096 keys and unknown types are refused. What it allocates is at most a small multiple of the bytes
+  // that it reads.
   Error open(Span<const std::uint8_t> file);
 
   std::uint64_t tensor_count() const { return tensor_count_; }
@@ -41,6 +42,11 @@ class GgufMetadata {
   Error flag_or(bool& x, const std::string& key, bool fallback) const;
   // Of any whole type.
   Error number_or(std::uint32_t& x, const std::string& key, std::uint32_t fallback) const;
+  // f32 or f64, which may be no number or infinite.
+  Error real_or(double& x, const std::string& key, double fallback) const;
+
+  // All of them.
+  const std::map<std::string, GgufValue>& values() const { return values_; }
 
  private:
   std::map<std::string, GgufValue> values_;
@@ -57,6 +63,9 @@ class GgufTexts {
  private:
   const std::uint8_t *at_, *end_;
 };
+
+// What an error says of a value: a number, true or false, the beginning of a text, or how many elements a list has.
+std::string printable(const GgufValue& value);
 
 // Element i of a list of 32-bit numbers: f32, u32 or i32, as its bits.
 std::uint32_t gguf_bits32(const GgufValue& list, std::uint64_t i);

@@ -131,21 +131,19 @@ Error read_llama2c(FloatModel& model, Span<const std::uint8_t> bytes, const Read
     return Error("a llama2.c checkpoint of these sizes has " + std::to_string(expected) + " bytes, the file has " +
                  std::to_string(bytes.size()));
 
-  const bool aligned = reinterpret_cast<std::uintptr_t>(bytes.data()) % alignof(float) == 0;
   const std::uint8_t *at = bytes.data() + header_bytes, *tables = nullptr;
   for (const Run& run : runs) {
     for (std::uint32_t layer = 0; layer < run.layers; ++layer) {
-      const auto n = static_cast<std::size_t>(run.floats_each);
+      const auto n = static_cast<std::size_t>(4 * run.floats_each);
       if (run.is_table) {
         if (layer == 0) tables = at;
-      } else if (aligned) {
-        model.map(run.role, layer, reinterpret_cast<const float*>(at));
       } else {
-        std::vector<float> copy(n);
-        std::memcpy(copy.data(), at, 4 * n);
-        model.own(run.role, layer, std::move(copy));
+        const TensorSlot slot = tensor_slot(model.config.main(), run.role, layer);
+        StoredTensor tensor;
+        if (Error error = StoredTensor::open(tensor, StoredType::f32, {at, n}, slot.rows, slot.cols)) return error;
+        model.set(run.role, layer, std::move(tensor));
       }
-      at += 4 * n;
+      at += n;
     }
   }
   model.bos = 1;
@@ -162,7 +160,7 @@ Error read_llama2c(FloatModel& model, Span<const std::uint8_t> bytes, const Read
 }
 
 Error read_llama2c(FloatModel& model, const ReadOptions& options) {
-  return read_llama2c(model, model.file.bytes(), options);
+  return read_llama2c(model, model.files[0].bytes(), options);
 }
 
 }  // namespace heed::quant

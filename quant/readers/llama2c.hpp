@@ -9,7 +9,7 @@ namespace heed::quant {
 // True when the bytes begin like a versioned llama2.c checkpoint, or like a headerless one with sane sizes.
 bool is_llama2c(Span<const std::uint8_t> bytes);
 
-// Fills `model` with views into its own `file`, which the caller has opened. The bytes are not trusted: every size is
+// Fills `model` with views into the first of its own `files`, which the caller has opened. The bytes are not trusted: every size is
 // checked, and the file must be exactly as long as its header says. The rotation is that of the tables in a version 0
 // (tables of zeros count as none), else of theta 10000, unless the options say another; llama2.c's own run.c always
 // takes 10000.

@@ -56,6 +56,11 @@ Error read_entry(SafeTensor& t, const Json& entry, Span<const std::uint8_t> data
 Error SafeTensors::open(Span<const std::uint8_t> file) {
   tensors_.clear();
   by_name_.clear();
+  return add(file);
+}
+
+Error SafeTensors::add(Span<const std::uint8_t> file) {
+  const auto begin = static_cast<std::ptrdiff_t>(tensors_.size());
   std::uint64_t header_bytes = 0;
   if (file.size() < 8) return Error("too short for a safetensors file");
   for (int i = 7; i >= 0; --i) header_bytes = header_bytes << 8 | file[static_cast<std::size_t>(i)];
@@ -73,14 +78,15 @@ Error SafeTensors::open(Span<const std::uint8_t> file) {
     if (Error error = read_entry(t, item.value(), data)) return error.about("tensor " + printable(t.name));
     tensors_.push_back(std::move(t));
   }
-  std::stable_sort(tensors_.begin(), tensors_.end(), [](const SafeTensor& a, const SafeTensor& b) {
+  std::stable_sort(tensors_.begin() + begin, tensors_.end(), [](const SafeTensor& a, const SafeTensor& b) {
     return a.bytes.data() != b.bytes.data() ? a.bytes.data() < b.bytes.data() : a.bytes.size() < b.bytes.size();
   });
   const std::uint8_t* at = data.data();
-  for (const SafeTensor& t : tensors_) {
+  for (std::size_t i = static_cast<std::size_t>(begin); i < tensors_.size(); ++i) {
+    const SafeTensor& t = tensors_[i];
     if (t.bytes.data() != at) return Error("tensor " + printable(t.name) + " does not begin where the one before ends");
     at += t.bytes.size();
-    by_name_.emplace(t.name, by_name_.size());
+    if (!by_name_.emplace(t.name, i).second) return Error("tensor " + printable(t.name) + " is in two files");
   }
   return at == data.data() + data.size() ? Error() : Error("there are bytes behind the last tensor");
 }
@@ -96,11 +102,34 @@ std::string shape_text(const std::vector<std::uint64_t>& shape) {
   return text + "]";
 }
 
+namespace {
+
+Error type_of(StoredType& type, const SafeTensor& t) {
+  for (const StoredType known : {StoredType::f32, StoredType::f16, StoredType::bf16}) {
+    if (t.dtype != format_of(known).name) continue;
+    type = known;
+    return {};
+  }
+  return Error("tensor " + printable(t.name) + " is " + t.dtype + "; F32, F16 and BF16 are read, save it in one of them");
+}
+
+}  // namespace
+
+Error open_stored(StoredTensor& stored, const SafeTensor& t) {
+  StoredType type{};
+  if (Error error = type_of(type, t)) return error;
+  const std::uint64_t rows = t.shape.size() < 2 ? 1 : t.shape[0];
+  return StoredTensor::open(stored, type, t.bytes, rows, rows ? t.elements / rows : 0).about("tensor " + printable(t.name));
+}
+
 Error read_floats(std::vector<float>& x, const SafeTensor& t) {
-  if (t.dtype != "F32")
-    return Error("tensor " + printable(t.name) + " is " + t.dtype + "; only F32 is read so far, save it in float32");
-  x.resize(static_cast<std::size_t>(t.elements));
-  if (!x.empty()) std::memcpy(x.data(), t.bytes.data(), t.bytes.size());
+  x.clear();
+  StoredType type{};
+  if (Error error = type_of(type, t)) return error;
+  if (t.elements == 0) return {};
+  StoredTensor stored;
+  if (Error error = open_stored(stored, t)) return error;
+  x = stored.read();
   return {};
 }
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "quant/error.hpp"
+#include "quant/stored_tensor.hpp"
 #include "runtime/span.hpp"
 
 namespace heed::quant {
@@ -22,14 +22,16 @@ struct SafeTensor {
 // "[48, 192]"
 std::string shape_text(const std::vector<std::uint64_t>& shape);
 
-// A view of a file, which must outlive it.
+// A view of one or several files, which must outlive it.
 class SafeTensors {
  public:
   // The bytes are not trusted: sizes, types and offsets of all tensors are checked, and they must fill the file without
   // holes or overlaps. Headers above 16 MiB are refused.
   Error open(Span<const std::uint8_t> file);
+  // Adds the tensors of one more file, whose names are new.
+  Error add(Span<const std::uint8_t> file);
 
-  // In the order of their bytes.
+  // File by file, in the order of their bytes.
   const std::vector<SafeTensor>& tensors() const { return tensors_; }
   // Null where there is none.
   const SafeTensor* find(const std::string& name) const;
@@ -39,7 +41,10 @@ class SafeTensors {
   std::map<std::string, std::size_t> by_name_;
 };
 
-// The numbers of a tensor in a type that is read: F32. Others are refused by name.
+// The matrix [first size, product of the others] of a tensor, or the vector of one with at most one size, where it lies in
+// the file. Types that are read: F32, F16 and BF16. Others are refused by name, as are tensors without numbers.
+Error open_stored(StoredTensor& stored, const SafeTensor& tensor);
+// The numbers of such a tensor; it may have none.
 Error read_floats(std::vector<float>& x, const SafeTensor& tensor);
 
 }  // namespace heed::quant

@@ -221,6 +221,7 @@ bool run_int8(Int8Result& result, test::ChangeCosines& changes, const Options& o
   quant::ConvertOptions convert = options.convert;
   convert.read.description = paths.description;
   convert.layout = k.traits.preferred;
+  convert.quantize.run_whole = false;  // hundreds of models, each of which is run below
   quant::ImageBytes image;
   quant::ConvertReport report;
   if (const quant::Error error = quant::convert(image, report, paths.weights, "", convert, k)) return fail(error.sentence());

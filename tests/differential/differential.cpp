@@ -194,7 +194,8 @@ class CaseFile {
   }
   void put_bytes(const void* data, std::size_t bytes) { ok_ &= bytes == 0 || std::fwrite(data, bytes, 1, file_) == 1; }
   void put(const Inputs& inputs) {
-    for (const std::uint64_t word : {std::uint64_t{inputs.n}, std::uint64_t{inputs.width}, std::uint64_t{inputs.types.size()}})
+    for (const std::uint64_t word :
+         {std::uint64_t{inputs.n}, std::uint64_t{inputs.width}, std::uint64_t{inputs.types.size()}})
       put(word);
     put_bytes(inputs.tokens.data(), 4 * inputs.tokens.size());
     for (const std::uint8_t type : inputs.types) put(type);

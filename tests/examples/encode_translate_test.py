@@ -13,6 +13,7 @@ import math
 import os
 import random
 import re
+import shlex
 import shutil
 import struct
 import subprocess
@@ -481,10 +482,16 @@ def test_kinds(models):
     heed.refuses("text: it is empty", "encode", encoder, "-p", "")
     heed.refuses("context of 16", "encode", encoder, "-p", "a", "--context", 17)
     heed.refuses("no/such/folder", "encode", encoder, "-p", "a", "-o", "no/such/folder/rows.f32")
+    heed.refuses("an empty path cannot be written", "encode", encoder, "-p", "a", "-o", "")
+    vectors = write(folder, "rows.f32", floats([0.0] * 6))
+    for text_option in (["--lines"], ["-p", "a"], ["-f", text]):
+        told = heed("encode", encoder, "--vectors", vectors, *text_option, status=2).stderr.decode()
+        check("--vectors" in told and "excludes" in told, f"which options do not go together: {told}")
     for wrong in (["encode", encoder, "--rows", "3"], ["encode", encoder, "--top", "0"], ["encode", encoder, "-p", "a", "-f", text],
                   ["translate", translator, "--temp", "nan"], ["translate", translator, "--rows", "x"], ["eval", decoder, text, "--max-pairs", "2"],
                   ["eval", decoder, text, "--score-rows", "0"], ["eval", translator, text, "--pairs", "--chunk-bytes", "9"],
-                  ["eval", translator, text, "--pairs", "--max-chunks", "9"]):
+                  ["eval", translator, text, "--pairs", "--max-chunks", "9"], ["eval", translator, text, "--pairs", "--max-pairs", "0"],
+                  ["eval", decoder, text, "--max-chunks", "0"]):
         heed(*wrong, status=2)
 
 
@@ -505,8 +512,16 @@ def test_source_of_encoder(models):
     heed.refuses("source: the vocabulary has no token for 'x' (U+0078) at byte 1", *way, "--source", "axa")
     heed.refuses("reads tokens, not vectors; --source or --source-file", *way, "--source-vectors", vectors[1])
     heed.refuses("nothing.txt", *way, "--source-file", os.path.join(folder, "nothing.txt"))
-    heed.refuses("standard input cannot be", "encode", image, "--source", "-")
-    heed.refuses("standard input cannot be", "encode", image, "-f", "-", "--source", "-")
+    heed.refuses("the model reads vectors", "encode", image, "--source", "-", stdin=text.encode())
+    heed.refuses("the model reads vectors", "encode", image, "-f", "-", "--source", "-", stdin=text.encode())
+    source, main = models.given["original"]["description"]["stacks"]
+    of_text = models.image("original", stacks=[source, dict(main, use="encode")])
+    same("a text beside --source -", heed.json("encode", of_text, "-p", "abc", "--source", "-", stdin=b"ab")["digest"],
+         heed.json("encode", of_text, "-p", "abc", "--source", "ab")["digest"])
+    heed.refuses("standard input cannot be", "encode", of_text, "--source", "-")
+    heed.refuses("standard input cannot be", "encode", of_text, "-f", "-", "--source", "-")
+    heed.refuses("standard input cannot be", "encode", of_text, "-p", "-", "--source-file", "-")
+    heed.refuses("reads no source beside its input", "encode", models.image("tagger"), "--source", "-", stdin=b"ab")
     heed.refuses("which is read", *way, "--source-file", path, "-o", path)
     heed(*way, "--source", text, "--source-file", path, status=2)
     heed(*way, "--source-vectors", path, "--source-file", path, status=2)
@@ -517,20 +532,29 @@ def test_layout(models):
     """It is said in the one line that a command prints beside its output, and not beside a refusal."""
     heed, folder = models.heed, models.folder
     hint = b"--target"
+    best_takes_rows = None
     text = write(folder, "text.txt", b"abcdabcd")
     pairs = write(folder, "pairs.tsv", b"abc\tab\n")
     for name, more, commands in (("decoder", {"generation": {"first": [7]}}, [["run", "-p", "abc", "-n", 3], ["eval", text], ["bench", "-p", 2, "-n", 2]]),
                                  ("tagger", {}, [["encode", "-p", "abc"]]), ("original", {"generation": GENERATION}, [["translate", "-p", "abc", "-n", 3], ["eval", pairs, "--pairs"]])):
-        best, row = models.image(name, **more), os.path.join(folder, "row.heed")
+        best, row = models.image(name, **more), os.path.join(folder, "it's in rows.heed")
         heed("quantize", best, "-o", row, "--layout", "row")
+        if best_takes_rows is None:
+            isa = heed.json("run", best, "-p", "abc", "-n", 3)["isa"]
+            best_takes_rows = b"--isa" not in subprocess.run([*heed.program, "run", row, "-p", "abc", "-n", "3", "--isa", isa], capture_output=True, timeout=300).stderr
         for command, *options in commands:
             own = heed(command, best, *options).stderr
             check(hint not in own, f"{command}: {own!r}")
             for form in ([], ["--json"]):
                 told = heed(command, row, *options, *form).stderr
-                # A host whose best table takes this layout has nothing to say.
-                lines = 1 if hint in told or own and not form else 0
-                same(f"{command} {form}: lines of {told!r}", told.count(b"\n"), lines)
+                # In text, `run` and its like have a line of numbers there, which takes the hint in.
+                same(f"{command} {form}: lines of {told!r}", told.count(b"\n"), int(not best_takes_rows or bool(own and not form)))
+                check((hint in told) != best_takes_rows, f"{command} {form}: {told!r}")
+                if hint in told and not form:  # a command that runs as it stands
+                    advised = shlex.split(told.decode().split("`")[1])
+                    new = advised[advised.index("NEW.heed")] = os.path.join(folder, "NEW.heed")
+                    heed(*advised[1:])
+                    same(f"{advised}", heed(command, new, *options).stderr.count(b"--target"), 0)
             if command != "bench":
                 heed.refuses("", command, row, *(["-p", "xyz"] if "-p" in options else [write(folder, "xyz.txt", b"xyz\txyz"), *options[1:]]))
 
@@ -553,6 +577,37 @@ def test_decoder(models):
     losses = {heed.json("eval", image, text, "--chunk-bytes", 9, "--score-rows", n)["digest"] for n in (1, 2, 5, 16, 100)}
     same("--score-rows", len(losses), 1)
     same("predicted tokens", heed.json("eval", image, text, "--chunk-bytes", 8)["tokens"], 16)
+
+
+def test_generation_refused(models):
+    """Lists that leave nothing to write are refused where the image is made."""
+    heed, out = models.heed, os.path.join(models.folder, "refused.heed")
+
+    def quantize(generation, *options):
+        tensors, description = models.source("decoder", generation=generation)
+        return ["quantize", tensors, "--description", description, "-o", out, *options]
+
+    everything = list(range(9))
+    heed.refuses("generation.suppressed has every token", *quantize({"suppressed": everything + [0]}))
+    heed(*quantize({"suppressed": everything[1:]}))
+    heed.refuses("begins with 3 tokens (generation.first), and the context has 2", *quantize({"first": [7, 8, 1]}, "--context", 2))
+    heed(*quantize({"first": [7, 8, 1]}, "--context", 3))
+    kept = os.path.join(models.folder, "kept.heed")
+    heed.refuses("begins with 3 tokens (generation.first), and the context has 2", "quantize", out, "-o", kept, "--context", 2)
+    heed("quantize", out, "-o", kept, "--context", 3)
+
+    translator = models.image("original", generation={"first": [7, 8]})
+    heed.refuses("what a text begins with: it takes 2 positions, the context has 1", "translate", translator, "-p", "a", "--context", 1)
+    heed.refuses("--begin: it takes 3 positions, the context has 2", "translate", translator, "-p", "a", "--begin", "a", "--context", 2)
+
+
+def test_no_tokenizers(models):
+    """`none` is none, also where the description names one."""
+    heed, out = models.heed, os.path.join(models.folder, "mute.heed")
+    tensors, description = models.source("original")
+    heed("quantize", tensors, "--description", description, "-o", out, "--tokenizer", "none", "--source-tokenizer", "none")
+    heed.refuses("the image has no tokenizer for this text", "translate", out, "-p", "a")
+    heed("quantize", out, "-o", os.path.join(models.folder, "kept.heed"), "--tokenizer", "none", "--source-tokenizer", "none")
 
 
 # -- the trained models ---------------------------------------------------------------------------------------------
@@ -612,7 +667,8 @@ def main():
         else:
             models = Models(heed, source_dir, folder)
             for test, *more in ((test_encode,), (test_many,), (test_names,), (test_words,), (test_vector_files, quick), (test_truncated, quick), (test_translate,),
-                                (test_pairs,), (test_plan,), (test_kinds,), (test_source_of_encoder,), (test_layout,), (test_decoder,)):
+                                (test_pairs,), (test_plan,), (test_kinds,), (test_source_of_encoder,), (test_layout,), (test_decoder,),
+                                (test_generation_refused,), (test_no_tokenizers,)):
                 attempt(test, models, *more)
     finally:
         shutil.rmtree(folder)

@@ -121,8 +121,8 @@ test_kinds() {
   printf 'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n' > kind
   kind "a Git LFS pointer" "\`git lfs pull\`" "\`git lfs pull\`"
   printf 'GGUF\003\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000' > kind
-  as_model "this is a GGUF file, not an image (.heed); $unread" kind
-  as_source "this is a GGUF file, not a model that heed reads; $unread" kind
+  as_model "this is a GGUF file, not an image (.heed); \`heed quantize\` makes one of it" kind
+  as_source "kind: it has no tensors, so it is no model" kind
   as_vocabulary "kind: it has no vocabulary (tokenizer.ggml.model)" kind
   as_text "this is a GGUF file, not a text" kind
   printf 'tjgg\003\000\000\000\000\001\000\000' > kind
@@ -144,7 +144,12 @@ test_kinds() {
   printf '\034\000\000\000TFL3\000\000\000\000' > kind
   kind "a TensorFlow Lite model" "$unread" "$weights"
   cp gpt2/model.safetensors kind
-  kind "a safetensors file" "give the folder that holds it with its config.json" "$weights"
+  as_model "this is a safetensors file, not an image (.heed); \`heed quantize\` makes an image of it" kind
+  as_source "this is a safetensors file, not a model that heed reads; give the folder that holds it with its config.json" kind
+  as_vocabulary "this is a safetensors file, not a vocabulary that heed reads; $weights" kind
+  as_text "this is a safetensors file, not a text" kind
+  printf '\223NUMPY\001\000' > kind
+  as_model "this is a NumPy array, not an image (.heed); as --vectors it may be read by one; \`heed quantize\` makes" kind
   printf '\n\016\n\005<unk>\025\000\000\000\000\030\002\n\014\n\003<s>\025\000\000\000\000\030' > kind
   as_model "this is a SentencePiece vocabulary (tokenizer.model), not an image (.heed); it holds no weights" kind
   as_source "this is a SentencePiece vocabulary (tokenizer.model), not a model that heed reads; it holds no weights" kind
@@ -158,6 +163,10 @@ test_kinds() {
   as_vocabulary "kind: model.vocab is missing or empty" kind
   cp gpt2/config.json kind
   text_kind "a model's config.json" "give the folder that holds it" "$tokens"
+  printf '{"heed": 2, "stacks": []}' > kind
+  as_model "this is a description of a model, not an image (.heed); \`heed quantize\` makes an image of it and the safetensors" kind
+  as_source "this is a description of a model, not a model that heed reads; give the safetensors file with its tensors" kind
+  as_vocabulary "this is a description of a model, not a vocabulary that heed reads; $tokens" kind
   printf '{"a": 1}' > kind
   text_kind "a JSON file" "$unread" "$tokens"
   printf 'Once upon a time' > kind
@@ -200,6 +209,20 @@ test_outputs() {
     done
   done
   keeps "which is read" quantize my.bin -o letters.txt --tokenizer chars-file:letters.txt
+  # A folder with a vocabulary, and what is read beside it.
+  mkdir words
+  printf '{"model": {"type": "BPE", "unk_token": "a", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]},
+    "pre_tokenizer": {"type": "ByteLevel"}}' > words/tokenizer.json
+  printf '{"eos_token": "b"}' > words/tokenizer_config.json
+  for output in words/tokenizer.json words/tokenizer_config.json; do
+    keeps "which is read" quantize my.bin -o "$output" --tokenizer words
+    keeps "which is read" quantize my.bin -o "$output" --tokenizer words/tokenizer.json
+  done
+  expect 0 "a folder with tokenizer.json" quantize my.bin -o out.heed --tokenizer words
+  expect 0 "its image" run out.heed -p ab -n 1
+  printf '{"eos_token": "c"}' > words/tokenizer_config.json
+  refuses "words/tokenizer.json: eos_token c is no token of the vocabulary" quantize my.bin -o out.heed --tokenizer words
+  rm -r words
   expect 0 "a list of characters" quantize my.bin -o out.heed --tokenizer chars-file:letters.txt
   printf '\005\000\000\000' > tokenizer.bin
   for piece in '<unk>' '\n<s>\n' a b c; do
@@ -369,10 +392,10 @@ test_with_data() {
   tail -c +2 "$corpus/llama2c/tied" > my.bin
   # A vocabulary of another model is one, and is too large for this one.
   for file in ggml-vocab-gpt-2.gguf ggml-vocab-llama-spm.gguf t5/spiece.model sp_test_unigram1000.model; do
-    kind="this is a SentencePiece vocabulary"
-    case $file in *.gguf) kind="this is a GGUF file" ;; esac
+    kind="this is a SentencePiece vocabulary" no_model=$kind
+    case $file in *.gguf) kind="this is a GGUF file" no_model="it has no tensors, so it is no model" ;; esac
     as_model "tokenizers/$file: $kind" "$HEED_TEST_DATA/tokenizers/$file"
-    as_source "tokenizers/$file: $kind" "$HEED_TEST_DATA/tokenizers/$file"
+    as_source "tokenizers/$file: $no_model" "$HEED_TEST_DATA/tokenizers/$file"
     as_text "tokenizers/$file: $kind" "$HEED_TEST_DATA/tokenizers/$file"
     as_vocabulary "tokenizers/$file: it has " "$HEED_TEST_DATA/tokenizers/$file"
     as_vocabulary " tokens and the model 5; does it belong to the model?" "$HEED_TEST_DATA/tokenizers/$file"

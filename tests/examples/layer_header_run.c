@@ -7,10 +7,10 @@
 #include "layer_c.h"
 #include "layer_c_grouped.h"
 
-#define LAYERS(name)                                                                                               \
-  {                                                                                                                \
-    &name##_input, &name##_layer0_query, &name##_layer0_gate, &name##_layer0_up, &name##_layer0_down,              \
-        &name##_output, name##_final_gain, name##_rotary_phases, sizeof name##_final_gain, sizeof name##_rotary_phases \
+#define LAYERS(name)                                                                                                  \
+  {                                                                                                                   \
+    &name##_input, &name##_layer0_query, &name##_layer0_gate, &name##_layer0_up, &name##_layer0_down, &name##_output, \
+        name##_final_gain, name##_rotary_phases, sizeof name##_final_gain, sizeof name##_rotary_phases                \
   }
 
 void layers_in_c(struct c_layers* layers, int grouped) {
@@ -40,7 +40,8 @@ heed_status run_layers_in_c(float* logits, const float* x, int grouped, void* ar
   if (config.d_model > 64) return HEED_BAD_ARGUMENT;
   status = heed_feed_forward_plan(&plan, &config, kernels, 1);
   if (status == HEED_OK)
-    status = heed_feed_forward_create(&feed_forward, &config, layers.gate, layers.up, layers.down, &plan, kernels, arena, arena_bytes);
+    status = heed_feed_forward_create(&feed_forward, &config, layers.gate, layers.up, layers.down, &plan, kernels,
+                                      arena, arena_bytes);
   if (status == HEED_OK) status = heed_feed_forward_forward(&feed_forward, change, x, 1);
   if (status != HEED_OK) return status;
 
@@ -50,7 +51,8 @@ heed_status run_layers_in_c(float* logits, const float* x, int grouped, void* ar
   output.group = layers.output->group;
   output.activation = HEED_ACTIVATION_NONE;
   status = heed_linear_plan(&plan, &output, kernels, 1);
-  if (status == HEED_OK) status = heed_linear_create(&linear, &output, layers.output, &plan, kernels, arena, arena_bytes);
+  if (status == HEED_OK)
+    status = heed_linear_create(&linear, &output, layers.output, &plan, kernels, arena, arena_bytes);
   if (status == HEED_OK) status = heed_linear_forward(&linear, logits, change, 1);
   return status;
 }

@@ -86,6 +86,22 @@ shows '"prefix": "in_c_"' out
 shows "HEED_ALIGNED_in_c(4) uint8_t in_c_in_multipliers[" in_c.h
 shows "HEED_LAYOUT_BLOCK64" in_c.h
 shows "static const uint32_t in_c_rotary_phases[2] = {" in_c.h
+# A prefix makes a name of a word of C and of a number; names of <stdint.h> would not compile, or be replaced.
+weights "{$(tensor class 1 0 4),$(tensor 0.weight 1,1 4 8)}"
+expect 0 "words in C" quantize-layer w.safetensors -o words.h --c --name k
+shows "static const float k_class[1] = {" words.h
+shows "static const heed_tensor k_0 = {k_0_weights," words.h
+weights "{$(tensor ... 1 0 4)}"
+refuses 'tensor ... would be called "k_", which is no name in C' w.safetensors --c --name k
+weights "{$(tensor t 1 0 4)}"
+for name in size uint8 ptrdiff int_fast16; do
+  refuses "tensor t would be called \"${name}_t\", which is a name of <stdint.h>" w.safetensors --c --name $name
+done
+expect 0 "a name that only looks like one" quantize-layer w.safetensors -o sizes.h --c --name sizes
+weights "{$(tensor MAX 1 0 4)}"
+refuses 'would be called "INT8_MAX", which is a name of <stdint.h>' w.safetensors --c --name INT8
+weights "{$(tensor size_t 1 0 4)}"
+refuses 'would be called "size_t", which is a name of <stdint.h>' w.safetensors --name weights
 expect 0 "the help" quantize-layer --help
 shows "share a multiplier beside the row's scale" out
 
@@ -101,7 +117,7 @@ refuses_weights 'tensor ... would be called "", which is no name in C++' "{$(ten
 refuses_weights "tensor a has shape [1, 1, 1]; only matrices and vectors" "{$(tensor a 1,1,1 0 4)}"
 refuses_weights "tensor a has shape []; only matrices and vectors" "{$(tensor a '' 0 4)}"
 refuses_weights "tensor a has shape [0, 3]; only matrices and vectors" "{$(tensor a 0,3 0 0),$(tensor b 3 0 12)}"
-refuses_weights "tensor a is F16" "{$(tensor a 1,2 0 4 F16)}"
+refuses_weights "tensor a is I16" "{$(tensor a 1,2 0 4 I16)}"
 refuses_weights "tensor a has a number that is not finite" "{$(tensor a 1,2 0 8)}" '\0\0\0\0\0\0\300\177'
 refuses_weights "tensor a.bias has a number that is not finite" "{$(tensor a.bias 1 0 4),$(tensor a.weight 1,1 4 8)}" '\0\0\200\177'
 refuses_weights "tensor a has a number beyond 2^40" "{$(tensor a 1,1 0 4)}" '\0\0\0\124'

@@ -29,7 +29,7 @@ void quantise(const heed::quant::FloatModel& model) {
   using namespace heed::quant;
   QuantizedModel result;
   QuantizeReport report;
-  if (refused(quantize_model(result, report, model, Layout::row, {}, kernels_portable))) return;
+  if (refused(quantize_model(result, report, model, Layout::row, {std::nullopt, true, true, false}, kernels_portable))) return;
   ImageBytes image;
   write_image(image, result.config, *result.tensors, {}, {}, kernels_portable);
   Model opened;

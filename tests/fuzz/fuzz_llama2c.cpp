@@ -36,6 +36,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   QuantizeOptions options;
   if (data[0] & 16) options.group = kGroups[(data[0] >> 2) & 3];
   options.key_offset = (data[0] & 32) == 0;
+  options.run_whole = (data[0] & 64) != 0;
   QuantizedModel result;
   QuantizeReport report;
   if (const Error error = quantize_model(result, report, model, layout, options, kernels_portable)) {

@@ -55,7 +55,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (refused(read_huggingface(model, input.subspan(0, split), input.subspan(split, input.size() - split)))) return 0;
   QuantizedModel result;
   QuantizeReport report;
-  if (refused(quantize_model(result, report, model, Layout::row, {}, kernels_portable))) return 0;
+  if (refused(quantize_model(result, report, model, Layout::row, {std::nullopt, true, true, false}, kernels_portable))) return 0;
   ImageBytes image;
   write_image(image, result.config, *result.tensors, {}, {}, kernels_portable);
   Model opened;

@@ -71,7 +71,7 @@ inline quant::ImageBytes tiny_image(Layout layout, const Kernels& kernels) {
   const quant::FloatModel model = numbered_model(tiny_config(), 1);
   quant::QuantizedModel quantized;
   quant::QuantizeReport report;
-  if (quant::quantize_model(quantized, report, model, layout, {0u, true}, kernels)) return {};
+  if (quant::quantize_model(quantized, report, model, layout, {0u, true, true, false}, kernels)) return {};
   std::vector<std::uint8_t> tokenizer;
   if (!quant::build_tokenizer_section(tokenizer, tiny_vocabulary()).empty()) return {};
   const std::string metadata = quant::metadata_text(

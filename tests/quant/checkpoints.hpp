@@ -47,7 +47,7 @@ inline std::vector<std::uint8_t> checkpoint_bytes(const quant::FloatModel& model
     const bool global = role == Role::token_embedding || role == Role::final_gain || role == Role::unembedding;
     for (std::uint32_t layer = 0; layer < (global ? 1 : c.n_layers); ++layer) {
       const TensorSlot slot = tensor_slot(c, role, layer);
-      put(model.floats(role, layer), 4 * std::size_t{slot.rows} * slot.cols);
+      put(model.read(role, layer).data(), 4 * std::size_t{slot.rows} * slot.cols);
     }
   };
   if (version == 0) {

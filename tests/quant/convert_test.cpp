@@ -153,7 +153,7 @@ TEST_CASE("refusals name the file and the reason") {
   save(other, {});
   CHECK(names(refusal(other), other, "empty"));
   save(other, {'G', 'G', 'U', 'F', 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});
-  CHECK(names(refusal(other), other, "this is a GGUF file, not a model that heed reads"));
+  CHECK(names(refusal(other), other, "it has no tensors, so it is no model"));
   save(other, std::vector<std::uint8_t>(100, 0xFF));
   CHECK(names(refusal(other), other, "not a model that heed can read"));
   CHECK(names(refusal(source, {}, folder.file("absent")), folder.file("absent"), "no such file"));

@@ -2,6 +2,7 @@
 // described.hpp: the models of described.json, whose weights follow from their tensors' names (make_described.py).
 #pragma once
 #include <cstring>
+#include <deque>
 #include <string>
 #include <vector>
 
@@ -28,8 +29,10 @@ struct Described {
   // As safetensors; whatever `tensors` says by now.
   std::string weights() const;
   quant::Error read(quant::FloatModel& model) const {
-    const std::string json = description.dump(), file = weights();
-    return quant::read_description(model, span(json), span(file));
+    static std::deque<std::string> files;  // models point into them, and may outlive this
+    files.push_back(weights());
+    const std::string json = description.dump();
+    return quant::read_description(model, span(json), span(files.back()));
   }
   static Span<const std::uint8_t> span(const std::string& text) {
     return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};

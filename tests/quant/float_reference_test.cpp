@@ -23,7 +23,7 @@ std::vector<double> naive_logits(const FloatModel& model, const std::vector<std:
   const StackConfig& c = model.config.main();
   using Vector = std::vector<double>;
   const auto multiply = [&](Role role, std::uint32_t layer, const Vector& x, std::size_t rows) {
-    const float *w = model.floats(role, layer), *bias = model.bias(role, layer);
+    const float *w = model.floats(role, layer), *bias = model.bias(role, layer).data();
     Vector y(bias ? Vector(bias, bias + rows) : Vector(rows, 0.0));
     for (std::size_t r = 0; r < rows; ++r)
       for (std::size_t k = 0; k < x.size(); ++k) y[r] += double{w[r * x.size() + k]} * x[k];
@@ -138,7 +138,7 @@ FloatModel with_biases(const StackConfig& config) {
     if (!slot.bias) continue;
     std::vector<float> bias(slot.rows);
     for (float& b : bias) b = numbers.next();
-    model.own_bias(t.role, t.layer, std::move(bias));
+    model.set_bias(t.role, t.layer, std::move(bias));
   }
   return model;
 }

@@ -549,7 +549,7 @@ FloatModel family_model(const StackConfig& config, std::uint32_t seed, float odd
     if (!slot.bias) return;
     std::vector<float> bias(slot.rows);
     for (float& b : bias) b = 0.3f * numbers.next();
-    model.own_bias(role, layer, std::move(bias));
+    model.set_bias(role, layer, std::move(bias));
   };
   for (const golden::NumberedTensor& t : golden::numbered_tensors(config)) visit(t.role, t.layer);
   return model;
@@ -655,13 +655,13 @@ TEST_CASE("a model without BOS calibrates on several texts that begin with token
 
 TEST_CASE("numbers of biases that no image can hold are refused, missing ones as well") {
   FloatModel model = family_model(family_config(false), 10);
-  model.own_bias(Role::w_down, 1, std::vector<float>(48, NAN));
+  model.set_bias(Role::w_down, 1, std::vector<float>(48, NAN));
   CHECK(check(model).sentence() == "the bias of w_down of layer 1: number 0 is not finite or above 2^40");
-  model.map_bias(Role::w_down, 1, nullptr);
+  model.set_bias(Role::w_down, 1, {});
   CHECK(check(model).sentence() == "the bias of w_down of layer 1 is missing");
-  model.own_bias(Role::w_down, 1, std::vector<float>(48, 1e-20f));  // as good as zero
+  model.set_bias(Role::w_down, 1, std::vector<float>(48, 1e-20f));  // as good as zero
   CHECK_FALSE(check(model));
-  model.map(Role::position_embedding, 0, nullptr);
+  model.set(Role::position_embedding, 0, {});
   CHECK(check(model).sentence() == "position_embedding is missing");
   model = family_model(family_config(false), 10);
   model.own(Role::ffn_norm_bias, 0, std::vector<float>(48, 1e12f));

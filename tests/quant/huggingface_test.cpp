@@ -139,7 +139,7 @@ TEST_CASE("safetensors: what is written is what is read") {
   CHECK(x == std::vector<float>{1.5f, -2.0f});
   REQUIRE_FALSE(read_floats(x, *tensors.find("empty")));
   CHECK(x.empty());
-  CHECK(says(read_floats(x, *tensors.find("a")).sentence(), "tensor a is I8; only F32"));
+  CHECK(says(read_floats(x, *tensors.find("a")).sentence(), "tensor a is I8; F32, F16 and BF16 are read"));
   CHECK(tensors.find("c") == nullptr);
 }
 
@@ -229,13 +229,15 @@ TEST_CASE("a GPT-2 folder gives the model that was written, matrices turned and 
     const auto& attn = folder.tensors[prefix + "h.1.attn.c_attn.weight"].x;
     const auto& bias = folder.tensors[prefix + "h.1.attn.c_attn.bias"].x;
     const auto& down = folder.tensors[prefix + "h.0.mlp.c_proj.weight"].x;
+    const std::vector<float> query = model.read(Role::w_query, 1), key = model.read(Role::w_key, 1),
+                             value = model.read(Role::w_value_down, 1), w_down = model.read(Role::w_down, 0);
     for (std::size_t r = 0; r < 12; ++r) {
       for (std::size_t k = 0; k < 12; ++k) {
-        CHECK(model.floats(Role::w_query, 1)[r * 12 + k] == attn[k * 36 + r]);
-        CHECK(model.floats(Role::w_key, 1)[r * 12 + k] == attn[k * 36 + 12 + r]);
-        CHECK(model.floats(Role::w_value_down, 1)[r * 12 + k] == attn[k * 36 + 24 + r]);
+        CHECK(query[r * 12 + k] == attn[k * 36 + r]);
+        CHECK(key[r * 12 + k] == attn[k * 36 + 12 + r]);
+        CHECK(value[r * 12 + k] == attn[k * 36 + 24 + r]);
       }
-      for (std::size_t k = 0; k < 48; ++k) CHECK(model.floats(Role::w_down, 0)[r * 48 + k] == down[k * 12 + r]);
+      for (std::size_t k = 0; k < 48; ++k) CHECK(w_down[r * 48 + k] == down[k * 12 + r]);
       CHECK(model.bias(Role::w_key, 1)[r] == bias[12 + r]);
       CHECK(model.floats(Role::final_norm_bias, 0)[r] == folder.tensors[prefix + "ln_f.bias"].x[r]);
     }
@@ -289,10 +291,10 @@ TEST_CASE("a GPT-2 folder: what heed cannot run is refused with the field and it
     CHECK(config("activation_function", '"' + good + '"').empty());
   CHECK(config("bos_token_id", "3").empty());
   CHECK(config("n_inner", "null").empty());
-  CHECK(says(config("activation_function", "\"quick_gelu\""), "activation_function \"quick_gelu\" is not supported"));
+  CHECK(says(config("activation_function", "\"mish\""), "activation_function \"mish\" is not supported"));
   CHECK(says(config("architectures", "[\"T5Model\"]"), "architectures [\"T5Model\"] is not supported"));
   CHECK(says(config("architectures", "[]"), "architectures"));
-  CHECK(says(config("n_head", "5"), "n_head 5 does not divide n_embd"));
+  CHECK(says(config("n_head", "5"), "n_head 5 does not divide the width 12"));
   CHECK(says(config("n_head", "0"), "n_head 0 is not a whole number from 1 to 1024"));
   CHECK(says(config("n_embd", "-12"), "n_embd -12 is not a whole number"));
   CHECK(says(config("n_embd", "12.0"), "n_embd 12.0"));
@@ -310,7 +312,7 @@ TEST_CASE("a GPT-2 folder: what heed cannot run is refused with the field and it
   CHECK(says(config("quantization_config", "{}"), "quantization_config"));
   CHECK(says(config("bos_token_id", "7"), "bos_token_id 7"));
   CHECK(says(refused([](Folder& f) { f.config.erase("n_embd"); }), "n_embd is missing"));
-  CHECK(says(refused([](Folder& f) { f.tensors["wte.weight"].dtype = "I32"; }), "wte.weight is I32; only F32"));
+  CHECK(says(refused([](Folder& f) { f.tensors["wte.weight"].dtype = "I32"; }), "wte.weight is I32; F32, F16 and BF16 are read"));
   CHECK(
       says(refused([](Folder& f) { f.tensors["wte.weight"].x[5] = NAN; }), "token_embedding: number 5 is not finite"));
   CHECK(says(refused([](Folder& f) { f.tensors["h.1.mlp.c_fc.bias"].x[2] = INFINITY; }),
@@ -323,5 +325,127 @@ TEST_CASE("a GPT-2 folder: what heed cannot run is refused with the field and it
   std::filesystem::rename(folder.path + "/model.safetensors", folder.path + "/pytorch_model.bin");
   CHECK(says(read_model(model, folder.path).sentence(), "programs"));
   std::filesystem::rename(folder.path + "/pytorch_model.bin", folder.path + "/model.safetensors.index.json");
-  CHECK(says(read_model(model, folder.path).sentence(), "several files"));
+  CHECK(says(read_model(model, folder.path).sentence(), "index.json: "));
+}
+
+// ---- Whole folders ----------------------------------------------------------------------------------------------------
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// A copy of a golden folder, to be spoilt.
+struct Copy {
+  fs::path path = fs::temp_directory_path() / ("heed_folder_" + std::to_string(::getpid()));
+  explicit Copy(const std::string& family) {
+    fs::remove_all(path);
+    fs::copy(HEED_SOURCE_DIR "/tests/golden/families/" + family, path, fs::copy_options::recursive);
+  }
+  ~Copy() { fs::remove_all(path); }
+  std::string text(const std::string& name) const {
+    std::ifstream file(path / name, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+  void write(const std::string& name, const std::string& text) const { std::ofstream(path / name, std::ios::binary) << text; }
+  void replace(const std::string& name, const std::string& from, const std::string& to) const {
+    std::string all = text(name);
+    const std::size_t at = all.find(from);
+    REQUIRE(at != std::string::npos);
+    write(name, all.replace(at, from.size(), to));
+  }
+  std::string refused() const {
+    FloatModel model;
+    return read_model(model, path.string()).sentence();
+  }
+};
+
+std::string refused_copy(const std::string& family, const std::string& file, const std::string& from, const std::string& to) {
+  const Copy copy(family);
+  copy.replace(file, from, to);
+  return copy.refused();
+}
+
+}  // namespace
+
+TEST_CASE("models in several files: what the index promises is there, or named") {
+  const Copy copy("llama3");
+  CHECK(copy.refused().empty());
+  const std::string index = "model.safetensors.index.json", whole = copy.text(index), second = "model-00002-of-";
+  const std::size_t at = whole.find(second);
+  REQUIRE(at != std::string::npos);
+  const std::string shard = whole.substr(at, whole.find('"', at) - at);
+  fs::rename(copy.path / shard, copy.path / "aside");
+  CHECK(says(copy.refused(), shard + ", one of its files, is missing"));
+  fs::copy(copy.path / ("model-00001" + shard.substr(11)), copy.path / shard);
+  CHECK(says(copy.refused(), "is in two files"));
+  fs::remove(copy.path / shard);
+  fs::rename(copy.path / "aside", copy.path / shard);
+  copy.replace(index, "\"weight_map\": {", "\"weight_map\": {\"more\": \"" + shard + "\", ");
+  CHECK(says(copy.refused(), "tensor more is missing"));
+  copy.write(index, whole);
+  copy.replace(index, shard, "../" + shard);
+  CHECK(says(copy.refused(), "is no file beside it"));
+  copy.write(index, "{\"weight_map\": {}}");
+  CHECK(says(copy.refused(), "its weight_map is empty"));
+  copy.write(index, "{}");
+  CHECK(says(copy.refused(), "it has no weight_map"));
+}
+
+TEST_CASE("folders of families: what is not understood is refused with the field and its value") {
+  const auto config = [](const std::string& family, const std::string& from, const std::string& to) {
+    return refused_copy(family, "config.json", from, to);
+  };
+  CHECK(says(config("llama2", "\"hidden_size\"", "\"new_trick\": 3, \"hidden_size\""),
+             "config.json: new_trick is not a field of this family that is known"));
+  CHECK(says(config("llama3", "\"rope_type\": \"llama3\"", "\"rope_type\": \"longrope\""),
+             "rope_parameters.rope_type \"longrope\" is not supported"));
+  CHECK(says(config("llama3", "\"low_freq_factor\"", "\"short_factor\": [1], \"low_freq_factor\""),
+             "rope_parameters.short_factor is not supported"));
+  CHECK(says(config("mistral", "\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3"),
+             "num_key_value_heads 3 does not divide"));
+  CHECK(says(config("gemma3", "\"final_logit_softcapping\": null", "\"final_logit_softcapping\": 30.0"),
+             "final_logit_softcapping 30.0 is not supported"));
+  CHECK(says(config("gemma3", "\"full_attention\"\n", "\"chunked_attention\"\n"),
+             "layers of a kind that is not supported: chunked_attention"));
+  CHECK(says(config("gemma3", "Gemma3ForCausalLM", "Gemma2ForCausalLM"), "soft caps"));
+  CHECK(says(config("opt", "\"word_embed_proj_dim\": 32", "\"word_embed_proj_dim\": 16"), "word_embed_proj_dim 16"));
+  CHECK(says(config("bloom", "\"apply_residual_connection_post_layernorm\": false",
+                    "\"apply_residual_connection_post_layernorm\": true"),
+             "apply_residual_connection_post_layernorm true is not supported"));
+  CHECK(says(config("phi", "\"qk_layernorm\": false", "\"qk_layernorm\": true"), "qk_layernorm true is not supported"));
+  CHECK(says(config("bert_class", "\"neither\"", "\"two\\nlines\""), "id2label"));
+  CHECK(says(config("t5", "\"feed_forward_proj\": \"relu\"", "\"feed_forward_proj\": \"maxout\""), "feed_forward_proj \"maxout\""));
+  CHECK(says(config("whisper", "\"d_model\": 32", "\"d_model\": 36"), "tensor model.encoder.conv1.weight has the shape [32, 12, 3]"));
+  CHECK(says(config("vit", "\"patch_size\"", "\"quantization_config\": {\"quant_method\": \"gptq\"}, \"patch_size\""),
+             "quant_method \"gptq\": quantised models are not read"));
+  CHECK(says(refused_copy("sentence", "1_Pooling/config.json", "\"pooling_mode_max_tokens\": false", "\"pooling_mode_max_tokens\": true"),
+             "one kind of pooling is supported"));
+  CHECK(says(refused_copy("sentence", "modules.json", "models.Normalize", "models.Dense"), "type \"sentence_transformers.models.Dense\""));
+  CHECK(says(refused_copy("qwen2", "generation_config.json", "\"eos_token_id\": 1", "\"eos_token_id\": [1, 64]"),
+             "generation_config.json: eos_token_id"));
+  for (const char* name : {"pytorch_model.bin", "model.pt", "adapter_model.safetensors", "tf_model.h5"}) {
+    const Copy copy("qwen2");
+    fs::rename(copy.path / "model.safetensors", copy.path / name);
+    CHECK(says(copy.refused(), std::string(name) + ": "));
+  }
+}
+
+TEST_CASE("folders of families: what a text begins and ends with, and names of classes") {
+  FloatModel model;
+  {
+    const Copy copy("llama2");
+    copy.replace("generation_config.json", "\"eos_token_id\": 1", "\"eos_token_id\": [1, 7]");
+    REQUIRE_FALSE(read_model(model, copy.path.string()));
+  }
+  CHECK(model.bos == 2);
+  CHECK(model.generation.endings == std::vector<std::uint32_t>{1, 7});
+  FloatModel whisper, mood, sentence;
+  REQUIRE_FALSE(read_model(whisper, HEED_SOURCE_DIR "/tests/golden/families/whisper"));
+  CHECK(whisper.generation.first == std::vector<std::uint32_t>{2});
+  CHECK(whisper.generation.suppressed == std::vector<std::uint32_t>{5, 9});
+  REQUIRE_FALSE(read_model(mood, HEED_SOURCE_DIR "/tests/golden/families/bert_class"));
+  CHECK(mood.classes == std::vector<std::string>{"sad", "neither", "glad"});
+  REQUIRE_FALSE(read_model(sentence, HEED_SOURCE_DIR "/tests/golden/families/sentence"));
+  CHECK(sentence.config.main().max_seq == 28);
+  CHECK(sentence.config.main().pooling == Pooling::mean);
 }

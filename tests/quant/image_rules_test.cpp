@@ -325,6 +325,16 @@ TEST_CASE("C20: what this version does not carry is said in words") {
   StackConfig c = config_with_everything();
   c.n_sinks = 4;
   CHECK(quant::not_built(needs_of(c)) == "the model needs sinks, which this version does not carry");
+  // The line that is offered keeps what the build has.
+  const Needs gelu{kNoFeatures + Feature::gelu};
+  const auto line = [&](const Features& built) {
+    const std::string sentence = quant::not_built(gelu, built), begin = "the model needs gelu, which this build leaves out (-DHEED_FEATURES=";
+    CHECK(sentence.compare(0, begin.size(), begin) == 0);
+    return sentence.substr(std::min(begin.size(), sentence.size()));
+  };
+  CHECK(line(kLlamaFeatures + Feature::threads) == "kLlamaFeatures+Feature::gelu+Feature::threads)");
+  CHECK(line(kDecoderFeatures) == "kDecoderFeatures+Feature::gelu)");
+  CHECK(line(kAllFeatures - Feature::gelu - Feature::dense) == "kAllFeatures-Feature::dense)");
   // A contradiction that only a build with all features can tell from a need.
   CHECK(quant::not_built({}) == "the model's description contradicts itself in a part that this build leaves out");
 }

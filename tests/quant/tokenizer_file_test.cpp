@@ -31,7 +31,7 @@ struct Seed {
     std::ifstream stream(HEED_SOURCE_DIR "/tests/fuzz/corpus/tokenizer_file/" + name, std::ios::binary);
     const std::string all((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
     REQUIRE(all.size() > 3);
-    kind = static_cast<std::uint8_t>(all[0]);
+    kind = static_cast<std::uint8_t>(all[0]) & 7;
     const std::size_t split =
         static_cast<unsigned char>(all[1]) + 256 * std::size_t{static_cast<unsigned char>(all[2])};
     beside = all.substr(3, split);

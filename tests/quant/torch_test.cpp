@@ -78,6 +78,7 @@ void check_model(const std::string& name, const std::string& variant) {
   for (const Kernels* kernels : test::runnable_kernels()) {
     CAPTURE(kernels->traits.name);
     options.layout = kernels->traits.preferred;
+    options.quantize.run_whole = kernels == test::runnable_kernels().front();
     ImageBytes image;
     ConvertReport report;
     const Error error = convert(image, report, weights, "", options, *kernels);
@@ -192,7 +193,7 @@ std::vector<float> float_outputs(const LayerFile& file, const test::CoverCase& c
       for (std::uint32_t k = 0; k < m.cols; ++k) x[std::size_t{r} * cols + first_col + k] = m.weights[std::size_t{r} * m.cols + k];
     }
     model.own(role, 0, x);
-    model.own_bias(role, 0, bias);
+    model.set_bias(role, 0, bias);
   };
   put(Role::w_query, "w_query", kModel, 0);
   put(Role::w_key, "w_key", kModel, kModel);

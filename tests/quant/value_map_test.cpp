@@ -49,7 +49,7 @@ FloatModel random_model(const Heads& h, std::uint64_t seed) {
     for (float& v : x) v = size * random.normal() / std::sqrt(static_cast<float>(slot.cols));
     for (float& v : bias) v = 0.3f * random.normal();
     model.own(slot.role, slot.layer, std::move(x));
-    if (slot.bias) model.own_bias(slot.role, slot.layer, std::move(bias));
+    if (slot.bias) model.set_bias(slot.role, slot.layer, std::move(bias));
   });
   const Error error = check(model);
   INFO(error.sentence());
@@ -94,7 +94,7 @@ bool pack_matrix(Packed& packed, const FloatModel& model, Role role, Layout layo
   if (!weights) return false;
   const TensorSlot slot = tensor_slot(model.config.main(), role, 0);
   packed.quantized = quantize_matrix(weights, nullptr, slot.rows, slot.cols, 0);
-  if (const float* const bias = model.bias(role, 0)) packed.quantized.bias.assign(bias, bias + slot.rows);
+  if (const float* const bias = model.bias(role, 0).data()) packed.quantized.bias.assign(bias, bias + slot.rows);
   packed.bytes.resize(static_cast<std::size_t>(tensor_bytes(layout, slot.rows, slot.cols, 0, slot.bias).total));
   pack(packed.bytes.data(), packed.quantized, layout);
   packed.tensor = view(packed.bytes.data(), packed.quantized, layout);

@@ -25,8 +25,9 @@ def main():
     record, described = between(text, "## 1.3 ", "## 1.4 "), between(text, "## 7.2 ", "## 7.3 ")
     fields = re.findall(r"^\| \d+ \| [a-z0-9\[\]]+ \| (\w+) \|(.*)\|$", record, re.MULTILINE)
     rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|([^|]*)\|", described, re.MULTILINE)
-    not_written = words(between(described, "fields of 1.3 are not written", "Seven names")) + ["reserved"]
-    of_tensors = words(between(described, "Seven names are not in 1.3", "| name |"))
+    prose = " ".join(described.split())  # wherever its lines break
+    not_written = words(between(prose, "fields of 1.3 are not written", "Seven names")) + ["reserved"]
+    of_tensors = words(between(prose, "Seven names are not in 1.3", "| name |"))
     of_record = {name for name, _ in fields} - (set(not_written) - set(of_tensors))
     of_description = {name for names, _ in rows for name in words(names)} - set(of_tensors)
     wrong = sorted(of_record ^ of_description)

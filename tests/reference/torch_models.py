@@ -13,7 +13,7 @@ Needs PyTorch 1.13 (Debian 12's python3-torch) to write, and compares with any l
 
 and for one seed nn.TransformerEncoder between other parts (classifier, tagger, embedder, decoder), and a decoder with the names of
 nanoGPT, with biases and without (gpt, gpt_unbiased). torch_kinds.py has the modules. The files that export_torch.py's command line
-writes of a saved module are compared with what its functions return. Where PyTorch has layers without biases (2.1 and later) they
+writes of a saved module are compared with what its functions return, and what it cannot express is refused. Where PyTorch has layers without biases (2.1 and later) they
 are compared with description_model.py alone.
 
 NAME.SEED.safetensors are the weights as examples/models/export_torch.py writes them, with the names of the first variant,
@@ -22,6 +22,8 @@ layer has no description: its inputs are "input" (the queries' vectors) and "sou
 side). All weights are drawn, gains and biases too, and so that scores and changes are as large as weight_scale.py asks for; a draw
 of which a plain rounding to int8 leaves less than LEAST_ROUNDED_COSINE at some position is replaced, as in covering.py.
 """
+import contextlib
+import io
 import json
 import os
 import sys
@@ -175,6 +177,64 @@ def check_command(kind, module, description, tensors):
                     sys.exit(f"{kind.name}: the command line writes another description")
 
 
+def refused():
+    """What export_torch.py has no counterpart of: (words of the sentence that says so, what is saved, options)."""
+    def encoder(**parts):
+        layer = torch.nn.TransformerEncoderLayer(8, 2, 8)
+        return {"encoder": torch.nn.TransformerEncoder(layer, 1, enable_nested_tensor=False), **parts}
+
+    linear, embedding = torch.nn.Linear(8, 8), torch.nn.Embedding(5, 8)
+    attention = torch.nn.MultiheadAttention(8, 2)
+    between = {"source_embedding": embedding, "target_embedding": embedding, "unembedding": linear}
+    transformer = torch.nn.Transformer(8, 2, 1, 1, 8)
+    gpt = next(kind for kind in KINDS if kind.name == "gpt").build("before")
+    no_gain = encoder()
+    no_gain["encoder"].layers[0].norm1 = torch.nn.LayerNorm(8, elementwise_affine=False)
+    return [
+        ("an embedding and a projection", encoder(embedding=embedding, projection=linear), []),
+        ("an embedding_scale without an embedding", encoder(), ["--embedding-scale", "2"]),
+        ("--pooling has no meaning for an nn.MultiheadAttention", attention, ["--pooling", "mean"]),
+        ("--causal has no meaning for an nn.MultiheadAttention", attention, ["--causal"]),
+        ("--max-seq has no meaning for an nn.MultiheadAttention", attention, ["--max-seq", "512"]),
+        ("--pooling has no meaning for a decoder as nanoGPT", gpt, ["--pooling", "every"]),
+        ("--unit-length has no meaning for a decoder as nanoGPT", gpt, ["--unit-length"]),
+        ("999 positions, of which wpe has", gpt, ["--max-seq", "999"]),
+        ("--causal has no meaning for an nn.Transformer", {"transformer": transformer, **between}, ["--causal"]),
+        ('beside the transformer stands no "unembedding"', {"transformer": transformer, "source_embedding": embedding, "target_embedding": embedding}, []),
+        ("the transformer is a Linear", {"transformer": linear, **between}, []),
+        ('no part beside the encoder is called "pooling"', encoder(pooling="mean"), []),
+        ("head is a Sequential where a Linear", encoder(head=torch.nn.Sequential(linear)), []),
+        ("the first part of dense is a Tanh", encoder(dense=torch.nn.Sequential(torch.nn.Tanh(), linear)), []),
+        ("dense is empty", encoder(dense=torch.nn.Sequential()), []),
+        ("the embedding is a Linear", encoder(embedding=linear), []),
+        ("projection is a Embedding", encoder(projection=embedding), []),
+        ("without gains (elementwise_affine=False)", no_gain, []),
+        ('positions are "sinusoid"', encoder(positions="sinusoid"), []),
+        ("positions have the shape [8]", encoder(positions=torch.zeros(8)), []),
+        ("positions is a Linear", encoder(positions=linear), []),
+        ("the encoder or decoder is a Linear", {"encoder": linear}, []),
+        ("it holds a Linear, which is none of the modules", linear, []),
+    ]
+
+
+def check_refusals():
+    """Each is one sentence of the command line, and nothing is written."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, out = os.path.join(folder, "module.pt"), os.path.join(folder, "out")
+        for words, saved, options in refused():
+            torch.save(saved, path)
+            said = io.StringIO()
+            try:
+                with contextlib.redirect_stderr(said):
+                    export_torch.main([path, out, *options])
+                sys.exit(f"not refused: {words}")
+            except SystemExit as error:
+                if error.code != 2:
+                    raise
+            if f"error: {path}: " not in said.getvalue() or words not in said.getvalue() or os.path.exists(out):
+                sys.exit(f"not refused with {words!r}: {said.getvalue()}")
+
+
 class Measured:
     """The worst of what was compared."""
     def __init__(self):
@@ -229,6 +289,7 @@ def main():
         module = kind.build(kind.variants[0]).eval()
         exported = kind.export(module)
         check_command(kind, module, *exported)
+    check_refusals()
     print(f"PyTorch {torch.__version__}: {measured.count} cases within {measured.worst:.1e} of the largest output; "
           f"smallest score deviation {measured.deviation:.2f}, change ratio {measured.ratio:.2f}")
     if measured.deviation < weight_scale.LEAST_DEVIATION or measured.ratio < weight_scale.LEAST_RATIO:
